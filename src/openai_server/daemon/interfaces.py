@@ -1,0 +1,217 @@
+# -*- test-case-name: tests.daemon -*-
+"""
+The seam between the daemon's room and the rest: what can be asked of the
+daemon, and who is told what comes of it.
+
+The words: a I{turn} is one prompt until its C{finish} or C{error}. A turn has
+one L{Audience} from its beginning to its end. An audience that loses interest
+says L{Turn.cancel}: the turn is then I{draining}, its audience is told nothing
+more, and its record lives on until the worker is done with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol, TypeAlias
+
+from twisted.internet.defer import Deferred
+
+from openai_server.wire.tones import Chunk, Error, Finish, Prompt, SessionReady, ToolCall
+
+
+class Loss(Enum):
+    """
+    Why a turn ended without a word from its worker.
+    """
+
+    NO_ECHO = "no echo"
+    PAST_DUSK = "past dusk"
+    NO_LIFE = "no sign of life"
+    STALLED = "stalled"
+    TOO_LONG = "turn limit"
+    DAEMON_LOST = "daemon lost"
+    WORKER_LOST = "worker lost"
+    DRAIN_LIMIT = "drain limit"
+    #: An audience raised: the turn was cancelled for it.
+    FAULT = "fault in the audience"
+
+
+@dataclass(frozen=True)
+class Lost:
+    """
+    A turn that ended in silence.
+
+    @ivar seen: whether a chunk or a tool-call had come: then a worker has
+        acted and asking again is not safe.
+    """
+
+    why: Loss
+    seen: bool
+
+
+#: How a turn ends: the worker's own word (an C{Error} here has no C{callId}), or its absence.
+TurnEnd: TypeAlias = Finish | Error | Lost
+#: What a turn shows before its end.
+Shown: TypeAlias = SessionReady | Chunk | ToolCall | Error
+
+
+class Audience(Protocol):
+    """
+    Who asked: told of everything on one turn, in order, synchronously. After
+    L{turnEnded}, or after it called L{Turn.cancel}, nothing more comes.
+
+    An exception out of one of these methods fails this turn alone.
+    """
+
+    def turnEchoed(self) -> None:
+        """
+        The daemon has read the prompt. Comes once, and not necessarily before
+        the first tones.
+        """
+
+    def tonesReceived(self, tones: Sequence[Shown]) -> None:
+        """
+        What one read of the socket brought for this turn, in the order of the
+        wire. An C{Error} among them has a C{callId} and concerns that call
+        alone.
+        """
+
+    def turnEnded(self, end: TurnEnd) -> None:
+        """
+        The turn is over. Called exactly once, unless the turn was cancelled
+        first.
+        """
+
+
+class Turn(Protocol):
+    """
+    One prompt at the daemon.
+    """
+
+    @property
+    def sid(self) -> str: ...
+
+    @property
+    def isOver(self) -> bool:
+        """
+        The worker is done with this turn: C{finish}, C{error} or loss; a
+        draining turn is not over.
+        """
+
+    def cancel(self) -> None:
+        """
+        Nobody wants this turn any more: C{cancel} is sent, late tones are
+        dropped, late tool-calls are answered with C{isError}. Does nothing
+        when the turn is over or draining already.
+        """
+
+    def park(self) -> None:
+        """
+        The model waits for a tool's result: silence is expected, and the turn
+        outlives the loss of the connection.
+        """
+
+    def resume(self) -> None:
+        """
+        The model has been given what it waited for: silence counts again.
+        """
+
+    def settle(self) -> None:
+        """
+        The turn is to end in good order by itself: silence counts again, and
+        nothing is cancelled; its audience goes on being told.
+        """
+
+    def answer(self, callId: str, toolName: str, text: str, isError: bool) -> None:
+        """
+        Send the result of one tool-call of this turn, as one C{tool-result}.
+
+        @param toolName: the name as the C{tool-call} had it.
+        @raise APIError: C{daemon_unavailable} when there is no connection.
+        """
+
+    def whenOver(self) -> Deferred[TurnEnd]:
+        """
+        Fires with how the turn ended, at once when it has; a cancelled turn
+        fires at its real end. Never fails. Each call gives a Deferred of its own.
+        """
+
+
+@dataclass(frozen=True)
+class Worker:
+    """
+    One bee of the daemon's registry file.
+
+    @ivar name: the key of its entry: the daemon's id for its connection.
+    """
+
+    name: str
+    hid: str
+    models: tuple[str, ...]
+    tools: tuple[str, ...]
+    provides: tuple[str, ...]
+
+
+class Registry(Protocol):
+    """
+    What the daemon's registry file says, read again when it changes.
+    """
+
+    @property
+    def isKnown(self) -> bool:
+        """
+        The file is there and readable; otherwise nothing may be concluded
+        from what is or is not in it.
+        """
+
+    def bees(self) -> Sequence[Worker]:
+        """
+        All bees that are registered now, this one included.
+        """
+
+    def models(self) -> Sequence[str]:
+        """
+        Model ids that connected workers serve now, each once, in file order.
+        """
+
+    def hasSeen(self, model: str) -> bool:
+        """
+        The model was in the file at some time since the start.
+        """
+
+
+class Daemon(Protocol):
+    """
+    The daemon, as far as the rest of this server is concerned.
+    """
+
+    @property
+    def whyNotReady(self) -> str | None:
+        """
+        None when prompts can be asked; else a short reason for the operator.
+        """
+
+    @property
+    def registry(self) -> Registry: ...
+
+    @property
+    def incarnation(self) -> object | None:
+        """
+        A value that is equal before and after a reconnect to the same daemon
+        process, and None when not connected or not known.
+        """
+
+    def newRid(self) -> str:
+        """
+        A fresh request id for a prompt.
+        """
+
+    def ask(self, prompt: Prompt, audience: Audience) -> Turn:
+        """
+        Put a prompt to the daemon. The names of C{prompt.tools} are this bee's
+        until the turn is over. The sid has no live turn (a programming error).
+
+        @raise APIError: C{daemon_unavailable}, nothing was sent.
+        """

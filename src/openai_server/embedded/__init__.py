@@ -1,0 +1,3 @@
+"""
+A daemon in this process: the server side of thrum, as the real one behaves.
+"""

@@ -1,0 +1,4 @@
+"""
+Where OpenAI's language and the daemon's meet: pure functions and small state
+machines.
+"""

@@ -1,0 +1,3 @@
+"""
+HTTP: the only room that imports klein.
+"""
