@@ -15,7 +15,7 @@ class _Strict:
 
     def _failOnWarnings(self: unittest.SynchronousTestCase) -> None:  # type: ignore[misc]
         found = [
-            f"{warning['category'].__name__}: {warning['message']} ({warning['filename']}:{warning['lineno']})"
+            f"{warning['category'].__name__}: {warning['message']} ({warning['filename']})"
             for warning in self.flushWarnings()
             if "openai_server" in warning["filename"] or "/tests/" in warning["filename"]
         ]

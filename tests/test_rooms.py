@@ -19,7 +19,7 @@ COMMON = {"openai_server", "openai_server.errors", "openai_server.log", "openai_
 MAY_IMPORT: dict[str, set[str]] = {
     "wire": {"wire"},
     "api": {"api"},
-    "translate": {"translate", "wire", "api", "daemon.interfaces"},
+    "translate": {"translate", "wire", "api"},
     "sessions": {"sessions", "wire", "api", "daemon.interfaces"},
     "daemon": {"daemon", "wire"},
     "embedded": {"embedded", "wire"},

@@ -13,46 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
 
-from openai_server.wire.tones import Chunk, Error, Finish, Prompt, SessionReady, ToolCall
+from openai_server.wire.ends import TurnEnd
+from openai_server.wire.tones import Chunk, Error, Prompt, SessionReady, ToolCall
 
 
-class Loss(Enum):
-    """
-    Why a turn ended without a word from its worker.
-    """
-
-    NO_ECHO = "no echo"
-    PAST_DUSK = "past dusk"
-    NO_LIFE = "no sign of life"
-    STALLED = "stalled"
-    TOO_LONG = "turn limit"
-    DAEMON_LOST = "daemon lost"
-    WORKER_LOST = "worker lost"
-    DRAIN_LIMIT = "drain limit"
-    #: An audience raised: the turn was cancelled for it.
-    FAULT = "fault in the audience"
-
-
-@dataclass(frozen=True)
-class Lost:
-    """
-    A turn that ended in silence.
-
-    @ivar seen: whether a chunk or a tool-call had come: then a worker has
-        acted and asking again is not safe.
-    """
-
-    why: Loss
-    seen: bool
-
-
-#: How a turn ends: the worker's own word (an C{Error} here has no C{callId}), or its absence.
-TurnEnd: TypeAlias = Finish | Error | Lost
 #: What a turn shows before its end.
 Shown: TypeAlias = SessionReady | Chunk | ToolCall | Error
 
