@@ -13,7 +13,7 @@ from tests.support import SyncCase
 SOURCE = Path(openai_server.__file__).parent
 
 #: Modules that any room may use.
-COMMON = {"openai_server", "openai_server.clock", "openai_server.errors", "openai_server.log", "openai_server.metrics"}
+COMMON = {"openai_server"} | {f"openai_server.{name}" for name in ("clock", "errors", "log", "metrics")}
 
 #: Room -> what else of ours it may import (a room, or one module of it).
 MAY_IMPORT: dict[str, set[str]] = {

@@ -20,7 +20,6 @@ from twisted.internet.defer import Deferred
 from openai_server.wire.ends import TurnEnd
 from openai_server.wire.tones import Chunk, Error, Prompt, SessionReady, ToolCall
 
-
 #: What a turn shows before its end.
 Shown: TypeAlias = SessionReady | Chunk | ToolCall | Error
 
