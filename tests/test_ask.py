@@ -1,0 +1,741 @@
+"""
+The small client: what it shows, and what it says when there is nothing to
+show.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from treq.testing import StubTreq
+from twisted.internet import error, reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python import usage
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+
+from openai_server import ask
+from openai_server.ask import Answer, AskError, Client, EventParser, Options, Terminal, optionsFrom
+from tests.support import AsyncCase, SyncCase
+
+MODELS = b'{"object":"list","data":[{"id":"echo","object":"model"},{"id":"a/b","object":"model"}]}'
+
+
+def chunk(**delta: object) -> bytes:
+    """
+    One event of a chat stream with this delta.
+    """
+    choice = {"index": 0, "delta": delta, "finish_reason": None}
+    body = {"object": "chat.completion.chunk", "choices": [choice]}
+    return b"data: " + json.dumps(body).encode() + b"\n\n"
+
+
+def finish(reason: str) -> bytes:
+    """
+    The event that ends a choice.
+    """
+    return b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"%s"}]}\n\n' % reason.encode()
+
+
+DONE = b"data: [DONE]\n\n"
+TEXT = chunk(role="assistant", content="") + chunk(content="pi") + chunk(content="ng")
+WHOLE = TEXT + finish("stop") + DONE
+
+
+class Script(Resource):
+    """
+    A server that answers each request as its test says.
+
+    @ivar requests: (method, path, headers, decoded body or None) of each.
+    @ivar open: the request that was left open, if one was.
+    @ivar gone: how many open requests lost their client.
+    """
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[tuple[bytes, bytes, Any, Any]] = []
+        self.answers: dict[bytes, Callable[[Request], bytes | int]] = {b"/v1/models": answer(MODELS)}
+        self.open: Request | None = None
+        self.gone = 0
+
+    def render(self, request: Request) -> bytes | int:
+        """
+        Note the request, and let the answer of its path be given.
+        """
+        body = request.content.read()
+        self.requests.append(
+            (request.method, request.path, request.requestHeaders, json.loads(body) if body else None)
+        )
+        return self.answers[request.path](request)
+
+    def holding(self, start: bytes, status: int = 200) -> Callable[[Request], int]:
+        """
+        Begin a stream, if there is something to begin it with, and leave the
+        request open.
+        """
+
+        def hold(request: Request) -> int:
+            self.open = request
+            request.notifyFinish().addErrback(self._lost)
+            request.setResponseCode(status)
+            request.setHeader("content-type", "text/event-stream; charset=utf-8")
+            if start:
+                request.write(start)
+            return NOT_DONE_YET
+
+        return hold
+
+    def _lost(self, reason: Failure) -> None:
+        self.gone += 1
+
+
+def answer(
+    body: bytes, status: int = 200, kind: str = "application/json", **headers: str
+) -> Callable[[Request], bytes]:
+    """
+    Answer with this body, at once.
+    """
+
+    def give(request: Request) -> bytes:
+        request.setResponseCode(status)
+        request.setHeader("content-type", kind)
+        for name, value in headers.items():
+            request.setHeader(name.replace("_", "-"), value)
+        return body
+
+    return give
+
+
+def stream(body: bytes) -> Callable[[Request], bytes]:
+    """
+    Answer with this stream, and end it properly.
+    """
+    return answer(body, kind="text/event-stream; charset=utf-8")
+
+
+class EventParserTests(SyncCase):
+    """
+    Bytes of an event stream to the data of its events.
+    """
+
+    def test_shapesOfEvents(self) -> None:
+        """
+        What the format allows around the data is understood and left out.
+        """
+        for received, events in [
+            (b"data: a\n\n", ["a"]),
+            (b"data:a\n\n", ["a"]),
+            (b"data:  a\n\n", [" a"]),
+            (b"data: a\r\n\r\n", ["a"]),
+            (b"data: a\r\rdata: b\r\r", ["a", "b"]),
+            (b"data: a\ndata: b\n\n", ["a\nb"]),
+            (b"data: \n\n", [""]),
+            (b"data\n\n", [""]),
+            (b": comment\n\ndata: a\n\n", ["a"]),
+            (b"event: x\nid: 1\nretry: 5\ndata: a\n\n", ["a"]),
+            (b"\xef\xbb\xbfdata: a\n\n", ["a"]),
+            (b"\n\n\ndata: a\n\n\n", ["a"]),
+            (b"data: a\n", []),
+            (b"data: a", []),
+            (b"", []),
+            ("data: né — 🌍\n\n".encode(), ["né — 🌍"]),
+            (b"data: a\xff\n\n", ["a\ufffd"]),
+            ("data: a\u2028b\x0bc\x85\n\n".encode(), ["a\u2028b\x0bc\x85"]),
+        ]:
+            with self.subTest(received=received):
+                self.assertEqual(EventParser().feed(received), events)
+
+    @given(
+        st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=12)),
+        st.sampled_from(["\n", "\r\n", "\r"]),
+        st.lists(st.integers(1, 9), max_size=40),
+    )
+    @settings(deadline=None, max_examples=150)
+    def test_anySplit(self, texts: list[str], newline: str, sizes: list[int]) -> None:
+        """
+        However the bytes are cut, the same events come out.
+        """
+        whole = "".join(f": note{newline}data: {text}{newline * 2}" for text in texts).encode()
+        parser = EventParser()
+        events: list[str] = []
+        for size in sizes:
+            events += parser.feed(whole[:size])
+            whole = whole[size:]
+        events += parser.feed(whole)
+        self.assertEqual(events, texts)
+
+    def test_endlessEvent(self) -> None:
+        """
+        A line or an event without an end is refused at its bound, not stored.
+        """
+        self.patch(ask, "MAX_EVENT", 1000)
+        for piece in [b"data: " + b"x" * 94, b"data: " + b"x" * 93 + b"\n"]:
+            with self.subTest(piece=piece):
+                parser = EventParser()
+                for _ in range(10):
+                    parser.feed(piece)
+                self.assertRaises(AskError, parser.feed, piece)
+
+    def test_boundIsOfOneEvent(self) -> None:
+        """
+        A long stream of short events never meets the bound.
+        """
+        self.patch(ask, "MAX_EVENT", 1000)
+        parser = EventParser()
+        self.assertEqual([parser.feed(b"data: " + b"x" * 90 + b"\n\n") for _ in range(50)], [["x" * 90]] * 50)
+
+
+class AnswerTests(SyncCase):
+    """
+    The events of one stream to its text.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.texts: list[str] = []
+        self.answer = Answer(self.texts.append)
+
+    def test_textUntilDone(self) -> None:
+        """
+        The text comes piece by piece, and C{[DONE]} makes it whole.
+        """
+        self.assertFalse(self.answer.receive(WHOLE.removesuffix(DONE)))
+        self.assertFalse(self.answer.isWhole)
+        self.assertTrue(self.answer.receive(DONE))
+        self.assertTrue(self.answer.isWhole)
+        self.assertEqual(self.texts, ["pi", "ng"])
+        self.assertEqual(self.answer.finishReason, "stop")
+
+    def test_eventsWithoutText(self) -> None:
+        """
+        Keep-alives, usage, reasoning and nulls show nothing.
+        """
+        self.answer.receive(
+            chunk()
+            + chunk(content=None, refusal=None)
+            + chunk(reasoning_content="hm")
+            + b'data: {"choices":[],"usage":{"prompt_tokens":1}}\n\n'
+            + b'data: {"error":null,"choices":[]}\n\n'
+        )
+        self.assertEqual(self.texts, [])
+
+    def test_refusalIsText(self) -> None:
+        """
+        What the model says in refusing is shown.
+        """
+        self.answer.receive(chunk(refusal="No."))
+        self.assertEqual(self.texts, ["No."])
+
+    def test_errorInTheStream(self) -> None:
+        """
+        An error event is raised, whatever shape its error has, after the text
+        before it was shown.
+        """
+        for reported, said in [
+            ({"message": "it died", "type": "server_error", "code": "lost"}, "it died (lost)"),
+            ({"message": "it died", "code": None}, "it died"),
+            ("it died", "it died"),
+            ({"detail": 5}, "{'detail': 5}"),
+        ]:
+            with self.subTest(reported=reported):
+                texts: list[str] = []
+                event = b"data: " + json.dumps({"error": reported}).encode() + b"\n\n"
+                received = chunk(content="a") + event + DONE
+                found = self.assertRaises(AskError, Answer(texts.append).receive, received)
+                self.assertEqual(str(found), said)
+                self.assertEqual(texts, ["a"])
+
+    def test_eventsThatAreNoChunks(self) -> None:
+        """
+        Anything else than a chunk is an error, not a silent gap.
+        """
+        for data in [b"", b"{", b"[]", b"5", b'{"choices":5}', b'{"choices":[{"delta":{"content":5}}]}']:
+            with self.subTest(data=data):
+                found = self.assertRaises(AskError, Answer(print).receive, b"data: %s\n\n" % data)
+                self.assertIn("no chunk", str(found))
+
+
+class AskCase(SyncCase):
+    """
+    The client and a scripted server, joined in memory.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.script = Script()
+        self.treq = StubTreq(self.script)
+        self.reactor = MemoryReactorClock()
+        self.out = io.StringIO()
+        self.err = io.StringIO()
+        self.addCleanup(lambda: self.assertEqual(self.reactor.getDelayedCalls(), []))
+
+    def client(self, http: Any = None, url: str = "http://127.0.0.1:14620", key: str | None = None) -> Client:
+        """
+        A client of the scripted server, patient for 5 seconds.
+        """
+        return Client(http or self.treq, self.reactor, url, key, 5)
+
+    def start(self, *argv: str, **client: Any) -> Deferred[None]:
+        """
+        Run the program with this command line.
+        """
+        options = optionsFrom(argv, lambda: "")
+        terminal = Terminal(self.out, self.err)
+        return Deferred.fromCoroutine(ask.run(self.reactor, self.client(**client), options, terminal))
+
+    def shown(self) -> tuple[str, str]:
+        """
+        What is on standard output, and what on standard error.
+        """
+        return self.out.getvalue(), self.err.getvalue()
+
+    def assertExits(self, running: Deferred[None], code: int) -> None:
+        """
+        The program has ended with this code.
+        """
+        self.assertEqual(self.failureResultOf(running, SystemExit).value.code, code)
+
+
+class ProgramTests(AskCase):
+    """
+    The whole program but for the process around it.
+    """
+
+    def test_answerIsShown(self) -> None:
+        """
+        The question goes out as one streamed request, and the text comes out.
+        """
+        self.script.answers[b"/v1/chat/completions"] = stream(WHOLE)
+        self.successResultOf(self.start("--model", "echo", "ping", "pong"))
+        self.assertEqual(self.shown(), ("ping\n", ""))
+        [(method, _, _, body)] = self.script.requests
+        self.assertEqual(method, b"POST")
+        self.assertEqual(
+            body, {"model": "echo", "messages": [{"role": "user", "content": "ping pong"}], "stream": True}
+        )
+
+    def test_textComesAsItArrives(self) -> None:
+        """
+        A piece is on the terminal before the next one exists.
+        """
+        self.script.answers[b"/v1/chat/completions"] = self.script.holding(chunk(content="a"))
+        running = self.start("--model", "echo", "ping")
+        self.treq.flush()
+        self.assertEqual(self.shown(), ("a", ""))
+        self.script.open.write(chunk(content="b") + DONE)
+        self.treq.flush()
+        self.successResultOf(running)
+        self.assertEqual(self.shown(), ("ab\n", ""))
+
+    def test_firstModelIsTheDefault(self) -> None:
+        """
+        Without --model the first of the list is asked.
+        """
+        self.script.answers[b"/v1/chat/completions"] = stream(WHOLE)
+        self.successResultOf(self.start("ping"))
+        self.assertEqual(self.script.requests[1][3]["model"], "echo")
+
+    def test_noModels(self) -> None:
+        """
+        With an empty list and no --model the user is told what to do.
+        """
+        self.script.answers[b"/v1/models"] = answer(b'{"object":"list","data":[]}')
+        self.assertExits(self.start("ping"), 1)
+        self.assertEqual(self.shown(), ("", "ask: the server lists no models; name one with --model\n"))
+
+    def test_modelsAreListed(self) -> None:
+        """
+        --models writes one id a line, in the server's order.
+        """
+        self.successResultOf(self.start("--models"))
+        self.assertEqual(self.shown(), ("echo\na/b\n", ""))
+
+    def test_urlWithVersion(self) -> None:
+        """
+        The address may be given with or without C{/v1}, and below a path.
+        """
+        self.script.answers[b"/below/v1/models"] = answer(MODELS)
+        for url, path in [
+            ("http://h:1", b"/v1/models"),
+            ("http://h:1/", b"/v1/models"),
+            ("http://h:1/v1", b"/v1/models"),
+            ("http://h:1/v1/", b"/v1/models"),
+            ("http://h:1/below", b"/below/v1/models"),
+        ]:
+            with self.subTest(url=url):
+                self.successResultOf(self.start("--models", url=url))
+                self.assertEqual(self.script.requests[-1][1], path)
+
+    def test_keyIsSent(self) -> None:
+        """
+        The key travels in the authorization header, and none when there is none.
+        """
+        for key, sent in [("sk-1", ["Bearer sk-1"]), (None, None)]:
+            with self.subTest(key=key):
+                self.successResultOf(self.start("--models", key=key))
+                self.assertEqual(self.script.requests[-1][2].getRawHeaders("authorization"), sent)
+
+    def test_refusals(self) -> None:
+        """
+        An HTTP error is one line with status, words and code, whatever its
+        body is, and no redirect is followed.
+        """
+        reported = {"message": "no model\n'x'\x1b[2J", "type": "t", "param": None, "code": "model_not_found"}
+        body = json.dumps({"error": reported}).encode()
+        for refusal, said in [
+            (answer(body, 404), "HTTP 404: no model 'x'[2J (model_not_found)"),
+            (answer(body, 404, x_request_id="r"), "HTTP 404, request r: no model 'x'[2J (model_not_found)"),
+            (answer(b"<h1>no</h1>\n<p>here", 502, "text/html"), "HTTP 502: <h1>no</h1> <p>here"),
+            (answer(b"", 500), "HTTP 500: Internal Server Error"),
+            (answer(b"\xff{", 500), "HTTP 500: \ufffd{"),
+            (answer(b"", 301, location="http://elsewhere/"), "HTTP 301: Moved Permanently"),
+        ]:
+            for argv in ["--models"], ["--model", "x", "ping"]:
+                with self.subTest(said=said, argv=argv):
+                    self.script.answers = {b"/v1/models": refusal, b"/v1/chat/completions": refusal}
+                    self.err = io.StringIO()
+                    self.assertExits(self.start(*argv), 1)
+                    self.assertEqual(self.shown(), ("", f"ask: {said}\n"))
+
+    def test_answersThatAreNotWhole(self) -> None:
+        """
+        A stream that reports an error, ends early or is none at all: the text
+        so far ends its line, one line says why, and the exit code is 1.
+        """
+        broken = b'data: {"error":{"message":"worker lost","code":"worker_lost"}}\n\n'
+        start = chunk(content="pi")
+        for body, out, said in [
+            (start + broken, "pi\n", "worker lost (worker_lost)"),
+            (start, "pi\n", "the answer was cut"),
+            (start + finish("stop"), "pi\n", "the answer was cut"),
+            (b"", "", "the answer was cut"),
+            (start + b"data: [DONE]", "pi\n", "the answer was cut"),
+        ]:
+            with self.subTest(body=body):
+                self.script.answers[b"/v1/chat/completions"] = stream(body)
+                self.out, self.err = io.StringIO(), io.StringIO()
+                self.assertExits(self.start("--model", "echo", "ping"), 1)
+                self.assertEqual(self.shown(), (out, f"ask: {said}\n"))
+
+    def test_connectionCutInAnAnswer(self) -> None:
+        """
+        A connection that breaks before C{[DONE]} is a cut answer.
+        """
+        self.script.answers[b"/v1/chat/completions"] = self.script.holding(chunk(content="a"))
+        running = self.start("--model", "echo", "ping")
+        self.treq.flush()
+        self.script.open.channel.transport.loseConnection()
+        self.treq.flush()
+        self.assertExits(running, 1)
+        self.assertEqual(self.shown(), ("a\n", "ask: the answer was cut\n"))
+
+    def test_connectionCutInARefusal(self) -> None:
+        """
+        A connection that breaks in an error's body is told as that.
+        """
+        self.script.answers[b"/v1/models"] = self.script.holding(b"{", status=500)
+        running = self.start("--models")
+        self.treq.flush()
+        self.script.open.channel.transport.loseConnection()
+        self.treq.flush()
+        self.assertExits(running, 1)
+        self.assertEqual(self.shown(), ("", "ask: the server's answer was cut\n"))
+
+    def test_closedWithoutAnAnswer(self) -> None:
+        """
+        A server that hangs up before its headers is told as that.
+        """
+        self.script.answers[b"/v1/models"] = self.script.holding(b"")
+        running = self.start("--models")
+        self.script.open.channel.transport.loseConnection()
+        self.treq.flush()
+        self.assertExits(running, 1)
+        self.assertIn("closed the connection without an answer", self.shown()[1])
+
+    def test_notAStream(self) -> None:
+        """
+        A server that does not stream is found out, not waited for.
+        """
+        self.script.answers[b"/v1/chat/completions"] = answer(b'{"choices":[]}')
+        self.assertExits(self.start("--model", "echo", "ping"), 1)
+        self.assertIn("answers with application/json, not with a stream", self.shown()[1])
+
+    def test_notAListOfModels(self) -> None:
+        """
+        What is no list of models is told as that.
+        """
+        for body in [b"[]", b"{}", b"x", b'{"data":[5]}', b'{"data":[' + b"1," * ask.MAX_BODY]:
+            with self.subTest(body=body[:20]):
+                self.script.answers[b"/v1/models"] = answer(body)
+                self.err = io.StringIO()
+                running = self.start("--models")
+                self.treq.flush()
+                self.assertExits(running, 1)
+                self.assertIn("not with a list of models", self.shown()[1])
+
+    def test_earlyEndIsNoted(self) -> None:
+        """
+        A whole answer that ended for another reason than C{stop} says so,
+        and is no error.
+        """
+        self.script.answers[b"/v1/chat/completions"] = stream(chunk(content="a") + finish("length") + DONE)
+        self.successResultOf(self.start("--model", "echo", "ping"))
+        self.assertEqual(self.shown(), ("a\n", "ask: the answer ended early: length\n"))
+
+    def test_silenceBeforeTheAnswer(self) -> None:
+        """
+        A server that never answers is given up after the timeout.
+        """
+        self.script.answers[b"/v1/models"] = self.script.holding(b"")
+        running = self.start("--models")
+        self.reactor.advance(4.9)
+        self.assertNoResult(running)
+        self.reactor.advance(0.2)
+        self.treq.flush()
+        self.assertExits(running, 1)
+        self.assertEqual(self.shown(), ("", "ask: http://127.0.0.1:14620 did not answer in time\n"))
+
+    def test_silenceInTheAnswer(self) -> None:
+        """
+        The wait begins again with everything that arrives; when it is over
+        the connection is closed.
+        """
+        self.script.answers[b"/v1/chat/completions"] = self.script.holding(chunk(content="a"))
+        running = self.start("--model", "echo", "ping")
+        self.treq.flush()
+        self.reactor.advance(4.9)
+        self.script.open.write(chunk())
+        self.treq.flush()
+        self.reactor.advance(4.9)
+        self.assertNoResult(running)
+        self.reactor.advance(0.2)
+        self.assertExits(running, 1)
+        self.treq.flush()
+        self.assertEqual(self.shown(), ("a\n", "ask: the server sent nothing for 5 s\n"))
+        self.assertEqual(self.script.gone, 1)
+
+    def test_nothingListens(self) -> None:
+        """
+        Each failure to connect is one line; a refused connection names how to
+        start the server.
+        """
+        for reason, said in [
+            (error.ConnectionRefusedError(), "twistd -n openai-server --embedded"),
+            (error.DNSLookupError(), "no host of the name"),
+            (error.TimeoutError(), "did not answer in time"),
+            (error.NoRouteError(), "NoRouteError"),
+        ]:
+            with self.subTest(reason=reason):
+                self.err = io.StringIO()
+                self.assertExits(self.start("--models", http=Unreachable(reason)), 1)
+                self.assertIn(said, self.shown()[1])
+                self.assertEqual(self.shown()[1].count("\n"), 1)
+
+    def test_cancelled(self) -> None:
+        """
+        When the reactor stops in the middle of an answer, the connection is
+        closed and the exit code is that of Ctrl-C, without a word.
+        """
+        self.script.answers[b"/v1/chat/completions"] = self.script.holding(chunk(content="a"))
+        running = self.start("--model", "echo", "ping")
+        self.treq.flush()
+        self.stopReactor()
+        self.assertExits(running, 130)
+        self.treq.flush()
+        self.assertEqual(self.shown(), ("a\n", ""))
+        self.assertEqual(self.script.gone, 1)
+
+    def test_cancelledBeforeTheAnswer(self) -> None:
+        """
+        The same while nothing has come yet.
+        """
+        self.script.answers[b"/v1/chat/completions"] = self.script.holding(b"")
+        running = self.start("--model", "echo", "ping")
+        self.stopReactor()
+        self.treq.flush()
+        self.assertExits(running, 130)
+        self.assertEqual(self.shown(), ("", ""))
+        self.assertEqual(self.script.gone, 1)
+
+    def test_ownFaultIsNotHidden(self) -> None:
+        """
+        A fault of this program is not told as one of the server's.
+        """
+        self.script.answers[b"/v1/chat/completions"] = stream(WHOLE)
+        self.out.close()
+        self.failureResultOf(self.start("--model", "echo", "ping"), ValueError)
+
+    def stopReactor(self) -> None:
+        """
+        Do what the reactor does first when it is told to stop.
+        """
+        for call, args, kwargs in self.reactor.triggers["before"]["shutdown"]:
+            call(*args, **kwargs)
+
+
+class Unreachable:
+    """
+    An HTTP client none of whose requests gets through.
+    """
+
+    def __init__(self, reason: Exception) -> None:
+        self._reason = reason
+
+    def request(self, *args: object, **kwargs: object) -> Deferred[None]:
+        """
+        Fail at once.
+        """
+        failed: Deferred[None] = Deferred()
+        failed.errback(self._reason)
+        return failed
+
+
+class OptionsTests(SyncCase):
+    """
+    The command line.
+    """
+
+    def test_defaults(self) -> None:
+        """
+        A question is enough.
+        """
+        options = optionsFrom(["ping"], str)
+        self.assertEqual((options["url"], options["model"], options["models"]), (ask.DEFAULT_URL, None, 0))
+        self.assertEqual((options.text, options["timeout"]), ("ping", 600))
+
+    def test_questionFromStandardInput(self) -> None:
+        """
+        A dash reads the question, as it is.
+        """
+        self.assertEqual(optionsFrom(["-"], lambda: "one\ntwo\n").text, "one\ntwo\n")
+
+    def test_wrong(self) -> None:
+        """
+        What cannot be done is refused before anything is sent.
+        """
+        for argv in [
+            [],
+            [""],
+            ["-"],
+            ["--nonsense", "ping"],
+            ["--url", "127.0.0.1:14620", "ping"],
+            ["--url", "ftp://host", "ping"],
+            ["--url", "http://", "ping"],
+            ["--url", "http://host/?a=b", "ping"],
+            ["--timeout", "0", "ping"],
+            ["--timeout", "nan", "ping"],
+            ["--timeout", "soon", "ping"],
+        ]:
+            with self.subTest(argv=argv):
+                self.assertRaises(usage.UsageError, optionsFrom, argv, lambda: " \n")
+
+    def test_key(self) -> None:
+        """
+        The command line's key comes before this server's variable, and that
+        before OpenAI's; what is empty does not count.
+        """
+        both = {"OPENAI_SERVER_API_KEY": "b", "OPENAI_API_KEY": "c"}
+        for argv, environment, key in [
+            (["--key", "a"], both, "a"),
+            ([], both, "b"),
+            ([], {"OPENAI_SERVER_API_KEY": "", "OPENAI_API_KEY": " c\n"}, "c"),
+            (["--key", ""], {}, None),
+            ([], {}, None),
+        ]:
+            with self.subTest(argv=argv, environment=environment):
+                options = Options()
+                options.parseOptions([*argv, "ping"])
+                self.assertEqual(options.key(environment), key)
+
+
+class Running(ProcessProtocol):
+    """
+    The program as a process.
+
+    @ivar whenSpoken: fires at its first output.
+    @ivar whenEnded: fires with its exit code.
+    """
+
+    def __init__(self) -> None:
+        self.out = b""
+        self.err = b""
+        self.whenSpoken: Deferred[None] = Deferred()
+        self.whenEnded: Deferred[int | None] = Deferred()
+
+    def outReceived(self, data: bytes) -> None:
+        """
+        Collect, and tell of the first.
+        """
+        if not self.out:
+            self.whenSpoken.callback(None)
+        self.out += data
+
+    def errReceived(self, data: bytes) -> None:
+        """
+        Collect.
+        """
+        self.err += data
+
+    def processEnded(self, reason: Failure) -> None:
+        """
+        Tell.
+        """
+        self.whenEnded.callback(reason.value.exitCode)
+
+
+class ProcessTests(AsyncCase):
+    """
+    The program as it is started, against a server on a real socket.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.script = Script()
+        port = reactor.listenTCP(0, Site(self.script), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        self.url = f"http://127.0.0.1:{port.getHost().port}"
+
+    def spawn(self, *argv: str) -> Running:
+        """
+        Start it.
+        """
+        running = Running()
+        command = [sys.executable, "-m", "openai_server.ask", "--url", self.url, *argv]
+        process = reactor.spawnProcess(running, sys.executable, command, env=None)
+        self.addCleanup(lambda: process.pid and process.signalProcess("KILL"))
+        running.process = process
+        return running
+
+    async def test_wholeAnswer(self) -> None:
+        """
+        It streams an answer and ends well.
+        """
+        self.script.answers[b"/v1/chat/completions"] = stream(WHOLE)
+        running = self.spawn("ping")
+        self.assertEqual(await running.whenEnded, 0)
+        self.assertEqual((running.out, running.err), (b"ping\n", b""))
+
+    async def test_interrupt(self) -> None:
+        """
+        Ctrl-C in the middle of an answer closes the connection and ends the
+        process with 130, without a traceback.
+        """
+        self.script.answers[b"/v1/chat/completions"] = self.script.holding(chunk(content="a"))
+        running = self.spawn("ping")
+        await running.whenSpoken
+        running.process.signalProcess(signal.SIGINT)
+        self.assertEqual(await running.whenEnded, 130)
+        self.assertEqual((running.out, running.err), (b"a\n", b""))
+        self.assertEqual(self.script.gone, 1)
