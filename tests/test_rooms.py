@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "embedded": {"embedded", "wire"},
     "web": {"web", "api", "wire", "translate", "sessions", "config", "daemon.interfaces"},
     "service": {"web.site", "daemon"},
-    "config": set(),
+    "config": {"config"},
     "identity": set(),
     "errors": set(),
     "clock": set(),
