@@ -26,7 +26,7 @@ class Counters:
     def __init__(self) -> None:
         self._counts: dict[str, dict[str, int]] = {}
 
-    def count(self, name: str, label: str = "", times: int = 1) -> None:
+    def add(self, name: str, label: str = "", times: int = 1) -> None:
         """
         It happened, this many times.
 

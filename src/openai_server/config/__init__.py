@@ -9,7 +9,7 @@ from these two.
 """
 
 from openai_server.config.configuration import Configuration
-from openai_server.config.folders import keyPath, registryPath
+from openai_server.config.folders import keyPath
 from openai_server.config.layers import Loaded, load
 from openai_server.config.reading import ConfigurationError
 from openai_server.config.settings import SETTINGS, Setting, markdownTable
@@ -23,5 +23,4 @@ __all__ = [
     "keyPath",
     "load",
     "markdownTable",
-    "registryPath",
 ]

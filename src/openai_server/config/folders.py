@@ -37,13 +37,6 @@ def keyPath(environ: Mapping[str, str]) -> str | None:
     return _under(environ, "XDG_STATE_HOME", ".local/state", "hum/bees/openai-server.key")
 
 
-def registryPath(environ: Mapping[str, str]) -> str | None:
-    """
-    The daemon's registry file when nobody names one; None without a home.
-    """
-    return _under(environ, "XDG_STATE_HOME", ".local/state", "hum/bees.json")
-
-
 def absolutePath(path: str, environ: Mapping[str, str]) -> str:
     """
     The path as it must be kept, since the process leaves its folder when it

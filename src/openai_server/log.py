@@ -1,0 +1,225 @@
+# -*- test-case-name: tests.test_log -*-
+"""
+The log: one line of JSON an event, with nothing in it that was not meant.
+
+What this server's own code says at C{info} and above is written, and from
+everybody else's code warnings and errors: other people's information may quote
+a request. Of an event's fields only those of L{Access} are written, and the
+message, so that a field added for a text observer never leaks. An exception is
+written as its class and the places it passed, since its text may quote anything.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from datetime import datetime, timezone
+from typing import Any, Final, Protocol
+
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, formatEvent
+from twisted.python.failure import Failure
+from twisted.python.logfile import LogFile
+from twisted.python.reflect import qual
+from zope.interface import implementer
+
+#: Characters of one field, and of a message.
+LONGEST_FIELD: Final = 200
+LONGEST_MESSAGE: Final = 1000
+
+#: Places of a traceback, the innermost ones.
+_MOST_PLACES: Final = 20
+
+#: A secret shorter than this would blank out half of every line.
+_SHORTEST_SECRET: Final = 6
+
+_OURS: Final = __name__.split(".")[0]
+
+
+@dataclass(frozen=True)
+class Access:
+    """
+    What the log keeps of a request: nothing that anybody wrote or read.
+
+    @ivar request: the id that the client got as C{x-request-id}.
+    @ivar route: the route's pattern; never the path, which may hold anything.
+    @ivar end: the end code, one of L{openai_server.errors.End}.
+    @ivar model: as the client gave it.
+    @ivar stream: whether it asked for a stream.
+    @ivar ms: milliseconds from the request's head to its end.
+    @ivar bytes: of the answer's body.
+    @ivar session: C{new}, C{continued} or C{forked}, when there was one.
+    @ivar retry: it was attached to a running turn or given a kept answer.
+    """
+
+    request: str
+    method: str
+    route: str
+    status: int
+    end: str
+    ms: float
+    bytes: int = 0
+    model: str | None = None
+    stream: bool = False
+    session: str | None = None
+    retry: bool = False
+
+
+_FIELDS: Final = tuple(field.name for field in fields(Access))
+
+
+def logAccess(log: Logger, access: Access) -> None:
+    """
+    Write the one line of a request.
+    """
+    log.info("{method} {route} {status} {end}", **{name: getattr(access, name) for name in _FIELDS})
+
+
+class Output(Protocol):
+    """
+    Where lines go.
+    """
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> object: ...
+
+
+@implementer(ILogObserver)
+class JSONLog:
+    """
+    Writes each event as one line of ASCII, each control character escaped.
+    """
+
+    def __init__(self, openOutput: Callable[[], Output], secrets: Iterable[str] = ()) -> None:
+        """
+        @param openOutput: called at the first event, since this object is
+            made before the process knows that it will run.
+        @param secrets: texts that are blanked out wherever they come up.
+        """
+        self._openOutput = openOutput
+        self._output: Output | None = None
+        self._secrets = [_escaped(secret)[1:-1] for secret in secrets if len(secret) >= _SHORTEST_SECRET]
+
+    def __call__(self, event: LogEvent) -> None:
+        """
+        Write the event, if it is for the log. A full disk or a closed pipe
+        costs the line, and no request.
+        """
+        if _isForUs(event):
+            with suppress(OSError, ValueError):
+                self._write(lineFromEvent(event))
+
+    def _write(self, line: str) -> None:
+        for secret in self._secrets:
+            line = line.replace(secret, "********")
+        if self._output is None:
+            self._output = self._openOutput()
+        self._output.write(line + "\n")
+        self._output.flush()
+
+
+def outputOf(path: str | None) -> Callable[[], Output]:
+    """
+    Opens the log file, or is the standard output for None.
+
+    The latter is looked at now: C{twistd} puts the log in its place.
+    """
+    if path is None:
+        standard = sys.stdout
+        return lambda: standard
+    absolute = os.path.abspath(path)
+    return lambda: LogFile.fromFullPath(absolute)
+
+
+def observer() -> JSONLog:
+    """
+    For C{twistd --logger=openai_server.log.observer}: lines of JSON on the
+    standard output, whatever application runs.
+    """
+    return JSONLog(outputOf(None))
+
+
+def lineFromEvent(event: LogEvent) -> str:
+    """
+    The event as JSON on one line.
+    """
+    shown: dict[str, Any] = {
+        "time": _time(event.get("log_time", 0.0)),
+        "level": getattr(event.get("log_level"), "name", "info"),
+        "from": _plain(event.get("log_namespace", "")),
+        "message": _cut(_message(event), LONGEST_MESSAGE),
+    }
+    for name in _FIELDS:
+        if event.get(name) is not None:
+            shown[name] = _plain(event[name])
+    failure = event.get("log_failure")
+    if isinstance(failure, Failure):
+        shown["failure"] = qual(failure.type)
+        if event.get("log_level") is LogLevel.critical:
+            shown["places"] = _places(failure)
+    return _escaped(shown)
+
+
+def _isForUs(event: LogEvent) -> bool:
+    level = event.get("log_level") or LogLevel.info
+    namespace = event.get("log_namespace") or ""
+    least = LogLevel.info if str(namespace).split(".")[0] == _OURS else LogLevel.warn
+    return bool(level >= least)
+
+
+def _message(event: LogEvent) -> str:
+    """
+    The event's text; for an old-style failure only its reason, since its text
+    has the whole traceback in it.
+    """
+    if "log_failure" in event and "log_text" in event:
+        return str(event.get("why") or "failure")
+    return formatEvent(event)
+
+
+def _places(failure: Failure) -> list[str]:
+    """
+    The way that an exception took: file, line and function of each frame.
+    """
+    walked = traceback.walk_tb(failure.getTracebackObject())
+    steps = traceback.StackSummary.extract(walked, lookup_lines=False)
+    return [
+        _cut(f"{'/'.join(step.filename.split(os.sep)[-3:])}:{step.lineno} {step.name}", LONGEST_FIELD)
+        for step in steps[-_MOST_PLACES:]
+    ]
+
+
+def _plain(value: object) -> str | int | float | bool:
+    """
+    A value that JSON has, and not too much of it.
+    """
+    if isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return round(value, 3)
+    return _cut(value if isinstance(value, str) else type(value).__name__, LONGEST_FIELD)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def _escaped(value: object) -> str:
+    """
+    As JSON in printable ASCII. DEL is the one control character that JSON lets stand.
+    """
+    return json.dumps(value, separators=(",", ":")).replace("\x7f", "\\u007f")
+
+
+def _time(seconds: float) -> str:
+    return (
+        datetime.fromtimestamp(seconds, timezone.utc)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
