@@ -1,0 +1,367 @@
+# -*- test-case-name: tests.daemon.test_link -*-
+"""
+The connection to the daemon, kept up.
+
+L{Link} is the L{openai_server.daemon.interfaces.Daemon} of the running
+program: it connects, says hello, and connects again when the connection is
+lost. Everything about turns is its switchboard's.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, cast
+
+from twisted.application.internet import ClientService
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import (
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+    ITransport,
+)
+from twisted.internet.protocol import Factory
+from twisted.logger import ILogObserver, Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from openai_server.clock import Clock
+from openai_server.daemon.endpoint import CannotConnect, SpareDescriptor, peerProcess
+from openai_server.daemon.interfaces import Audience
+from openai_server.daemon.protocol import ThrumProtocol
+from openai_server.daemon.registration import Registration
+from openai_server.daemon.registry import WatchedRegistry
+from openai_server.daemon.switchboard import Switchboard
+from openai_server.daemon.timeouts import DEFAULT_TIMEOUTS, Timeouts
+from openai_server.daemon.turn import AskedTurn
+from openai_server.wire.ids import RequestIds
+from openai_server.wire.tones import (
+    PROTO_VERSION,
+    Bind,
+    Breath,
+    FromBee,
+    FromDaemon,
+    Hello,
+    Prompt,
+    Propensity,
+    ToolDefinition,
+)
+
+#: The kind of bee this is.
+HIVE: Final = "openai-server"
+
+#: The chi values that this bee speaks and understands.
+CHIS: Final = (
+    "hello",
+    "prompt",
+    "cancel",
+    "attach",
+    "tool-result",
+    "perf-mark",
+    "breath",
+    "echo",
+    "session-ready",
+    "chunk",
+    "tool-call",
+    "finish",
+    "error",
+)
+
+_FIRST_DELAY: Final = 0.05
+_LONGEST_DELAY: Final = 1.0
+
+
+class Link(Service):
+    """
+    The one connection to the daemon, and what is asked over it.
+
+    Start and stop it as a service; the registry is a service of its own.
+
+    @ivar counts: tones and calls that were dropped or refused, by reason.
+    @ivar badTones: lines of the daemon's that could not be read, by reason.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        endpoint: IStreamClientEndpoint,
+        hid: str,
+        version: str,
+        registry: WatchedRegistry,
+        bind: Callable[[], Bind | None] = lambda: None,
+        source: str | None = None,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        registerTools: bool = True,
+        incarnationOf: Callable[[ITransport], object | None] = peerProcess,
+        now: Callable[[], float] = time.time,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """
+        @param endpoint: the way to the daemon, like a
+            L{openai_server.daemon.endpoint.SocketEndpoint}.
+        @param hid: this bee's persistent id.
+        @param version: this program's.
+        @param bind: the HTTP address, when it is known.
+        @param source: a URL for humans.
+        @param registerTools: whether the names of prompts' tools go into the
+            hello; False for daemons that route calls by sid.
+        @param incarnationOf: tells one daemon process from the next.
+        @param now: the wall clock in seconds, for ids.
+        @param jitter: a number from 0 up to 1, for the delay between attempts.
+        """
+        self.counts: Counter[str] = Counter()
+        self.badTones: Counter[str] = Counter()
+        self._clock = clock
+        self._hid = hid
+        self._version = version
+        self._registry = registry
+        self._bind = bind
+        self._source = source
+        self._timeouts = timeouts
+        self._incarnationOf = incarnationOf
+        self._jitter = jitter
+        self._rids = RequestIds(now)
+        self._spare = SpareDescriptor()
+        self._switchboard = Switchboard(
+            clock=clock,
+            timeouts=timeouts,
+            registration=Registration(self._hello, registerTools),
+            registry=registry,
+            rids=self._rids,
+            counts=self.counts,
+            breathed=self._breathed,
+        )
+        registry.onChange(self._switchboard.registryChanged)
+        self._failures = 0
+        self._problem: str | None = "not started"
+        self._incarnation: object | None = None
+        self._lastIncarnation: object | None = None
+        self._protoVersion: object = PROTO_VERSION
+        factory = Factory.forProtocol(cast("Any", self._newProtocol))
+        factory.noisy = False
+        self._connector = _Connector(
+            _NotingEndpoint(endpoint, self._spare, self._attemptFailed),
+            factory,
+            retryPolicy=self._delay,
+            # It uses callLater alone.
+            clock=cast("IReactorTime", clock),
+        )
+
+    # The service.
+
+    def startService(self) -> None:
+        """
+        Connect, and go on trying.
+        """
+        super().startService()
+        self._problem = "not connected yet"
+        self._spare.hold()
+        self._connector.startService()
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Cancel all turns, and close the connection when that is sent, or
+        a second later.
+
+        @return: fires when the connection is closed.
+        """
+        super().stopService()
+        self._switchboard.stop()
+        protocol = self._switchboard.protocol
+        self._note("stopped")
+        closing = None
+        if protocol is not None:
+            protocol.close()
+            closing = self._clock.callLater(self._timeouts.close, protocol.abort, "stopped")
+        stopped: Deferred[None] = self._connector.stopService()
+        return stopped.addBoth(self._stopped, closing)
+
+    def _stopped(self, result: Any, closing: Any) -> None:
+        self._spare.release()
+        if closing is not None and closing.active():
+            closing.cancel()
+
+    # The daemon, as the rest of the server sees it.
+
+    @property
+    def whyNotReady(self) -> str | None:
+        """
+        See L{openai_server.daemon.interfaces.Daemon.whyNotReady}.
+        """
+        protocol = self._switchboard.protocol
+        if protocol is not None and protocol.isReady and protocol.isCongested:
+            return "the daemon does not read what it is sent"
+        return self._problem
+
+    @property
+    def registry(self) -> WatchedRegistry:
+        """
+        See L{openai_server.daemon.interfaces.Daemon.registry}.
+        """
+        return self._registry
+
+    @property
+    def incarnation(self) -> object | None:
+        """
+        See L{openai_server.daemon.interfaces.Daemon.incarnation}.
+        """
+        return self._incarnation
+
+    @property
+    def turnCount(self) -> int:
+        """
+        How many turns are not over, the draining ones included.
+        """
+        return len(self._switchboard)
+
+    def newRid(self) -> str:
+        """
+        See L{openai_server.daemon.interfaces.Daemon.newRid}.
+        """
+        return self._rids.next()
+
+    def ask(self, prompt: Prompt, audience: Audience) -> AskedTurn:
+        """
+        See L{openai_server.daemon.interfaces.Daemon.ask}.
+        """
+        return self._switchboard.ask(prompt, audience)
+
+    # One connection after the other.
+
+    def opening(self, protocol: ThrumProtocol) -> Iterable[FromBee]:
+        """
+        See L{openai_server.daemon.protocol.Receiver.opening}.
+        """
+        assert protocol.transport is not None
+        self._switchboard.protocol = protocol
+        self._incarnation = self._incarnationOf(protocol.transport)
+        isSame = self._incarnation is not None and self._incarnation == self._lastIncarnation
+        self._lastIncarnation = self._incarnation
+        return self._switchboard.opening(isSame)
+
+    def connectionReady(self, protocol: ThrumProtocol) -> None:
+        """
+        See L{openai_server.daemon.protocol.Receiver.connectionReady}.
+        """
+        self._failures = 0
+        self._note(None)
+        self._switchboard.connectionReady()
+
+    def tonesReceived(self, tones: list[FromDaemon]) -> None:
+        """
+        See L{openai_server.daemon.protocol.Receiver.tonesReceived}.
+        """
+        self._switchboard.tonesReceived(tones)
+
+    def connectionGone(self, protocol: ThrumProtocol, why: str) -> None:
+        """
+        See L{openai_server.daemon.protocol.Receiver.connectionGone}.
+        """
+        self._spare.hold()
+        self._incarnation = None
+        if self.running:
+            self._note(why)
+        self._switchboard.connectionGone()
+
+    def _newProtocol(self) -> ThrumProtocol:
+        return ThrumProtocol(
+            receiver=self,
+            clock=self._clock,
+            timeouts=self._timeouts,
+            newRid=self.newRid,
+            badTones=self.badTones,
+        )
+
+    def _hello(self, tools: Sequence[ToolDefinition]) -> Hello:
+        return Hello(
+            bee=["forager"],
+            hive=HIVE,
+            hid=self._hid,
+            sender=self._hid,
+            version=self._version,
+            protoVersion=PROTO_VERSION,
+            propensity=Propensity(),
+            chis=list(CHIS),
+            tools=list(tools),
+            provides=["session"],
+            bind=self._bind(),
+            source=self._source,
+        )
+
+    def _delay(self, attempt: int) -> float:
+        # Not the service's own count: that one forgets at each connection,
+        # also at one that is closed before the daemon has breathed.
+        self._failures += 1
+        longest = min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** min(self._failures - 1, 10))
+        return max(_FIRST_DELAY, longest * (0.5 + self._jitter() / 2))
+
+    def _attemptFailed(self, failure: Failure) -> None:
+        if failure.check(CannotConnect):
+            self._note(str(failure.value))
+        elif not failure.check(CancelledError):
+            self._note(f"cannot connect: {failure.value.__class__.__name__}")
+
+    def _note(self, problem: str | None) -> None:
+        if problem == self._problem:
+            return
+        self._problem = problem
+        if problem is None:
+            self._log.info("connected to the daemon")
+        else:
+            self._log.warn("no connection to the daemon: {problem}", problem=problem)
+
+    def _breathed(self, breath: Breath) -> None:
+        if breath.protoVersion == self._protoVersion:
+            return
+        self._protoVersion = breath.protoVersion
+        self._log.warn(
+            "the daemon speaks version {theirs!r} of thrum, this server {ours}",
+            theirs=str(breath.protoVersion)[:40],
+            ours=PROTO_VERSION,
+        )
+
+
+class _Connector(ClientService):
+    """
+    A client service that says nothing at each of its attempts: the link logs
+    each change once.
+    """
+
+    _log = Logger(observer=cast("ILogObserver", lambda event: None))
+
+
+@implementer(IStreamClientEndpoint)
+class _NotingEndpoint:
+    """
+    An endpoint whose failures are told, and for which a descriptor is spared.
+    """
+
+    def __init__(
+        self,
+        endpoint: IStreamClientEndpoint,
+        spare: SpareDescriptor,
+        failed: Callable[[Failure], None],
+    ) -> None:
+        self._endpoint = endpoint
+        self._spare = spare
+        self._failed = failed
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """
+        Fires with the protocol, or fails as the endpoint does.
+        """
+        self._spare.release()
+        return self._endpoint.connect(protocolFactory).addErrback(self._note)
+
+    def _note(self, failure: Failure) -> Failure:
+        self._spare.hold()
+        self._failed(failure)
+        return failure

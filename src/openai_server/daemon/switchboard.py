@@ -1,0 +1,407 @@
+# -*- test-case-name: tests.daemon.test_switchboard -*-
+"""
+Which turn each tone belongs to.
+
+What one read of the socket brought is divided by sid, so that each turn's
+audience is told once. Tones that belong to no turn are dropped and counted,
+and never logged: they are somebody else's words.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, Final, TypeAlias
+
+from twisted.internet.interfaces import IDelayedCall
+
+from openai_server.clock import Clock, Deadline
+from openai_server.daemon.interfaces import Audience, Shown
+from openai_server.daemon.protocol import ThrumProtocol
+from openai_server.daemon.registration import Registration
+from openai_server.daemon.registry import WatchedRegistry
+from openai_server.daemon.timeouts import Timeouts
+from openai_server.daemon.turn import NOBODY_ANSWERS, AskedTurn, toolResult
+from openai_server.errors import APIError
+from openai_server.wire.ends import Loss, Lost
+from openai_server.wire.ids import RequestIds
+from openai_server.wire.tones import (
+    Attach,
+    Breath,
+    Cancel,
+    Chunk,
+    Echo,
+    Error,
+    Finish,
+    FromBee,
+    FromDaemon,
+    Hidden,
+    Prompt,
+    SessionReady,
+    ToolCall,
+    lineFromTone,
+)
+
+#: Tones of one read, by sid.
+Groups: TypeAlias = dict[str, list[Shown]]
+
+#: How many finished sids and answered calls are remembered.
+_MEMORY: Final = 4096
+
+#: How humd's own "no such model" begins. It has no code.
+_NO_WORKER: Final = "no worker bee advertises model"
+
+
+class Recent:
+    """
+    The latest few keys that were added.
+    """
+
+    def __init__(self, limit: int = _MEMORY) -> None:
+        self._limit = limit
+        self._keys: OrderedDict[Hashable, None] = OrderedDict()
+
+    def add(self, key: Hashable) -> None:
+        """
+        Remember a key, and forget the oldest one when there are too many.
+        """
+        self._keys[key] = None
+        if len(self._keys) > self._limit:
+            self._keys.popitem(last=False)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._keys
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+class Switchboard:
+    """
+    The turns that are not over, by sid.
+
+    @ivar counts: what was dropped or refused, and why.
+    @ivar protocol: the connection, or None. Set by its owner.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        timeouts: Timeouts,
+        registration: Registration,
+        registry: WatchedRegistry,
+        rids: RequestIds,
+        counts: Counter[str],
+        breathed: Callable[[Breath], None],
+    ) -> None:
+        """
+        @param breathed: told of each breath.
+        """
+        self.counts = counts
+        self.protocol: ThrumProtocol | None = None
+        self._clock = clock
+        self._timeouts = timeouts
+        self._registration = registration
+        self._registry = registry
+        self._rids = rids
+        self._breathed = breathed
+        self._turns: dict[str, AskedTurn] = {}
+        self._byRid: dict[str, AskedTurn] = {}
+        self._finished = Recent()
+        self._answered = Recent()
+        self._notYet: Deadline | None = None
+        self._tidying: IDelayedCall | None = None
+        self._oldState: object = None
+        self._askedFor: dict[str, object] = {}
+
+    def __len__(self) -> int:
+        """
+        How many turns are not over, the draining ones included.
+        """
+        return len(self._turns)
+
+    # What turns need of the wire.
+
+    @property
+    def isReady(self) -> bool:
+        """
+        See L{openai_server.daemon.turn.Wire.isReady}.
+        """
+        return self.protocol is not None and self.protocol.isReady
+
+    def newRid(self) -> str:
+        """
+        A rid that was not given before.
+        """
+        return self._rids.next()
+
+    def send(self, tone: FromBee) -> None:
+        """
+        Send one tone. There is a connection.
+        """
+        assert self.protocol is not None
+        self.protocol.sendTones([tone])
+
+    def turnOver(self, turn: AskedTurn) -> None:
+        """
+        Forget a turn, and take back its tools' names shortly.
+        """
+        del self._turns[turn.sid]
+        self._byRid.pop(turn.prompt.rid, None)
+        self._askedFor.pop(turn.sid, None)
+        self._finished.add(turn.sid)
+        for callId in turn.calls:
+            self._answered.add((turn.sid, callId))
+        self._registration.withdraw(turn.sid)
+        if self._tidying is None and self.isReady and self._registration.isStale:
+            self._tidying = self._clock.callLater(self._timeouts.names, self._tidy)
+
+    def _tidy(self) -> None:
+        self._tidying = None
+        if self._registration.isStale:
+            self.send(self._registration.opening())
+
+    # Asking.
+
+    def ask(self, prompt: Prompt, audience: Audience) -> AskedTurn:
+        """
+        See L{openai_server.daemon.interfaces.Daemon.ask}.
+        """
+        if prompt.sid in self._turns:
+            raise ValueError("the sid has a turn that is not over")
+        if self.protocol is None or not self.protocol.isReady or self.protocol.isCongested:
+            raise APIError("daemon_unavailable", "The daemon is not available.", retryAfter=1)
+        self._write(prompt)
+        turn = AskedTurn(prompt, audience, wire=self, clock=self._clock, timeouts=self._timeouts)
+        self._turns[turn.sid] = turn
+        self._noteAsked(turn)
+        return turn
+
+    def _write(self, prompt: Prompt) -> None:
+        assert self.protocol is not None
+        # Encoded before anything is changed: a lone surrogate raises.
+        lines = b"".join(map(lineFromTone, self._registration.around(prompt)))
+        self.protocol.sendLines(lines)
+        self._registration.declare(prompt.sid, prompt.tools or ())
+
+    def _noteAsked(self, turn: AskedTurn) -> None:
+        self._byRid[turn.prompt.rid] = turn
+        self._registry.look()
+        self._askedFor[turn.sid] = self._registry.version
+        self._noteWorker(turn)
+
+    def _askAgain(self, turn: AskedTurn) -> None:
+        self._byRid.pop(turn.prompt.rid, None)
+        turn.askAgain(self.newRid(), self._clock.monotonic())
+        self._write(turn.prompt)
+        self._noteAsked(turn)
+
+    # The connection and the registry.
+
+    def opening(self, sameDaemon: bool) -> Iterable[FromBee]:
+        """
+        What a new connection begins with: the hello with all names, and the
+        parked turns, which only the daemon that has them can go on with.
+        """
+        if not sameDaemon:
+            self._endAll(Lost(Loss.DAEMON_LOST, True))
+        self._registry.look()
+        # Until our hello is in the file, it may be an earlier daemon's.
+        self._oldState = self._registry.version
+        return [
+            self._registration.opening(),
+            *(Attach(rid=self.newRid(), sid=sid) for sid in self._turns),
+        ]
+
+    def connectionReady(self) -> None:
+        """
+        Prompts can be asked; workers may still be on their way.
+        """
+        self._notYet = Deadline(self._clock, self._timeouts.notYet, self._waitedEnough)
+
+    def connectionGone(self) -> None:
+        """
+        All turns but the parked ones are over.
+        """
+        self.protocol = None
+        self._stopTimers()
+        self._byRid.clear()
+        for turn in list(self._turns.values()):
+            turn.unlinked()
+
+    def stop(self) -> None:
+        """
+        Cancel everything, because this program ends.
+        """
+        if self.protocol is not None and self.isReady:
+            live = [turn for turn in self._turns.values() if turn.isHeard]
+            self.protocol.sendTones(Cancel(rid=self.newRid(), sid=turn.sid) for turn in live)
+        self._endAll(Lost(Loss.DAEMON_LOST, True))
+        self._stopTimers()
+
+    def registryChanged(self) -> None:
+        """
+        Workers came or went.
+        """
+        for turn in list(self._turns.values()):
+            self._noteWorker(turn)
+
+    def _noteWorker(self, turn: AskedTurn) -> None:
+        if turn.isOver or not self._registry.isKnown or self._registry.version == self._oldState:
+            return
+        if turn.prompt.modelId in self._registry.models():
+            turn.workerNamed = True
+            if turn.refusal is not None and self._askedFor[turn.sid] != self._registry.version:
+                self._askAgain(turn)
+        elif turn.workerNamed:
+            turn.ended(Lost(Loss.WORKER_LOST, turn.seen))
+
+    def _waitedEnough(self) -> None:
+        for turn in list(self._turns.values()):
+            if turn.refusal is not None:
+                self._askAgain(turn)
+
+    def _endAll(self, end: Lost) -> None:
+        for turn in list(self._turns.values()):
+            turn.ended(Lost(end.why, turn.seen))
+
+    def _stopTimers(self) -> None:
+        if self._notYet is not None:
+            self._notYet.cancel()
+        tidying, self._tidying = self._tidying, None
+        if tidying is not None:
+            tidying.cancel()
+
+    # What the daemon says.
+
+    def tonesReceived(self, tones: list[FromDaemon]) -> None:
+        """
+        Give each turn what one read brought for it.
+        """
+        now = self._clock.monotonic()
+        groups: Groups = defaultdict(list)
+        for tone in tones:
+            # Nearly all are chunks: no call for each of them.
+            if type(tone) is Chunk:
+                groups[tone.sid].append(tone)
+            else:
+                self._heard(tone, groups, now)
+        for sid, group in groups.items():
+            self._show(sid, group, now)
+
+    def _heard(self, tone: FromDaemon, groups: Groups, now: float) -> None:
+        match tone:
+            case SessionReady():
+                groups[tone.sid].append(tone)
+            case ToolCall():
+                self._called(tone, groups)
+            case Finish():
+                self._ended(tone, groups, now)
+            case Error():
+                self._failed(tone, groups, now)
+            case Echo():
+                self._echoed(tone, groups, now)
+            case Hidden():
+                self._hidden(tone)
+            case Breath():
+                self._breathed(tone)
+
+    def _turnOf(self, sid: str | None) -> AskedTurn | None:
+        """
+        The turn that a tone with this sid is of. Before the echo of a prompt
+        on a sid that had a turn before, it is of that earlier turn, which is over.
+        """
+        turn = self._turns.get(sid) if sid is not None else None
+        if turn is not None and not turn.isEchoed and sid in self._finished:
+            return None
+        return turn
+
+    def _show(self, sid: str, group: list[Shown], now: float) -> None:
+        turn = self._turnOf(sid)
+        if turn is not None and turn.isHeard:
+            turn.show(group, now)
+        else:
+            self._drop(sid, len(group))
+
+    def _drop(self, sid: str | None, number: int = 1) -> None:
+        isLate = sid in self._turns or sid in self._finished
+        self.counts["late_tones" if isLate else "foreign_tones"] += number
+
+    def _flush(self, sid: str, groups: Groups, now: float) -> None:
+        group = groups.pop(sid, None)
+        if group is not None:
+            self._show(sid, group, now)
+
+    def _called(self, call: ToolCall, groups: Groups) -> None:
+        turn = self._turnOf(call.sid)
+        if call.sigil is not None:
+            self.counts["unrouted_calls"] += 1
+        if turn is None:
+            self._refuse(call)
+        elif not turn.isHeard:
+            self.counts["refused_calls"] += 1
+            turn.refuse(call)
+        elif turn.called(call):
+            groups[call.sid].append(call)
+
+    def _refuse(self, call: ToolCall) -> None:
+        key = (call.sid, call.callId)
+        self._drop(call.sid)
+        if call.sigil is not None or key in self._answered or not self.isReady:
+            return
+        self._answered.add(key)
+        self.counts["refused_calls"] += 1
+        name = call.toolName or call.name or ""
+        self.send(toolResult(self.newRid(), call.sid, call.callId, name, NOBODY_ANSWERS, True))
+
+    def _ended(self, finish: Finish, groups: Groups, now: float) -> None:
+        self._flush(finish.sid, groups, now)
+        turn = self._turnOf(finish.sid)
+        if turn is None:
+            self._drop(finish.sid)
+        else:
+            turn.ended(finish)
+
+    def _failed(self, error: Error, groups: Groups, now: float) -> None:
+        turn = self._turnOf(error.sid)
+        if turn is None or error.sid is None:
+            self._drop(error.sid)
+        elif error.callId:
+            groups[error.sid].append(error)
+        else:
+            self._flush(error.sid, groups, now)
+            if self._meansNotYet(error, turn):
+                turn.wait(error, now)
+                self._registry.look()
+                self._noteWorker(turn)
+            else:
+                turn.ended(error)
+
+    def _meansNotYet(self, error: Error, turn: AskedTurn) -> bool:
+        return (
+            self._notYet is not None
+            and self._notYet.isActive
+            and turn.isHeard
+            and not turn.isLive
+            and error.code is None
+            and isinstance(error.message, str)
+            and error.message.startswith(_NO_WORKER)
+        )
+
+    def _echoed(self, echo: Echo, groups: Groups, now: float) -> None:
+        turn = self._byRid.pop(echo.rid, None)
+        if turn is None:
+            return
+        # What stands before the echo is not of a prompt on a known sid.
+        self._flush(turn.sid, groups, now)
+        if echo.ok:
+            turn.echoed(now)
+        else:
+            turn.ended(Lost(Loss.PAST_DUSK, turn.seen))
+
+    def _hidden(self, tone: Any) -> None:
+        if tone.__struct_config__.tag == "permission-ask":
+            self.counts["permission_asks"] += 1
+
+

@@ -1,0 +1,470 @@
+# -*- test-case-name: tests.daemon.test_turn -*-
+"""
+One prompt at the daemon, from the asking to its real end.
+
+    asked ----> running <---> parked        the audience is told
+      |            |            |
+      |            +-> settling <+          still told, but never cancelled
+      v            v     |
+    draining <-----------+                  nobody is told, the worker goes on
+      |
+      v
+    ended                                   C{finish}, C{error}, or loss
+
+The machine knows which of these a turn is in. What comes with every tone (the
+time of the last one, whether anybody is told) are plain attributes that its
+outputs set.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from math import inf
+from typing import Protocol
+
+import msgspec
+from automat import TypeMachineBuilder
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from openai_server.clock import Clock, Deadline
+from openai_server.daemon.interfaces import Audience, Shown
+from openai_server.daemon.timeouts import Timeouts
+from openai_server.errors import APIError
+from openai_server.wire.ends import Loss, Lost, TurnEnd
+from openai_server.wire.tones import Cancel, Error, FromBee, Prompt, SessionReady, ToolCall, ToolResult
+
+#: What the model reads in place of the result of a call that nobody answers any more.
+NOBODY_ANSWERS = "This call was not run: the request that it belonged to is over."
+
+
+class Wire(Protocol):
+    """
+    What a turn needs of the connection.
+    """
+
+    @property
+    def isReady(self) -> bool:
+        """
+        What is sent now reaches the daemon.
+        """
+
+    @property
+    def counts(self) -> Counter[str]: ...
+
+    def newRid(self) -> str: ...
+
+    def send(self, tone: FromBee) -> None: ...
+
+    def turnOver(self, turn: AskedTurn) -> None:
+        """
+        The turn has ended: it can be forgotten.
+        """
+
+
+class _Inputs(Protocol):
+    """
+    What can happen to a turn.
+    """
+
+    def live(self) -> None:
+        """
+        The worker showed its first sign of life.
+        """
+
+    def park(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def settle(self) -> None: ...
+
+    def cancel(self) -> None:
+        """
+        Its audience wants it no more.
+        """
+
+    def giveUp(self, why: Loss) -> None:
+        """
+        A deadline has passed, or the audience failed.
+        """
+
+    def end(self, end: TurnEnd) -> None:
+        """
+        The worker is done with it, or is no more.
+        """
+
+    def unlink(self) -> None:
+        """
+        The connection was lost.
+        """
+
+
+class AskedTurn:
+    """
+    A L{openai_server.daemon.interfaces.Turn}.
+
+    @ivar prompt: what was asked.
+    @ivar isOver: see L{openai_server.daemon.interfaces.Turn.isOver}.
+    @ivar isHeard: the audience is told what comes.
+    @ivar isParked: silence is expected and the loss of the connection is
+        survived.
+    @ivar refusal: the daemon had no worker yet and said so; the prompt is to
+        be asked again, and nothing of it is anywhere now. Else None.
+    @ivar isLive: the worker has shown a sign of life.
+    @ivar isEchoed: the daemon has read the prompt.
+    @ivar seen: a chunk or a tool-call has come.
+    @ivar workerNamed: after the asking, the registry named a worker for the model.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, prompt: Prompt, audience: Audience, *, wire: Wire, clock: Clock, timeouts: Timeouts
+    ) -> None:
+        self.prompt = prompt
+        self.isOver = False
+        self.isHeard = True
+        self.isParked = False
+        self.refusal: Error | None = None
+        self.isLive = False
+        self.isEchoed = False
+        self.seen = False
+        self.workerNamed = False
+        self._audience = audience
+        self._wire = wire
+        self._clock = clock
+        self._timeouts = timeouts
+        self._calls: dict[str, ToolCall | None] = {}
+        self._end: TurnEnd | None = None
+        self._whenOver: list[Deferred[TurnEnd]] = []
+        self._lastTone = clock.monotonic()
+        self._quiet, self._why = timeouts.echo, Loss.NO_ECHO
+        self._limit = self._lastTone + timeouts.turn
+        self._deadline = Deadline(clock, min(timeouts.echo, timeouts.turn), self._look)
+        self._life = _newLife(self)
+
+    # The turn, as its audience has it.
+
+    @property
+    def sid(self) -> str:
+        """
+        The session it runs in.
+        """
+        return self.prompt.sid
+
+    @property
+    def calls(self) -> Sequence[str]:
+        """
+        The ids of all its calls so far.
+        """
+        return list(self._calls)
+
+    def cancel(self) -> None:
+        """
+        See L{openai_server.daemon.interfaces.Turn.cancel}.
+        """
+        if self.isHeard and (self.refusal is not None or not self._wire.isReady):
+            # The daemon has nothing of it, or cannot be told.
+            self.isHeard = False
+            self._life.end(self.refusal or Lost(Loss.DAEMON_LOST, self.seen))
+        else:
+            self._life.cancel()
+
+    def park(self) -> None:
+        """
+        See L{openai_server.daemon.interfaces.Turn.park}.
+        """
+        self._life.park()
+
+    def resume(self) -> None:
+        """
+        See L{openai_server.daemon.interfaces.Turn.resume}. Without a
+        connection, the turn is lost.
+        """
+        self._life.resume()
+
+    def settle(self) -> None:
+        """
+        See L{openai_server.daemon.interfaces.Turn.settle}. Without a
+        connection, the turn is lost.
+        """
+        self._life.settle()
+
+    def answer(self, callId: str, toolName: str, text: str, isError: bool) -> None:
+        """
+        See L{openai_server.daemon.interfaces.Turn.answer}. A second answer to
+        a call, and one to a call that cannot be answered, is not sent.
+        """
+        if self._calls.get(callId) is None or not self.isHeard:
+            self._wire.counts["unsent_results"] += 1
+            return
+        if not self._wire.isReady:
+            raise APIError("daemon_unavailable", "The daemon is not connected.", retryAfter=1)
+        self._send(callId, toolName, text, isError)
+
+    def whenOver(self) -> Deferred[TurnEnd]:
+        """
+        See L{openai_server.daemon.interfaces.Turn.whenOver}.
+        """
+        over: Deferred[TurnEnd] = Deferred()
+        if self._end is None:
+            self._whenOver.append(over)
+        else:
+            over.callback(self._end)
+        return over
+
+    # What the wire brings.
+
+    def echoed(self, now: float) -> None:
+        """
+        The daemon has read the prompt. Comes again when it was asked again.
+        """
+        if not self.isLive and self.isHeard:
+            self._await(now, self._timeouts.firstLife, Loss.NO_LIFE)
+        if not self.isEchoed:
+            self.isEchoed = True
+            if self.isHeard:
+                self._tellEchoed()
+
+    def show(self, tones: Sequence[Shown], now: float) -> None:
+        """
+        What one read brought for this turn, which is heard.
+        """
+        self._lastTone = now
+        if not self.isLive:
+            self.isLive = True
+            self._life.live()
+        if not self.seen:
+            self.seen = any(type(tone) is not SessionReady for tone in tones)
+        try:
+            self._audience.tonesReceived(tones)
+        except Exception:
+            self._fault()
+
+    def called(self, call: ToolCall) -> bool:
+        """
+        Note a call. False when it came before; then it is not shown.
+        """
+        self.seen = True
+        if call.callId in self._calls:
+            self._wire.counts["double_calls"] += 1
+            return False
+        # The result of a call that carries a sigil would be dropped by the daemon.
+        self._calls[call.callId] = call if call.sigil is None else None
+        return True
+
+    def refuse(self, call: ToolCall) -> None:
+        """
+        A call for this turn, which nobody is told of any more.
+        """
+        if self.called(call):
+            self._refuseOpenCalls()
+
+    def ended(self, end: TurnEnd) -> None:
+        """
+        The worker is done with it, or is no more.
+        """
+        self._life.end(end)
+
+    def unlinked(self) -> None:
+        """
+        The connection was lost.
+        """
+        self._life.unlink()
+
+    def wait(self, refusal: Error, now: float) -> None:
+        """
+        Nothing runs: the daemon had no worker yet.
+        """
+        self.refusal = refusal
+        self._await(now, inf, Loss.NO_ECHO)
+
+    def askAgain(self, rid: str, now: float) -> None:
+        """
+        The same prompt is about to be asked under a new rid.
+        """
+        self.refusal = None
+        self.prompt = msgspec.structs.replace(self.prompt, rid=rid)
+        self._await(now, self._timeouts.echo, Loss.NO_ECHO)
+
+    # What the machine does.
+
+    def _tellEchoed(self) -> None:
+        try:
+            self._audience.turnEchoed()
+        except Exception:
+            self._fault()
+
+    def _fault(self) -> None:
+        self._log.failure("the audience of a turn failed")
+        self._life.giveUp(Loss.FAULT)
+
+    def _await(self, now: float, quiet: float, why: Loss) -> None:
+        self._lastTone, self._quiet, self._why = now, quiet, why
+        self._arm(now)
+
+    def _arm(self, now: float) -> None:
+        wait = min(self._lastTone + self._quiet, self._limit) - now
+        if self._deadline.isActive:
+            self._deadline.extend(wait)
+        else:
+            self._deadline = Deadline(self._clock, wait, self._look)
+
+    def _look(self) -> None:
+        # Tones only note their time: most often it is too early.
+        now = self._clock.monotonic() + 0.001
+        if now >= self._limit:
+            self._life.giveUp(Loss.TOO_LONG)
+        elif now >= self._lastTone + self._quiet:
+            self._life.giveUp(self._why)
+        else:
+            self._arm(now)
+
+    def _count(self) -> None:
+        self.isParked = False
+        self._await(self._clock.monotonic(), self._timeouts.stall, Loss.STALLED)
+        if not self._wire.isReady:
+            self._life.end(Lost(Loss.DAEMON_LOST, self.seen))
+
+    def _rest(self) -> None:
+        self.isParked = True
+        self._await(self._clock.monotonic(), inf, Loss.STALLED)
+
+    def _drain(self) -> None:
+        self.isHeard = self.isParked = False
+        self._limit = inf
+        self._await(self._clock.monotonic(), self._timeouts.drain, Loss.DRAIN_LIMIT)
+        if self._wire.isReady:
+            self._wire.send(Cancel(rid=self._wire.newRid(), sid=self.sid))
+            self._refuseOpenCalls()
+
+    def _finish(self, end: TurnEnd) -> None:
+        heard = self.isHeard
+        self._end = end
+        self.isOver = True
+        self.isHeard = self.isParked = False
+        self._deadline.cancel()
+        if self._wire.isReady:
+            self._refuseOpenCalls()
+        self._wire.turnOver(self)
+        if heard:
+            self._tell(end)
+        waiting, self._whenOver = self._whenOver, []
+        for over in waiting:
+            over.callback(end)
+
+    def _tell(self, end: TurnEnd) -> None:
+        try:
+            self._audience.turnEnded(end)
+        except Exception:
+            if end != Lost(Loss.FAULT, self.seen):
+                self._log.failure("the audience of a turn failed at its end")
+
+    def _refuseOpenCalls(self) -> None:
+        for callId, call in self._calls.items():
+            if call is not None:
+                self._send(callId, call.toolName or call.name or "", NOBODY_ANSWERS, True)
+
+    def _send(self, callId: str, toolName: str, text: str, isError: bool) -> None:
+        self._calls[callId] = None
+        self._wire.send(toolResult(self._wire.newRid(), self.sid, callId, toolName, text, isError))
+
+
+def toolResult(rid: str, sid: str, callId: str, toolName: str, text: str, isError: bool) -> ToolResult:
+    """
+    The answer to a call. Workers read C{output}, then C{result}.
+    """
+    return ToolResult(
+        rid=rid, sid=sid, callId=callId, toolName=toolName, output=text, result=text, isError=isError
+    )
+
+
+_builder = TypeMachineBuilder(_Inputs, AskedTurn)
+_asked = _builder.state("asked")
+_running = _builder.state("running")
+_parked = _builder.state("parked")
+_settling = _builder.state("settling")
+_draining = _builder.state("draining")
+_ended = _builder.state("ended")
+
+
+@_asked.upon(_Inputs.live).to(_running)
+def _begin(life: _Inputs, turn: AskedTurn) -> None:
+    turn._await(turn._lastTone, turn._timeouts.stall, Loss.STALLED)
+
+
+@_asked.upon(_Inputs.park).to(_parked)
+@_running.upon(_Inputs.park).to(_parked)
+def _park(life: _Inputs, turn: AskedTurn) -> None:
+    turn._rest()
+
+
+@_parked.upon(_Inputs.resume).to(_running)
+def _resume(life: _Inputs, turn: AskedTurn) -> None:
+    turn._count()
+
+
+@_asked.upon(_Inputs.settle).to(_settling)
+@_running.upon(_Inputs.settle).to(_settling)
+@_parked.upon(_Inputs.settle).to(_settling)
+def _settle(life: _Inputs, turn: AskedTurn) -> None:
+    turn._count()
+
+
+@_asked.upon(_Inputs.cancel).to(_draining)
+@_running.upon(_Inputs.cancel).to(_draining)
+@_parked.upon(_Inputs.cancel).to(_draining)
+@_settling.upon(_Inputs.cancel).to(_draining)
+def _cancel(life: _Inputs, turn: AskedTurn) -> None:
+    turn._drain()
+
+
+@_asked.upon(_Inputs.giveUp).to(_draining)
+@_running.upon(_Inputs.giveUp).to(_draining)
+@_parked.upon(_Inputs.giveUp).to(_draining)
+@_settling.upon(_Inputs.giveUp).to(_draining)
+def _giveUp(life: _Inputs, turn: AskedTurn, why: Loss) -> None:
+    turn._drain()
+    turn._tell(Lost(why, turn.seen))
+
+
+@_draining.upon(_Inputs.giveUp).to(_ended)
+def _forget(life: _Inputs, turn: AskedTurn, why: Loss) -> None:
+    turn._finish(Lost(why, turn.seen))
+
+
+@_asked.upon(_Inputs.end).to(_ended)
+@_running.upon(_Inputs.end).to(_ended)
+@_parked.upon(_Inputs.end).to(_ended)
+@_settling.upon(_Inputs.end).to(_ended)
+@_draining.upon(_Inputs.end).to(_ended)
+def _end(life: _Inputs, turn: AskedTurn, end: TurnEnd) -> None:
+    turn._finish(end)
+
+
+@_asked.upon(_Inputs.unlink).to(_ended)
+@_running.upon(_Inputs.unlink).to(_ended)
+@_settling.upon(_Inputs.unlink).to(_ended)
+@_draining.upon(_Inputs.unlink).to(_ended)
+def _unlink(life: _Inputs, turn: AskedTurn) -> None:
+    turn._finish(Lost(Loss.DAEMON_LOST, turn.seen))
+
+
+_parked.upon(_Inputs.unlink).loop().returns(None)
+
+for _state in (_running, _parked, _settling, _draining, _ended):
+    _state.upon(_Inputs.live).loop().returns(None)
+for _state in (_parked, _settling, _draining, _ended):
+    _state.upon(_Inputs.park).loop().returns(None)
+for _state in (_asked, _running, _settling, _draining, _ended):
+    _state.upon(_Inputs.resume).loop().returns(None)
+for _state in (_settling, _draining, _ended):
+    _state.upon(_Inputs.settle).loop().returns(None)
+for _state in (_draining, _ended):
+    _state.upon(_Inputs.cancel).loop().returns(None)
+_ended.upon(_Inputs.giveUp).loop().returns(None)
+_ended.upon(_Inputs.end).loop().returns(None)
+_ended.upon(_Inputs.unlink).loop().returns(None)
+
+_newLife = _builder.build()
