@@ -1,0 +1,205 @@
+# -*- test-case-name: tests.translate.test_attachments -*-
+"""
+Images, sound and files of a request: what they really are, checked, and the
+line that names each of them to the model.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from openai_server.api.messages import Audio, File, Part
+from openai_server.errors import APIError
+from openai_server.wire.tones import Attachment
+
+#: Characters of base64 that are decoded at a time: a multiple of 4.
+SLICE: Final = 256 * 1024
+MAX_URL: Final = 8192
+
+_MAGIC: Final[dict[str, tuple[bytes, ...]]] = {
+    "image/png": (b"\x89PNG\r\n\x1a\n",),
+    "image/jpeg": (b"\xff\xd8\xff",),
+    "image/gif": (b"GIF87a", b"GIF89a"),
+    "image/webp": (b"RIFF",),
+    "application/pdf": (b"%PDF-",),
+}
+_ALIASES: Final = {"image/jpg": "image/jpeg", "audio/mp3": "audio/mpeg", "audio/x-wav": "audio/wav"}
+_EXTENSIONS: Final = {
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "gif": "image/gif",
+    "webp": "image/webp",
+}
+_mediaType = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63}")
+_unfit = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]")
+
+
+class Attached(msgspec.Struct, frozen=True):
+    """
+    One part of a request that is not text.
+
+    @ivar kind: image, audio, pdf, video or file.
+    @ivar mediaType: a media type in lower case, without parameters.
+    @ivar data: base64 that decodes, or None.
+    @ivar url: an http or https address, which is never fetched here, or None.
+    @ivar name: the file's name as the client gave it, or None.
+    """
+
+    kind: str
+    mediaType: str
+    data: str | None = None
+    url: str | None = None
+    name: str | None = None
+
+    @property
+    def size(self) -> int | None:
+        """
+        Bytes of the decoded data.
+        """
+        if self.data is None:
+            return None
+        return len(self.data) // 4 * 3 - self.data[-2:].count("=")
+
+    @property
+    def tone(self) -> Attachment:
+        """
+        The same for the daemon.
+        """
+        return Attachment(kind=self.kind, mediaType=self.mediaType, data=self.data, url=self.url)
+
+
+def attachmentLine(attached: Attached, path: str | None = None) -> str:
+    """
+    The line that tells the model of an attachment, for workers that read
+    nothing but text.
+
+    @param path: the file that holds the data, if one was written.
+    """
+    said = [attached.mediaType]
+    if attached.size is not None:
+        said.append(f"{attached.size} bytes")
+    if attached.name is not None:
+        said.append(f"name {msgspec.json.encode(attached.name).decode()}")
+    if attached.url is not None:
+        said.append(f"address {attached.url}")
+    if path is not None:
+        said.append(f"file {path}")
+    return f"[{attached.kind} attached: {', '.join(said)}]"
+
+
+def attachedFromPart(part: Part, param: str) -> Attached:
+    """
+    What a content part of another kind than text holds.
+
+    @param param: where the part stands in the request.
+    @raise APIError: 400: an address that is neither data nor http(s), base64
+        that does not decode, bytes that are not what they are said to be.
+    """
+    if part.input_audio is not None and part.type == "input_audio":
+        return _fromAudio(part.input_audio, f"{param}.input_audio")
+    if part.file is not None and part.type == "file":
+        return _fromFile(part.file, f"{param}.file")
+    image = part.image_url
+    if isinstance(image, str):
+        return _fromAddress(image, f"{param}.image_url")
+    # The request was checked: an image is all that is left.
+    assert image is not None
+    return _fromAddress(image.url, f"{param}.image_url.url")
+
+
+def _fromAddress(url: str, param: str) -> Attached:
+    scheme = url[:8].partition(":")[0].lower()
+    if scheme == "data":
+        return _fromData(url, None, param)
+    if scheme not in ("http", "https"):
+        raise _wrong("Addresses are of the schemes data, http or https.", param)
+    if len(url) > MAX_URL or _unfit.search(url):
+        raise _wrong(f"An address has at most {MAX_URL} characters, and no blanks.", param)
+    return Attached("image", _guessed(url), url=url)
+
+
+def _guessed(url: str) -> str:
+    try:
+        extension = urlsplit(url).path.rpartition(".")[2]
+    except ValueError:
+        extension = ""
+    return _EXTENSIONS.get(extension.lower(), "image/*")
+
+
+def _fromAudio(audio: Audio, param: str) -> Attached:
+    if audio.format not in ("wav", "mp3"):
+        raise APIError("unsupported_value", "Audio is wav or mp3.", param=f"{param}.format")
+    mediaType = "audio/wav" if audio.format == "wav" else "audio/mpeg"
+    return _checked(mediaType, audio.data, None, f"{param}.data")
+
+
+def _fromFile(file: File, param: str) -> Attached:
+    if file.file_id is not None:
+        said = "Files cannot be uploaded to this server: send file_data."
+        raise APIError("unsupported_value", said, param=f"{param}.file_id")
+    if file.file_data is None:
+        param = f"{param}.file_data"
+        raise APIError("missing_required_parameter", f"Missing required parameter: '{param}'.", param=param)
+    param = f"{param}.file_data"
+    if file.file_data[:5].lower() == "data:":
+        return _fromData(file.file_data, file.filename, param)
+    isPDF = (file.filename or "").lower().endswith(".pdf")
+    return _checked("application/pdf" if isPDF else "application/octet-stream", file.file_data, file.filename, param)
+
+
+def _fromData(url: str, name: str | None, param: str) -> Attached:
+    # What stands before the comma is short; the rest may be megabytes.
+    comma = url.find(",", 0, 1024)
+    said = url[5:comma].lower().split(";")
+    if comma < 0 or said[-1].strip() != "base64":
+        raise _wrong("A data address must hold base64.", param)
+    mediaType = said[0].strip() or "text/plain"
+    return _checked(mediaType, url[comma + 1 :], name, param)
+
+
+def _checked(mediaType: str, data: str, name: str | None, param: str) -> Attached:
+    mediaType = _ALIASES.get(mediaType, mediaType)
+    if _mediaType.fullmatch(mediaType) is None:
+        raise _wrong("The media type is not one.", param)
+    data = _wholeBase64(data, param)
+    _checkMagic(mediaType, binascii.a2b_base64(data[:64]), param)
+    return Attached(_kind(mediaType), mediaType, data=data, name=name)
+
+
+def _wholeBase64(data: str, param: str) -> str:
+    if "\n" in data or " " in data:
+        data = "".join(data.split())
+    data += "=" * (-len(data) % 4)
+    try:
+        for start in range(0, len(data), SLICE):
+            binascii.a2b_base64(data[start : start + SLICE], strict_mode=True)
+    except ValueError:
+        raise _wrong("The base64 does not decode.", param) from None
+    if not data or 0 <= data.find("=") < len(data) - 2:
+        raise _wrong("The base64 is empty, or ends before its end.", param)
+    return data
+
+
+def _checkMagic(mediaType: str, first: bytes, param: str) -> None:
+    magic = _MAGIC.get(mediaType)
+    if magic is None:
+        return
+    if not first.startswith(magic) or (mediaType == "image/webp" and first[8:12] != b"WEBP"):
+        raise _wrong(f"The data does not begin as {mediaType} does.", param)
+
+
+def _kind(mediaType: str) -> str:
+    if mediaType == "application/pdf":
+        return "pdf"
+    family = mediaType.partition("/")[0]
+    return family if family in ("image", "audio", "video") else "file"
+
+
+def _wrong(said: str, param: str) -> APIError:
+    return APIError("invalid_value", said, param=param)

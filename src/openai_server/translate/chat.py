@@ -1,0 +1,220 @@
+# -*- test-case-name: tests.translate.test_chat -*-
+"""
+What a turn shows, as the events of a chat answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+
+from openai_server.api.completion import FinishReason, Usage
+from openai_server.errors import APIError
+from openai_server.translate.fence import FenceStrip
+from openai_server.translate.figures import endingOf, isAllZero, usageFromWorker
+from openai_server.translate.stop import StopSearch
+from openai_server.translate.words import apiErrorFromError, apiErrorFromLoss, cleaned, meaningOf
+from openai_server.wire.ends import Lost, TurnEnd
+from openai_server.wire.tones import Chunk, Error, Finish, SessionReady, ToolCall
+
+#: What a turn shows before its end; the same as in the daemon's interfaces.
+Shown: TypeAlias = SessionReady | Chunk | ToolCall | Error
+
+
+class Text(msgspec.Struct, gc=False):
+    """
+    A piece of the answer. Never empty.
+    """
+
+    text: str
+
+
+class Reasoning(msgspec.Struct, gc=False):
+    """
+    A piece of the model's reasoning. Never empty.
+    """
+
+    text: str
+
+
+class Stopped(msgspec.Struct, gc=False):
+    """
+    A stop string was found: the text before it has been given, nothing after
+    it will be, and the turn may be cancelled.
+    """
+
+
+class Finished(msgspec.Struct):
+    """
+    The answer is complete.
+
+    @ivar usage: None when the worker said nothing.
+    """
+
+    reason: FinishReason
+    usage: Usage | None = None
+
+
+class Failed(msgspec.Struct):
+    """
+    The answer cannot be completed.
+    """
+
+    error: APIError
+
+
+Event: TypeAlias = Text | Reasoning | Stopped | Finished | Failed
+
+
+class Translation:
+    """
+    Makes the events of one answer from the tones of its turn.
+
+    Deltas pass unchanged, one event each: nothing is trimmed, normalised or
+    interpreted. No order between tones is relied on. What is hidden never
+    comes out, and what is not known is skipped.
+    """
+
+    def __init__(
+        self,
+        stop: Sequence[str] = (),
+        stripFence: bool = False,
+        showTools: bool = False,
+        ownCalls: Container[str] = (),
+    ) -> None:
+        """
+        @param stop: cut the text at the first of these; reasoning is not
+            searched.
+        @param stripFence: take a surrounding Markdown fence off the text.
+        @param showTools: show the tools that the worker ran by itself, a line
+            each, as reasoning.
+        @param ownCalls: ids of calls that the client answers: what the worker
+            tells of them is left out.
+        """
+        self._stop = StopSearch(stop) if stop else None
+        self._fence = FenceStrip() if stripFence else None
+        self._isPlain = self._stop is None and self._fence is None
+        self._showTools = showTools
+        self._ownCalls = ownCalls
+        self._hasSeen = False
+        self._hasCalls = False
+        self._hasText = False
+        self._isStopped = False
+
+    def feed(self, tones: Sequence[Shown]) -> list[Event]:
+        """
+        The events that some tones of the turn make, in order.
+        """
+        events: list[Event] = []
+        for tone in tones:
+            if type(tone) is Chunk:
+                self._hasSeen = True
+                if tone.chunkType == "text_delta":
+                    self._text(tone.delta, events)
+                else:
+                    self._chunk(tone, events)
+            elif type(tone) is ToolCall:
+                self._hasSeen = self._hasCalls = True
+        return events
+
+    def _chunk(self, chunk: Chunk, events: list[Event]) -> None:
+        kind = chunk.chunkType
+        if kind == "reasoning_delta":
+            self._reasoning(chunk.delta, events)
+        elif kind is None and isinstance(chunk.part, dict):
+            self._part(chunk.part, events)
+        elif self._showTools and kind in ("tool_input_start", "tool_executed"):
+            self._tool(chunk.toolName, chunk.callId, kind == "tool_executed", events)
+
+    def _part(self, part: dict[Any, Any], events: list[Event]) -> None:
+        # The chunk of the wire specification; workers of humd 0.31.18 send
+        # the other dialect.
+        if part.get("type") == "text":
+            self._text(part.get("text"), events)
+        elif part.get("type") == "reasoning":
+            self._reasoning(part.get("text"), events)
+        elif self._showTools and part.get("type") == "tool":
+            self._tool(part.get("toolName") or part.get("name"), part.get("callId"), False, events)
+
+    def _text(self, text: Any, events: list[Event]) -> None:
+        if type(text) is not str or not text or self._isStopped:
+            return
+        self._hasText = True
+        if self._isPlain:
+            events.append(Text(text))
+            return
+        if self._stop is not None:
+            text = self._stop.feed(text)
+        self._give(self._fence.feed(text) if self._fence is not None else text, events)
+        if self._stop is not None and self._stop.isStopped:
+            self._isStopped = True
+            self._give(self._held(), events)
+            events.append(Stopped())
+
+    @staticmethod
+    def _give(text: str, events: list[Event]) -> None:
+        if text:
+            events.append(Text(text))
+
+    def _reasoning(self, text: Any, events: list[Event]) -> None:
+        if type(text) is str and text and not self._isStopped:
+            events.append(Reasoning(text))
+
+    def _tool(self, name: Any, callId: Any, isDone: bool, events: list[Event]) -> None:
+        if isinstance(callId, str) and callId in self._ownCalls:
+            return
+        shown = cleaned(name)[:100] or "a tool"
+        self._reasoning(f"[{shown} {'done' if isDone else 'called'}]\n", events)
+
+    def _held(self) -> str:
+        held = self._stop.finish() if self._stop is not None else ""
+        if self._fence is not None:
+            held = self._fence.feed(held) + self._fence.finish()
+        return held
+
+    def flush(self) -> list[Event]:
+        """
+        What was held back, because the answer ends here, whatever the turn
+        does: its calls are handed to the client.
+        """
+        events: list[Event] = []
+        self._give(self._held(), events)
+        return events
+
+    def finish(self, end: TurnEnd) -> list[Event]:
+        """
+        The last events of the answer: what was held back, and either
+        L{Finished} or L{Failed}.
+        """
+        return [*self.flush(), self._last(end)]
+
+    def _last(self, end: TurnEnd) -> Event:
+        if self._isStopped:
+            return Finished("stop", usageFromWorker(getattr(end, "usage", None)))
+        if isinstance(end, Finish):
+            return self._finished(end)
+        if isinstance(end, Lost):
+            return Failed(apiErrorFromLoss(end))
+        return self._failed(end)
+
+    def _finished(self, finish: Finish) -> Event:
+        ending = endingOf(finish.finishReason)
+        if finish.exitCode is not None:
+            return _broken("The worker's process ended without a result.")
+        if ending == "error":
+            return _broken("The worker ended the turn with an error.")
+        if not self._hasText and not self._hasCalls and isAllZero(finish.usage):
+            return _broken("The worker lost the answer.")
+        return Finished(ending, usageFromWorker(finish.usage))
+
+    def _failed(self, error: Error) -> Event:
+        meaning = meaningOf(error)
+        if meaning.reason is not None and (self._hasText or not meaning.isAfterText):
+            return Finished(meaning.reason, usageFromWorker(error.usage))
+        return Failed(apiErrorFromError(error, seen=self._hasSeen))
+
+
+def _broken(said: str) -> Failed:
+    return Failed(APIError("worker_error", said, mayRetry=False))

@@ -1,0 +1,194 @@
+# -*- test-case-name: tests.translate.test_tools -*-
+"""
+The client's tools as the daemon carries them, and calls and results on their
+way between the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from openai_server.api.chat import ChatRequest
+from openai_server.api.messages import Part
+from openai_server.api.tools import Tool, ToolChoice
+from openai_server.translate.attachments import attachedFromPart, attachmentLine
+from openai_server.translate.names import ToolNames
+from openai_server.translate.toolschema import safeSchema
+from openai_server.wire.tones import ToolDefinition
+
+#: Characters of a description on the wire; the claude CLI cuts at 2,048.
+MAX_DESCRIPTION: Final = 2000
+_CUT: Final = " [...] The whole description is in the system prompt."
+
+#: What a custom tool looks like as a function.
+_CUSTOM_FIELD: Final = "input"
+
+
+@dataclass(frozen=True)
+class Offer:
+    """
+    The tools that one prompt offers.
+
+    @ivar definitions: as prompts and hellos carry them.
+    @ivar names: from the daemon's names to the client's and back.
+    @ivar systemText: descriptions too long for the wire, whole, for the
+        system prompt; empty when there are none.
+    @ivar instruction: what the request wishes about calls, in words for the
+        model; empty when it wishes nothing.
+    """
+
+    definitions: tuple[ToolDefinition, ...] = ()
+    names: ToolNames = ToolNames((), ())
+    systemText: str = ""
+    instruction: str = ""
+
+
+def offerFromRequest(request: ChatRequest, taken: Container[str] = ()) -> Offer:
+    """
+    What a request offers its model: nothing for C{tool_choice: none}, and of
+    C{allowed_tools} only those.
+
+    @param taken: names that other bees list.
+    @raise APIError: 400, a schema holds what the daemon cannot read.
+    """
+    choice = request.tool_choice
+    if choice.mode == "none":
+        return Offer()
+    tools = [tool for tool in request.tools if choice.allowed is None or tool.name in choice.allowed]
+    if not tools:
+        return Offer()
+    names = ToolNames(tools, taken)
+    definitions = tuple(_definition(tool, names.wireName(tool.name)) for tool in tools)
+    return Offer(
+        definitions,
+        names,
+        _longDescriptions(tools, names),
+        _instruction(choice, names, request.parallel_tool_calls),
+    )
+
+
+def _definition(tool: Tool, name: str) -> ToolDefinition:
+    description = _description(tool)
+    if len(description) > MAX_DESCRIPTION:
+        description = description[: MAX_DESCRIPTION - len(_CUT)] + _CUT
+    return ToolDefinition(name=name, description=description, inputSchema=_inputSchema(tool))
+
+
+def _inputSchema(tool: Tool) -> dict[str, Any]:
+    if tool.kind == "custom":
+        text = {"type": "string", "description": "The whole input of the tool, as plain text."}
+        return {"type": "object", "properties": {_CUSTOM_FIELD: text}, "required": [_CUSTOM_FIELD]}
+    return safeSchema(tool.parameters, f"{tool.param}.parameters")
+
+
+def _description(tool: Tool) -> str:
+    grammar = (tool.format or {}).get("grammar")
+    if not isinstance(grammar, dict):
+        return tool.description
+    syntax, definition = grammar.get("syntax", "grammar"), grammar.get("definition", "")
+    return f"{tool.description}\n\nThe input must follow this grammar ({syntax}):\n{definition}".strip()
+
+
+def _longDescriptions(tools: Sequence[Tool], names: ToolNames) -> str:
+    found = [(names.wireName(tool.name), _description(tool)) for tool in tools]
+    return "\n\n".join(
+        f"Description of the tool {name}:\n{description}"
+        for name, description in found
+        if len(description) > MAX_DESCRIPTION
+    )
+
+
+def _instruction(choice: ToolChoice, names: ToolNames, isParallel: bool) -> str:
+    said = []
+    if choice.name is not None:
+        said.append(f"Answer with a call of the tool {names.wireName(choice.name)}.")
+    elif choice.mode == "required":
+        said.append("Answer with a call of one of the tools you were given.")
+    if not isParallel:
+        said.append("Call at most one tool at a time.")
+    return " ".join(said)
+
+
+def argumentsText(args: Any) -> str:
+    """
+    The arguments of a call as the text that OpenAI's clients expect: JSON for
+    what came as an object, and as it is what came as text, JSON or not.
+    """
+    if args is None or args == "":
+        return "{}"
+    return args if isinstance(args, str) else _json(args)
+
+
+def inputText(args: Any) -> str:
+    """
+    The input of a call of a custom tool, out of the one field that its
+    function has; whatever else came, as text.
+    """
+    if isinstance(args, str):
+        try:
+            args = msgspec.json.decode(args)
+        except (msgspec.MsgspecError, RecursionError):
+            return str(args)
+    if isinstance(args, dict) and isinstance(args.get(_CUSTOM_FIELD), str):
+        return str(args[_CUSTOM_FIELD])
+    return args if isinstance(args, str) else argumentsText(args)
+
+
+def _json(value: Any) -> str:
+    try:
+        return msgspec.json.encode(value).decode()
+    except RecursionError:
+        return _deepJSON(value)
+
+
+def _deepJSON(value: Any) -> str:
+    # What could be decoded may still be too deep to be encoded from here.
+    written: list[str] = []
+    todo: list[Any] = [value]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, _Verbatim):
+            written.append(item)
+        elif isinstance(item, dict):
+            todo += _backwards("{", [[_Verbatim(_json(str(key)) + ":"), inner] for key, inner in item.items()], "}")
+        elif isinstance(item, list):
+            todo += _backwards("[", [[inner] for inner in item], "]")
+        else:
+            written.append(_json(item))
+    return "".join(written)
+
+
+class _Verbatim(str):
+    """
+    JSON already.
+    """
+
+
+def _backwards(opening: str, members: Sequence[Sequence[Any]], closing: str) -> list[Any]:
+    row: list[Any] = [_Verbatim(opening)]
+    for number, member in enumerate(members):
+        if number:
+            row.append(_Verbatim(","))
+        row += member
+    row.append(_Verbatim(closing))
+    return row[::-1]
+
+
+def resultText(content: str | Sequence[Part] | None, param: str = "content") -> str:
+    """
+    The result of a call as the one string that workers read. Parts stand one
+    under the other, what is not text as a line that says what it was.
+
+    @param param: where the content stands in the request.
+    @raise APIError: 400, an attachment is no good.
+    """
+    if content is None or isinstance(content, str):
+        return content or ""
+    return "\n".join(
+        part.words if part.words is not None else attachmentLine(attachedFromPart(part, f"{param}[{index}]"))
+        for index, part in enumerate(content)
+    )
