@@ -4,9 +4,10 @@ The log: one line of JSON an event, with nothing in it that was not meant.
 
 What this server's own code says at C{info} and above is written, and from
 everybody else's code warnings and errors: other people's information may quote
-a request. Of an event's fields only those of L{Access} are written, and the
-message, so that a field added for a text observer never leaks. An exception is
-written as its class and the places it passed, since its text may quote anything.
+a request. Of an event's fields only L{FIELDS} are written, and the message, so
+that a field added for a text observer never leaks. Of an exception the class is
+written and the places it passed, since its text may quote anything; only our
+own exceptions are trusted with a text.
 """
 
 from __future__ import annotations
@@ -18,11 +19,10 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, fields
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
-from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, formatEvent
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 from twisted.python.reflect import qual
@@ -41,43 +41,24 @@ _SHORTEST_SECRET: Final = 6
 _OURS: Final = __name__.split(".")[0]
 
 
-@dataclass(frozen=True)
-class Access:
-    """
-    What the log keeps of a request: nothing that anybody wrote or read.
-
-    @ivar request: the id that the client got as C{x-request-id}.
-    @ivar route: the route's pattern; never the path, which may hold anything.
-    @ivar end: the end code, one of L{openai_server.errors.End}.
-    @ivar model: as the client gave it.
-    @ivar stream: whether it asked for a stream.
-    @ivar ms: milliseconds from the request's head to its end.
-    @ivar bytes: of the answer's body.
-    @ivar session: C{new}, C{continued} or C{forked}, when there was one.
-    @ivar retry: it was attached to a running turn or given a kept answer.
-    """
-
-    request: str
-    method: str
-    route: str
-    status: int
-    end: str
-    ms: float
-    bytes: int = 0
-    model: str | None = None
-    stream: bool = False
-    session: str | None = None
-    retry: bool = False
-
-
-_FIELDS: Final = tuple(field.name for field in fields(Access))
-
-
-def logAccess(log: Logger, access: Access) -> None:
-    """
-    Write the one line of a request.
-    """
-    log.info("{method} {route} {status} {end}", **{name: getattr(access, name) for name in _FIELDS})
+#: The fields that are written, when an event has them. C{route} is a template
+#: and never a path, C{model} is as the client gave it, C{ms} are milliseconds
+#: from a request's head to its end, C{bytes} those of the answer's body, C{end}
+#: the end code, C{session} is C{new}, C{continued} or C{forked}, C{retry} says
+#: that a running turn or a kept answer was joined.
+FIELDS: Final = (
+    "requestId",
+    "method",
+    "route",
+    "status",
+    "end",
+    "model",
+    "stream",
+    "ms",
+    "bytes",
+    "session",
+    "retry",
+)
 
 
 class Output(Protocol):
@@ -155,12 +136,12 @@ def lineFromEvent(event: LogEvent) -> str:
         "from": _plain(event.get("log_namespace", "")),
         "message": _cut(_message(event), LONGEST_MESSAGE),
     }
-    for name in _FIELDS:
+    for name in FIELDS:
         if event.get(name) is not None:
             shown[name] = _plain(event[name])
     failure = event.get("log_failure")
     if isinstance(failure, Failure):
-        shown["failure"] = qual(failure.type)
+        shown["failure"] = _cut(_name(failure.value), LONGEST_FIELD)
         if event.get("log_level") is LogLevel.critical:
             shown["places"] = _places(failure)
     return _escaped(shown)
@@ -169,7 +150,7 @@ def lineFromEvent(event: LogEvent) -> str:
 def _isForUs(event: LogEvent) -> bool:
     level = event.get("log_level") or LogLevel.info
     namespace = event.get("log_namespace") or ""
-    least = LogLevel.info if str(namespace).split(".")[0] == _OURS else LogLevel.warn
+    least = LogLevel.info if _isOurs(namespace) else LogLevel.warn
     return bool(level >= least)
 
 
@@ -181,6 +162,18 @@ def _message(event: LogEvent) -> str:
     if "log_failure" in event and "log_text" in event:
         return str(event.get("why") or "failure")
     return formatEvent(event)
+
+
+def _name(error: BaseException) -> str:
+    """
+    The class of an exception, and the text of one of ours.
+    """
+    kind = type(error)
+    return f"{qual(kind)}: {error}" if _isOurs(kind.__module__) else qual(kind)
+
+
+def _isOurs(module: object) -> bool:
+    return str(module).split(".")[0] == _OURS
 
 
 def _places(failure: Failure) -> list[str]:
@@ -218,8 +211,4 @@ def _escaped(value: object) -> str:
 
 
 def _time(seconds: float) -> str:
-    return (
-        datetime.fromtimestamp(seconds, timezone.utc)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,89 @@
+# -*- test-case-name: tests.test_greeting -*-
+"""
+What the server says first: where it listens, what it offers, and how to go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IAddress
+
+
+@dataclass(frozen=True)
+class Bound:
+    """
+    An address that was really bound.
+
+    @ivar description: the endpoint string that asked for it.
+    """
+
+    description: str
+    address: IAddress
+
+    @property
+    def scheme(self) -> str:
+        """
+        C{https} where the endpoint speaks TLS, else C{http}.
+        """
+        return "https" if self.description.startswith("ssl:") else "http"
+
+    @property
+    def hostAndPort(self) -> tuple[str, int] | None:
+        """
+        Of a TCP address; None for any other.
+        """
+        if isinstance(self.address, (IPv4Address, IPv6Address)):
+            return self.address.host, self.address.port
+        return None
+
+    def __str__(self) -> str:
+        """
+        As a URL where there is one, for the operator.
+        """
+        if isinstance(self.address, UNIXAddress):
+            return f"unix:{self.address.name!r}"
+        if self.hostAndPort is None:
+            return self.description
+        host, port = self.hostAndPort
+        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+@dataclass(frozen=True)
+class Greeting:
+    """
+    What somebody who has just started the server wants to know.
+
+    @ivar models: those that are known now.
+    @ivar socket: the daemon's; None: the daemon is the embedded one.
+    @ivar warnings: further sentences for the operator.
+    """
+
+    version: str
+    addresses: Sequence[Bound]
+    models: Sequence[str]
+    socket: str | None
+    hasKey: bool
+    warnings: Sequence[str] = ()
+
+    def lines(self) -> Iterator[str]:
+        """
+        The sentences, each on its own line.
+        """
+        where = ", ".join(map(str, self.addresses))
+        key = "an API key is required" if self.hasKey else "no API key is required"
+        yield f"openai-server {self.version} listens on {where}; {key}"
+        first = next((bound for bound in self.addresses if bound.hostAndPort), None)
+        if first is not None:
+            yield f"base URL for OpenAI clients: {first}/v1"
+        yield f"models: {', '.join(self.models) or 'none yet; those of workers appear when they connect'}"
+        if self.socket is None:
+            yield (
+                "this is the embedded daemon, for trying things out; for a real one start humd,"
+                " then this server without --embedded (HUM_THRUM_SOCK names its socket)"
+            )
+        else:
+            yield f"the daemon's socket: {self.socket}"
+        yield from self.warnings

@@ -1,0 +1,115 @@
+# -*- test-case-name: tests.test_program -*-
+"""
+What the server does to its process, when the process is its own: the log, the
+signals, the memory and the last words. Beside other services of somebody
+else's application it does none of this.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType, TracebackType
+from typing import Any
+
+from twisted.internet.error import ReactorNotRunning
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
+
+from openai_server.service import OpenAIService, StartError
+
+
+class ProgramService(OpenAIService):
+    """
+    The server as the one thing that a C{twistd} process does.
+    """
+
+    #: Writes the process's log, unless the operator chose a logger.
+    observer: ILogObserver | None = None
+
+    def setServiceParent(self, parent: Any) -> None:
+        """
+        Become a service of the application, and its log's observer: this is
+        where C{twistd} looks for one, and it has not started to log yet.
+        """
+        if self.observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self.observer)
+        super().setServiceParent(parent)
+
+    def startService(self) -> None:
+        """
+        See L{OpenAIService.startService}.
+        """
+        super().startService()
+        self._reactor.callWhenRunning(Signals(self._reactor, self.endNow).install)
+        self._reactor.callWhenRunning(calmGarbageCollection)
+
+
+class Signals:
+    """
+    The first SIGTERM or SIGINT stops the reactor, which drains; the second
+    ends the drain. The reactor's own way to take a second one is a traceback.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, endNow: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._endNow = endNow
+        self._isStopping = False
+
+    def install(self) -> None:
+        """
+        Take the place of the reactor's own handlers, once it runs; handlers
+        that somebody else has set stay.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if getattr(signal.getsignal(number), "__self__", None) is self._reactor:
+                signal.signal(number, self.received)
+
+    def received(self, number: int, frame: FrameType | None = None) -> None:
+        """
+        A signal came, at any place of the program: only note it.
+        """
+        self._reactor.callFromThread(self._obey, signal.Signals(number).name)
+
+    def _obey(self, name: str) -> None:
+        if self._isStopping:
+            self._log.info("{name} again: ending now", name=name)
+            self._endNow()
+            return
+        self._isStopping = True
+        self._log.info("{name}: no new requests, open answers may end", name=name)
+        with suppress(ReactorNotRunning):
+            self._reactor.stop()
+
+
+def calmGarbageCollection() -> None:
+    """
+    What the start has made stays for good: never look at it again, and look at
+    everything seldom, since a full collection stops all streams.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 100)
+
+
+def explainExit(next: Callable[..., object] = sys.__excepthook__) -> Callable[..., None]:
+    """
+    A C{sys.excepthook} for which L{StartError} is one line in the log and not a
+    traceback: C{twistd} lets it end the program, as it should.
+
+    @param next: the hook for everything else.
+    """
+    log = Logger()
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, StartError):
+            log.critical("{reason}", reason=str(error))
+        else:
+            next(kind, error, trace)
+
+    return hook

@@ -1,0 +1,271 @@
+# -*- test-case-name: tests.test_service -*-
+"""
+The top service: what starts and stops in which order.
+
+Start: the ports (with the privileges that the process may still have), then
+all rooms are joined, then what lies below the HTTP side starts: the embedded
+daemon if there is one, the daemon's registry, the link.
+
+Stop: new requests are refused, the ports close, open answers may go on until
+the drain time is over, the rest is told and cut, idle connections close, and
+the link goes last, with the cancellations that were written to it.
+L{twisted.application.service.MultiService} would stop all of them at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol, IProtocolFactory
+from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from openai_server.clock import Clock, Deadline
+from openai_server.greeting import Bound
+
+#: Seconds for a step of the shutdown that nobody set a time for.
+STEP_TIMEOUT: Final = 1.0
+
+#: The same once the operator has asked a second time.
+HURRIED_TIMEOUT: Final = 0.2
+
+
+class StartError(Exception):
+    """
+    The server cannot start. The text is one line that says why.
+    """
+
+
+class Front(Protocol):
+    """
+    The HTTP side, as far as an orderly shutdown is concerned.
+    """
+
+    def stopAccepting(self) -> None:
+        """
+        Answer further requests with 503; not ready any more.
+        """
+
+    def whenIdle(self) -> Deferred[None]:
+        """
+        Fires once no answer is open, at once when none is.
+        """
+
+    def cut(self) -> None:
+        """
+        End every open answer with C{shutting_down}, and cancel its turn.
+        """
+
+    def closeIdle(self) -> None:
+        """
+        Close the connections on which no request is open.
+        """
+
+
+@dataclass(frozen=True)
+class Composition:
+    """
+    All rooms, joined.
+
+    @ivar factory: builds the protocols of clients.
+    @ivar front: the same HTTP side, to stop it.
+    @ivar below: services that start in this order and stop in the opposite one.
+    """
+
+    factory: IProtocolFactory
+    front: Front
+    below: Sequence[IService] = ()
+
+
+class Door(ServerFactory):
+    """
+    Stands at the ports until the rooms behind it are joined.
+
+    The ports open with the privileges that the process may have to give up
+    before it reads its key; nobody comes in between, since the reactor does
+    not run.
+    """
+
+    noisy = False
+    inner: IProtocolFactory | None = None
+
+    def buildProtocol(self, addr: IAddress) -> IProtocol | None:
+        """
+        What the rooms' own factory builds.
+        """
+        return None if self.inner is None else self.inner.buildProtocol(addr)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """
+        What is offered in a TLS handshake.
+        """
+        return [b"http/1.1"]
+
+
+class OpenAIService(Service):
+    """
+    Owns the ports, and everything that starts and stops with them.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        clock: Clock,
+        descriptions: Sequence[str],
+        drainTimeout: float,
+        compose: Callable[[Sequence[Bound]], Composition],
+    ) -> None:
+        """
+        @param descriptions: endpoint strings to listen on.
+        @param drainTimeout: seconds that open answers may go on at a shutdown.
+        @param compose: joins the rooms, given the addresses that were bound.
+            An exception of its ends the start.
+        """
+        self._reactor = reactor
+        self._clock = clock
+        self._descriptions = descriptions
+        self._drainTimeout = drainTimeout
+        self._compose = compose
+        self._door = Door()
+        self._ports: list[IListeningPort] = []
+        self._rooms: Composition | None = None
+        self._isHurried = False
+        self._hurry: Callable[[], None] | None = None
+
+    def privilegedStartService(self) -> None:
+        """
+        Open the ports.
+
+        @raise StartError: one of them cannot be opened; then none is.
+        """
+        super().privilegedStartService()
+        try:
+            for description in self._descriptions:
+                self._ports.append(self._listen(description))
+        except StartError:
+            self._closePorts()
+            raise
+
+    def startService(self) -> None:
+        """
+        Join the rooms and start them, bottom first.
+        """
+        super().startService()
+        if not self._ports:
+            self.privilegedStartService()
+        self._isHurried = False
+        try:
+            self._startRooms()
+        except Exception:
+            self._closePorts()
+            raise
+
+    def _startRooms(self) -> None:
+        addresses = [port.getHost() for port in self._ports]
+        bound = [Bound(*pair) for pair in zip(self._descriptions, addresses, strict=True)]
+        self._rooms = rooms = self._compose(bound)
+        self._door.inner = rooms.factory
+        for service in rooms.below:
+            service.startService()
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Stop in good order.
+
+        @return: fires when everything is down; never fails.
+        """
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    def endNow(self) -> None:
+        """
+        Wait no longer for open answers: cut them, and be quick about the rest.
+        """
+        self._isHurried = True
+        if self._hurry is not None:
+            self._hurry()
+
+    async def _stop(self) -> None:
+        rooms, self._rooms = self._rooms, None
+        if rooms is None:
+            await self._within(STEP_TIMEOUT, self._closePorts)
+            return
+        await self._stopFront(rooms.front)
+        for service in reversed(rooms.below):
+            await self._within(STEP_TIMEOUT * 2, service.stopService)
+
+    async def _stopFront(self, front: Front) -> None:
+        await self._within(STEP_TIMEOUT, front.stopAccepting)
+        await self._within(STEP_TIMEOUT, self._closePorts)
+        if not await self._within(self._drainTimeout, front.whenIdle, mayHurry=True):
+            await self._within(STEP_TIMEOUT, front.cut)
+            await self._within(STEP_TIMEOUT, front.whenIdle)
+        await self._within(STEP_TIMEOUT, front.closeIdle)
+
+    def _within(self, seconds: float, step: Callable[[], object], mayHurry: bool = False) -> Deferred[bool]:
+        """
+        Take a step of the shutdown, and do not wait for ever.
+
+        @param mayHurry: the step only waits, so a second signal ends it.
+        @return: fires with whether the step was done; a failure is logged and
+            counts as done.
+        """
+        finished: Deferred[bool] = Deferred()
+
+        def finish(isDone: bool) -> None:
+            if not finished.called:
+                deadline.cancel()
+                self._hurry = None
+                finished.callback(isDone)
+
+        if self._isHurried:
+            seconds = 0 if mayHurry else HURRIED_TIMEOUT
+        deadline = Deadline(self._clock, seconds, lambda: finish(False))
+        if mayHurry:
+            self._hurry = lambda: finish(False)
+        taken = maybeDeferred(step)
+        taken.addErrback(lambda failure: self._log.failure("a step of the shutdown failed", failure))
+        taken.addCallback(lambda _: finish(True))
+        return finished
+
+    def _listen(self, description: str) -> IListeningPort:
+        found: list[object] = []
+        listening = maybeDeferred(self._endpointListen, description)
+        listening.addBoth(found.append)
+        if not found:
+            listening.cancel()
+            raise StartError(
+                f"cannot listen on {description}: it takes its time, and ports open at once or never"
+            )
+        if isinstance(found[0], Failure):
+            raise StartError(f"cannot listen on {description}: {_reason(found[0])}") from None
+        port: IListeningPort = found[0]  # type: ignore[assignment]
+        return port
+
+    def _endpointListen(self, description: str) -> Deferred[IListeningPort]:
+        listening: Deferred[IListeningPort] = serverFromString(self._reactor, description).listen(
+            self._factory
+        )
+        return listening
+
+    def _closePorts(self) -> Deferred[Any]:
+        ports, self._ports = self._ports, []
+        return gatherResults([maybeDeferred(port.stopListening) for port in ports])
+
+
+def _reason(failure: Failure) -> str:
+    """
+    Why a port cannot be opened, without the address, which is known.
+    """
+    error = failure.value
+    cause = error.socketError if isinstance(error, CannotListenError) else error
+    return str(getattr(cause, "strerror", None) or cause)
