@@ -12,8 +12,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from treq.testing import StubTreq
 from twisted.internet import error, reactor
 from twisted.internet.defer import Deferred
@@ -24,32 +22,12 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from openai_server import ask
-from openai_server.ask import Answer, AskError, Client, EventParser, Options, Terminal, optionsFrom
+from openai_server.ask.client import MAX_BODY, Client
+from openai_server.ask.program import DEFAULT_URL, Options, Terminal, optionsFrom, run
+from tests.ask.streams import DONE, WHOLE, chunk, finish
 from tests.support import AsyncCase, SyncCase
 
 MODELS = b'{"object":"list","data":[{"id":"echo","object":"model"},{"id":"a/b","object":"model"}]}'
-
-
-def chunk(**delta: object) -> bytes:
-    """
-    One event of a chat stream with this delta.
-    """
-    choice = {"index": 0, "delta": delta, "finish_reason": None}
-    body = {"object": "chat.completion.chunk", "choices": [choice]}
-    return b"data: " + json.dumps(body).encode() + b"\n\n"
-
-
-def finish(reason: str) -> bytes:
-    """
-    The event that ends a choice.
-    """
-    return b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"%s"}]}\n\n' % reason.encode()
-
-
-DONE = b"data: [DONE]\n\n"
-TEXT = chunk(role="assistant", content="") + chunk(content="pi") + chunk(content="ng")
-WHOLE = TEXT + finish("stop") + DONE
 
 
 class Script(Resource):
@@ -125,148 +103,6 @@ def stream(body: bytes) -> Callable[[Request], bytes]:
     return answer(body, kind="text/event-stream; charset=utf-8")
 
 
-class EventParserTests(SyncCase):
-    """
-    Bytes of an event stream to the data of its events.
-    """
-
-    def test_shapesOfEvents(self) -> None:
-        """
-        What the format allows around the data is understood and left out.
-        """
-        for received, events in [
-            (b"data: a\n\n", ["a"]),
-            (b"data:a\n\n", ["a"]),
-            (b"data:  a\n\n", [" a"]),
-            (b"data: a\r\n\r\n", ["a"]),
-            (b"data: a\r\rdata: b\r\r", ["a", "b"]),
-            (b"data: a\ndata: b\n\n", ["a\nb"]),
-            (b"data: \n\n", [""]),
-            (b"data\n\n", [""]),
-            (b": comment\n\ndata: a\n\n", ["a"]),
-            (b"event: x\nid: 1\nretry: 5\ndata: a\n\n", ["a"]),
-            (b"\xef\xbb\xbfdata: a\n\n", ["a"]),
-            (b"\n\n\ndata: a\n\n\n", ["a"]),
-            (b"data: a\n", []),
-            (b"data: a", []),
-            (b"", []),
-            ("data: né — 🌍\n\n".encode(), ["né — 🌍"]),
-            (b"data: a\xff\n\n", ["a\ufffd"]),
-            ("data: a\u2028b\x0bc\x85\n\n".encode(), ["a\u2028b\x0bc\x85"]),
-        ]:
-            with self.subTest(received=received):
-                self.assertEqual(EventParser().feed(received), events)
-
-    @given(
-        st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=12)),
-        st.sampled_from(["\n", "\r\n", "\r"]),
-        st.lists(st.integers(1, 9), max_size=40),
-    )
-    @settings(deadline=None, max_examples=150)
-    def test_anySplit(self, texts: list[str], newline: str, sizes: list[int]) -> None:
-        """
-        However the bytes are cut, the same events come out.
-        """
-        whole = "".join(f": note{newline}data: {text}{newline * 2}" for text in texts).encode()
-        parser = EventParser()
-        events: list[str] = []
-        for size in sizes:
-            events += parser.feed(whole[:size])
-            whole = whole[size:]
-        events += parser.feed(whole)
-        self.assertEqual(events, texts)
-
-    def test_endlessEvent(self) -> None:
-        """
-        A line or an event without an end is refused at its bound, not stored.
-        """
-        self.patch(ask, "MAX_EVENT", 1000)
-        for piece in [b"data: " + b"x" * 94, b"data: " + b"x" * 93 + b"\n"]:
-            with self.subTest(piece=piece):
-                parser = EventParser()
-                for _ in range(10):
-                    parser.feed(piece)
-                self.assertRaises(AskError, parser.feed, piece)
-
-    def test_boundIsOfOneEvent(self) -> None:
-        """
-        A long stream of short events never meets the bound.
-        """
-        self.patch(ask, "MAX_EVENT", 1000)
-        parser = EventParser()
-        self.assertEqual([parser.feed(b"data: " + b"x" * 90 + b"\n\n") for _ in range(50)], [["x" * 90]] * 50)
-
-
-class AnswerTests(SyncCase):
-    """
-    The events of one stream to its text.
-    """
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.texts: list[str] = []
-        self.answer = Answer(self.texts.append)
-
-    def test_textUntilDone(self) -> None:
-        """
-        The text comes piece by piece, and C{[DONE]} makes it whole.
-        """
-        self.assertFalse(self.answer.receive(WHOLE.removesuffix(DONE)))
-        self.assertFalse(self.answer.isWhole)
-        self.assertTrue(self.answer.receive(DONE))
-        self.assertTrue(self.answer.isWhole)
-        self.assertEqual(self.texts, ["pi", "ng"])
-        self.assertEqual(self.answer.finishReason, "stop")
-
-    def test_eventsWithoutText(self) -> None:
-        """
-        Keep-alives, usage, reasoning and nulls show nothing.
-        """
-        self.answer.receive(
-            chunk()
-            + chunk(content=None, refusal=None)
-            + chunk(reasoning_content="hm")
-            + b'data: {"choices":[],"usage":{"prompt_tokens":1}}\n\n'
-            + b'data: {"error":null,"choices":[]}\n\n'
-        )
-        self.assertEqual(self.texts, [])
-
-    def test_refusalIsText(self) -> None:
-        """
-        What the model says in refusing is shown.
-        """
-        self.answer.receive(chunk(refusal="No."))
-        self.assertEqual(self.texts, ["No."])
-
-    def test_errorInTheStream(self) -> None:
-        """
-        An error event is raised, whatever shape its error has, after the text
-        before it was shown.
-        """
-        for reported, said in [
-            ({"message": "it died", "type": "server_error", "code": "lost"}, "it died (lost)"),
-            ({"message": "it died", "code": None}, "it died"),
-            ("it died", "it died"),
-            ({"detail": 5}, "{'detail': 5}"),
-        ]:
-            with self.subTest(reported=reported):
-                texts: list[str] = []
-                event = b"data: " + json.dumps({"error": reported}).encode() + b"\n\n"
-                received = chunk(content="a") + event + DONE
-                found = self.assertRaises(AskError, Answer(texts.append).receive, received)
-                self.assertEqual(str(found), said)
-                self.assertEqual(texts, ["a"])
-
-    def test_eventsThatAreNoChunks(self) -> None:
-        """
-        Anything else than a chunk is an error, not a silent gap.
-        """
-        for data in [b"", b"{", b"[]", b"5", b'{"choices":5}', b'{"choices":[{"delta":{"content":5}}]}']:
-            with self.subTest(data=data):
-                found = self.assertRaises(AskError, Answer(print).receive, b"data: %s\n\n" % data)
-                self.assertIn("no chunk", str(found))
-
-
 class AskCase(SyncCase):
     """
     The client and a scripted server, joined in memory.
@@ -293,7 +129,7 @@ class AskCase(SyncCase):
         """
         options = optionsFrom(argv, lambda: "")
         terminal = Terminal(self.out, self.err)
-        return Deferred.fromCoroutine(ask.run(self.reactor, self.client(**client), options, terminal))
+        return Deferred.fromCoroutine(run(self.reactor, self.client(**client), options, terminal))
 
     def shown(self) -> tuple[str, str]:
         """
@@ -476,7 +312,7 @@ class ProgramTests(AskCase):
         """
         What is no list of models is told as that.
         """
-        for body in [b"[]", b"{}", b"x", b'{"data":[5]}', b'{"data":[' + b"1," * ask.MAX_BODY]:
+        for body in [b"[]", b"{}", b"x", b'{"data":[5]}', b'{"data":[' + b"1," * MAX_BODY]:
             with self.subTest(body=body[:20]):
                 self.script.answers[b"/v1/models"] = answer(body)
                 self.err = io.StringIO()
@@ -612,7 +448,7 @@ class OptionsTests(SyncCase):
         A question is enough.
         """
         options = optionsFrom(["ping"], str)
-        self.assertEqual((options["url"], options["model"], options["models"]), (ask.DEFAULT_URL, None, 0))
+        self.assertEqual((options["url"], options["model"], options["models"]), (DEFAULT_URL, None, 0))
         self.assertEqual((options.text, options["timeout"]), ("ping", 600))
 
     def test_questionFromStandardInput(self) -> None:
