@@ -82,6 +82,7 @@ KINDS: Final[dict[str, Kind]] = {
     "unsupported_content_type": Kind(415, _INVALID, "unsupported_content_type", End.BAD),
     "unsupported_content_encoding": Kind(415, _INVALID, "unsupported_content_encoding", End.BAD),
     "expectation_failed": Kind(417, _INVALID, None, End.BAD),
+    "headers_too_large": Kind(431, _INVALID, None, End.BAD),
     "rate_limit_exceeded": Kind(429, "rate_limit_error", "rate_limit_exceeded", End.WORKER_ERROR),
     "line_full": Kind(429, "rate_limit_error", "server_is_overloaded", End.SHED),
     "insufficient_quota": Kind(429, "insufficient_quota", "insufficient_quota", End.WORKER_ERROR),

@@ -1,0 +1,222 @@
+# -*- test-case-name: tests.web.test_admission -*-
+"""
+Who may ask, and from where: host, origin, content type, key.
+
+Without a key every web page that a person on this machine opens could reach a
+server on a loopback port. Three checks keep pages out: the Host header must
+name this server (a page that got here by DNS rebinding names its own), the
+Origin must be on the list, and the content type must be one that a browser
+does not send without asking first.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b, sha256
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final
+
+from openai_server.errors import APIError
+
+if TYPE_CHECKING:
+    from openai_server.web.site import APIRequest
+
+#: Paths for which no key is needed.
+OPEN_PATHS: Final = frozenset({b"/", b"/healthz", b"/readyz"})
+
+_EXPOSED: Final = (
+    b"x-request-id, retry-after, openai-processing-ms, x-should-retry, x-hum-session, x-hum-ignored, "
+    b"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
+    b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
+)
+_PREFLIGHT_SECONDS: Final = b"600"
+_KEY_HEADERS: Final = (b"authorization", b"x-api-key", b"api-key")
+
+
+@dataclass(frozen=True)
+class Account:
+    """
+    Whose request this is.
+
+    @ivar name: the same for the same key as long as the process lives, and
+        no way back to the key; C{anonymous} where no key is needed.
+    """
+
+    name: str
+
+
+ANONYMOUS: Final = Account("anonymous")
+
+
+class Admission:
+    """
+    Lets a request in, or raises.
+    """
+
+    def __init__(
+        self,
+        apiKey: str | None = None,
+        allowedHosts: Sequence[str] = (),
+        corsOrigins: Sequence[str] = (),
+        secret: bytes | None = None,
+    ) -> None:
+        """
+        @param apiKey: the key that requests must bring; without one anybody
+            is let in.
+        @param allowedHosts: names that this server has beside loopback ones
+            and the address it is bound to, without ports.
+        @param corsOrigins: origins of web pages that may ask; C{*} means any,
+            and is only heeded with a key.
+        @param secret: the key of account names, random unless given.
+        """
+        self._keyDigest = _digest(apiKey.encode("utf-8")) if apiKey else None
+        self._account = _accountFor(apiKey, secret or secrets.token_bytes(32)) if apiKey else ANONYMOUS
+        self._allowedHosts = frozenset(_plainHost(host.encode("utf-8")) for host in allowedHosts)
+        self._origins = frozenset(origin.encode("utf-8") for origin in corsOrigins if origin != "*")
+        self._anyOrigin = "*" in corsOrigins and apiKey is not None
+
+    def admit(self, request: APIRequest) -> Account:
+        """
+        Judge a request by its head, before anything of it is parsed. Headers
+        for pages of allowed origins are set in passing, so that they can read
+        errors too.
+
+        @raise APIError: it is not let in.
+        """
+        self._checkHost(request)
+        self._checkOrigin(request)
+        if request.method == b"OPTIONS" or request.path in OPEN_PATHS:
+            return ANONYMOUS
+        self._checkKey(request)
+        self._checkContentType(request)
+        return self._account
+
+    def isPreflight(self, request: APIRequest) -> bool:
+        """
+        Whether a browser asks what a page may send.
+        """
+        return (
+            request.method == b"OPTIONS"
+            and request.getHeader(b"origin") is not None
+            and request.getHeader(b"access-control-request-method") is not None
+        )
+
+    def answerPreflight(self, request: APIRequest) -> None:
+        """
+        Tell the browser of an admitted page that it may send what it wants.
+        """
+        headers = request.responseHeaders
+        headers.setRawHeaders(b"Access-Control-Allow-Methods", [b"GET, POST, OPTIONS"])
+        headers.setRawHeaders(b"Access-Control-Max-Age", [_PREFLIGHT_SECONDS])
+        wanted = request.getHeader(b"access-control-request-headers")
+        if wanted:
+            headers.setRawHeaders(b"Access-Control-Allow-Headers", [wanted])
+        if request.getHeader(b"access-control-request-private-network") == b"true":
+            headers.setRawHeaders(b"Access-Control-Allow-Private-Network", [b"true"])
+        request.setResponseCode(204)
+        request.finish()
+
+    # The checks.
+
+    def _checkHost(self, request: APIRequest) -> None:
+        # HTTP/1.0 needs no Host header; a browser always sends one.
+        given = request.getHeader(b"host")
+        if self._keyDigest is not None or given is None:
+            return
+        host = _plainHost(given)
+        if _isLoopback(host) or host in self._allowedHosts or host == _boundHost(request):
+            return
+        raise APIError(
+            "host_not_allowed",
+            "This server is not known by the name in the Host header. Its operator can allow more names "
+            "with the setting allowedHosts, or set an API key.",
+        )
+
+    def _checkOrigin(self, request: APIRequest) -> None:
+        if self._origins or self._anyOrigin:
+            request.responseHeaders.setRawHeaders(b"Vary", [b"Origin"])
+        origins = request.requestHeaders.getRawHeaders(b"origin")
+        if origins is None:
+            return
+        if len(origins) > 1 or not (self._anyOrigin or origins[0] in self._origins):
+            raise APIError(
+                "origin_not_allowed",
+                "Web pages of this origin may not use this server. Its operator can allow origins with the "
+                "setting corsOrigins.",
+            )
+        allowed = b"*" if self._anyOrigin and origins[0] not in self._origins else origins[0]
+        request.responseHeaders.setRawHeaders(b"Access-Control-Allow-Origin", [allowed])
+        request.responseHeaders.setRawHeaders(b"Access-Control-Expose-Headers", [_EXPOSED])
+
+    def _checkKey(self, request: APIRequest) -> None:
+        # One comparison whatever was sent, so that time tells nothing.
+        if self._keyDigest is None:
+            return
+        if not hmac.compare_digest(_digest(_keyIn(request)), self._keyDigest):
+            raise APIError(
+                "invalid_api_key",
+                "The API key is missing or wrong. Send it as 'Authorization: Bearer KEY'.",
+                headers={"www-authenticate": "Bearer"},
+            )
+
+    def _checkContentType(self, request: APIRequest) -> None:
+        if self._keyDigest is not None or request.method != b"POST":
+            return
+        types = request.requestHeaders.getRawHeaders(b"content-type") or []
+        if len(types) != 1 or not _isJSON(types[0]):
+            raise APIError("unsupported_content_type", "The content type must be application/json.")
+
+
+def _digest(key: bytes) -> bytes:
+    return sha256(key).digest()
+
+
+def _accountFor(apiKey: str, secret: bytes) -> Account:
+    return Account(blake2b(apiKey.encode("utf-8"), key=secret, digest_size=8).hexdigest())
+
+
+def _keyIn(request: APIRequest) -> bytes:
+    # The first header that is there counts; twice the same header is no key.
+    for name in _KEY_HEADERS:
+        values = request.requestHeaders.getRawHeaders(name)
+        if values is not None:
+            if len(values) > 1:
+                return b""
+            return _bearerIn(values[0]) if name == b"authorization" else values[0].strip()
+    return b""
+
+
+def _bearerIn(value: bytes) -> bytes:
+    scheme, _, key = value.strip().partition(b" ")
+    return key.strip() if scheme.lower() == b"bearer" else b""
+
+
+def _plainHost(host: bytes) -> str:
+    # Without port, brackets, the dot of the root, and case.
+    text = host.decode("ascii", "replace").lower()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0].removesuffix(".")
+
+
+def _isLoopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _boundHost(request: APIRequest) -> str | None:
+    # What the connection came in on, also where all addresses are bound.
+    host = getattr(request.getHost(), "host", None)
+    return host.lower() if isinstance(host, str) else None
+
+
+def _isJSON(contentType: bytes) -> bool:
+    kind = contentType.partition(b";")[0].strip().lower()
+    return kind == b"application/json" or (kind.startswith(b"application/") and kind.endswith(b"+json"))
