@@ -1,0 +1,446 @@
+# -*- test-case-name: tests.sessions.test_conversation -*-
+"""
+One turn of a worker as its client sees it: over several HTTP answers, with
+tool calls in between.
+
+A conversation is the audience of its turn from the beginning to the end. At
+most one HTTP answer attends it at a time; between a call that was handed out
+and its result nobody does, and what arrives then is kept for the next answer.
+
+The way of a tool call: it arrives; calls that come within the window join it;
+when the text block that is being streamed has ended, they are handed out and
+end the answer: the turn is parked. Then either the results come and the next
+answer attends the same turn, or the park's deadline passes: the model is told
+that the results will come later, and the turn I{settles}: it goes on, unheard,
+to its end, after which its sid may be prompted again.
+
+Facts (seen with humd 0.31.18 and the claude CLI): a model waits for each of
+its calls; the CLI gives up on one after 60 s and tells nobody; a second result
+for a call is ignored; a call that carries C{sigil} was not routed by name, and
+its result will be dropped by the daemon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+
+from openai_server.clock import Clock, Deadline
+from openai_server.daemon.interfaces import Shown, Turn
+from openai_server.errors import APIError
+from openai_server.metrics import Counters
+from openai_server.sessions.calls import CallTable, ParkedCall
+from openai_server.wire.ends import TurnEnd
+from openai_server.wire.tones import Chunk, Error, Finish, SessionReady, ToolCall
+
+#: What a parked turn may say while nobody attends it, in tones.
+UNHEARD_LIMIT: Final = 4096
+#: Seconds that a call waits for the block that is being streamed to end.
+BLOCK_PATIENCE: Final = 1.0
+
+LATE_RESULT: Final = (
+    "The result of this call is not there yet. It will be given to you in a later message. "
+    "Do not wait for it and do not repeat the call: end your turn now."
+)
+UNKNOWN_TOOL: Final = "There is no tool of this name here."
+
+
+class Answer(Protocol):
+    """
+    One HTTP answer that attends a conversation. Told things in order,
+    synchronously; nothing after L{calledTools}, L{turnEnded} or L{failed}.
+    """
+
+    @property
+    def asked(self) -> bytes | None:
+        """
+        For an answer in the shape of the deprecated C{functions}, which shows
+        no call ids: the digest of the transcript that it answers.
+        """
+
+    def turnEchoed(self) -> None:
+        """
+        The daemon has read the prompt.
+        """
+
+    def tonesReceived(self, tones: Sequence[Shown]) -> None:
+        """
+        What the turn shows, calls left out.
+        """
+
+    def calledTools(self, calls: Sequence[ParkedCall]) -> None:
+        """
+        The model waits for these results: the answer ends with them.
+        """
+
+    def turnEnded(self, end: TurnEnd) -> None:
+        """
+        The turn is over.
+        """
+
+    def failed(self, error: APIError) -> None:
+        """
+        The turn cannot go on, and was cancelled.
+        """
+
+
+class Slot(Protocol):
+    """
+    The place that a turn takes up in its worker.
+    """
+
+    def showedLife(self) -> None: ...
+
+    def drain(self) -> None: ...
+
+    def release(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Terms:
+    """
+    What a conversation was begun with.
+
+    @ivar names: the tools of this request: name on the wire -> name at the client.
+    @ivar parallel: whether one answer may hand out several calls.
+    @ivar collectWindow: seconds that calls wait for others after the latest.
+    @ivar parkTimeout: seconds from a call's arrival to the park's deadline.
+    """
+
+    account: str
+    sid: str
+    names: Mapping[str, str]
+    parallel: bool
+    collectWindow: float
+    parkTimeout: float
+
+
+class Conversation:
+    """
+    The audience of one turn. See the module's docstring.
+
+    @ivar terms: what it was begun with.
+    @ivar isSettling: the park's deadline has passed.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: Clock, terms: Terms, calls: CallTable, slot: Slot, counters: Counters) -> None:
+        self.terms = terms
+        self.isSettling = False
+        self._clock = clock
+        self._table = calls
+        self._slot = slot
+        self._counters = counters
+        self._turn: Turn | None = None
+        self._answer: Answer | None = None
+        self._end: TurnEnd | None = None
+        self._isCancelled = False
+        self._hasLife = False
+        self._inBlock = False
+        # Calls by their callId, until each is answered; those of _new have
+        # not been handed out.
+        self._open: dict[str, ParkedCall] = {}
+        self._seen: set[str] = set()
+        self._new: list[ParkedCall] = []
+        self._unroutable = False
+        self._unheard: list[Shown] = []
+        self._window: Deadline | None = None
+        self._waitsForBlock = False
+        self._park: Deadline | None = None
+        self._settled: list[Deferred[bool]] = []
+
+    # What the flow of a request does.
+
+    def begin(self, answer: Answer, ask: Callable[[], Turn]) -> None:
+        """
+        Ask the question, with this answer attending.
+
+        @param ask: puts the prompt to the daemon.
+        @raise APIError: it was not asked; the slot is released.
+        """
+        self._answer = answer
+        try:
+            self._turn = ask()
+        except BaseException:
+            self._answer = None
+            self._slot.release()
+            raise
+        self._turn.whenOver().addCallback(self._turnOver)
+
+    @property
+    def isParked(self) -> bool:
+        """
+        The model waits for results of calls that were handed out.
+        """
+        return self._answer is None and bool(self._open) and self._mayGoOn
+
+    @property
+    def isOver(self) -> bool:
+        """
+        Nothing more will come of this turn, for anybody.
+        """
+        return self._end is not None or self._isCancelled
+
+    @property
+    def hasEndedWell(self) -> bool:
+        """
+        The turn came to its own good end: its sid may be prompted again.
+        """
+        return isinstance(self._end, Finish) and endsWell(self._end)
+
+    @property
+    def _mayGoOn(self) -> bool:
+        return not (self.isOver or self.isSettling)
+
+    def whenSettled(self) -> Deferred[bool]:
+        """
+        Fires at the end of the turn, with L{hasEndedWell}.
+        """
+        if self.isOver:
+            return succeed(self.hasEndedWell)
+        waiting: Deferred[bool] = Deferred(self._settled.remove)
+        self._settled.append(waiting)
+        return waiting
+
+    def resume(self, results: Iterable[tuple[ParkedCall, str]], answer: Answer) -> None:
+        """
+        Give the model the results that it waits for, and let this answer
+        attend. What was said unheard comes to it first.
+
+        @param results: each call with its result.
+        @raise APIError: there is no connection to the daemon; nothing was
+            sent, and the same results may be given again.
+        """
+        turn = self._asked()
+        for call, text in results:
+            if call.callId in self._open:
+                turn.answer(call.callId, call.wireName, text, False)
+                self._table.taken(call)
+                del self._open[call.callId]
+        self._stopPark()
+        turn.resume()
+        self._answer = answer
+        answer.turnEchoed()
+        self._deliverUnheard()
+        if self._new:
+            self._collect()
+
+    def cancel(self) -> None:
+        """
+        Nobody wants this turn any more: it drains, and its open calls are
+        answered with an error, so that the model stops waiting.
+        """
+        self._answer = None
+        if self.isOver or self._turn is None:
+            return
+        self._isCancelled = True
+        self._turn.cancel()
+        self._slot.drain()
+        self._closed()
+
+    # The audience of the turn.
+
+    def turnEchoed(self) -> None:
+        """
+        See L{Audience.turnEchoed<openai_server.daemon.interfaces.Audience.turnEchoed>}.
+        """
+        if self._answer is not None:
+            self._answer.turnEchoed()
+
+    def tonesReceived(self, tones: Sequence[Shown]) -> None:
+        """
+        See L{Audience.tonesReceived<openai_server.daemon.interfaces.Audience.tonesReceived>}.
+        """
+        if not self._hasLife:
+            self._hasLife = True
+            self._slot.showedLife()
+        last = tones[-1]
+        if type(last) is Chunk:
+            self._inBlock = last.chunkType is not None and last.chunkType != "content_block_stop"
+        if self._answer is not None and not self._isMixed(tones):
+            self._answer.tonesReceived(tones)
+        else:
+            for tone in tones:
+                if not self.isOver:
+                    self._toneReceived(tone)
+        if self._waitsForBlock and not self._inBlock:
+            self._handOut()
+
+    @staticmethod
+    def _isMixed(tones: Sequence[Shown]) -> bool:
+        return any(type(tone) is not Chunk for tone in tones)
+
+    def _toneReceived(self, tone: Shown) -> None:
+        match tone:
+            case ToolCall():
+                self._called(tone)
+            case Error():
+                self._callFailed(tone)
+            case _ if self._answer is not None:
+                self._answer.tonesReceived([tone])
+            case _ if not self.isSettling:
+                self._keepUnheard(tone)
+
+    def turnEnded(self, end: TurnEnd) -> None:
+        """
+        See L{Audience.turnEnded<openai_server.daemon.interfaces.Audience.turnEnded>}.
+        """
+        self._end = end
+        answer, self._answer = self._answer, None
+        self._closed()
+        if answer is not None:
+            answer.turnEnded(end)
+
+    def _turnOver(self, end: TurnEnd) -> None:
+        # The one place where a slot is released.
+        self._slot.release()
+
+    # Calls.
+
+    def _called(self, tone: ToolCall) -> None:
+        name = tone.toolName or tone.name or ""
+        if tone.callId in self._seen:
+            self._counters.add("repeated_calls")
+        elif name not in self.terms.names:
+            self._refuse(tone, name, UNKNOWN_TOOL)
+        elif self.isSettling:
+            self._refuse(tone, name, LATE_RESULT)
+        else:
+            self._accept(tone)
+
+    def _accept(self, tone: ToolCall) -> None:
+        self._seen.add(tone.callId)
+        try:
+            call = self._table.opened(self, self.terms, tone, self._clock.monotonic())
+        except APIError as error:
+            self._fail(error)
+            return
+        self._unroutable |= tone.sigil is not None
+        self._open[tone.callId] = call
+        self._new.append(call)
+        if self._answer is not None:
+            self._collect()
+
+    def _fail(self, error: APIError) -> None:
+        answer = self._answer
+        self.cancel()
+        if answer is not None:
+            answer.failed(error)
+
+    def _refuse(self, tone: ToolCall, name: str, why: str) -> None:
+        self._seen.add(tone.callId)
+        self._counters.add("undeclared_calls" if why is UNKNOWN_TOOL else "late_calls")
+        if tone.sigil is None:
+            self._asked().answer(tone.callId, name, why, True)
+            return
+        # Its result would be dropped: the model waits for nothing.
+        lost = "The model called a tool whose result nobody can give it."
+        self._fail(APIError("tool_route_lost", lost, mayRetry=False))
+
+    def _callFailed(self, tone: Error) -> None:
+        call = self._open.pop(str(tone.callId), None)
+        if call is not None and call in self._new:
+            self._new.remove(call)
+            self._table.closed(call)
+
+    def _collect(self) -> None:
+        if self._window is None or not self._window.isActive:
+            self._window = Deadline(self._clock, self.terms.collectWindow, self._windowPassed)
+        else:
+            self._window.extend(self.terms.collectWindow)
+
+    def _windowPassed(self) -> None:
+        if self._inBlock:
+            # The block's end hands out, in tonesReceived; but not for ever.
+            self._waitsForBlock = True
+            self._window = Deadline(self._clock, BLOCK_PATIENCE, self._handOut)
+        else:
+            self._handOut()
+
+    def _handOut(self) -> None:
+        self._stopWindow()
+        answer = self._answer
+        if answer is None or not self._new:
+            return
+        count = len(self._new) if self.terms.parallel else 1
+        handed, self._new = self._new[:count], self._new[count:]
+        self._answer = None
+        self._table.shown(handed, answer.asked)
+        if self._unroutable:
+            self._counters.add("unrouted_calls")
+            self.cancel()
+        else:
+            self._asked().park()
+            first = min(call.arrivedAt for call in self._open.values())
+            left = first + self.terms.parkTimeout - self._clock.monotonic()
+            self._park = Deadline(self._clock, max(left, 0), self._parkPassed)
+        answer.calledTools(handed)
+
+    def _parkPassed(self) -> None:
+        self._log.debug("a tool's result did not come in time; the turn settles")
+        self.isSettling = True
+        self._unheard.clear()
+        turn = self._asked()
+        turn.settle()
+        if not self.isOver:
+            for call in self._open.values():
+                self._table.expired(call)
+                turn.answer(call.callId, call.wireName, LATE_RESULT, True)
+            self._open.clear()
+            self._new.clear()
+
+    # Text that nobody hears yet.
+
+    def _keepUnheard(self, tone: Shown) -> None:
+        if isinstance(tone, SessionReady):
+            return
+        self._unheard.append(tone)
+        if len(self._unheard) > UNHEARD_LIMIT:
+            self._counters.add("unheard_overflows")
+            self.cancel()
+
+    def _deliverUnheard(self) -> None:
+        unheard, self._unheard = self._unheard, []
+        if unheard and self._answer is not None:
+            self._answer.tonesReceived(unheard)
+
+    # The end.
+
+    def _asked(self) -> Turn:
+        assert self._turn is not None, "a conversation hears of its turn after it was asked"
+        return self._turn
+
+    def _stopWindow(self) -> None:
+        self._waitsForBlock = False
+        if self._window is not None:
+            self._window.cancel()
+
+    def _stopPark(self) -> None:
+        if self._park is not None:
+            self._park.cancel()
+
+    def _closed(self) -> None:
+        self._stopWindow()
+        self._stopPark()
+        for call in self._open.values():
+            self._table.expired(call)
+        self._open.clear()
+        self._new.clear()
+        self._unheard.clear()
+        waiting, self._settled = self._settled, []
+        for deferred in waiting:
+            deferred.callback(self.hasEndedWell)
+
+
+def endsWell(end: Finish) -> bool:
+    """
+    Whether a C{finish} is a turn's own good end: no C{exitCode}, and no reason
+    that tells of an error.
+    """
+    reason = end.finishReason if isinstance(end.finishReason, str) else ""
+    return end.exitCode is None and not reason.startswith(("error", "cancel"))

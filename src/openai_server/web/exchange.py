@@ -1,0 +1,281 @@
+# -*- test-case-name: tests.web.test_exchange -*-
+"""
+One answer in the making: between a conversation, which tells in tones what the
+worker does, and a client, who reads bytes.
+
+An exchange translates tones to events and gives them to a sink: a stream of
+server-sent events, or a body that is made when all is known. As long as no
+byte of it has been sent the exchange keeps its events, so that a client's
+retry can be given the same answer from its beginning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias
+
+from openai_server.api.completion import Call
+from openai_server.clock import Clock, Deadline
+from openai_server.daemon.interfaces import Shown
+from openai_server.errors import APIError
+from openai_server.sessions.calls import ParkedCall
+from openai_server.sessions.conversation import Conversation
+from openai_server.translate.chat import Event, Failed, Finished, Reasoning, Stopped, Text, Translation
+from openai_server.wire.ends import TurnEnd
+
+#: Characters that an answer may have while it is kept whole.
+WHOLE_LIMIT: Final = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Called:
+    """
+    The answer's tool calls: the last event before its finish.
+    """
+
+    calls: tuple[Call, ...]
+
+
+#: What a sink is given.
+Given: TypeAlias = Event | Called
+
+
+class Sink(Protocol):
+    """
+    Where the events of an exchange go for one HTTP request.
+    """
+
+    @property
+    def hasBegun(self) -> bool:
+        """
+        Whether a byte of the answer has been sent.
+        """
+
+    def give(self, events: Sequence[Given]) -> None:
+        """
+        Some more of the answer, in order. The last event of all is a
+        C{Finished} or a C{Failed}.
+        """
+
+    def holdPassed(self) -> None:
+        """
+        The headers have been held back for long enough.
+        """
+
+
+@dataclass
+class Told:
+    """
+    What an answer said, for the memory of sessions.
+
+    @ivar text: the text as it was delivered, None when it became too long.
+    @ivar wasStopped: a stop string cut it.
+    """
+
+    pieces: list[str] | None
+    calls: tuple[Call, ...] = ()
+    wasStopped: bool = False
+    length: int = 0
+
+    @property
+    def text(self) -> str | None:
+        """
+        All that was said.
+        """
+        return None if self.pieces is None else "".join(self.pieces)
+
+
+class Exchange:
+    """
+    One answer, attending a conversation; see L{Answer
+    <openai_server.sessions.conversation.Answer>} for what it is told.
+
+    @ivar told: what it said so far.
+    @ivar conversation: what it attends; set before anything can be told.
+    @ivar ended: the last event, when there has been one.
+    """
+
+    conversation: Conversation
+
+    def __init__(
+        self,
+        clock: Clock,
+        translation: Translation,
+        *,
+        headersHold: float,
+        callFrom: Callable[[ParkedCall], Call],
+        onEnd: Callable[[Exchange], None],
+    ) -> None:
+        """
+        @param headersHold: seconds after the echo for which headers wait for
+            a first event.
+        @param callFrom: a parked call as the client sees it.
+        @param onEnd: called once, when the answer is complete or has failed.
+        """
+        self.told = Told([])
+        self.ended: Finished | Failed | None = None
+        self._clock = clock
+        self._translation = translation
+        self._headersHold = headersHold
+        self._callFrom = callFrom
+        self._onEnd = onEnd
+        self._sink: Sink | None = None
+        self._kept: list[Given] | None = []
+        self._hold: Deadline | None = None
+        self._holdHasPassed = False
+        self._grace: Deadline | None = None
+
+    # What the flow of a request does.
+
+    def attach(self, sink: Sink) -> None:
+        """
+        Give this sink the answer, from its beginning.
+        """
+        self._stop(self._grace)
+        self._sink = sink
+        if self._kept:
+            self._pass(self._kept[:])
+        if self._holdHasPassed:
+            sink.holdPassed()
+
+    def clientLeft(self, grace: float) -> bool:
+        """
+        Nobody reads this answer any more.
+
+        @param grace: seconds that a retry may take to ask for it, 0 where
+            none will come; only an answer of which nothing was sent waits.
+        @return: whether it waits.
+        """
+        sink, self._sink = self._sink, None
+        if self.ended is not None:
+            return False
+        if grace and sink is not None and not sink.hasBegun:
+            self._grace = Deadline(self._clock, grace, self.abandon)
+            return True
+        self.abandon()
+        return False
+
+    def abandon(self) -> None:
+        """
+        Nobody will ever read this answer: its turn is cancelled.
+        """
+        self._sink = None
+        if self.ended is None:
+            self.conversation.cancel()
+            self._finish(Failed(APIError("internal_error", "The answer was abandoned.", mayRetry=False)))
+
+    @property
+    def size(self) -> int:
+        """
+        Characters kept.
+        """
+        return self.told.length
+
+    # What the conversation tells.
+
+    def turnEchoed(self) -> None:
+        """
+        See L{Answer.turnEchoed<openai_server.sessions.conversation.Answer.turnEchoed>}.
+        """
+        if self._hold is None and self.ended is None:
+            self._hold = Deadline(self._clock, self._headersHold, self._holdPassed)
+
+    def _holdPassed(self) -> None:
+        self._holdHasPassed = True
+        if self._sink is not None:
+            self._sink.holdPassed()
+
+    def tonesReceived(self, tones: Sequence[Shown]) -> None:
+        """
+        See L{Answer.tonesReceived<openai_server.sessions.conversation.Answer.tonesReceived>}.
+        """
+        events = self._translation.feed(tones)
+        if events:
+            self._give(events)
+
+    def calledTools(self, calls: Sequence[ParkedCall]) -> None:
+        """
+        See L{Answer.calledTools<openai_server.sessions.conversation.Answer.calledTools>}.
+        """
+        handed = tuple(map(self._callFrom, calls))
+        self.told.calls = handed
+        self._give([*self._translation.flush(), Called(handed), Finished("tool_calls", None)])
+
+    def turnEnded(self, end: TurnEnd) -> None:
+        """
+        See L{Answer.turnEnded<openai_server.sessions.conversation.Answer.turnEnded>}.
+        """
+        self._give(self._translation.finish(end))
+
+    def failed(self, error: APIError) -> None:
+        """
+        See L{Answer.failed<openai_server.sessions.conversation.Answer.failed>}.
+        """
+        self._give([Failed(error)])
+
+    # Events.
+
+    def _give(self, events: Sequence[Given]) -> None:
+        if self.ended is not None:
+            return
+        for event in events:
+            if type(event) is Text:
+                self._tell(event.text)
+            elif type(event) is Stopped:
+                self._stopped(events)
+                return
+        if self._kept is not None:
+            self._keep(events)
+        self._pass(events)
+        last = events[-1] if events else None
+        if isinstance(last, Finished | Failed):
+            self._finish(last)
+
+    def _tell(self, text: str) -> None:
+        told = self.told
+        told.length += len(text)
+        if told.pieces is not None:
+            told.pieces.append(text)
+            if told.length > WHOLE_LIMIT:
+                told.pieces = None
+
+    def _stopped(self, events: Sequence[Given]) -> None:
+        # The text before the stop string is all of the answer.
+        self.told.wasStopped = True
+        self.conversation.cancel()
+        before = [event for event in events if isinstance(event, Text | Reasoning)]
+        last = Finished("stop", None)
+        if self._kept is not None:
+            self._kept += [*before, last]
+        self._pass([*before, last])
+        self._finish(last)
+
+    def _keep(self, events: Sequence[Given]) -> None:
+        assert self._kept is not None
+        self._kept += events
+        if self.told.pieces is None and self._sink is not None and not self._sink.hasBegun:
+            self.conversation.cancel()
+            tooLong = APIError("worker_error", "The answer is too long to be given whole.", mayRetry=False)
+            self._kept.clear()
+            self._pass([Failed(tooLong)])
+            self._finish(Failed(tooLong))
+
+    def _pass(self, events: Sequence[Given]) -> None:
+        if self._sink is not None:
+            self._sink.give(events)
+            if self._sink is not None and self._sink.hasBegun:
+                self._kept = None
+
+    def _finish(self, last: Finished | Failed) -> None:
+        if self.ended is None:
+            self.ended = last
+            self._stop(self._hold)
+            self._stop(self._grace)
+            self._onEnd(self)
+
+    @staticmethod
+    def _stop(deadline: Deadline | None) -> None:
+        if deadline is not None:
+            deadline.cancel()
+

@@ -1,0 +1,213 @@
+# -*- test-case-name: tests.web.test_sinks -*-
+"""
+Where the events of an exchange become bytes for one HTTP request: a stream of
+server-sent events, or one body at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred
+
+from openai_server.api.completion import FinishReason, ReasoningField, completionBody
+from openai_server.api.sse import DONE, ChunkTemplates, errorEvent
+from openai_server.errors import APIError, End
+from openai_server.translate.chat import Failed, Finished, Reasoning, Text
+from openai_server.web.exchange import Called, Given
+from openai_server.web.streaming import EventStream
+
+
+@dataclass(frozen=True)
+class Heading:
+    """
+    What is the same in every byte of one answer.
+
+    @ivar created: seconds since 1970.
+    @ivar isLegacy: the request had C{functions} and is answered in their shape.
+    """
+
+    id: str
+    created: int
+    model: str
+    reasoningField: ReasoningField
+    includeUsage: bool = False
+    isLegacy: bool = False
+
+    def reason(self, reason: FinishReason) -> FinishReason:
+        """
+        The finish reason in the words that this client knows.
+        """
+        return "function_call" if self.isLegacy and reason == "tool_calls" else reason
+
+    def templates(self) -> ChunkTemplates:
+        """
+        The chunks of a streamed answer.
+        """
+        return ChunkTemplates(
+            id=self.id,
+            created=self.created,
+            model=self.model,
+            includeUsage=self.includeUsage,
+            reasoningField=self.reasoningField,
+            isLegacy=self.isLegacy,
+        )
+
+
+class StreamSink:
+    """
+    Writes events as they come. The headers go out with the first event, or
+    when they have been held back for long enough; a failure before that is
+    raised and becomes a status.
+
+    @ivar outcome: fires with None when the stream has been ended, or fails
+        with an C{APIError} when it never began.
+    """
+
+    def __init__(
+        self,
+        stream: EventStream,
+        heading: Heading,
+        headers: Mapping[str, str],
+        setEnd: Callable[[End], None],
+    ) -> None:
+        self.outcome: Deferred[bytes | None] = Deferred()
+        self.hasBegun = False
+        self._stream = stream
+        self._heading = heading
+        self._headers = headers
+        self._setEnd = setEnd
+        self._chunks = heading.templates()
+        self._text = self._chunks.text
+
+    def holdPassed(self) -> None:
+        """
+        Send the headers and the first chunk, which says nothing yet.
+        """
+        if not self.hasBegun:
+            self._begin()
+            self._stream.write(self._chunks.role())
+
+    def _begin(self) -> None:
+        self.hasBegun = True
+        self._stream.begin(self._headers)
+
+    def give(self, events: Sequence[Given]) -> None:
+        """
+        See L{Sink.give<openai_server.web.exchange.Sink.give>}.
+        """
+        pieces: list[bytes] = []
+        if not self.hasBegun:
+            first = events[0]
+            if type(first) is Failed:
+                self.outcome.errback(first.error)
+                return
+            self._begin()
+            pieces.append(self._chunks.role())
+        text = self._text
+        for event in events:
+            if type(event) is Text:
+                pieces.append(text(event.text))
+            elif type(event) is Reasoning:
+                pieces.append(self._chunks.reasoning(event.text))
+            elif type(event) is Called:
+                self._calls(event, pieces)
+            elif type(event) is Finished:
+                self._finish(event, pieces)
+                return
+            elif type(event) is Failed:
+                self._fail(event.error, pieces)
+                return
+        self._stream.write(b"".join(pieces))
+
+    def _calls(self, called: Called, pieces: list[bytes]) -> None:
+        for index, call in enumerate(called.calls):
+            isCustom = call.kind == "custom"
+            pieces.append(self._chunks.callStart(index, call.id, call.name, isCustom=isCustom))
+            pieces.append(self._chunks.callArguments(index, call.arguments, isCustom=isCustom))
+
+    def _finish(self, event: Finished, pieces: list[bytes]) -> None:
+        pieces.append(self._chunks.finish(self._heading.reason(event.reason)))
+        if self._heading.includeUsage:
+            pieces.append(self._chunks.usage(event.usage))
+        pieces.append(DONE)
+        self._stream.write(b"".join(pieces))
+        self._setEnd(End.OK)
+        self._stream.finish()
+        self.outcome.callback(None)
+
+    def _fail(self, error: APIError, pieces: list[bytes]) -> None:
+        self._stream.write(b"".join(pieces))
+        self._setEnd(error.kind.end)
+        self._stream.fail(errorEvent(error))
+        self.outcome.callback(None)
+
+
+class WholeSink:
+    """
+    Collects events and gives one body at the end.
+
+    @ivar outcome: fires with the body, or fails with an C{APIError}.
+    @ivar hasBegun: a body is sent at once or not at all: never True before
+        the outcome.
+    """
+
+    hasBegun = False
+
+    def __init__(self, heading: Heading) -> None:
+        self.outcome: Deferred[bytes | None] = Deferred()
+        self.hasUsage = False
+        self._heading = heading
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._called = Called(())
+
+    def holdPassed(self) -> None:
+        """
+        Nothing: the status of a body waits for its end.
+        """
+
+    @property
+    def text(self) -> str:
+        """
+        What was said so far.
+        """
+        return "".join(self._text)
+
+    def give(self, events: Sequence[Given]) -> None:
+        """
+        See L{Sink.give<openai_server.web.exchange.Sink.give>}.
+        """
+        for event in events:
+            match event:
+                case Text():
+                    self._text.append(event.text)
+                case Reasoning():
+                    self._reasoning.append(event.text)
+                case Called():
+                    self._called = event
+                case Failed():
+                    self.outcome.errback(event.error)
+                case Finished():
+                    self.hasUsage = event.usage is not None
+                    self.outcome.callback(self.body(event))
+                case _:
+                    pass
+
+    def body(self, finished: Finished) -> bytes:
+        """
+        The whole answer.
+        """
+        return completionBody(
+            id=self._heading.id,
+            created=self._heading.created,
+            model=self._heading.model,
+            text=self.text,
+            finishReason=self._heading.reason(finished.reason),
+            reasoning="".join(self._reasoning),
+            reasoningField=self._heading.reasoningField,
+            calls=self._called.calls,
+            isLegacy=self._heading.isLegacy,
+            usage=finished.usage,
+        )
