@@ -58,7 +58,6 @@ class Greeting:
 
     @ivar models: those that are known now.
     @ivar socket: the daemon's; None: the daemon is the embedded one.
-    @ivar warnings: further sentences for the operator.
     """
 
     version: str
@@ -66,7 +65,6 @@ class Greeting:
     models: Sequence[str]
     socket: str | None
     hasKey: bool
-    warnings: Sequence[str] = ()
 
     def lines(self) -> Iterator[str]:
         """
@@ -86,4 +84,3 @@ class Greeting:
             )
         else:
             yield f"the daemon's socket: {self.socket}"
-        yield from self.warnings

@@ -141,7 +141,7 @@ def lineFromEvent(event: LogEvent) -> str:
             shown[name] = _plain(event[name])
     failure = event.get("log_failure")
     if isinstance(failure, Failure):
-        shown["failure"] = _cut(_name(failure.value), LONGEST_FIELD)
+        shown["failure"] = _cut(_name(failure), LONGEST_FIELD)
         if event.get("log_level") is LogLevel.critical:
             shown["places"] = _places(failure)
     return _escaped(shown)
@@ -164,12 +164,12 @@ def _message(event: LogEvent) -> str:
     return formatEvent(event)
 
 
-def _name(error: BaseException) -> str:
+def _name(failure: Failure) -> str:
     """
     The class of an exception, and the text of one of ours.
     """
-    kind = type(error)
-    return f"{qual(kind)}: {error}" if _isOurs(kind.__module__) else qual(kind)
+    kind = type(failure.value)
+    return f"{qual(kind)}: {failure.value}" if _isOurs(kind.__module__) else qual(kind)
 
 
 def _isOurs(module: object) -> bool:

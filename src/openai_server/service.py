@@ -3,8 +3,8 @@
 The top service: what starts and stops in which order.
 
 Start: the ports (with the privileges that the process may still have), then
-all rooms are joined, then what lies below the HTTP side starts: the embedded
-daemon if there is one, the daemon's registry, the link.
+the rooms are joined from below: the embedded daemon if there is one, the
+daemon's registry, the link, the HTTP side.
 
 Stop: new requests are refused, the ports close, open answers may go on until
 the drain time is over, the rest is told and cut, idle connections close, and
@@ -15,14 +15,13 @@ L{twisted.application.service.MultiService} would stop all of them at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol, IProtocolFactory
+from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -45,12 +44,17 @@ class StartError(Exception):
 
 class Front(Protocol):
     """
-    The HTTP side, as far as an orderly shutdown is concerned.
+    The HTTP side: a protocol factory that can be stopped in good order.
     """
+
+    def buildProtocol(self, addr: Any, /) -> Any:
+        """
+        A connection was made.
+        """
 
     def stopAccepting(self) -> None:
         """
-        Answer further requests with 503; not ready any more.
+        Answer further requests with 503.
         """
 
     def whenIdle(self) -> Deferred[None]:
@@ -65,23 +69,21 @@ class Front(Protocol):
 
     def closeIdle(self) -> None:
         """
-        Close the connections on which no request is open.
+        Close the connections on which no answer is open.
         """
 
 
-@dataclass(frozen=True)
-class Composition:
+class Compose(Protocol):
     """
-    All rooms, joined.
-
-    @ivar factory: builds the protocols of clients.
-    @ivar front: the same HTTP side, to stop it.
-    @ivar below: services that start in this order and stop in the opposite one.
+    Joins the rooms. An exception of its ends the start.
     """
 
-    factory: IProtocolFactory
-    front: Front
-    below: Sequence[IService] = ()
+    def __call__(self, bound: Sequence[Bound], start: Callable[[IService], None]) -> Front:
+        """
+        @param bound: the addresses that were bound.
+        @param start: starts a service now, and stops it after the front and
+            before those that were started earlier.
+        """
 
 
 class Door(ServerFactory):
@@ -94,11 +96,11 @@ class Door(ServerFactory):
     """
 
     noisy = False
-    inner: IProtocolFactory | None = None
+    inner: Front | None = None
 
-    def buildProtocol(self, addr: IAddress) -> IProtocol | None:
+    def buildProtocol(self, addr: Any) -> Any:
         """
-        What the rooms' own factory builds.
+        What the front builds.
         """
         return None if self.inner is None else self.inner.buildProtocol(addr)
 
@@ -122,13 +124,12 @@ class OpenAIService(Service):
         clock: Clock,
         descriptions: Sequence[str],
         drainTimeout: float,
-        compose: Callable[[Sequence[Bound]], Composition],
+        compose: Compose,
     ) -> None:
         """
         @param descriptions: endpoint strings to listen on.
         @param drainTimeout: seconds that open answers may go on at a shutdown.
-        @param compose: joins the rooms, given the addresses that were bound.
-            An exception of its ends the start.
+        @param compose: joins the rooms, once the ports are open.
         """
         self._reactor = reactor
         self._clock = clock
@@ -137,7 +138,7 @@ class OpenAIService(Service):
         self._compose = compose
         self._door = Door()
         self._ports: list[IListeningPort] = []
-        self._rooms: Composition | None = None
+        self._below: list[IService] = []
         self._isHurried = False
         self._hurry: Callable[[], None] | None = None
 
@@ -164,18 +165,24 @@ class OpenAIService(Service):
             self.privilegedStartService()
         self._isHurried = False
         try:
-            self._startRooms()
+            addresses = [port.getHost() for port in self._ports]
+            bound = [Bound(*pair) for pair in zip(self._descriptions, addresses, strict=True)]
+            self._door.inner = self._compose(bound, self._begin)
         except Exception:
-            self._closePorts()
+            self._abandon()
             raise
 
-    def _startRooms(self) -> None:
-        addresses = [port.getHost() for port in self._ports]
-        bound = [Bound(*pair) for pair in zip(self._descriptions, addresses, strict=True)]
-        self._rooms = rooms = self._compose(bound)
-        self._door.inner = rooms.factory
-        for service in rooms.below:
-            service.startService()
+    def _begin(self, service: IService) -> None:
+        self._below.append(service)
+        service.startService()
+
+    def _abandon(self) -> None:
+        """
+        The start has failed: nobody will call stopService, or wait for it.
+        """
+        self._closePorts()
+        while self._below:
+            maybeDeferred(self._below.pop().stopService).addErrback(lambda _: None)
 
     def stopService(self) -> Deferred[None]:
         """
@@ -195,13 +202,11 @@ class OpenAIService(Service):
             self._hurry()
 
     async def _stop(self) -> None:
-        rooms, self._rooms = self._rooms, None
-        if rooms is None:
-            await self._within(STEP_TIMEOUT, self._closePorts)
-            return
-        await self._stopFront(rooms.front)
-        for service in reversed(rooms.below):
-            await self._within(STEP_TIMEOUT * 2, service.stopService)
+        front, self._door.inner = self._door.inner, None
+        if front is not None:
+            await self._stopFront(front)
+        while self._below:
+            await self._within(STEP_TIMEOUT * 2, self._below.pop().stopService)
 
     async def _stopFront(self, front: Front) -> None:
         await self._within(STEP_TIMEOUT, front.stopAccepting)
@@ -252,9 +257,7 @@ class OpenAIService(Service):
         return port
 
     def _endpointListen(self, description: str) -> Deferred[IListeningPort]:
-        listening: Deferred[IListeningPort] = serverFromString(self._reactor, description).listen(
-            self._factory
-        )
+        listening: Deferred[IListeningPort] = serverFromString(self._reactor, description).listen(self._door)
         return listening
 
     def _closePorts(self) -> Deferred[Any]:

@@ -67,6 +67,13 @@ class Setting:
         """
         return isinstance(self.kind, Truth) and self.places == ("option",)
 
+    @property
+    def isList(self) -> bool:
+        """
+        Several values: its option can be repeated.
+        """
+        return isinstance(self.kind, Listing)
+
     def _words(self, between: str) -> str:
         return re.sub("(?=[A-Z])", between, self.name).lower()
 

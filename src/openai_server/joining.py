@@ -1,0 +1,197 @@
+# -*- test-case-name: tests.test_joining -*-
+"""
+The one place that joins the rooms: from the daemon up to the HTTP side.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import IService
+from twisted.logger import Logger
+
+from openai_server import __version__
+from openai_server.clock import Clock
+from openai_server.config import Loaded, keyPath
+from openai_server.daemon.endpoint import SocketEndpoint, peerProcess
+from openai_server.daemon.interfaces import Daemon
+from openai_server.daemon.link import Link
+from openai_server.daemon.paths import registryPath, socketPath
+from openai_server.daemon.registry import RegistryFile
+from openai_server.daemon.timeouts import Timeouts
+from openai_server.embedded.daemon import EmbeddedDaemon, runtimeDirectory
+from openai_server.greeting import Bound, Greeting
+from openai_server.identity import IdentityError, hidFromSeed, newSeed, seedFromFile
+from openai_server.service import Front, StartError
+from openai_server.wire.tones import Bind
+
+if TYPE_CHECKING:
+    # Importing klein imports the reactor.
+    from openai_server.web.models import OfferedModels
+    from openai_server.web.routes import ChatCompletions
+
+
+class Joining:
+    """
+    Joins the rooms as the settings want them.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, clock: Clock, loaded: Loaded, environ: Mapping[str, str]) -> None:
+        self._reactor = reactor
+        self._clock = clock
+        self._loaded = loaded
+        self._configuration = loaded.configuration
+        self._environ = environ
+
+    def join(self, bound: Sequence[Bound], start: Callable[[IService], None]) -> Front:
+        """
+        See L{openai_server.service.Compose}. Greets the operator.
+
+        @raise StartError: this bee's key cannot be used.
+        """
+        from openai_server.web.models import OfferedModels
+
+        link = self._embeddedLink(bound, start) if self._configuration.embedded else self._link(bound, start)
+        models = OfferedModels(self._configuration.models, link.registry, time.time)
+        self._greet(bound, models.ids())
+        return self._site(link, models)
+
+    # The daemon.
+
+    def _link(self, bound: Sequence[Bound], start: Callable[[IService], None]) -> Daemon:
+        """
+        The way to the machine's daemon.
+        """
+        hid = self._hid()
+        registry = RegistryFile(self._registryPath(), self._clock)
+        start(registry)
+        link = Link(
+            endpoint=SocketEndpoint(self._reactor, self._socketPath()),
+            hid=hid,
+            registry=registry,
+            incarnationOf=peerProcess,
+            bind=lambda: bindFrom(bound),
+            **self._linkTerms(),
+        )
+        start(link)
+        return link
+
+    def _embeddedLink(self, bound: Sequence[Bound], start: Callable[[IService], None]) -> Daemon:
+        """
+        A daemon in this process, and the way to it. It knows nobody from
+        earlier days, so this bee needs no lasting name.
+        """
+        embedded = EmbeddedDaemon(
+            clock=self._clock, directory=runtimeDirectory(self._environ), reactor=self._reactor
+        )
+        start(embedded)
+        registry = RegistryFile(str(embedded.registryPath), self._clock)
+        start(registry)
+        link = Link(
+            endpoint=SocketEndpoint(self._reactor, str(embedded.socketPath)),
+            hid=hidFromSeed(newSeed()),
+            registry=registry,
+            incarnationOf=lambda transport: embedded.incarnation,
+            bind=lambda: bindFrom(bound),
+            **self._linkTerms(),
+        )
+        start(link)
+        return link
+
+    def _linkTerms(self) -> dict[str, Any]:
+        """
+        What the settings say about either link.
+        """
+        configuration = self._configuration
+        timeouts = Timeouts(
+            handshake=configuration.handshakeTimeout,
+            heartbeat=configuration.heartbeatInterval,
+            echo=configuration.echoTimeout,
+            firstLife=configuration.firstLifeTimeout,
+            stall=configuration.stallTimeout,
+            turn=configuration.turnTimeout,
+        )
+        return {
+            "clock": self._clock,
+            "version": __version__,
+            "timeouts": timeouts,
+            "registerTools": configuration.registerTools,
+        }
+
+    def _hid(self) -> str:
+        """
+        This bee's lasting name.
+        """
+        path = self._configuration.keyFile or keyPath(self._environ)
+        if path is None:
+            raise StartError("there is no home folder for this bee's key: set OPENAI_SERVER_KEY_FILE")
+        try:
+            return hidFromSeed(seedFromFile(path))
+        except IdentityError as error:
+            raise StartError(str(error)) from None
+
+    def _socketPath(self) -> str:
+        return self._configuration.thrumSocket or socketPath(self._environ, os.getuid())
+
+    def _registryPath(self) -> str:
+        return self._configuration.registryFile or registryPath(self._environ)
+
+    # The operator.
+
+    def _greet(self, bound: Sequence[Bound], models: Sequence[str]) -> None:
+        greeting = Greeting(
+            version=__version__,
+            addresses=bound,
+            models=models,
+            socket=None if self._configuration.embedded else self._socketPath(),
+            hasKey=self._configuration.apiKey is not None,
+        )
+        for line in greeting.lines():
+            self._log.info("{line}", line=line)
+        for warning in self._loaded.warnings:
+            self._log.warn("{warning}", warning=warning)
+
+    # HTTP.
+
+    def _site(self, daemon: Daemon, models: OfferedModels) -> Front:
+        from openai_server.web.admission import Admission
+        from openai_server.web.routes import Routes
+        from openai_server.web.site import APISite
+
+        configuration = self._configuration
+        admission = Admission(configuration.apiKey, configuration.allowedHosts, configuration.corsOrigins)
+        chat = self._chatCompletions(daemon, models)
+        routes = Routes(chat, models, admission, lambda: daemon.whyNotReady)
+        return APISite(routes.resource(), self._reactor, self._clock, bodyLimit=configuration.bodyLimit)
+
+    def _chatCompletions(self, daemon: Daemon, models: OfferedModels) -> ChatCompletions:
+        """
+        What answers C{POST /v1/chat/completions}.
+        """
+        return Unjoined()
+
+
+class Unjoined:
+    """
+    Stands where chat completions will be joined.
+    """
+
+    async def complete(self, request: Any, account: Any) -> bytes | None:
+        from openai_server.errors import APIError
+
+        raise APIError("unsupported_endpoint", "Chat completions are not joined yet.")
+
+
+def bindFrom(bound: Sequence[Bound]) -> Bind | None:
+    """
+    The address for the hello: the first one that a URL can be made of.
+    """
+    for address in bound:
+        if address.hostAndPort is not None:
+            return Bind(*address.hostAndPort, address.scheme)
+    return None
