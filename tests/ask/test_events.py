@@ -31,6 +31,7 @@ class EventParserTests(SyncCase):
             (b"data: a\r\n\r\n", ["a"]),
             (b"data: a\r\rdata: b\r\r", ["a", "b"]),
             (b"data: a\ndata: b\n\n", ["a\nb"]),
+            (b"data: a\r\ndata: b\r\n\r\n", ["a\nb"]),
             (b"data: \n\n", [""]),
             (b"data\n\n", [""]),
             (b": comment\n\ndata: a\n\n", ["a"]),
@@ -48,23 +49,34 @@ class EventParserTests(SyncCase):
                 self.assertEqual(EventParser().feed(received), expected)
 
     @given(
-        st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=12)),
+        st.lists(
+            st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])), min_size=1)
+        ),
         st.sampled_from(["\n", "\r\n", "\r"]),
         st.lists(st.integers(1, 9), max_size=40),
     )
     @settings(deadline=None, max_examples=150)
-    def test_anySplit(self, texts: list[str], newline: str, sizes: list[int]) -> None:
+    def test_anySplit(self, written: list[list[str]], newline: str, sizes: list[int]) -> None:
         """
         However the bytes are cut, the same events come out.
         """
-        whole = "".join(f": note{newline}data: {text}{newline * 2}" for text in texts).encode()
+        lines = [[": note", *(f"data: {line}" for line in event), "", ""] for event in written]
+        whole = "".join(newline.join(event) for event in lines).encode()
         parser = EventParser()
         found: list[str] = []
         for size in sizes:
             found += parser.feed(whole[:size])
             whole = whole[size:]
         found += parser.feed(whole)
-        self.assertEqual(found, texts)
+        self.assertEqual(found, ["\n".join(event) for event in written])
+
+    def test_lineEndInTwoReads(self) -> None:
+        """
+        A carriage return and its newline are one line's end, whenever they come.
+        """
+        parser = EventParser()
+        pieces = [b"data: a\r", b"", b"\ndata: b\r", b"\n\r", b"\n"]
+        self.assertEqual([parser.feed(piece) for piece in pieces], [[], [], [], ["a\nb"], []])
 
     def test_endlessEvent(self) -> None:
         """

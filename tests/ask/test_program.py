@@ -277,6 +277,18 @@ class ProgramTests(AskCase):
         self.assertExits(running, 1)
         self.assertEqual(self.shown(), ("a\n", "ask: the answer was cut\n"))
 
+    def test_endlessRefusal(self) -> None:
+        """
+        An error's body without an end is read to its bound, and no further.
+        """
+        self.script.answers[b"/v1/models"] = self.script.holding(b"x" * (MAX_BODY + 1), status=500)
+        running = self.start("--models")
+        self.treq.flush()
+        self.assertExits(running, 1)
+        self.assertEqual(self.shown(), ("", f"ask: HTTP 500: {'x' * 200}\n"))
+        self.treq.flush()
+        self.assertEqual(self.script.gone, 1)
+
     def test_connectionCutInARefusal(self) -> None:
         """
         A connection that breaks in an error's body is told as that.

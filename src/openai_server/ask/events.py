@@ -65,9 +65,11 @@ class EventParser:
         @return: the data of each event that is whole now.
         @raise AskError: an event is larger than L{MAX_EVENT}.
         """
-        if self._endedInCR and received:
+        if not received:
+            return []
+        if self._endedInCR:
             received = received.removeprefix(b"\n")
-        self._endedInCR = received.endswith(b"\r") if received else False
+        self._endedInCR = received.endswith(b"\r")
         first, *rest = received.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         self._collect(first)
         events = []
