@@ -114,6 +114,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         with run:
             rounds = measured(run, options)
+            signal.alarm(0)
     except (LoadError, StartError, KeyboardInterrupt) as reason:
         print(f"no figures: {reason}", file=sys.stderr)
         return 1

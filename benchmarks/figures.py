@@ -40,8 +40,8 @@ def _figures() -> Iterable[Figure]:
         yield Figure(
             f"paced {streams} cpu", f"50 tokens/s each, {streams} streams: CPU", "s/100k tokens", 1.6
         )
-    yield Figure("latency p50", "50 tokens/s each, 128 streams: a token's way, p50", "ms")
-    yield Figure("latency p99", "50 tokens/s each, 128 streams: a token's way, p99", "ms")
+    yield Figure("latency p50", "50 tokens/s each, 128 at once: a token's way, p50", "ms")
+    yield Figure("latency p99", "50 tokens/s each, 128 at once: a token's way, p99", "ms")
     yield Figure("first p50", "64 requests at once: first token, p50", "ms")
     yield Figure("first p99", "64 requests at once: first token, p99", "ms")
     yield Figure("plain cpu", "requests without streaming: CPU", "ms/request", 2.0)

@@ -13,10 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import benchmarks
 from benchmarks.figures import RELAY, SERVER
@@ -101,9 +101,10 @@ class Run:
         Start the daemon, and pin it and this process to the core of the load.
         """
         self._daemon = str(self._folder / "thrum.sock")
-        os.sched_setaffinity(0, self._others) if self._others else None
-        self._spawn("daemon", ["-m", "benchmarks.daemon", self._daemon], self._others)
-        self._await("daemon", lambda: _connects(self._daemon))
+        if self._others:
+            os.sched_setaffinity(0, self._others)
+        process = self._spawn("daemon", ["-m", "benchmarks.daemon", self._daemon], self._others)
+        self._await("daemon", process, lambda: _connects(self._daemon))
 
     def start(self, name: str) -> Target:
         """
@@ -118,7 +119,7 @@ class Run:
             twistd = "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()"
             arguments = ["-c", twistd, "-n", "--pidfile=", "openai-server"]
         process = self._spawn(name, arguments, self._measured, self._environment(port))
-        self._await(name, lambda: _answers(port))
+        self._await(name, process, lambda: _answers(port))
         return Target(name, port, process.pid)
 
     def _environment(self, port: int) -> dict[str, str]:
@@ -183,10 +184,10 @@ class Run:
         """
         return self._log(name).read_text(errors="replace")[-2000:]
 
-    def _await(self, name: str, isUp: Any) -> None:
+    def _await(self, name: str, process: subprocess.Popen[bytes], isUp: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _START
         while not isUp():
-            if time.monotonic() > deadline:
+            if process.poll() is not None or time.monotonic() > deadline:
                 raise StartError(f"the {name} does not answer; its log ends:\n{self.log(name)}")
             time.sleep(0.05)
 
