@@ -231,7 +231,7 @@ class CorpusTests(SyncCase):
         """
         A replay with one recorded tone left out does not match.
         """
-        records = [record for record in recordsOf(CORPUS / "plain.jsonl")]
+        records = recordsOf(CORPUS / "plain.jsonl")
         last = [record for record in records if record.get("tone", {}).get("chi") != "finish"]
         self.assertEqual(len(Replay(last).run()), 1)
 
