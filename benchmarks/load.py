@@ -11,6 +11,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -184,7 +185,8 @@ class Connection:
         """
         assert self.current is not None
         self.current.sentAt = self.current.sentAt or time.monotonic()
-        self.current.unsent = self.current.unsent[self.socket.send(self.current.unsent[:_PORTION]) :]
+        with suppress(BlockingIOError):
+            self.current.unsent = self.current.unsent[self.socket.send(self.current.unsent[:_PORTION]) :]
 
     def receive(self) -> None:
         """
@@ -243,7 +245,7 @@ def drive(connections: Sequence[Connection], isSettled: Callable[[Connection], b
 def _serve(selector: selectors.BaseSelector, connection: Connection, mask: int) -> None:
     if mask & selectors.EVENT_READ:
         connection.receive()
-    if mask & selectors.EVENT_WRITE and connection.isSending:
+    if connection.isSending:
         connection.send()
     wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.isSending else 0)
     if selector.get_key(connection.socket).events != wanted:

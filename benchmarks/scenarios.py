@@ -43,8 +43,8 @@ class Size:
     bodies: int
 
 
-FULL: Final = Size(rounds=5, tokens=200_000, seconds=2.5, requests=600, held=1000, bodies=3)
-QUICK: Final = Size(rounds=1, tokens=50_000, seconds=1.5, requests=200, held=1000, bodies=1)
+FULL: Final = Size(rounds=5, tokens=200_000, seconds=2.5, requests=1600, held=1000, bodies=3)
+QUICK: Final = Size(rounds=1, tokens=50_000, seconds=1.5, requests=480, held=1000, bodies=1)
 
 
 def warmUp(target: Target, size: Size) -> Figures:
@@ -100,20 +100,20 @@ def firstToken(target: Target, size: Size) -> Figures:
 
 def plain(target: Target, size: Size) -> Figures:
     """
-    Requests without streaming, on 8 connections.
+    Requests without streaming, on 32 connections.
     """
     return _requests("plain", target, size, lambda: ask(fresh(20), isStream=False))
 
 
 def models(target: Target, size: Size) -> Figures:
     """
-    The list of models, on 8 connections.
+    The list of models, on 32 connections.
     """
     return _requests("models", target, size, listModels)
 
 
 def _requests(name: str, target: Target, size: Size, make: Callable[[], Exchange]) -> Figures:
-    used = _exchanged(target, [[make() for _ in range(size.requests // 8)] for _ in range(8)])
+    used = _exchanged(target, [[make() for _ in range(size.requests // 32)] for _ in range(32)])
     count = len(used.exchanges)
     return used.cpuFor(f"{name} cpu", 1e3 / count) | {f"{name} speed": count / used.seconds}
 
