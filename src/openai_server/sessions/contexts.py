@@ -1,0 +1,63 @@
+# -*- test-case-name: tests.sessions.test_contexts -*-
+"""
+What a warm worker would ignore if it changed: model, system prompt, tools.
+
+A worker's process keeps the system prompt, the tools and the model of its
+session's first prompt (seen with humd 0.31.18), so a session goes on only
+under an equal L{Context}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from openai_server.sessions.digests import digestOf
+from openai_server.wire.tones import ToolDefinition
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Catalogue(msgspec.Struct, frozen=True):
+    """
+    The set of tools that a prompt offers; equal when name, description and
+    schema of each are, in whatever order.
+    """
+
+    names: frozenset[str]
+    digest: bytes
+
+
+def catalogueFrom(tools: Sequence[ToolDefinition]) -> Catalogue | None:
+    """
+    The catalogue of these tools, as they go out in the prompt; None for none.
+    """
+    if not tools:
+        return None
+    encoded = sorted(map(_encode, tools))
+    return Catalogue(frozenset(tool.name for tool in tools), digestOf(encoded))
+
+
+class Context(msgspec.Struct, frozen=True):
+    """
+    What has to be equal for a session to go on.
+
+    @ivar system: stands for the system prompt; empty when there is none.
+    @ivar rest: stands for everything else.
+    """
+
+    system: bytes
+    rest: bytes
+
+
+def contextFrom(model: str, systemPrompt: str, catalogue: Catalogue | None, *instructions: str) -> Context:
+    """
+    The context of a request.
+
+    @param systemPrompt: what the request itself says as such.
+    @param instructions: whatever else the prompt tells the model, such as an
+        answer's format. They count in their order.
+    """
+    rest: list[str | bytes] = [model, catalogue.digest if catalogue else b"", *instructions]
+    return Context(digestOf([systemPrompt]) if systemPrompt else b"", digestOf(rest))

@@ -1,0 +1,90 @@
+# -*- test-case-name: tests.sessions.test_gate -*-
+"""
+The gate that keeps the tool lists of starting turns apart.
+
+A worker keeps one list of tools. Every prompt that brings tools overwrites
+it, and each starting process reads it once, a second or more after its
+prompt; C{session-ready} or a chunk shows that it has (seen with humd 0.31.18).
+So a prompt with other tools than the last one's waits until all turns that
+were started before it have shown life. A prompt with the same tools does no
+harm to them. A prompt without tools cannot empty the list: it starts at once,
+and must be told which names to hide from its model; but its process reads the
+list too, so later prompts with other tools wait for it as for any other.
+
+A turn that shows nothing for L{SILENCE} no longer counts: it may have
+vanished, or may start for minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Final
+
+from openai_server.clock import Clock
+from openai_server.sessions.contexts import Catalogue
+
+#: Seconds after which a turn that showed no life is waited for no longer.
+SILENCE: Final = 15.0
+
+
+class Gate:
+    """
+    The gate of one worker.
+
+    @ivar _last: the list that the worker has when the last prompt reached it.
+    @ivar _visible: all names that the worker's list may hold now: more than
+        the last one's until one of its turns shows that it reached the worker.
+    @ivar _starting: turns that have shown no life, and when each began; the
+        oldest first.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last: Catalogue | None = None
+        self._visible: frozenset[str] = frozenset()
+        self._starting: dict[Hashable, float] = {}
+
+    def isOpenFor(self, catalogue: Catalogue | None) -> bool:
+        """
+        Whether a prompt with these tools may go out now.
+        """
+        return catalogue is None or catalogue == self._last or self.secondsShut() <= 0
+
+    def secondsShut(self) -> float:
+        """
+        Seconds until the oldest turn that is waited for counts no longer; 0
+        when there is none.
+        """
+        now = self._clock.monotonic()
+        for turn, began in list(self._starting.items()):
+            if began + SILENCE > now:
+                return began + SILENCE - now
+            del self._starting[turn]
+        return 0
+
+    def started(self, turn: Hashable, catalogue: Catalogue | None) -> tuple[str, ...]:
+        """
+        A prompt goes out now.
+
+        @return: names that its model must not see, sorted.
+        """
+        self._starting[turn] = self._clock.monotonic()
+        if catalogue is None:
+            return tuple(sorted(self._visible))
+        self._last = catalogue
+        self._visible |= catalogue.names
+        return ()
+
+    def showedLife(self, turn: Hashable, catalogue: Catalogue | None) -> None:
+        """
+        The process of this turn has read the list.
+        """
+        wasAwaited = self._starting.pop(turn, None) is not None
+        if wasAwaited and catalogue is not None and catalogue == self._last:
+            self._visible = catalogue.names
+
+    def gone(self, turn: Hashable) -> None:
+        """
+        Nobody cares any more what this turn's model sees.
+        """
+        self._starting.pop(turn, None)

@@ -1,0 +1,115 @@
+# -*- test-case-name: tests.sessions.test_memory -*-
+"""
+What is asked of the memory of sessions, and what it answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from openai_server.sessions.chains import START, Transcript, extended
+from openai_server.sessions.contexts import Context
+from openai_server.sessions.entries import Entry
+from openai_server.sessions.hints import Hint
+from openai_server.wire.ids import newSessionId
+
+
+class Kind(Enum):
+    """
+    What a request's session is to its client.
+    """
+
+    NEW = "new"
+    CONTINUED = "continued"
+    #: Fresh, although a hint or the transcript points to another one.
+    FORKED = "forked"
+
+
+class UserHint(Enum):
+    """
+    Whether C{user} names a conversation, for lone messages.
+    """
+
+    #: Unless the account has ever shown history under it: that client resends
+    #: its transcripts, and a lone message is a new chat or a side prompt.
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """
+    What of a request decides about its session.
+
+    @ivar hints: strongest first.
+    @ivar systemPrompt: the words that C{context.system} stands for.
+    """
+
+    account: str
+    hints: Sequence[Hint]
+    context: Context
+    transcript: Transcript
+    systemPrompt: str
+
+
+class Session:
+    """
+    One sid, and what its worker has been told and has said.
+
+    @ivar isBusy: somebody uses it.
+    @ivar isForgotten: it will never be used again.
+    @ivar seen: the digest of the transcript as the session has seen it.
+    @ivar hints: under which key each kind of hint named it last.
+    @ivar systemPrompt: the one it was begun with, where it is kept.
+    """
+
+    def __init__(self, account: str, context: Context) -> None:
+        self.sid = newSessionId()
+        self.account = account
+        self.context = context
+        self.isBusy = True
+        self.isForgotten = False
+        self.seen = START
+        self.hints: dict[str, bytes] = {}
+        self.systemPrompt: str | None = None
+
+    def told(self, entries: Iterable[Entry]) -> None:
+        """
+        These messages go to the worker now.
+        """
+        for entry in entries:
+            self.seen = extended(self.seen, entry)
+
+    def suits(self, context: Context) -> bool:
+        """
+        A lone message of this context can go on here: with everything equal,
+        or without a word of a system prompt.
+        """
+        isSilent = not context.system and self.systemPrompt is not None
+        return context.rest == self.context.rest and (isSilent or context.system == self.context.system)
+
+
+@dataclass(frozen=True)
+class SessionPlan:
+    """
+    What a request does. Its session is busy from now on.
+
+    @ivar start: the index of the first message to send.
+    @ivar systemPrompt: what is to be said as such although the request says
+        nothing; None otherwise.
+    """
+
+    kind: Kind
+    session: Session
+    start: int
+    systemPrompt: str | None = None
+
+    @property
+    def sid(self) -> str:
+        """
+        The sid to ask on.
+        """
+        return self.session.sid
