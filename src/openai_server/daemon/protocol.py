@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from typing import Final, Protocol, cast
 
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import connectionDone
@@ -62,6 +62,22 @@ class Receiver(Protocol):
 
         @param why: a few words for the operator.
         """
+
+
+class Transport(Protocol):
+    """
+    What is used of a transport of Twisted's.
+    """
+
+    def write(self, data: bytes) -> None: ...
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None: ...
+
+    def unregisterProducer(self) -> None: ...
+
+    def loseConnection(self) -> None: ...
+
+    def abortConnection(self) -> None: ...
 
 
 @implementer(IPushProducer)
@@ -157,8 +173,8 @@ class ThrumProtocol(LineReceiver):
         """
         Say hello, and give the daemon its time to breathe.
         """
-        assert self.transport is not None
-        self.transport.registerProducer(self._backlog, True)
+        self._out = cast("Transport", self.transport)
+        self._out.registerProducer(self._backlog, True)
         self._watch = Deadline(self._clock, self._timeouts.handshake, self._breathless)
         self.sendTones(self._receiver.opening(self))
 
@@ -176,11 +192,10 @@ class ThrumProtocol(LineReceiver):
         """
         Close when all that was written is sent.
         """
-        assert self.transport is not None
         self.isReady = False
         # A transport with a paused producer would wait for it, and never close.
-        self.transport.unregisterProducer()
-        self.transport.loseConnection()
+        self._out.unregisterProducer()
+        self._out.loseConnection()
 
     def abort(self, why: str) -> None:
         """
@@ -188,10 +203,9 @@ class ThrumProtocol(LineReceiver):
 
         @param why: a few words for the operator.
         """
-        assert self.transport is not None
         self.isReady = False
         self._whyGone = why
-        self.transport.abortConnection()
+        self._out.abortConnection()
 
     def _breathless(self) -> None:
         self.abort(f"no breath from the daemon within {self._timeouts.handshake:g} s")
@@ -237,9 +251,8 @@ class ThrumProtocol(LineReceiver):
         """
         Send whole lines, newlines included, in one write.
         """
-        assert self.transport is not None
         self._backlog.note(len(lines))
-        self.transport.write(lines)
+        self._out.write(lines)
 
     # Inwards.
 
@@ -331,5 +344,4 @@ class ThrumProtocol(LineReceiver):
 
 
 def _shortReason(reason: Failure) -> str:
-    error: Any = reason.value
-    return f"connection lost: {error.__class__.__name__}"
+    return f"connection lost: {reason.value.__class__.__name__}"

@@ -2,16 +2,7 @@
 """
 One prompt at the daemon, from the asking to its real end.
 
-    asked ----> running <---> parked        the audience is told
-      |            |            |
-      |            +-> settling <+          still told, but never cancelled
-      v            v     |
-    draining <-----------+                  nobody is told, the worker goes on
-      |
-      v
-    ended                                   C{finish}, C{error}, or loss
-
-The machine knows which of these a turn is in. What comes with every tone (the
+L{openai_server.daemon.life} knows which state a turn is in. What comes with every tone (the
 time of the last one, whether anybody is told) are plain attributes that its
 outputs set.
 """
@@ -24,12 +15,12 @@ from math import inf
 from typing import Protocol
 
 import msgspec
-from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from openai_server.clock import Clock, Deadline
 from openai_server.daemon.interfaces import Audience, Shown
+from openai_server.daemon.life import newLife
 from openai_server.daemon.timeouts import Timeouts
 from openai_server.errors import APIError
 from openai_server.wire.ends import Loss, Lost, TurnEnd
@@ -60,43 +51,6 @@ class Wire(Protocol):
     def turnOver(self, turn: AskedTurn) -> None:
         """
         The turn has ended: it can be forgotten.
-        """
-
-
-class _Inputs(Protocol):
-    """
-    What can happen to a turn.
-    """
-
-    def live(self) -> None:
-        """
-        The worker showed its first sign of life.
-        """
-
-    def park(self) -> None: ...
-
-    def resume(self) -> None: ...
-
-    def settle(self) -> None: ...
-
-    def cancel(self) -> None:
-        """
-        Its audience wants it no more.
-        """
-
-    def giveUp(self, why: Loss) -> None:
-        """
-        A deadline has passed, or the audience failed.
-        """
-
-    def end(self, end: TurnEnd) -> None:
-        """
-        The worker is done with it, or is no more.
-        """
-
-    def unlink(self) -> None:
-        """
-        The connection was lost.
         """
 
 
@@ -142,7 +96,7 @@ class AskedTurn:
         self._quiet, self._why = timeouts.echo, Loss.NO_ECHO
         self._limit = self._lastTone + timeouts.turn
         self._deadline = Deadline(clock, min(timeouts.echo, timeouts.turn), self._look)
-        self._life = _newLife(self)
+        self._life = newLife(self)
 
     # The turn, as its audience has it.
 
@@ -321,25 +275,54 @@ class AskedTurn:
         else:
             self._arm(now)
 
-    def _count(self) -> None:
+    def goOn(self) -> None:
+        """
+        See L{openai_server.daemon.life.Living.goOn}.
+        """
         self.isParked = False
         self._await(self._clock.monotonic(), self._timeouts.stall, Loss.STALLED)
         if not self._wire.isReady:
             self._life.end(Lost(Loss.DAEMON_LOST, self.seen))
 
-    def _rest(self) -> None:
+    def rest(self) -> None:
+        """
+        See L{openai_server.daemon.life.Living.rest}.
+        """
         self.isParked = True
         self._await(self._clock.monotonic(), inf, Loss.STALLED)
 
-    def _drain(self) -> None:
+    def drain(self, why: Loss | None) -> None:
+        """
+        See L{openai_server.daemon.life.Living.drain}.
+        """
+        isParted = self.isParked and not self._wire.isReady
         self.isHeard = self.isParked = False
         self._limit = inf
         self._await(self._clock.monotonic(), self._timeouts.drain, Loss.DRAIN_LIMIT)
         if self._wire.isReady:
             self._wire.send(Cancel(rid=self._wire.newRid(), sid=self.sid))
             self._refuseOpenCalls()
+        if why is not None:
+            self._tell(Lost(why, self.seen))
+        if isParted:
+            self._life.unlink()
 
-    def _finish(self, end: TurnEnd) -> None:
+    def forget(self, why: Loss) -> None:
+        """
+        See L{openai_server.daemon.life.Living.forget}.
+        """
+        self.finish(Lost(why, self.seen))
+
+    def begin(self) -> None:
+        """
+        See L{openai_server.daemon.life.Living.begin}.
+        """
+        self._await(self._lastTone, self._timeouts.stall, Loss.STALLED)
+
+    def finish(self, end: TurnEnd) -> None:
+        """
+        See L{openai_server.daemon.life.Living.finish}.
+        """
         heard = self.isHeard
         self._end = end
         self.isOver = True
@@ -378,93 +361,3 @@ def toolResult(rid: str, sid: str, callId: str, toolName: str, text: str, isErro
     return ToolResult(
         rid=rid, sid=sid, callId=callId, toolName=toolName, output=text, result=text, isError=isError
     )
-
-
-_builder = TypeMachineBuilder(_Inputs, AskedTurn)
-_asked = _builder.state("asked")
-_running = _builder.state("running")
-_parked = _builder.state("parked")
-_settling = _builder.state("settling")
-_draining = _builder.state("draining")
-_ended = _builder.state("ended")
-
-
-@_asked.upon(_Inputs.live).to(_running)
-def _begin(life: _Inputs, turn: AskedTurn) -> None:
-    turn._await(turn._lastTone, turn._timeouts.stall, Loss.STALLED)
-
-
-@_asked.upon(_Inputs.park).to(_parked)
-@_running.upon(_Inputs.park).to(_parked)
-def _park(life: _Inputs, turn: AskedTurn) -> None:
-    turn._rest()
-
-
-@_parked.upon(_Inputs.resume).to(_running)
-def _resume(life: _Inputs, turn: AskedTurn) -> None:
-    turn._count()
-
-
-@_asked.upon(_Inputs.settle).to(_settling)
-@_running.upon(_Inputs.settle).to(_settling)
-@_parked.upon(_Inputs.settle).to(_settling)
-def _settle(life: _Inputs, turn: AskedTurn) -> None:
-    turn._count()
-
-
-@_asked.upon(_Inputs.cancel).to(_draining)
-@_running.upon(_Inputs.cancel).to(_draining)
-@_parked.upon(_Inputs.cancel).to(_draining)
-@_settling.upon(_Inputs.cancel).to(_draining)
-def _cancel(life: _Inputs, turn: AskedTurn) -> None:
-    turn._drain()
-
-
-@_asked.upon(_Inputs.giveUp).to(_draining)
-@_running.upon(_Inputs.giveUp).to(_draining)
-@_parked.upon(_Inputs.giveUp).to(_draining)
-@_settling.upon(_Inputs.giveUp).to(_draining)
-def _giveUp(life: _Inputs, turn: AskedTurn, why: Loss) -> None:
-    turn._drain()
-    turn._tell(Lost(why, turn.seen))
-
-
-@_draining.upon(_Inputs.giveUp).to(_ended)
-def _forget(life: _Inputs, turn: AskedTurn, why: Loss) -> None:
-    turn._finish(Lost(why, turn.seen))
-
-
-@_asked.upon(_Inputs.end).to(_ended)
-@_running.upon(_Inputs.end).to(_ended)
-@_parked.upon(_Inputs.end).to(_ended)
-@_settling.upon(_Inputs.end).to(_ended)
-@_draining.upon(_Inputs.end).to(_ended)
-def _end(life: _Inputs, turn: AskedTurn, end: TurnEnd) -> None:
-    turn._finish(end)
-
-
-@_asked.upon(_Inputs.unlink).to(_ended)
-@_running.upon(_Inputs.unlink).to(_ended)
-@_settling.upon(_Inputs.unlink).to(_ended)
-@_draining.upon(_Inputs.unlink).to(_ended)
-def _unlink(life: _Inputs, turn: AskedTurn) -> None:
-    turn._finish(Lost(Loss.DAEMON_LOST, turn.seen))
-
-
-_parked.upon(_Inputs.unlink).loop().returns(None)
-
-for _state in (_running, _parked, _settling, _draining, _ended):
-    _state.upon(_Inputs.live).loop().returns(None)
-for _state in (_parked, _settling, _draining, _ended):
-    _state.upon(_Inputs.park).loop().returns(None)
-for _state in (_asked, _running, _settling, _draining, _ended):
-    _state.upon(_Inputs.resume).loop().returns(None)
-for _state in (_settling, _draining, _ended):
-    _state.upon(_Inputs.settle).loop().returns(None)
-for _state in (_draining, _ended):
-    _state.upon(_Inputs.cancel).loop().returns(None)
-_ended.upon(_Inputs.giveUp).loop().returns(None)
-_ended.upon(_Inputs.end).loop().returns(None)
-_ended.upon(_Inputs.unlink).loop().returns(None)
-
-_newLife = _builder.build()
