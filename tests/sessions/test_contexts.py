@@ -1,0 +1,71 @@
+"""
+What has to be equal for a session to go on.
+"""
+
+from __future__ import annotations
+
+from openai_server.sessions.contexts import catalogueFrom, contextFrom
+from openai_server.wire.tones import ToolDefinition
+from tests.support import SyncCase
+
+
+def tool(name: str = "f", description: str = "does", **properties: object) -> ToolDefinition:
+    """
+    A tool.
+    """
+    return ToolDefinition(
+        name=name, description=description, inputSchema={"type": "object", "properties": properties}
+    )
+
+
+class CatalogueTests(SyncCase):
+    def test_orderDoesNotCount(self) -> None:
+        """
+        Neither the tools' order nor that of a schema's members makes another
+        catalogue.
+        """
+        one = catalogueFrom([tool("f", a=1, b=2), tool("g")])
+        self.assertEqual(one, catalogueFrom([tool("g"), tool("f", b=2, a=1)]))
+        assert one is not None
+        self.assertEqual(one.names, {"f", "g"})
+
+    def test_everyPartCounts(self) -> None:
+        """
+        Name, description, schema and the number of tools do.
+        """
+        base = [tool("f")]
+        for other in ([tool("g")], [tool("f", "did")], [tool("f", a=1)], [tool("f"), tool("g")]):
+            self.assertNotEqual(catalogueFrom(base), catalogueFrom(other))
+
+    def test_noTools(self) -> None:
+        """
+        No tools are no catalogue.
+        """
+        self.assertIsNone(catalogueFrom([]))
+
+
+class ContextTests(SyncCase):
+    def test_everyPartCounts(self) -> None:
+        """
+        U33: another model, system prompt, tool set or instruction is another
+        context.
+        """
+        tools = catalogueFrom([tool()])
+        contexts = [
+            contextFrom("m", "s", tools, "json"),
+            contextFrom("n", "s", tools, "json"),
+            contextFrom("m", "t", tools, "json"),
+            contextFrom("m", "", tools, "json"),
+            contextFrom("m", "s", None, "json"),
+            contextFrom("m", "s", tools),
+            contextFrom("m", "s", tools, "json", ""),
+        ]
+        self.assertEqual(len(set(contexts)), len(contexts))
+        self.assertEqual(contexts[0], contextFrom("m", "s", catalogueFrom([tool()]), "json"))
+
+    def test_noSystemPrompt(self) -> None:
+        """
+        A request that says nothing of a system prompt can be told.
+        """
+        self.assertEqual(contextFrom("m", "", None).system, b"")
+        self.assertNotEqual(contextFrom("m", "s", None).system, b"")
