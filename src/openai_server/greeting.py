@@ -5,6 +5,7 @@ What the server says first: where it listens, what it offers, and how to go on.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -44,7 +45,7 @@ class Bound:
         As a URL where there is one, for the operator.
         """
         if isinstance(self.address, UNIXAddress):
-            return f"unix:{self.address.name!r}"
+            return f"unix:{os.fsdecode(self.address.name or b'')}"
         if self.hostAndPort is None:
             return self.description
         host, port = self.hostAndPort

@@ -43,8 +43,11 @@ class ProgramService(OpenAIService):
         """
         See L{OpenAIService.startService}.
         """
+        signals = Signals(self._reactor, self.endNow)
+        signals.install()
         super().startService()
-        self._reactor.callWhenRunning(Signals(self._reactor, self.endNow).install)
+        # The reactor sets its own handlers when it begins to run.
+        self._reactor.callWhenRunning(signals.install)
         self._reactor.callWhenRunning(calmGarbageCollection)
 
 
@@ -63,11 +66,13 @@ class Signals:
 
     def install(self) -> None:
         """
-        Take the place of the reactor's own handlers, once it runs; handlers
-        that somebody else has set stay.
+        Take the place of the reactor's handlers, or of Python's before the
+        reactor runs; those that somebody else has set stay.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
-            if getattr(signal.getsignal(number), "__self__", None) is self._reactor:
+            current = signal.getsignal(number)
+            isReactors = getattr(current, "__self__", None) is self._reactor
+            if isReactors or current in (signal.SIG_DFL, signal.default_int_handler):
                 signal.signal(number, self.received)
 
     def received(self, number: int, frame: FrameType | None = None) -> None:

@@ -203,7 +203,9 @@ class OpenAIService(Service):
 
     async def _stop(self) -> None:
         front, self._door.inner = self._door.inner, None
-        if front is not None:
+        if front is None:
+            await self._within(STEP_TIMEOUT, self._closePorts)
+        else:
             await self._stopFront(front)
         while self._below:
             await self._within(STEP_TIMEOUT * 2, self._below.pop().stopService)

@@ -1,0 +1,76 @@
+"""
+Tests for L{openai_server.greeting}.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+
+from openai_server.greeting import Bound, Greeting
+from tests.support import SyncCase
+
+LOCAL = Bound("tcp:14620:interface=127.0.0.1", IPv4Address("TCP", "127.0.0.1", 14620))
+
+
+class BoundTests(SyncCase):
+    """
+    An address as its reader wants it.
+    """
+
+    def test_urls(self) -> None:
+        """
+        With brackets around IPv6, with https where TLS is spoken, a path for a
+        Unix socket.
+        """
+        six = IPv6Address("TCP", "::1", 80)
+        self.assertEqual(str(LOCAL), "http://127.0.0.1:14620")
+        self.assertEqual(str(Bound(r"tcp6:80:interface=\:\:1", six)), "http://[::1]:80")
+        self.assertEqual(str(Bound("ssl:443", IPv4Address("TCP", "0.0.0.0", 443))), "https://0.0.0.0:443")
+        self.assertEqual(str(Bound("unix:/run/x", UNIXAddress(b"/run/x"))), "unix:/run/x")
+
+    def test_hostAndPort(self) -> None:
+        """
+        A Unix socket has none.
+        """
+        self.assertEqual(LOCAL.hostAndPort, ("127.0.0.1", 14620))
+        self.assertIsNone(Bound("unix:/run/x", UNIXAddress(b"/run/x")).hostAndPort)
+
+
+class GreetingTests(SyncCase):
+    """
+    The first lines say the address, the models, and how to go on.
+    """
+
+    def test_embedded(self) -> None:
+        """
+        How to get to a real daemon is said.
+        """
+        lines = list(Greeting("1.0", [LOCAL], ["echo", "script"], None, hasKey=False).lines())
+        self.assertEqual(
+            lines[:3],
+            [
+                "openai-server 1.0 listens on http://127.0.0.1:14620; no API key is required",
+                "base URL for OpenAI clients: http://127.0.0.1:14620/v1",
+                "models: echo, script",
+            ],
+        )
+        self.assertIn("start humd", lines[3])
+        self.assertIn("HUM_THRUM_SOCK", lines[3])
+
+    def test_realDaemon(self) -> None:
+        """
+        Its socket is named, and an empty list of models explained.
+        """
+        bound = [LOCAL, Bound("unix:/run/x", UNIXAddress(b"/run/x"))]
+        lines = list(Greeting("1.0", bound, [], "/run/thrum.sock", hasKey=True).lines())
+        self.assertIn("http://127.0.0.1:14620, unix:/run/x; an API key is required", lines[0])
+        self.assertEqual(lines[2], "models: none yet; those of workers appear when they connect")
+        self.assertEqual(lines[3], "the daemon's socket: /run/thrum.sock")
+
+    def test_unixSocketAlone(self) -> None:
+        """
+        Then there is no base URL to give.
+        """
+        bound = [Bound("unix:/run/x", UNIXAddress(b"/run/x"))]
+        lines = list(Greeting("1.0", bound, [], None, hasKey=True).lines())
+        self.assertFalse(any("base URL" in line for line in lines))

@@ -1,0 +1,374 @@
+"""
+Tests for L{openai_server.log}.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.logger import ILogObserver, Logger, LogLevel, LogPublisher
+from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
+
+from openai_server import log
+from openai_server.errors import APIError
+from openai_server.log import FIELDS, LONGEST_FIELD, LONGEST_MESSAGE, JSONLog, outputOf
+from tests.support import SyncCase
+
+#: What must never stand in a line as it is.
+NASTY = "a\r\nb\x1b[31m\x00\u2028\u2029\x85{log_source}{0}%s%(x)s\x7f\ud800\u202e"
+
+CANARY = "sk-canary-0123456789"
+
+
+class Recorder(io.StringIO):
+    """
+    An output that counts how often it was flushed.
+    """
+
+    flushes = 0
+
+    def flush(self) -> None:
+        self.flushes += 1
+
+
+class LogCase(SyncCase):
+    """
+    A logger whose events end in a list of lines.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.output = Recorder()
+        self.observer = JSONLog(lambda: self.output, [CANARY])
+
+    def logger(self, namespace: str = "openai_server.web.site") -> Logger:
+        """
+        A logger that writes through the observer alone.
+        """
+        return Logger(namespace, observer=LogPublisher(self.observer))
+
+    def events(self) -> list[dict[str, Any]]:
+        """
+        All lines so far, each checked to be one line of plain JSON.
+        """
+        text = self.output.getvalue()
+        self.assertEqual([c for c in text if c != "\n" and unicodedata.category(c).startswith("C")], [])
+        self.assertTrue(text.isascii())
+        self.assertEqual(text.count("\n"), len(text.splitlines()))
+        self.assertEqual(self.output.flushes, text.count("\n"))
+        return [json.loads(line) for line in text.splitlines()]
+
+
+class LineTests(LogCase):
+    """
+    One event is one line of JSON.
+    """
+
+    def test_interface(self) -> None:
+        """
+        It is an observer as Twisted wants them.
+        """
+        verifyObject(ILogObserver, self.observer)
+
+    def test_requestLine(self) -> None:
+        """
+        A request's fields come out with their types; others stay inside.
+        """
+        self.logger().info(
+            "{method} {route} {status} {end}",
+            requestId="req_1",
+            method="POST",
+            route="/v1/chat/completions",
+            status=200,
+            end="ok",
+            ms=12.34567,
+            bytes=99,
+            stream=True,
+            model="echo",
+            session=None,
+            prompt="Tell me a secret",
+            authorization="Bearer x",
+        )
+        (event,) = self.events()
+        self.assertRegex(event.pop("time"), r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
+        wanted = {
+            "level": "info",
+            "from": "openai_server.web.site",
+            "message": "POST /v1/chat/completions 200 ok",
+            "requestId": "req_1",
+            "method": "POST",
+            "route": "/v1/chat/completions",
+            "status": 200,
+            "end": "ok",
+            "ms": 12.346,
+            "bytes": 99,
+            "stream": True,
+            "model": "echo",
+        }
+        self.assertEqual(event, wanted)
+
+    def test_nastyTextInEveryField(self) -> None:
+        """
+        Control characters, line ends, escapes and format signs stay text, in
+        each field and in the message.
+        """
+        for name in FIELDS:
+            self.logger().info("{" + name + "}", **{name: NASTY})
+        events = self.events()
+        self.assertEqual(len(events), len(FIELDS))
+        for name, event in zip(FIELDS, events, strict=True):
+            self.assertEqual(event[name], NASTY)
+            self.assertEqual(event["message"], NASTY)
+
+    def test_lengthsAreBounded(self) -> None:
+        """
+        Nobody fills the disk with one name.
+        """
+        self.logger().info("{model}", model="m" * 100_000)
+        (event,) = self.events()
+        self.assertEqual(event["model"], "m" * (LONGEST_FIELD - 3) + "...")
+        self.assertEqual(len(event["message"]), LONGEST_MESSAGE)
+
+    def test_whatJSONDoesNotHave(self) -> None:
+        """
+        Such values are named by their type; their text may hold anything.
+        """
+        self.logger().info("x", ms=float("nan"), bytes=float("inf"), model=object(), route=[CANARY])
+        (event,) = self.events()
+        self.assertEqual(
+            (event["ms"], event["bytes"], event["model"], event["route"]),
+            ("float", "float", "object", "list"),
+        )
+
+    def test_formatThatFails(self) -> None:
+        """
+        Such an event is a line too.
+        """
+        self.logger().info("{missing} {", model="echo")
+        self.assertEqual(self.events()[0]["model"], "echo")
+
+    @settings(deadline=None, max_examples=100)
+    @given(st.text(), st.text())
+    def test_anyTextIsOneLine(self, model: str, message: str) -> None:
+        """
+        Whatever it is.
+        """
+        output = Recorder()
+        JSONLog(lambda: output)(
+            {
+                "log_namespace": "openai_server",
+                "log_level": LogLevel.info,
+                "log_format": "{text}",
+                "text": message,
+                "model": model,
+            }
+        )
+        (line,) = output.getvalue().splitlines()
+        self.assertTrue(line.isascii() and line.isprintable())
+        if len(model) < LONGEST_FIELD:
+            self.assertEqual(json.loads(line)["model"], model)
+
+
+class SelectionTests(LogCase):
+    """
+    What is for the log, and what is not.
+    """
+
+    def test_ownDetailsAndOthersInformationAreLeftOut(self) -> None:
+        """
+        Twisted tells of each factory and each request; that is not ours to
+        repeat.
+        """
+        self.logger().debug("detail")
+        self.logger("twisted.web").info("GET /?key={key}", key=CANARY)
+        self.logger("openai_server_of_somebody_else").info("x")
+        self.assertEqual(self.events(), [])
+
+    def test_othersWarningsAreWritten(self) -> None:
+        """
+        So are their errors.
+        """
+        self.logger("twisted.internet").warn("odd")
+        self.logger("twisted.internet").error("broken")
+        self.assertEqual([event["level"] for event in self.events()], ["warn", "error"])
+
+    def test_eventWithoutAnything(self) -> None:
+        """
+        An event that says neither level nor sender is nobody's.
+        """
+        self.observer({})
+        self.assertEqual(self.events(), [])
+
+
+class SecretTests(LogCase):
+    """
+    Secrets stay out, wherever they come up.
+    """
+
+    def test_keyIsBlankedOut(self) -> None:
+        """
+        In a message, in a field, in somebody else's words.
+        """
+        self.logger().info("key {key}", key=CANARY, model=CANARY)
+        self.logger("twisted.web").error(f"Bearer {CANARY}")
+        self.assertNotIn(CANARY, self.output.getvalue())
+        self.assertEqual([event["message"] for event in self.events()], ["key ********", "Bearer ********"])
+
+    def test_keyWithQuotes(self) -> None:
+        """
+        As JSON writes it.
+        """
+        key = 'k"e\\y-\u00e9-long'
+        self.observer = JSONLog(lambda: self.output, [key])
+        self.logger().info("{key}", key=key)
+        self.assertEqual(self.events()[0]["message"], "********")
+
+    def test_shortKeyIsLeftAlone(self) -> None:
+        """
+        Blanking out one letter would destroy every line.
+        """
+        self.observer = JSONLog(lambda: self.output, ["a", ""])
+        self.logger().info("a banana")
+        self.assertEqual(self.events()[0]["message"], "a banana")
+
+
+class FailureTests(LogCase):
+    """
+    Exceptions are known by their class and their way, not by their text.
+    """
+
+    def fail(self, error: Exception | None = None) -> Failure:  # type: ignore[override]
+        """
+        A failure that went through this function.
+        """
+        try:
+            raise error or KeyError(CANARY + " and the user's prompt")
+        except Exception:
+            return Failure()
+
+    def test_bug(self) -> None:
+        """
+        Class and places; neither the text nor the source nor the locals.
+        """
+        self.logger().failure("request {requestId} failed", self.fail(), requestId="req_1")
+        (event,) = self.events()
+        self.assertEqual(event["failure"], "builtins.KeyError")
+        self.assertRegex(event["places"][-1], r"tests/test_log\.py:\d+ fail$")
+        self.assertEqual(event["requestId"], "req_1")
+        self.assertNotIn("prompt", self.output.getvalue())
+
+    def test_whatIsNoBugHasNoPlaces(self) -> None:
+        """
+        Below critical the class says enough.
+        """
+        self.logger().failure("gone", self.fail(), LogLevel.warn)
+        (event,) = self.events()
+        self.assertEqual(event["failure"], "builtins.KeyError")
+        self.assertNotIn("places", event)
+
+    def test_ownExceptionsAreTrusted(self) -> None:
+        """
+        Their texts are written with the log in mind.
+        """
+        self.logger().failure("x", self.fail(APIError("bad_request", "No.")))
+        self.assertEqual(self.events()[0]["failure"], "openai_server.errors.APIError: No.")
+
+    def test_oldStyleFailure(self) -> None:
+        """
+        The text of such an event is the traceback: only its reason is taken.
+        """
+        event = {"log_namespace": "log_legacy", "log_level": LogLevel.critical, "log_format": "{log_text}"}
+        self.observer({**event, "log_text": CANARY * 9, "log_failure": self.fail(), "why": "because"})
+        self.observer({**event, "log_text": "the user's words", "log_failure": self.fail(), "why": None})
+        self.assertEqual([event["message"] for event in self.events()], ["because", "failure"])
+
+    def test_failureWithoutATrace(self) -> None:
+        """
+        There is nowhere to point at.
+        """
+        self.logger().failure("x", Failure(ValueError("secret")))
+        self.assertEqual(self.events()[0]["places"], [])
+
+
+class OutputTests(LogCase):
+    """
+    Where the lines go.
+    """
+
+    def test_openedAtTheFirstEvent(self) -> None:
+        """
+        The observer is made before the process knows that it will run.
+        """
+        opened: list[str] = []
+
+        def openOutput() -> Recorder:
+            opened.append("now")
+            return self.output
+
+        self.observer = JSONLog(openOutput)
+        self.assertEqual(opened, [])
+        self.logger().info("a")
+        self.logger().info("b")
+        self.assertEqual(opened, ["now"])
+
+    def test_fullDiskCostsTheLineAlone(self) -> None:
+        """
+        The next one is written again, and nothing is raised.
+        """
+
+        class Full(Recorder):
+            isFull = True
+
+            def write(self, text: str) -> int:
+                if self.isFull:
+                    raise OSError(28, "No space left on device")
+                return super().write(text)
+
+        self.output = full = Full()
+        self.logger().info("a")
+        full.isFull = False
+        self.logger().info("b")
+        self.assertEqual([event["message"] for event in self.events()], ["b"])
+
+    def test_closedOutput(self) -> None:
+        """
+        The same for a pipe that nobody reads any more.
+        """
+        self.output.close()
+        self.logger().info("a")
+
+    def test_file(self) -> None:
+        """
+        A file is appended to, at the path as it was at the start.
+        """
+        path = Path(self.mktemp())
+        opening = outputOf(str(path))
+        self.assertFalse(path.exists())
+
+        def openOutput() -> Any:
+            output: Any = opening()
+            self.addCleanup(output.close)
+            return output
+
+        for message in ("a", "b"):
+            self.observer = JSONLog(openOutput)
+            self.logger().info(message)
+        self.assertEqual([json.loads(line)["message"] for line in path.read_text().splitlines()], ["a", "b"])
+
+    def test_standardOutputIsTheOneOfNow(self) -> None:
+        """
+        Not what C{twistd} puts in its place, which would come back as events.
+        """
+        self.patch(log.sys, "stdout", self.output)
+        observer = log.observer()
+        self.patch(log.sys, "stdout", None)
+        self.observer = observer
+        self.logger().info("a")
+        self.assertEqual(len(self.events()), 1)

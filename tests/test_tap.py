@@ -1,0 +1,440 @@
+"""
+Tests for L{openai_server.tap}: the command line, and the program as a whole in
+a process of its own.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import IServiceMaker
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.protocol import ProcessProtocol
+from twisted.plugin import getPlugins
+from twisted.python.failure import Failure
+from twisted.python.usage import UsageError
+from twisted.scripts._twistd_unix import ServerOptions
+
+import openai_server
+from openai_server import tap
+from openai_server.config import SETTINGS, Configuration
+from openai_server.log import JSONLog
+from openai_server.program import ProgramService
+from openai_server.service import OpenAIService
+from openai_server.tap import Options, makeService
+from tests.support import AsyncCase, SyncCase
+
+SECRET = "sk-very-secret-indeed"
+
+
+class OptionsCase(SyncCase):
+    """
+    A command line in a home of its own.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.home = Path(self.mktemp()).absolute()
+        self.home.mkdir()
+
+    def parse(self, *arguments: str, **environ: str) -> Options:
+        """
+        The options of this command line.
+        """
+        options = Options({"HOME": str(self.home), **environ})
+        options.parseOptions(list(arguments))
+        return options
+
+    def printed(self, *arguments: str, **environ: str) -> str:
+        """
+        What is printed by a command line that ends the program well.
+        """
+        output = io.StringIO()
+        with redirect_stdout(output):
+            exit = self.assertRaises(SystemExit, self.parse, *arguments, **environ)
+        self.assertEqual(exit.code, 0)
+        return output.getvalue()
+
+
+class OptionsTests(OptionsCase):
+    """
+    The options are those of the table of settings.
+    """
+
+    def test_nothing(self) -> None:
+        """
+        The defaults.
+        """
+        self.assertEqual(self.parse().loaded.configuration, Configuration())
+
+    def test_values(self) -> None:
+        """
+        One value each; lists are repeated; flags have none.
+        """
+        options = self.parse(
+            *("--port", "1", "--models", "a", "--models=b,c", "--strict", "true", "--embedded"),
+            *("--listen", "unix:/x", "--listen", r"tcp6:2:interface=\:\:1", "--api-key", "k"),
+        )
+        wanted = Configuration(
+            port=1,
+            models=("a", "b,c"),
+            strict=True,
+            embedded=True,
+            listen=("unix:/x", r"tcp6:2:interface=\:\:1"),
+            apiKey="k",
+        )
+        self.assertEqual(options.loaded.configuration, wanted)
+
+    def test_everySettingHasItsOption(self) -> None:
+        """
+        C{--help} knows all of them, with what they do.
+        """
+        words = " ".join(str(Options()).split())
+        for setting in SETTINGS:
+            if "option" in setting.places:
+                self.assertIn(setting.option, words)
+                self.assertIn(setting.what[:20], words)
+        self.assertNotIn("thrum-socket", words)
+
+    def test_commandLinesDoNotShareLists(self) -> None:
+        """
+        What one said is not in the next.
+        """
+        self.parse("--models", "a")
+        self.assertEqual(self.parse("--models", "b").loaded.configuration.models, ("b",))
+
+    def test_namedConfiguration(self) -> None:
+        """
+        C{--config} names the file.
+        """
+        file = self.home / "x.json"
+        file.write_text('{"port": 5}')
+        self.assertEqual(self.parse("--config", str(file)).loaded.configuration.port, 5)
+
+    def test_printConfig(self) -> None:
+        """
+        All layers, with sources, without the secret; nothing starts.
+        """
+        lines = self.printed("--print-config", "--port", "7", OPENAI_SERVER_API_KEY=SECRET).splitlines()
+        self.assertIn("port = 7  (option --port)", lines)
+        self.assertIn("apiKey = ********  (environment OPENAI_SERVER_API_KEY)", lines)
+        self.assertEqual(len(lines), len(SETTINGS))
+
+    def test_version(self) -> None:
+        """
+        That of this program, not of Twisted.
+        """
+        self.assertEqual(self.printed("--version"), f"openai-server {openai_server.__version__}\n")
+
+    def test_badConfiguration(self) -> None:
+        """
+        One line says what is wrong.
+        """
+        for arguments, line in (
+            (["--port", "x"], '--port: "x" is not a whole number from 0 to 65535'),
+            (["--listen", "tcp:x:interface=127.0.0.1"], "option --listen: cannot listen on tcp:x"),
+            (["--listen", "unix"], "option --listen: cannot listen on unix: "),
+            (["--listen", "ssl:1:privateKey=/no.pem:interface=::1"], "option --listen: "),
+            (["--host", "0.0.0.0"], 'option --host: host "0.0.0.0": others may reach'),
+        ):
+            error = self.assertRaises(UsageError, self.parse, *arguments)
+            self.assertTrue(str(error).startswith(line), str(error))
+            self.assertEqual(len(str(error).splitlines()), 1)
+
+    def test_badConfigurationUnderTwistd(self) -> None:
+        """
+        The same, but C{twistd} would print all its options first: so the
+        program ends here.
+        """
+        options = Options({"HOME": str(self.home)})
+        options.parent = ServerOptions()
+        exit = self.assertRaises(SystemExit, options.parseOptions, ["--port", "x"])
+        self.assertEqual(exit.code, 'openai-server: --port: "x" is not a whole number from 0 to 65535')
+
+
+class MakeServiceTests(OptionsCase):
+    """
+    The service is made, and nothing is opened.
+    """
+
+    def underTwistd(self, *arguments: str, **twistd: Any) -> OpenAIService:
+        """
+        The service that C{twistd} with these options makes.
+        """
+        options = self.parse(*arguments)
+        options.parent = ServerOptions()
+        options.parent.update(twistd)
+        self.patch(sys, "excepthook", sys.excepthook)
+        return makeService(options)
+
+    def test_opensNothing(self) -> None:
+        """
+        It runs before the fork: no file, no descriptor, no key.
+        """
+        before = os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else []
+        makeService(self.parse("--embedded"))
+        makeService(self.parse())
+        after = os.listdir("/proc/self/fd") if before else []
+        self.assertEqual(len(before), len(after))
+        self.assertEqual(list(self.home.iterdir()), [])
+
+    def test_inAnApplicationOfOnesOwn(self) -> None:
+        """
+        The log, the signals and the exception hook are left alone.
+        """
+        hook = sys.excepthook
+        service = makeService(self.parse("--embedded"))
+        self.assertNotIsInstance(service, ProgramService)
+        self.assertIs(sys.excepthook, hook)
+
+    def test_logOfTwistd(self) -> None:
+        """
+        JSON where C{twistd} would write text; where it would not, nothing.
+        """
+        for twistd, isOurs in (
+            ({"nodaemon": 1}, True),
+            ({"nodaemon": 1, "logfile": "-"}, True),
+            ({}, True),
+            ({"logfile": "x.log"}, True),
+            ({"syslog": 1}, False),
+            ({"logfile": "-"}, False),
+        ):
+            service = self.underTwistd("--embedded", **twistd)
+            assert isinstance(service, ProgramService)
+            self.assertEqual(isinstance(service.observer, JSONLog), isOurs, str(twistd))
+
+    def test_logFile(self) -> None:
+        """
+        The one that was asked for, as seen from the folder of the start.
+        """
+        asked: list[str | None] = []
+
+        def outputOf(path: str | None) -> Callable[[], Any]:
+            asked.append(path)
+            return io.StringIO
+
+        self.patch(tap, "outputOf", outputOf)
+        for twistd in ({"nodaemon": 1}, {"logfile": "a.log", "nodaemon": 1}, {}):
+            self.underTwistd("--embedded", **twistd)
+        self.assertEqual(asked, [None, "a.log", "twistd.log"])
+
+    def test_plugin(self) -> None:
+        """
+        C{twistd} finds it by its name.
+        """
+        makers = [maker for maker in getPlugins(IServiceMaker) if maker.tapname == "openai-server"]
+        self.assertEqual(len(makers), 1)
+        self.assertIs(makers[0].options, Options)
+        self.assertIs(makers[0].makeService, makeService)
+
+
+class Program(ProcessProtocol):
+    """
+    C{twistd} in a process of its own.
+
+    @ivar lines: what it wrote to its output.
+    @ivar errors: the same for its standard error.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.errors = ""
+        self.ended: Deferred[int] = Deferred()
+        self._partial = ""
+        self._waiting: list[tuple[str, Deferred[None]]] = []
+
+    def outReceived(self, data: bytes) -> None:
+        *lines, self._partial = (self._partial + data.decode()).split("\n")
+        self.lines += lines
+        self._look()
+
+    def errReceived(self, data: bytes) -> None:
+        self.errors += data.decode()
+
+    def whenSaid(self, words: str) -> Deferred[None]:
+        """
+        Fires when a line with these words was written, and fails when the
+        process ends before.
+        """
+        said: Deferred[None] = Deferred()
+        self._waiting.append((words, said))
+        self._look()
+        return said
+
+    def signal(self, number: int) -> None:
+        """
+        Send it a signal.
+        """
+        assert self.transport is not None
+        self.transport.signalProcess(number)
+
+    def processEnded(self, reason: Failure) -> None:
+        reason.trap(ProcessDone, ProcessTerminated)
+        for words, said in self._waiting:
+            said.errback(AssertionError(f"{words!r} was never said: {self.lines} {self.errors}"))
+        status = reason.value
+        self.ended.callback(-status.signal if status.signal else status.exitCode)  # type: ignore[union-attr]
+
+    def _look(self) -> None:
+        for waiting in list(self._waiting):
+            if any(waiting[0] in line for line in self.lines):
+                self._waiting.remove(waiting)
+                waiting[1].callback(None)
+
+
+class ProgramTests(AsyncCase):
+    """
+    The whole program: C{twistd -n openai-server --embedded}, a real process
+    and real sockets.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.home = Path(self.mktemp()).absolute()
+        self.home.mkdir()
+
+    def run_(self, *arguments: str, twistd: tuple[str, ...] = ("-n",), **environ: str) -> Program:
+        """
+        Start the program with hardly any environment: no HOME, no locale.
+        """
+        program = Program()
+        command = [sys.executable, "-m", "twisted", *twistd, "--pidfile=", "openai-server", *arguments]
+        command[2:3] = ["twisted.scripts.twistd"]
+        code = "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()"
+        command = [sys.executable, "-c", code, *command[3:]]
+        environ = {
+            "LANG": "C",
+            "XDG_STATE_HOME": str(self.home),
+            "XDG_CONFIG_HOME": str(self.home),
+            **environ,
+        }
+        reactor.spawnProcess(program, sys.executable, command, environ, str(self.home))  # type: ignore[attr-defined]
+        self.addCleanup(self._kill, program)
+        return program
+
+    def _kill(self, program: Program) -> Deferred[int] | None:
+        if program.ended.called:
+            return None
+        program.signal(signal.SIGKILL)
+        return program.ended
+
+    async def test_startsGreetsAndStops(self) -> None:
+        """
+        The first lines say the address, the models and the way to a real
+        daemon; SIGTERM ends it with status 0; nothing is left in the user's
+        folders; every line is JSON.
+        """
+        program = self.run_("--embedded", "--port", "0")
+        await program.whenSaid("connected to the daemon")
+        program.signal(signal.SIGTERM)
+        self.assertEqual(await program.ended, 0)
+        events = [json.loads(line) for line in program.lines]
+        self.assertRegex(events[0]["message"], r"listens on http://127\.0\.0\.1:[1-9]\d*;")
+        self.assertIn("echo", events[2]["message"])
+        self.assertIn("start humd", events[3]["message"])
+        self.assertEqual(program.errors, "")
+        self.assertEqual(list(self.home.iterdir()), [])
+
+    async def test_answers(self) -> None:
+        """
+        A request over a real socket, and its line in the log.
+        """
+        program = self.run_("--embedded", "--port", "0")
+        await program.whenSaid("connected to the daemon")
+        port = int(json.loads(program.lines[0])["message"].split(";")[0].rsplit(":", 1)[1])
+        with socket.create_connection(("127.0.0.1", port), 5) as connection:
+            connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            answer = b""
+            while data := connection.recv(65536):
+                answer += data
+        self.assertTrue(answer.startswith(b"HTTP/1.1 200 "), answer)
+        await program.whenSaid('"end":"ok"')
+
+    async def test_portInUse(self) -> None:
+        """
+        One line, a status that is not 0, and no traceback.
+        """
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            program = self.run_("--embedded", "--port", str(port))
+            self.assertEqual(await program.ended, 1)
+        (line,) = program.lines
+        self.assertEqual(
+            json.loads(line)["message"],
+            f"cannot listen on tcp:{port}:interface=127.0.0.1: Address already in use",
+        )
+        self.assertEqual(program.errors, "")
+
+    async def test_brokenConfiguration(self) -> None:
+        """
+        One line on the standard error.
+        """
+        (self.home / "hum" / "hives").mkdir(parents=True)
+        file = self.home / "hum" / "hives" / "openai-server.json"
+        file.write_text('{"prot": 1}')
+        program = self.run_()
+        self.assertEqual(await program.ended, 1)
+        self.assertEqual(program.lines, [])
+        self.assertEqual(
+            program.errors, f'openai-server: {file} line 1: unknown key "prot"; did you mean port?\n'
+        )
+
+    async def test_badKeyFile(self) -> None:
+        """
+        The start ends, and the file stays as it is.
+        """
+        (self.home / "hum" / "bees").mkdir(parents=True)
+        file = self.home / "hum" / "bees" / "openai-server.key"
+        file.write_bytes(b"half")
+        file.chmod(0o600)
+        program = self.run_("--port", "0")
+        self.assertEqual(await program.ended, 1)
+        (line,) = program.lines
+        self.assertEqual(json.loads(line)["message"], f"key file {file}: holds 4 bytes, not the 32 of a key")
+        self.assertEqual(file.read_bytes(), b"half")
+
+    async def test_withoutADaemon(self) -> None:
+        """
+        It starts, says so, makes its key, and ends well while it goes on
+        trying.
+        """
+        program = self.run_("--port", "0", HUM_THRUM_SOCK=str(self.home / "none.sock"))
+        await program.whenSaid("the socket is missing")
+        program.signal(signal.SIGTERM)
+        self.assertEqual(await program.ended, 0)
+        self.assertEqual((self.home / "hum" / "bees" / "openai-server.key").stat().st_mode & 0o777, 0o600)
+        self.assertNotIn("Traceback", "".join(program.lines) + program.errors)
+
+    async def test_logFile(self) -> None:
+        """
+        C{--logfile} gets the same lines.
+        """
+        program = self.run_("--embedded", "--port", "0", twistd=("-n", "-l", "server.log"))
+        file = self.home / "server.log"
+
+        def hasGreeted() -> bool:
+            return file.exists() and "connected to the daemon" in file.read_text()
+
+        while not hasGreeted() and not program.ended.called:
+            await _turn(0.05)
+        program.signal(signal.SIGTERM)
+        self.assertEqual(await program.ended, 0)
+        self.assertIn("listens on", json.loads(file.read_text().splitlines()[0])["message"])
+        self.assertEqual(program.lines, [])
+
+
+def _turn(seconds: float) -> Deferred[None]:
+    turned: Deferred[None] = Deferred()
+    reactor.callLater(seconds, turned.callback, None)  # type: ignore[attr-defined]
+    return turned
