@@ -13,7 +13,8 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
-from openai_server.daemon.protocol import OUTBOUND_LIMIT, ThrumProtocol
+from openai_server.daemon.backlog import OUTBOUND_LIMIT
+from openai_server.daemon.protocol import ThrumProtocol
 from openai_server.daemon.timeouts import Timeouts
 from openai_server.wire.tones import Attach, Breath, Chunk, FromBee, FromDaemon
 from tests.daemon.world import BREATH, Transport, chunk, linesFrom

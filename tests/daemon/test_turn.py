@@ -60,7 +60,9 @@ class EndTests(LinkCase):
         assert heard.turn is not None
         before = heard.turn.whenOver()
         self.assertNoResult(before)
-        self.daemon.say({"chi": "session-ready", "sid": "s1"}, chunk("s1", "a"), chunk("s1", "b"), finish("s1"))
+        self.daemon.say(
+            {"chi": "session-ready", "sid": "s1"}, chunk("s1", "a"), chunk("s1", "b"), finish("s1")
+        )
         kinds = [type(each) for each in heard.told]
         self.assertEqual(kinds, [str, SessionReady, Chunk, Chunk, Finish])
         self.assertEqual(len(heard.batches), 1)
@@ -417,7 +419,9 @@ class CancelTests(LinkCase):
         self.daemon.heard()
         heard.turn.cancel()
         told = [(tone["chi"], tone.get("callId"), tone.get("isError")) for tone in self.daemon.heard()]
-        self.assertEqual(told, [("cancel", None, None), ("tool-result", "c2", True), ("tool-result", "c3", True)])
+        self.assertEqual(
+            told, [("cancel", None, None), ("tool-result", "c2", True), ("tool-result", "c3", True)]
+        )
         self.daemon.say(call("s1", "c3"))
         self.assertEqual(self.daemon.heard(), [])
 
@@ -612,7 +616,13 @@ class StateTests(LinkCase):
     """
 
     @settings(deadline=None, max_examples=60)
-    @given(st.lists(st.sampled_from(["park", "resume", "settle", "cancel", "chunk", "call", "finish", "wait", "answer"])))
+    @given(
+        st.lists(
+            st.sampled_from(
+                ["park", "resume", "settle", "cancel", "chunk", "call", "finish", "wait", "answer"]
+            )
+        )
+    )
     def test_endsOnceWhateverIsDone(self, steps: list[str]) -> None:
         """
         Whatever is done to a turn, its audience is told at most one end and

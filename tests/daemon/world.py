@@ -143,6 +143,7 @@ class FakeEndpoint:
         self.connections: list[Connection] = []
         self.attempts: list[float] = []
         self.problem: Exception | None = None
+        self.isSlow = False
         self._clock = clock
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
@@ -150,6 +151,8 @@ class FakeEndpoint:
         self.attempts.append(self._clock.monotonic())
         if self.problem is not None:
             return fail(self.problem)
+        if self.isSlow:
+            return Deferred()
         protocol = protocolFactory.buildProtocol(None)
         assert protocol is not None
         self.connections.append(Connection(protocol))
@@ -236,7 +239,11 @@ class Listening:
         How the turn ended, if it has.
         """
         last = self.told[-1] if self.told else None
-        return None if last == "echoed" or any(last is tone for batch in self.batches for tone in batch) else last
+        return (
+            None
+            if last == "echoed" or any(last is tone for batch in self.batches for tone in batch)
+            else last
+        )
 
 
 HeardBy = TypeVar("HeardBy", bound=Listening)

@@ -15,7 +15,7 @@ The states of a turn.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Protocol
 
 from automat import TypeMachineBuilder
 
@@ -96,7 +96,7 @@ class Living(Protocol):
         """
 
 
-_builder = TypeMachineBuilder(Inputs, cast("type[Living]", Living))
+_builder = TypeMachineBuilder(Inputs, Living)  # type: ignore[type-abstract]
 _asked = _builder.state("asked")
 _running = _builder.state("running")
 _parked = _builder.state("parked")

@@ -15,22 +15,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
-from twisted.application.internet import ClientService
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import (
-    IProtocol,
-    IProtocolFactory,
-    IReactorTime,
-    IStreamClientEndpoint,
-    ITransport,
-)
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint, ITransport
 from twisted.internet.protocol import Factory
-from twisted.logger import ILogObserver, Logger
+from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from openai_server.clock import Clock
+from openai_server.daemon.connector import Backoff, Connector, NotingEndpoint
 from openai_server.daemon.endpoint import CannotConnect, SpareDescriptor, peerProcess
 from openai_server.daemon.interfaces import Audience
 from openai_server.daemon.protocol import ThrumProtocol
@@ -71,9 +64,6 @@ CHIS: Final = (
     "finish",
     "error",
 )
-
-_FIRST_DELAY: Final = 0.05
-_LONGEST_DELAY: Final = 1.0
 
 
 class Link(Service):
@@ -127,7 +117,7 @@ class Link(Service):
         self._source = source
         self._timeouts = timeouts
         self._incarnationOf = incarnationOf
-        self._jitter = jitter
+        self._backoff = Backoff(jitter)
         self._rids = RequestIds(now)
         self._spare = SpareDescriptor()
         self._switchboard = Switchboard(
@@ -140,17 +130,16 @@ class Link(Service):
             breathed=self._breathed,
         )
         registry.onChange(self._switchboard.registryChanged)
-        self._failures = 0
         self._problem: str | None = "not started"
         self._incarnation: object | None = None
         self._lastIncarnation: object | None = None
         self._protoVersion: object = PROTO_VERSION
         factory = Factory.forProtocol(cast("Any", self._newProtocol))
         factory.noisy = False
-        self._connector = _Connector(
-            _NotingEndpoint(endpoint, self._spare, self._attemptFailed),
+        self._connector = Connector(
+            NotingEndpoint(endpoint, self._spare, self._attemptFailed),
             factory,
-            retryPolicy=self._delay,
+            retryPolicy=self._backoff.delay,
             # It uses callLater alone.
             clock=cast("IReactorTime", clock),
         )
@@ -251,7 +240,7 @@ class Link(Service):
         """
         See L{openai_server.daemon.protocol.Receiver.connectionReady}.
         """
-        self._failures = 0
+        self._backoff.reset()
         self._note(None)
         self._switchboard.connectionReady()
 
@@ -296,17 +285,13 @@ class Link(Service):
             source=self._source,
         )
 
-    def _delay(self, attempt: int) -> float:
-        # Not the service's own count: that one forgets at each connection,
-        # also at one that is closed before the daemon has breathed.
-        self._failures += 1
-        longest = min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** min(self._failures - 1, 10))
-        return max(_FIRST_DELAY, longest * (0.5 + self._jitter() / 2))
-
     def _attemptFailed(self, failure: Failure) -> None:
+        if not self.running:
+            # The attempt was given up by us.
+            return
         if failure.check(CannotConnect):
             self._note(str(failure.value))
-        elif not failure.check(CancelledError):
+        else:
             self._note(f"cannot connect: {failure.value.__class__.__name__}")
 
     def _note(self, problem: str | None) -> None:
@@ -327,41 +312,3 @@ class Link(Service):
             theirs=str(breath.protoVersion)[:40],
             ours=PROTO_VERSION,
         )
-
-
-class _Connector(ClientService):
-    """
-    A client service that says nothing at each of its attempts: the link logs
-    each change once.
-    """
-
-    _log = Logger(observer=cast("ILogObserver", lambda event: None))
-
-
-@implementer(IStreamClientEndpoint)
-class _NotingEndpoint:
-    """
-    An endpoint whose failures are told, and for which a descriptor is spared.
-    """
-
-    def __init__(
-        self,
-        endpoint: IStreamClientEndpoint,
-        spare: SpareDescriptor,
-        failed: Callable[[Failure], None],
-    ) -> None:
-        self._endpoint = endpoint
-        self._spare = spare
-        self._failed = failed
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """
-        Fires with the protocol, or fails as the endpoint does.
-        """
-        self._spare.release()
-        return self._endpoint.connect(protocolFactory).addErrback(self._note)
-
-    def _note(self, failure: Failure) -> Failure:
-        self._spare.hold()
-        self._failed(failure)
-        return failure

@@ -9,8 +9,8 @@ and never logged: they are somebody else's words.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
 from twisted.internet.interfaces import IDelayedCall
@@ -20,8 +20,9 @@ from openai_server.daemon.interfaces import Audience, Shown
 from openai_server.daemon.protocol import ThrumProtocol
 from openai_server.daemon.registration import Registration
 from openai_server.daemon.registry import WatchedRegistry
+from openai_server.daemon.strays import Strays
 from openai_server.daemon.timeouts import Timeouts
-from openai_server.daemon.turn import NOBODY_ANSWERS, AskedTurn, toolResult
+from openai_server.daemon.turn import AskedTurn, refusal
 from openai_server.errors import APIError
 from openai_server.wire.ends import Loss, Lost
 from openai_server.wire.ids import RequestIds
@@ -45,35 +46,8 @@ from openai_server.wire.tones import (
 #: Tones of one read, by sid.
 Groups: TypeAlias = dict[str, list[Shown]]
 
-#: How many finished sids and answered calls are remembered.
-_MEMORY: Final = 4096
-
 #: How humd's own "no such model" begins. It has no code.
 _NO_WORKER: Final = "no worker bee advertises model"
-
-
-class Recent:
-    """
-    The latest few keys that were added.
-    """
-
-    def __init__(self, limit: int = _MEMORY) -> None:
-        self._limit = limit
-        self._keys: OrderedDict[Hashable, None] = OrderedDict()
-
-    def add(self, key: Hashable) -> None:
-        """
-        Remember a key, and forget the oldest one when there are too many.
-        """
-        self._keys[key] = None
-        if len(self._keys) > self._limit:
-            self._keys.popitem(last=False)
-
-    def __contains__(self, key: Hashable) -> bool:
-        return key in self._keys
-
-    def __len__(self) -> int:
-        return len(self._keys)
 
 
 class Switchboard:
@@ -108,8 +82,7 @@ class Switchboard:
         self._breathed = breathed
         self._turns: dict[str, AskedTurn] = {}
         self._byRid: dict[str, AskedTurn] = {}
-        self._finished = Recent()
-        self._answered = Recent()
+        self._strays = Strays(counts)
         self._notYet: Deadline | None = None
         self._tidying: IDelayedCall | None = None
         self._oldState: object = None
@@ -150,9 +123,7 @@ class Switchboard:
         del self._turns[turn.sid]
         self._byRid.pop(turn.prompt.rid, None)
         self._askedFor.pop(turn.sid, None)
-        self._finished.add(turn.sid)
-        for callId in turn.calls:
-            self._answered.add((turn.sid, callId))
+        self._strays.turnOver(turn.sid, turn.calls)
         self._registration.withdraw(turn.sid)
         if self._tidying is None and self.isReady and self._registration.isStale:
             self._tidying = self._clock.callLater(self._timeouts.names, self._tidy)
@@ -170,13 +141,18 @@ class Switchboard:
         """
         if prompt.sid in self._turns:
             raise ValueError("the sid has a turn that is not over")
-        if self.protocol is None or not self.protocol.isReady or self.protocol.isCongested:
-            raise APIError("daemon_unavailable", "The daemon is not available.", retryAfter=1)
+        if (why := self._whyNotNow()) is not None:
+            raise APIError("daemon_unavailable", why, retryAfter=1)
         self._write(prompt)
         turn = AskedTurn(prompt, audience, wire=self, clock=self._clock, timeouts=self._timeouts)
         self._turns[turn.sid] = turn
         self._noteAsked(turn)
         return turn
+
+    def _whyNotNow(self) -> str | None:
+        if self.protocol is None or not self.protocol.isReady:
+            return "The daemon is not connected."
+        return "The daemon is too slow to be asked." if self.protocol.isCongested else None
 
     def _write(self, prompt: Prompt) -> None:
         assert self.protocol is not None
@@ -192,6 +168,10 @@ class Switchboard:
         self._noteWorker(turn)
 
     def _askAgain(self, turn: AskedTurn) -> None:
+        assert turn.refusal is not None
+        if self._whyNotNow() is not None:
+            turn.ended(turn.refusal)
+            return
         self._byRid.pop(turn.prompt.rid, None)
         turn.askAgain(self.newRid(), self._clock.monotonic())
         self._write(turn.prompt)
@@ -313,7 +293,7 @@ class Switchboard:
         on a sid that had a turn before, it is of that earlier turn, which is over.
         """
         turn = self._turns.get(sid) if sid is not None else None
-        if turn is not None and not turn.isEchoed and sid in self._finished:
+        if turn is not None and not turn.isEchoed and self._strays.isFinished(turn.sid):
             return None
         return turn
 
@@ -325,8 +305,7 @@ class Switchboard:
             self._drop(sid, len(group))
 
     def _drop(self, sid: str | None, number: int = 1) -> None:
-        isLate = sid in self._turns or sid in self._finished
-        self.counts["late_tones" if isLate else "foreign_tones"] += number
+        self._strays.drop(sid, number, sid in self._turns)
 
     def _flush(self, sid: str, groups: Groups, now: float) -> None:
         group = groups.pop(sid, None)
@@ -346,14 +325,9 @@ class Switchboard:
             groups[call.sid].append(call)
 
     def _refuse(self, call: ToolCall) -> None:
-        key = (call.sid, call.callId)
         self._drop(call.sid)
-        if call.sigil is not None or key in self._answered or not self.isReady:
-            return
-        self._answered.add(key)
-        self.counts["refused_calls"] += 1
-        name = call.toolName or call.name or ""
-        self.send(toolResult(self.newRid(), call.sid, call.callId, name, NOBODY_ANSWERS, True))
+        if self.isReady and self._strays.shouldRefuse(call):
+            self.send(refusal(self.newRid(), call))
 
     def _ended(self, finish: Finish, groups: Groups, now: float) -> None:
         self._flush(finish.sid, groups, now)
@@ -403,5 +377,3 @@ class Switchboard:
     def _hidden(self, tone: Any) -> None:
         if tone.__struct_config__.tag == "permission-ask":
             self.counts["permission_asks"] += 1
-
-

@@ -155,7 +155,9 @@ class AskedTurn:
             return
         if not self._wire.isReady:
             raise APIError("daemon_unavailable", "The daemon is not connected.", retryAfter=1)
-        self._send(callId, toolName, text, isError)
+        self._calls[callId] = None
+        rid = self._wire.newRid()
+        self._wire.send(toolResult(rid, self.sid, callId, toolName, text, isError))
 
     def whenOver(self) -> Deferred[TurnEnd]:
         """
@@ -347,11 +349,8 @@ class AskedTurn:
     def _refuseOpenCalls(self) -> None:
         for callId, call in self._calls.items():
             if call is not None:
-                self._send(callId, call.toolName or call.name or "", NOBODY_ANSWERS, True)
-
-    def _send(self, callId: str, toolName: str, text: str, isError: bool) -> None:
-        self._calls[callId] = None
-        self._wire.send(toolResult(self._wire.newRid(), self.sid, callId, toolName, text, isError))
+                self._calls[callId] = None
+                self._wire.send(refusal(self._wire.newRid(), call))
 
 
 def toolResult(rid: str, sid: str, callId: str, toolName: str, text: str, isError: bool) -> ToolResult:
@@ -361,3 +360,10 @@ def toolResult(rid: str, sid: str, callId: str, toolName: str, text: str, isErro
     return ToolResult(
         rid=rid, sid=sid, callId=callId, toolName=toolName, output=text, result=text, isError=isError
     )
+
+
+def refusal(rid: str, call: ToolCall) -> ToolResult:
+    """
+    The answer to a call that nobody answers.
+    """
+    return toolResult(rid, call.sid, call.callId, call.toolName or call.name or "", NOBODY_ANSWERS, True)
