@@ -6,9 +6,8 @@ The one place that joins the rooms: from the daemon up to the HTTP side.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.application.service import IService
 from twisted.logger import Logger
@@ -27,11 +26,6 @@ from openai_server.greeting import Bound, Greeting
 from openai_server.identity import IdentityError, hidFromSeed, newSeed, seedFromFile
 from openai_server.service import Front, StartError
 from openai_server.wire.tones import Bind
-
-if TYPE_CHECKING:
-    # Importing klein imports the reactor.
-    from openai_server.web.models import OfferedModels
-    from openai_server.web.routes import ChatCompletions
 
 
 class Joining:
@@ -54,20 +48,29 @@ class Joining:
 
         @raise StartError: this bee's key cannot be used.
         """
-        from openai_server.web.models import OfferedModels
+        from openai_server.web.front import WebFront
 
-        link = self._embeddedLink(bound, start) if self._configuration.embedded else self._link(bound, start)
-        models = OfferedModels(self._configuration.models, link.registry, time.time)
-        self._greet(bound, models.ids())
-        return self._site(link, models)
+        embedded = self._configuration.embedded
+        hid = hidFromSeed(newSeed()) if embedded else self._hid()
+        daemon = (self._embeddedLink if embedded else self._link)(hid, bound, start)
+        front = WebFront(
+            reactor=self._reactor,
+            clock=self._clock,
+            configuration=self._configuration,
+            daemon=daemon,
+            hid=hid,
+            runtimeDirectory=runtimeDirectory(self._environ),
+        )
+        start(front)
+        self._greet(bound, front.models.ids())
+        return front.site
 
     # The daemon.
 
-    def _link(self, bound: Sequence[Bound], start: Callable[[IService], None]) -> Daemon:
+    def _link(self, hid: str, bound: Sequence[Bound], start: Callable[[IService], None]) -> Daemon:
         """
         The way to the machine's daemon.
         """
-        hid = self._hid()
         registry = RegistryFile(self._registryPath(), self._clock)
         start(registry)
         link = Link(
@@ -81,7 +84,7 @@ class Joining:
         start(link)
         return link
 
-    def _embeddedLink(self, bound: Sequence[Bound], start: Callable[[IService], None]) -> Daemon:
+    def _embeddedLink(self, hid: str, bound: Sequence[Bound], start: Callable[[IService], None]) -> Daemon:
         """
         A daemon in this process, and the way to it. It knows nobody from
         earlier days, so this bee needs no lasting name.
@@ -94,7 +97,7 @@ class Joining:
         start(registry)
         link = Link(
             endpoint=SocketEndpoint(self._reactor, str(embedded.socketPath)),
-            hid=hidFromSeed(newSeed()),
+            hid=hid,
             registry=registry,
             incarnationOf=lambda transport: embedded.incarnation,
             bind=lambda: bindFrom(bound),
@@ -155,36 +158,6 @@ class Joining:
             self._log.info("{line}", line=line)
         for warning in self._loaded.warnings:
             self._log.warn("{warning}", warning=warning)
-
-    # HTTP.
-
-    def _site(self, daemon: Daemon, models: OfferedModels) -> Front:
-        from openai_server.web.admission import Admission
-        from openai_server.web.routes import Routes
-        from openai_server.web.site import APISite
-
-        configuration = self._configuration
-        admission = Admission(configuration.apiKey, configuration.allowedHosts, configuration.corsOrigins)
-        chat = self._chatCompletions(daemon, models)
-        routes = Routes(chat, models, admission, lambda: daemon.whyNotReady)
-        return APISite(routes.resource(), self._reactor, self._clock, bodyLimit=configuration.bodyLimit)
-
-    def _chatCompletions(self, daemon: Daemon, models: OfferedModels) -> ChatCompletions:
-        """
-        What answers C{POST /v1/chat/completions}.
-        """
-        return Unjoined()
-
-
-class Unjoined:
-    """
-    Stands where chat completions will be joined.
-    """
-
-    async def complete(self, request: Any, account: Any) -> bytes | None:
-        from openai_server.errors import APIError
-
-        raise APIError("unsupported_endpoint", "Chat completions are not joined yet.")
 
 
 def bindFrom(bound: Sequence[Bound]) -> Bind | None:

@@ -12,7 +12,9 @@ from openai_server.daemon.interfaces import Shown
 from openai_server.errors import APIError
 from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallState, CallTable, ParkedCall
+from openai_server.sessions.contexts import contextFrom
 from openai_server.sessions.conversation import LATE_RESULT, UNHEARD_LIMIT, UNKNOWN_TOOL, Conversation, Terms
+from openai_server.sessions.plans import Session
 from openai_server.wire.ends import Loss, Lost, TurnEnd
 from openai_server.wire.tones import Chunk, Error, Finish, SessionReady, ToolCall
 from tests.support import SyncCase, TestClock
@@ -146,7 +148,15 @@ class ConversationCase(SyncCase):
         self.slot = FakeSlot()
         self.counters = Counters()
         self.answer = FakeAnswer()
-        terms = Terms("account", SID, {"weather": "weather", "t_1": "odd name"}, self.isParallel, 0.02, 50.0)
+        terms = Terms(
+            account="account",
+            session=Session("account", contextFrom("m", "", None)),
+            names={"weather": "weather", "t_1": "odd name"},
+            customTools=frozenset(),
+            parallel=self.isParallel,
+            collectWindow=0.02,
+            parkTimeout=50.0,
+        )
         self.conversation = Conversation(self.clock, terms, self.table, self.slot, self.counters)
         self.conversation.begin(self.answer, lambda: self.turn)
 

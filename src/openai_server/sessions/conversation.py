@@ -22,7 +22,8 @@ its result will be dropped by the daemon.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -34,6 +35,7 @@ from openai_server.daemon.interfaces import Shown, Turn
 from openai_server.errors import APIError
 from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallTable, ParkedCall
+from openai_server.sessions.plans import Session
 from openai_server.wire.ends import TurnEnd
 from openai_server.wire.tones import Chunk, Error, Finish, SessionReady, ToolCall
 
@@ -105,18 +107,28 @@ class Terms:
     """
     What a conversation was begun with.
 
+    @ivar session: whose sid it is.
     @ivar names: the tools of this request: name on the wire -> name at the client.
+    @ivar customTools: names on the wire of those that are custom tools.
     @ivar parallel: whether one answer may hand out several calls.
     @ivar collectWindow: seconds that calls wait for others after the latest.
     @ivar parkTimeout: seconds from a call's arrival to the park's deadline.
     """
 
     account: str
-    sid: str
+    session: Session
     names: Mapping[str, str]
+    customTools: frozenset[str]
     parallel: bool
     collectWindow: float
     parkTimeout: float
+
+    @property
+    def sid(self) -> str:
+        """
+        The sid of its turn.
+        """
+        return self.session.sid
 
 
 class Conversation:
@@ -194,6 +206,20 @@ class Conversation:
         return isinstance(self._end, Finish) and endsWell(self._end)
 
     @property
+    def seenCalls(self) -> Container[str]:
+        """
+        The ids of all calls that this side answers, or has refused.
+        """
+        return self._seen
+
+    def whenOver(self) -> Deferred[TurnEnd]:
+        """
+        Fires when the worker is done with the turn: later than its end for
+        the client, when it was cancelled.
+        """
+        return self._asked().whenOver()
+
+    @property
     def _mayGoOn(self) -> bool:
         return not (self.isOver or self.isSettling)
 
@@ -230,6 +256,18 @@ class Conversation:
         if self._new:
             self._collect()
 
+    def giveUp(self, results: Iterable[tuple[ParkedCall, str]]) -> None:
+        """
+        The client goes on without all results: the model is given those that
+        there are, and the turn is cancelled.
+        """
+        for call, text in results:
+            if call.callId in self._open and self._table.taken(call):
+                del self._open[call.callId]
+                with suppress(APIError):
+                    self._asked().answer(call.callId, call.wireName, text, False)
+        self.cancel()
+
     def cancel(self) -> None:
         """
         Nobody wants this turn any more: it drains, and its open calls are
@@ -241,7 +279,8 @@ class Conversation:
         self._isCancelled = True
         self._turn.cancel()
         self._slot.drain()
-        self._closed()
+        self._close()
+        self._settle()
 
     # The audience of the turn.
 
@@ -292,9 +331,10 @@ class Conversation:
         """
         self._end = end
         answer, self._answer = self._answer, None
-        self._closed()
+        self._close()
         if answer is not None:
             answer.turnEnded(end)
+        self._settle()
 
     def _turnOver(self, end: TurnEnd) -> None:
         # The one place where a slot is released.
@@ -424,7 +464,7 @@ class Conversation:
         if self._park is not None:
             self._park.cancel()
 
-    def _closed(self) -> None:
+    def _close(self) -> None:
         self._stopWindow()
         self._stopPark()
         for call in self._open.values():
@@ -432,6 +472,8 @@ class Conversation:
         self._open.clear()
         self._new.clear()
         self._unheard.clear()
+
+    def _settle(self) -> None:
         waiting, self._settled = self._settled, []
         for deferred in waiting:
             deferred.callback(self.hasEndedWell)

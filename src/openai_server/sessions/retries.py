@@ -3,7 +3,7 @@
 Requests that are asked again, so that no agent runs twice for one of them.
 
 OpenAI's SDKs POST again on their own when a connection was lost, and say so in
-C{x-stainless-retry-count}. Such a retry joins the running exchange whose
+C{x-stainless-retry-count}. Such a retry joins the running attempt whose
 client is gone, or is given the finished answer that nobody received. A request
 with an C{Idempotency-Key} is treated so whatever its count.
 
@@ -24,8 +24,8 @@ from openai_server.errors import APIError
 from openai_server.sessions.digests import digestOf
 from openai_server.sessions.hints import Hint
 
-#: Exchanges that are remembered at most.
-MAX_EXCHANGES: Final = 10_000
+#: Attempts that are remembered at most.
+MAX_ATTEMPTS: Final = 10_000
 
 #: What runs for a request.
 R = TypeVar("R")
@@ -40,7 +40,7 @@ def fingerprint(body: bytes, hints: Sequence[Hint]) -> bytes:
     return digestOf([part for hint in hints for part in (hint.kind, hint.value)]) + sha256(body).digest()
 
 
-class Exchange(Generic[R, A]):
+class Attempt(Generic[R, A]):
     """
     A request and what is being done for it.
 
@@ -48,7 +48,7 @@ class Exchange(Generic[R, A]):
     @ivar isAttended: a client is there to receive the answer.
     @ivar answer: what came of it, once it has come and until it is delivered.
     @ivar size: of the answer, in bytes.
-    @ivar number: counts exchanges.
+    @ivar number: counts attempts.
     @ivar goneAt: when its client was lost, on the monotonic clock.
     """
 
@@ -65,12 +65,12 @@ class Exchange(Generic[R, A]):
 
 class Retries(Generic[R, A]):
     """
-    The exchanges that a retry may ask for: those whose client is gone.
+    The attempts that a retry may ask for: those whose client is gone.
 
-    @ivar _window: seconds after which such an exchange, and an idempotency
+    @ivar _window: seconds after which such an attempt, and an idempotency
         key, is forgotten.
     @ivar _limit: bytes of finished answers that are kept.
-    @ivar _lost: exchanges whose client is gone, the longest gone first.
+    @ivar _lost: attempts whose client is gone, the longest gone first.
     @ivar _byRequest: the same by account and fingerprint.
     @ivar _keys: the fingerprint of each idempotency key's request, and when it
         was begun; the oldest first.
@@ -81,15 +81,15 @@ class Retries(Generic[R, A]):
         self._window = window
         self._limit = bytesLimit
         self._numbers = count()
-        self._lost: OrderedDict[Exchange[R, A], None] = OrderedDict()
-        self._byRequest: dict[tuple[str, bytes], list[Exchange[R, A]]] = {}
+        self._lost: OrderedDict[Attempt[R, A], None] = OrderedDict()
+        self._byRequest: dict[tuple[str, bytes], list[Attempt[R, A]]] = {}
         self._keys: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
         self._timer: Deadline | None = None
         self.bytesKept = 0
 
     def find(
         self, account: str, fingerprint: bytes, retryCount: int, idempotencyKey: str | None
-    ) -> Exchange[R, A] | None:
+    ) -> Attempt[R, A] | None:
         """
         What is there already for this request, running ones and older ones
         first; from now on it is attended. None when the request is no retry,
@@ -105,16 +105,16 @@ class Retries(Generic[R, A]):
         if retryCount < 1 and key is None:
             return None
         same = self._byRequest.get((account, fingerprint), ())
-        candidates = [exchange for exchange in same if exchange.key == key]
+        candidates = [attempt for attempt in same if attempt.key == key]
         if not candidates:
             return None
-        found = min(candidates, key=lambda exchange: (exchange.answer is not None, exchange.number))
+        found = min(candidates, key=lambda attempt: (attempt.answer is not None, attempt.number))
         self._attended(found)
         return found
 
     def begin(
         self, account: str, fingerprint: bytes, idempotencyKey: str | None, running: R
-    ) -> Exchange[R, A]:
+    ) -> Attempt[R, A]:
         """
         Something begins to run for a request whose client is there.
         """
@@ -123,74 +123,74 @@ class Retries(Generic[R, A]):
             self._keys[key] = (fingerprint, self._clock.monotonic())
             self._keys.move_to_end(key)
             self._forgetKeys()
-        return Exchange((account, fingerprint), key, running, next(self._numbers))
+        return Attempt((account, fingerprint), key, running, next(self._numbers))
 
-    def clientGone(self, exchange: Exchange[R, A]) -> None:
+    def clientGone(self, attempt: Attempt[R, A]) -> None:
         """
         The client was lost before it received the whole answer.
         """
-        if not exchange.isAttended:
+        if not attempt.isAttended:
             return
-        exchange.isAttended = False
-        exchange.goneAt = self._clock.monotonic()
-        self._lost[exchange] = None
-        self._byRequest.setdefault(exchange.request, []).append(exchange)
-        self.bytesKept += exchange.size
-        self._keepWithinLimits(exchange)
+        attempt.isAttended = False
+        attempt.goneAt = self._clock.monotonic()
+        self._lost[attempt] = None
+        self._byRequest.setdefault(attempt.request, []).append(attempt)
+        self.bytesKept += attempt.size
+        self._keepWithinLimits(attempt)
         self._watch()
 
-    def finished(self, exchange: Exchange[R, A], answer: A, size: int) -> None:
+    def finished(self, attempt: Attempt[R, A], answer: A, size: int) -> None:
         """
         The answer is complete, be there a client or not.
 
         @param size: of the answer, in bytes.
         """
-        exchange.answer = answer
-        exchange.size = size
-        if exchange in self._lost:
+        attempt.answer = answer
+        attempt.size = size
+        if attempt in self._lost:
             self.bytesKept += size
-            self._keepWithinLimits(exchange)
+            self._keepWithinLimits(attempt)
             self._watch()
 
-    def delivered(self, exchange: Exchange[R, A]) -> None:
+    def delivered(self, attempt: Attempt[R, A]) -> None:
         """
         The client has received the whole answer, or nobody ever will: a retry
         finds nothing here.
         """
-        if exchange in self._lost:
-            self._remove(exchange)
+        if attempt in self._lost:
+            self._remove(attempt)
             self._watch()
-        exchange.isAttended = False
-        exchange.answer = None
+        attempt.isAttended = False
+        attempt.answer = None
 
     def stop(self) -> None:
         """
         Forget everything.
         """
-        for exchange in list(self._lost):
-            self._remove(exchange)
+        for attempt in list(self._lost):
+            self._remove(attempt)
         self._keys.clear()
         self._watch()
 
-    def _attended(self, exchange: Exchange[R, A]) -> None:
-        self._remove(exchange)
-        exchange.isAttended = True
+    def _attended(self, attempt: Attempt[R, A]) -> None:
+        self._remove(attempt)
+        attempt.isAttended = True
         self._watch()
 
-    def _remove(self, exchange: Exchange[R, A]) -> None:
-        del self._lost[exchange]
-        same = self._byRequest[exchange.request]
-        same.remove(exchange)
+    def _remove(self, attempt: Attempt[R, A]) -> None:
+        del self._lost[attempt]
+        same = self._byRequest[attempt.request]
+        same.remove(attempt)
         if not same:
-            del self._byRequest[exchange.request]
-        self.bytesKept -= exchange.size
+            del self._byRequest[attempt.request]
+        self.bytesKept -= attempt.size
 
-    def _keepWithinLimits(self, newest: Exchange[R, A]) -> None:
+    def _keepWithinLimits(self, newest: Attempt[R, A]) -> None:
         if newest.size > self._limit:
             self._remove(newest)
         while self.bytesKept > self._limit:
-            self._remove(next(exchange for exchange in self._lost if exchange.size))
-        if len(self._lost) > MAX_EXCHANGES:
+            self._remove(next(attempt for attempt in self._lost if attempt.size))
+        if len(self._lost) > MAX_ATTEMPTS:
             self._remove(next(iter(self._lost)))
 
     def _watch(self) -> None:
@@ -205,10 +205,10 @@ class Retries(Generic[R, A]):
 
     def _forgetOld(self) -> None:
         horizon = self._clock.monotonic() - self._window
-        for exchange in list(self._lost):
-            if exchange.goneAt > horizon + 0.001:
+        for attempt in list(self._lost):
+            if attempt.goneAt > horizon + 0.001:
                 break
-            self._remove(exchange)
+            self._remove(attempt)
         self._watch()
 
     def _checkKey(self, key: bytes, fingerprint: bytes) -> None:
@@ -223,7 +223,7 @@ class Retries(Generic[R, A]):
         horizon = self._clock.monotonic() - self._window
         while self._keys:
             key, (_, since) = next(iter(self._keys.items()))
-            if since > horizon and len(self._keys) <= MAX_EXCHANGES:
+            if since > horizon and len(self._keys) <= MAX_ATTEMPTS:
                 return
             del self._keys[key]
 

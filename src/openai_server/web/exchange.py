@@ -22,7 +22,9 @@ from openai_server.errors import APIError
 from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.conversation import Conversation
 from openai_server.translate.chat import Event, Failed, Finished, Reasoning, Stopped, Text, Translation
+from openai_server.translate.words import isNoWorker, noWorkerError
 from openai_server.wire.ends import TurnEnd
+from openai_server.wire.tones import Error
 
 #: Characters that an answer may have while it is kept whole.
 WHOLE_LIMIT: Final = 32 * 1024 * 1024
@@ -91,30 +93,43 @@ class Exchange:
     One answer, attending a conversation; see L{Answer
     <openai_server.sessions.conversation.Answer>} for what it is told.
 
+    @ivar conversation: what it attends.
+    @ivar asked: see L{Answer.asked<openai_server.sessions.conversation.Answer.asked>}.
     @ivar told: what it said so far.
-    @ivar conversation: what it attends; set before anything can be told.
     @ivar ended: the last event, when there has been one.
+    @ivar isAbandoned: it ended because nobody wanted it any more.
     """
-
-    conversation: Conversation
 
     def __init__(
         self,
         clock: Clock,
+        conversation: Conversation,
         translation: Translation,
         *,
+        model: str,
+        modelIsKnown: Callable[[str], bool],
         headersHold: float,
         callFrom: Callable[[ParkedCall], Call],
-        onEnd: Callable[[Exchange], None],
+        asked: bytes | None,
+        onEnd: Callable[[], None],
     ) -> None:
         """
+        @param model: the id that was asked for.
+        @param modelIsKnown: whether a model that nobody serves now may come
+            back.
         @param headersHold: seconds after the echo for which headers wait for
             a first event.
         @param callFrom: a parked call as the client sees it.
+        @param asked: see L{Answer.asked<openai_server.sessions.conversation.Answer.asked>}.
         @param onEnd: called once, when the answer is complete or has failed.
         """
+        self.conversation = conversation
+        self.asked = asked
         self.told = Told([])
         self.ended: Finished | Failed | None = None
+        self.isAbandoned = False
+        self._model = model
+        self._modelIsKnown = modelIsKnown
         self._clock = clock
         self._translation = translation
         self._headersHold = headersHold
@@ -148,9 +163,9 @@ class Exchange:
         @return: whether it waits.
         """
         sink, self._sink = self._sink, None
-        if self.ended is not None:
+        if sink is None or self.ended is not None:
             return False
-        if grace and sink is not None and not sink.hasBegun:
+        if grace and not sink.hasBegun:
             self._grace = Deadline(self._clock, grace, self.abandon)
             return True
         self.abandon()
@@ -162,8 +177,16 @@ class Exchange:
         """
         self._sink = None
         if self.ended is None:
+            self.isAbandoned = True
             self.conversation.cancel()
             self._finish(Failed(APIError("internal_error", "The answer was abandoned.", mayRetry=False)))
+
+    @property
+    def isAttended(self) -> bool:
+        """
+        A client is there.
+        """
+        return self._sink is not None
 
     @property
     def size(self) -> int:
@@ -206,7 +229,11 @@ class Exchange:
         """
         See L{Answer.turnEnded<openai_server.sessions.conversation.Answer.turnEnded>}.
         """
-        self._give(self._translation.finish(end))
+        if isinstance(end, Error) and isNoWorker(end):
+            known = self._modelIsKnown(self._model)
+            self._give([Failed(noWorkerError(self._model, modelIsKnown=known))])
+        else:
+            self._give(self._translation.finish(end))
 
     def failed(self, error: APIError) -> None:
         """
@@ -272,7 +299,7 @@ class Exchange:
             self.ended = last
             self._stop(self._hold)
             self._stop(self._grace)
-            self._onEnd(self)
+            self._onEnd()
 
     @staticmethod
     def _stop(deadline: Deadline | None) -> None:

@@ -6,7 +6,7 @@ server-sent events, or one body at the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
@@ -51,7 +51,7 @@ class Heading:
             model=self.model,
             includeUsage=self.includeUsage,
             reasoningField=self.reasoningField,
-            isLegacy=self.isLegacy,
+            legacy=self.isLegacy,
         )
 
 
@@ -69,14 +69,12 @@ class StreamSink:
         self,
         stream: EventStream,
         heading: Heading,
-        headers: Mapping[str, str],
         setEnd: Callable[[End], None],
     ) -> None:
-        self.outcome: Deferred[bytes | None] = Deferred()
+        self.outcome: Deferred[None] = Deferred()
         self.hasBegun = False
         self._stream = stream
         self._heading = heading
-        self._headers = headers
         self._setEnd = setEnd
         self._chunks = heading.templates()
         self._text = self._chunks.text
@@ -91,7 +89,7 @@ class StreamSink:
 
     def _begin(self) -> None:
         self.hasBegun = True
-        self._stream.begin(self._headers)
+        self._stream.begin({})
 
     def give(self, events: Sequence[Given]) -> None:
         """
@@ -146,22 +144,22 @@ class StreamSink:
 
 class WholeSink:
     """
-    Collects events and gives one body at the end.
+    Collects events until they make a body.
 
-    @ivar outcome: fires with the body, or fails with an C{APIError}.
-    @ivar hasBegun: a body is sent at once or not at all: never True before
-        the outcome.
+    @ivar outcome: fires with None when the answer is complete, or fails with
+        an C{APIError}.
+    @ivar hasBegun: a body is sent at once or not at all.
     """
 
     hasBegun = False
 
     def __init__(self, heading: Heading) -> None:
-        self.outcome: Deferred[bytes | None] = Deferred()
-        self.hasUsage = False
+        self.outcome: Deferred[None] = Deferred()
         self._heading = heading
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._called = Called(())
+        self._finished: Finished | None = None
 
     def holdPassed(self) -> None:
         """
@@ -174,6 +172,20 @@ class WholeSink:
         What was said so far.
         """
         return "".join(self._text)
+
+    @property
+    def hasCalls(self) -> bool:
+        """
+        The answer ends with tool calls.
+        """
+        return bool(self._called.calls)
+
+    @property
+    def hasUsage(self) -> bool:
+        """
+        The worker told what the answer cost.
+        """
+        return self._finished is not None and self._finished.usage is not None
 
     def give(self, events: Sequence[Given]) -> None:
         """
@@ -190,24 +202,25 @@ class WholeSink:
                 case Failed():
                     self.outcome.errback(event.error)
                 case Finished():
-                    self.hasUsage = event.usage is not None
-                    self.outcome.callback(self.body(event))
+                    self._finished = event
+                    self.outcome.callback(None)
                 case _:
                     pass
 
-    def body(self, finished: Finished) -> bytes:
+    def body(self) -> bytes:
         """
-        The whole answer.
+        The whole answer, when it is complete.
         """
+        assert self._finished is not None
         return completionBody(
             id=self._heading.id,
             created=self._heading.created,
             model=self._heading.model,
             text=self.text,
-            finishReason=self._heading.reason(finished.reason),
+            finishReason=self._heading.reason(self._finished.reason),
             reasoning="".join(self._reasoning),
             reasoningField=self._heading.reasoningField,
             calls=self._called.calls,
             isLegacy=self._heading.isLegacy,
-            usage=finished.usage,
+            usage=self._finished.usage,
         )

@@ -1,0 +1,154 @@
+# -*- test-case-name: tests.web.test_chat -*-
+"""
+A question on its way to the daemon: its session, its files, its slot, its
+prompt; and what has to be given back when the turn is over.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from openai_server.api.messages import Message
+from openai_server.clock import Clock
+from openai_server.config import Configuration
+from openai_server.daemon.interfaces import Daemon
+from openai_server.errors import APIError
+from openai_server.metrics import Counters
+from openai_server.sessions.calls import CallTable
+from openai_server.sessions.conversation import Answer, Conversation, Terms
+from openai_server.sessions.memory import SessionMemory
+from openai_server.sessions.plans import SessionPlan
+from openai_server.sessions.pools import Pools
+from openai_server.sessions.slots import Slots
+from openai_server.translate.prompt import (
+    Question,
+    promptFromRequest,
+    questionFromRequest,
+    questionFromTail,
+)
+from openai_server.web.attachments import AttachmentFolder, Stored
+from openai_server.web.incoming import Incoming
+
+
+@dataclass(frozen=True)
+class Desk:
+    """
+    All that questions share.
+    """
+
+    clock: Clock
+    configuration: Configuration
+    daemon: Daemon
+    memory: SessionMemory
+    slots: Slots
+    pools: Pools
+    calls: CallTable
+    folder: AttachmentFolder
+    counters: Counters
+
+    async def ask(
+        self, incoming: Incoming, answerFor: Callable[[Conversation, SessionPlan], Answer]
+    ) -> None:
+        """
+        Ask what a request asks, on the session that it gets.
+
+        @param answerFor: makes the answer that attends the turn from its
+            beginning.
+        @raise APIError: it was not asked, and nothing is left behind.
+        """
+        self._checkDaemon()
+        plan = await self.memory.claim(incoming.asked)
+        try:
+            await self._askOn(plan, incoming, answerFor)
+        except BaseException:
+            self.memory.release(plan.session, False)
+            raise
+
+    def _checkDaemon(self) -> None:
+        why = self.daemon.whyNotReady
+        if why is not None:
+            raise APIError("daemon_unavailable", "The daemon is not connected.", retryAfter=1)
+
+    async def _askOn(
+        self, plan: SessionPlan, incoming: Incoming, answerFor: Callable[[Conversation, SessionPlan], Answer]
+    ) -> None:
+        incoming, question = _questionFrom(plan, incoming)
+        files = await self._store(question)
+        try:
+            pool = self.pools.of(incoming.chat.model)
+            slot = await self.slots.acquire(pool, incoming.account, incoming.catalogue)
+            conversation = Conversation(
+                self.clock, self._terms(plan, incoming), self.calls, slot, self.counters
+            )
+            prompt = promptFromRequest(
+                incoming.chat,
+                question,
+                rid=self.daemon.newRid(),
+                sid=plan.sid,
+                offer=incoming.offer,
+                paths=[str(stored.path) if stored is not None else None for stored in files],
+                sendAttachments=self.configuration.attachments != "file",
+                cwd=self.configuration.cwd,
+                allowedTools=self.configuration.allowedTools,
+                disallowedTools=(
+                    *self.configuration.disallowedTools,
+                    *(f"mcp__hum__{name}" for name in slot.hiddenNames),
+                ),
+            )
+            answer = answerFor(conversation, plan)
+            conversation.begin(answer, lambda: self.daemon.ask(prompt, conversation))
+        except BaseException:
+            _release(files)
+            raise
+        conversation.whenOver().addCallback(lambda _: _release(files))
+        conversation.whenSettled().addCallback(lambda mayGoOn: self.memory.release(plan.session, mayGoOn))
+
+    def _terms(self, plan: SessionPlan, incoming: Incoming) -> Terms:
+        names = incoming.offer.names
+        definitions = incoming.offer.definitions
+        return Terms(
+            account=incoming.account,
+            session=plan.session,
+            names={each.name: names.clientName(each.name) or each.name for each in definitions},
+            customTools=frozenset(each.name for each in definitions if names.kind(each.name) == "custom"),
+            parallel=incoming.chat.parallel_tool_calls,
+            collectWindow=self.configuration.collectWindow,
+            parkTimeout=self.configuration.parkTimeout,
+        )
+
+    async def _store(self, question: Question) -> Sequence[Stored | None]:
+        files: list[Stored | None] = []
+        if self.configuration.attachments == "tone":
+            return files
+        try:
+            for attached in question.attachments:
+                written = None
+                if attached.data is not None:
+                    written = await self.folder.write(attached.kind, attached.mediaType, attached.data)
+                files.append(written)
+        except BaseException:
+            _release(files)
+            raise
+        return files
+
+
+def _release(files: Sequence[Stored | None]) -> None:
+    for stored in files:
+        if stored is not None:
+            stored.release()
+
+
+def _questionFrom(plan: SessionPlan, incoming: Incoming) -> tuple[Incoming, Question]:
+    boundary = secrets.token_hex(8)
+    if not plan.start:
+        return incoming, questionFromRequest(incoming.chat, boundary, incoming.offer)
+    chat, start = incoming.chat, plan.start
+    if plan.systemPrompt is not None:
+        # A process that is started anew reads the system prompt of this prompt.
+        said = Message(role="system", content=plan.systemPrompt)
+        chat, start = msgspec.structs.replace(chat, messages=(said, *chat.messages)), start + 1
+    return incoming, questionFromTail(chat, start, boundary, incoming.offer)

@@ -1,0 +1,116 @@
+# -*- test-case-name: tests.test_world -*-
+"""
+The HTTP side as one service: its parts, joined.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from twisted.application.service import Service
+from twisted.internet.interfaces import IReactorTime
+
+from openai_server.clock import Clock
+from openai_server.config import Configuration
+from openai_server.daemon.interfaces import Daemon
+from openai_server.metrics import Counters
+from openai_server.sessions.calls import CallTable
+from openai_server.sessions.hints import SessionKeys
+from openai_server.sessions.memory import Memory, SessionMemory
+from openai_server.sessions.plans import UserHint
+from openai_server.sessions.pools import Pools
+from openai_server.sessions.retries import Retries
+from openai_server.sessions.slots import Limits, Slots
+from openai_server.web.admission import Admission
+from openai_server.web.asking import Desk
+from openai_server.web.attachments import AttachmentFolder
+from openai_server.web.chat import Answering, Chat
+from openai_server.web.incoming import Reader
+from openai_server.web.models import OfferedModels
+from openai_server.web.routes import Routes
+from openai_server.web.site import APISite
+
+
+class WebFront(Service):
+    """
+    Everything from the HTTP connection to the daemon's seam.
+
+    @ivar site: the protocol factory.
+    @ivar desk: what all questions share.
+    @ivar models: what can be asked for.
+    """
+
+    def __init__(
+        self,
+        *,
+        reactor: IReactorTime,
+        clock: Clock,
+        configuration: Configuration,
+        daemon: Daemon,
+        hid: str,
+        runtimeDirectory: Path,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """
+        @param hid: this bee's own, whose tools in the registry are no others'.
+        @param runtimeDirectory: where the folder for attachments is made.
+        @param now: the wall clock, in seconds since 1970.
+        """
+        self.models = OfferedModels(configuration.models, daemon.registry, now)
+        self.retries: Retries[Answering, Answering] = Retries(clock)
+        self.desk = Desk(
+            clock=clock,
+            configuration=configuration,
+            daemon=daemon,
+            memory=SessionMemory(clock, SessionKeys(), _memoryFrom(configuration)),
+            slots=Slots(clock, _limitsFrom(configuration)),
+            pools=Pools(daemon.registry),
+            calls=CallTable(clock),
+            folder=AttachmentFolder(clock, runtimeDirectory),
+            counters=Counters(),
+        )
+        self._daemon = daemon
+        self._hid = hid
+        self._configuration = configuration
+        reader = Reader(configuration, self._defaultModel, self._takenNames)
+        self.chat = Chat(self.desk, reader, self.retries, self.models.isKnown, now)
+        admission = Admission(configuration.apiKey, configuration.allowedHosts, configuration.corsOrigins)
+        routes = Routes(self.chat, self.models, admission, lambda: daemon.whyNotReady)
+        self.site = APISite(routes.resource(), reactor, clock, bodyLimit=configuration.bodyLimit)
+
+    def startService(self) -> None:
+        """
+        Remove what dead processes left.
+        """
+        super().startService()
+        self.desk.folder.start()
+
+    def stopService(self) -> None:
+        """
+        Turn away whoever still waits, and remove all files.
+        """
+        super().stopService()
+        self.chat.stop()
+        self.desk.folder.stop()
+
+    def _defaultModel(self) -> str | None:
+        return self._configuration.defaultModel
+
+    def _takenNames(self) -> frozenset[str]:
+        bees = self._daemon.registry.bees()
+        return frozenset(name for bee in bees if bee.hid != self._hid for name in bee.tools)
+
+
+def _memoryFrom(configuration: Configuration) -> Memory:
+    return Memory(continuation=configuration.continuation, userHint=UserHint(configuration.userHint))
+
+
+def _limitsFrom(configuration: Configuration) -> Limits:
+    return Limits(
+        maxTurns=configuration.maxTurns,
+        queueLength=configuration.queueLength,
+        queueTimeout=configuration.queueTimeout,
+        drainSlot=configuration.drainSlot,
+    )
