@@ -41,7 +41,9 @@ class ChainTests(SyncCase):
         A digest that is extended by an entry is the longer transcript's.
         """
         history = [Entry("user", "a"), Entry("assistant", "b"), Entry("user", "c")]
-        self.assertEqual(extended(Transcript(history[:2]).digests[-1], history[2]), Transcript(history).digests[-1])
+        self.assertEqual(
+            extended(Transcript(history[:2]).digests[-1], history[2]), Transcript(history).digests[-1]
+        )
 
     def test_systemPromptIsNotInTheChain(self) -> None:
         """

@@ -33,16 +33,16 @@ class HintsFromTests(SyncCase):
             + ["metadata.session_id", "metadata.chat_id", "body.session_id", "body.chat_id"]
             + ["prompt_cache_key", "user"],
         )
-        self.assertEqual(
-            [hint.weight for hint in found[-3:]], [Weight.SESSION, Weight.CACHE, Weight.USER]
-        )
+        self.assertEqual([hint.weight for hint in found[-3:]], [Weight.SESSION, Weight.CACHE, Weight.USER])
         self.assertEqual(found[0], Hint("header.x-hum-session", "X-HUM-SESSION", Weight.SESSION))
 
     def test_nothingSaid(self) -> None:
         """
         Absent, empty and blank values are no hints.
         """
-        self.assertEqual(hintsFrom({"x-session-id": " ", "host": "h"}, metadata={"session_id": ""}, user=""), ())
+        self.assertEqual(
+            hintsFrom({"x-session-id": " ", "host": "h"}, metadata={"session_id": ""}, user=""), ()
+        )
 
     def test_onlyTheCacheYieldsToTheUser(self) -> None:
         """
@@ -60,7 +60,13 @@ class SessionKeysTests(SyncCase):
         is the same.
         """
         keys = SessionKeys(b"secret")
-        cases = [("a", "user", "b"), ("a", "use", "rb"), ("au", "ser", "b"), ("a", "userb", ""), ("b", "user", "b")]
+        cases = [
+            ("a", "user", "b"),
+            ("a", "use", "rb"),
+            ("au", "ser", "b"),
+            ("a", "userb", ""),
+            ("b", "user", "b"),
+        ]
         self.assertEqual(len({keys.key(*case) for case in cases}), len(cases))
         self.assertEqual(keys.key("a", "user", "b"), SessionKeys(b"secret").key("a", "user", "b"))
 

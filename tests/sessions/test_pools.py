@@ -55,7 +55,9 @@ class PoolsFromTests(SyncCase):
         Workers that have a model in common are one pool, over several steps
         too; others are their own; a bee without models is none.
         """
-        pools = poolsFrom([worker("d"), worker("c", "b"), worker(), worker("a"), worker("b", "a"), worker("e", "d")])
+        pools = poolsFrom(
+            [worker("d"), worker("c", "b"), worker(), worker("a"), worker("b", "a"), worker("e", "d")]
+        )
         self.assertEqual(pools, {"a": "a", "b": "a", "c": "a", "d": "d", "e": "d"})
 
     @settings(deadline=None, max_examples=100)
