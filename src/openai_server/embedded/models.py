@@ -33,7 +33,8 @@ class Question:
     What a model is given.
 
     @ivar content: the whole of the prompt's content.
-    @ivar tools: the definitions that this prompt brought.
+    @ivar tools: the definitions that were offered with this prompt: what all
+        bees list, then its own.
     """
 
     content: str

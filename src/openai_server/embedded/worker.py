@@ -77,17 +77,15 @@ class Worker:
     """
 
     def __init__(
-        self, name: str, models: Sequence[str], settings: Settings, clock: Clock, post: Post, startTime: int
+        self, name: str, models: Sequence[str], settings: Settings, clock: Clock, startTime: int
     ) -> None:
         self.name = name
         self.models = models
         self.settings = settings
         self.clock = clock
         self.catalogue: list[str] = []
-        self._post = post
         self._time = base36(startTime)
         self._calls = 0
-        self._epoch = 0
         #: By sid, the longest unused first.
         self._cells: dict[str, Cell] = {}
         #: Those that are alive, listed above or not.
@@ -127,7 +125,11 @@ class Worker:
     # From the daemon.
 
     def prompt(
-        self, tone: Mapping[str, Any], offers: Sequence[Mapping[str, Any]], provided: Iterable[str]
+        self,
+        tone: Mapping[str, Any],
+        offers: Sequence[Mapping[str, Any]],
+        provided: Iterable[str],
+        post: Post,
     ) -> None:
         """
         A prompt for one of this worker's models.
@@ -135,6 +137,7 @@ class Worker:
         @param tone: its members; C{tools} without what a capability took out.
         @param offers: what all bees list in their hellos (C{foragerTools}).
         @param provided: the capabilities that bees provide.
+        @param post: where the answer goes: the daemon that asked, and no later one.
         """
         tools = definitions(tone.get("tools"))
         if offers or tools:
@@ -145,11 +148,12 @@ class Worker:
             cell = Cell(self, tone, hidden)
             if not canStart(cell.sid, cell.options):
                 return
-        steps = cell.stepsOf({**tone, "tools": tools})
+        offered = {tool["name"]: tool for tool in (*offers, *tools)}
+        steps = cell.stepsOf({**tone, "tools": list(offered.values())})
         if vanishes(steps):
             return
         self._use(cell)
-        cell.take(steps, self._epoch)
+        cell.take(steps, post)
 
     def cancel(self, sid: str) -> None:
         """
@@ -166,12 +170,6 @@ class Worker:
         turn = self._callers.get((tone["sid"], tone["callId"]))
         if turn is not None:
             turn.answer(tone["callId"], Result(outputOf(tone), tone.get("isError") is True))
-
-    def forgetTurns(self) -> None:
-        """
-        The daemon has restarted: the turns run on, and nobody hears of them.
-        """
-        self._epoch += 1
 
     def stop(self) -> None:
         """
@@ -196,19 +194,6 @@ class Worker:
         if self._run is None:
             self._run = self.clock.callLater(0, self._runReady)
 
-    def deliver(self, sid: str, lines: list[bytes], epoch: int) -> None:
-        """
-        Lines of a turn that was asked in this epoch of the daemon's.
-        """
-        if epoch == self._epoch:
-            self._post.deliver(sid, lines)
-
-    def isCrowded(self, sid: str) -> bool:
-        """
-        An owner of the session does not keep up.
-        """
-        return self._post.isCrowded(sid)
-
     def newCallId(self) -> str:
         """
         A call id that this worker has not used.
@@ -216,20 +201,17 @@ class Worker:
         self._calls += 1
         return f"call-{self._time}-{self._calls - 1}"
 
-    def routeCall(self, tone: dict[str, Any], turn: Turn, epoch: int) -> None:
+    def callOpen(self, sid: str, callId: str, turn: Turn) -> None:
         """
-        A tool-call of one of the turns.
+        A turn waits for the result of this call.
         """
-        self._callers[tone["sid"], tone["callId"]] = turn
-        if epoch == self._epoch:
-            self._post.routeCall(tone, self)
+        self._callers[sid, callId] = turn
 
     def callOver(self, sid: str, callId: str) -> None:
         """
         Nobody waits for the result of this call any more.
         """
         self._callers.pop((sid, callId), None)
-        self._post.forgetCall(sid, callId)
 
     def unlist(self, cell: Cell) -> None:
         """
