@@ -4,8 +4,12 @@ Tests for L{openai_server.daemon.link}.
 
 from __future__ import annotations
 
+import itertools
+import os
 from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol, IProtocolFactory
 from twisted.logger import globalLogPublisher
 
 from openai_server.errors import APIError
@@ -108,12 +112,14 @@ class ReadinessTests(LoggingCase):
         self.assertEqual(self.link.whyNotReady, "the socket is missing: /x")
         self.clock.pump([0.01] * 1000)
         attempts = self.endpoint.attempts
-        gaps = [later - earlier for earlier, later in zip(attempts, attempts[1:], strict=False)]
+        gaps = [later - earlier for earlier, later in itertools.pairwise(attempts)]
         self.assertAlmostEqual(gaps[0], 0.05, 1)
         self.assertEqual([round(gap, 1) for gap in gaps[1:6]], [0.1, 0.2, 0.4, 0.8, 1.0])
         self.assertLess(gaps[-1], 1.02)
         self.assertGreater(gaps[-1], 0.9)
         self.assertEqual(self.problems, ["the socket is missing: /x"])
+        # (V14) The client service's own line for each attempt is kept out by way of its private _log.
+        self.assertEqual(len(self.events), 1)
 
     def test_reasonsChange(self) -> None:
         """
@@ -149,7 +155,7 @@ class ReadinessTests(LoggingCase):
         self.fails("away")
         self.link.startService()
         self.clock.pump([0.01] * 1000)
-        gaps = [b - a for a, b in zip(self.endpoint.attempts, self.endpoint.attempts[1:], strict=False)]
+        gaps = [later - earlier for earlier, later in itertools.pairwise(self.endpoint.attempts)]
         self.assertGreaterEqual(min(gaps), 0.0499)
         self.assertAlmostEqual(gaps[-1], 0.5, 1)
 
@@ -400,6 +406,33 @@ class LossTests(LinkCase):
         self.clock.advance(1)
         self.assertEqual([tone["chi"] for tone in self.daemon.heard()], ["hello"])
 
+    def test_parkedTurnResumedWhileAway(self) -> None:
+        """
+        (X23) Resumed without a connection, a turn is lost.
+        """
+        heard = self.asked()
+        assert heard.turn is not None
+        self.daemon.say(call("s1", "c1"))
+        heard.turn.park()
+        self.daemon.lose()
+        heard.turn.resume()
+        self.assertEqual(heard.end, Lost(Loss.DAEMON_LOST, True))
+
+    def test_parkedTurnTooOldWhileAway(self) -> None:
+        """
+        (U4) The limit of the whole turn holds without a connection too; there
+        is nothing to drain then.
+        """
+        heard = self.asked()
+        assert heard.turn is not None
+        self.daemon.say(call("s1", "c1"))
+        heard.turn.park()
+        self.fails("away")
+        self.daemon.lose()
+        self.clock.pump([60.0] * 61)
+        self.assertEqual(heard.end, Lost(Loss.TOO_LONG, True))
+        self.assertTrue(heard.turn.isOver)
+
     def test_deadHeartbeatMakesANewConnection(self) -> None:
         """
         (S19) 25 s of silence, and the connection is made anew.
@@ -410,6 +443,44 @@ class LossTests(LinkCase):
         daemon = self.reconnect()
         self.assertEqual([tone["chi"] for tone in daemon.heard()], ["hello"])
         self.assertIsNot(daemon, self.endpoint.connections[0])
+
+
+class DescriptorTests(LinkCase):
+    """
+    (S22) One descriptor is kept for the daemon.
+    """
+
+    def descriptors(self) -> int:
+        """
+        How many are open in this process.
+        """
+        return len(os.listdir("/proc/self/fd"))
+
+    def test_spareWhileThereIsNoConnection(self) -> None:
+        """
+        (S22) Held while there is no connection, given up for each attempt and
+        for the connection, and taken again when that is lost.
+        """
+        before = self.descriptors()
+        during: list[int] = []
+        connect = self.endpoint.connect
+
+        def connecting(factory: IProtocolFactory) -> Deferred[IProtocol]:
+            during.append(self.descriptors() - before)
+            return connect(factory)
+
+        self.endpoint.connect = connecting  # type: ignore[method-assign]
+        self.fails("no file descriptor is left")
+        self.link.startService()
+        self.assertEqual(self.descriptors() - before, 1)
+        self.endpoint.problem = None
+        self.clock.advance(0.05)
+        self.daemon.say(BREATH)
+        self.assertEqual((during, self.descriptors() - before), ([0, 0], 0))
+        self.daemon.lose()
+        self.assertEqual(self.descriptors() - before, 1)
+        self.successResultOf(self.link.stopService())
+        self.assertEqual(self.descriptors(), before)
 
 
 class StopTests(LinkCase):

@@ -10,7 +10,8 @@ from typing import Any
 
 from openai_server.daemon.interfaces import Worker
 from openai_server.daemon.registry import PERIOD, RegistryFile
-from tests.daemon.world import HID
+from openai_server.wire.ends import Loss, Lost
+from tests.daemon.world import HID, LinkCase
 from tests.support import SyncCase, TestClock
 
 
@@ -128,6 +129,33 @@ class ContentTests(RegistryCase):
         self.clock.advance(PERIOD)
         self.assertFalse(self.registry.hasSeen("old"))
         self.assertTrue(self.registry.hasSeen("m1023"))
+
+
+class LinkedTests(RegistryCase):
+    """
+    A link with a file of its own.
+    """
+
+    def test_workerGoneFromTheFile(self) -> None:
+        """
+        (U20) Within a second after a worker's entry has gone, its turns are
+        over, also when the file said nothing new between the connection and
+        the asking but our own hello.
+        """
+        link = LinkCase("setUp")
+        link.setUp()
+        link.registry = RegistryFile(self.path, link.clock)  # type: ignore[assignment]
+        link.link = link.newLink()
+        link.registry.startService()  # type: ignore[attr-defined]
+        self.bees(w={"models": ["m"]})
+        link.start()
+        self.bees(w={"models": ["m"]}, us={"hid": HID})
+        heard = link.asked()
+        self.bees(us={"hid": HID})
+        link.clock.advance(0.25)
+        self.assertEqual(heard.end, Lost(Loss.WORKER_LOST, False))
+        link.registry.stopService()  # type: ignore[attr-defined]
+        link.nothingIsLeft()
 
 
 class WatchTests(RegistryCase):

@@ -264,7 +264,14 @@ class LinkCase(SyncCase):
         self.registry = FakeRegistry()
         self.daemonProcess: object | None = 4711
         self.jitter = 1.0
-        self.link = Link(
+        self.link = self.newLink()
+        self.addCleanup(self.nothingIsLeft)
+
+    def newLink(self) -> Link:
+        """
+        A link to this daemon.
+        """
+        return Link(
             clock=self.clock,
             endpoint=self.endpoint,
             hid=HID,
@@ -278,7 +285,6 @@ class LinkCase(SyncCase):
             now=lambda: 1_700_000_000.0,
             jitter=lambda: self.jitter,
         )
-        self.addCleanup(self.nothingIsLeft)
 
     def nothingIsLeft(self) -> None:
         """

@@ -54,12 +54,13 @@ values = st.recursive(
 tools = st.builds(
     ToolDefinition, name=texts, description=texts, inputSchema=st.dictionaries(texts, values, max_size=3)
 )
+attachments = st.builds(Attachment, kind=texts, mediaType=texts, data=st.none() | texts)
 prompts = st.builds(
     Prompt,
     rid=texts, sid=texts, hive=texts, modelId=texts, content=texts,
     systemPrompt=st.none() | texts,
     tools=st.none() | st.lists(tools, max_size=2),
-    attachments=st.none() | st.lists(st.builds(Attachment, kind=texts, mediaType=texts, data=st.none() | texts), max_size=2),
+    attachments=st.none() | st.lists(attachments, max_size=2),
     sampling=st.none() | st.dictionaries(texts, values, max_size=3),
     allowedTools=st.none() | st.lists(texts, max_size=2),
 )  # fmt: skip
@@ -199,7 +200,8 @@ class IncomingTests(SyncCase):
         """
         bad = [
             (b"\xff", "json"), (b'{"chi":"chunk","sid":"\xc3"}', "utf-8"), (b"{", "json"), (b"[]", "json"),
-            (b"{}", "json"), (b'{"chi":null}', "json"), (b'{"chi":"chunk"}', "json"), (b'{"chi":"nonsense"}', "unknown-chi"),
+            (b"{}", "json"), (b'{"chi":null}', "json"), (b'{"chi":"chunk"}', "json"),
+            (b'{"chi":"nonsense"}', "unknown-chi"),
             (b'{"chi":"finish","sid":"s","usage":' + b"[" * 3000 + b"]" * 3000 + b"}", "nesting"),
         ]  # fmt: skip
         lines = [b'{"chi":"chunk","sid":"0"}']

@@ -165,7 +165,7 @@ class Link(Service):
         super().stopService()
         self._switchboard.stop()
         protocol = self._switchboard.protocol
-        self._note("stopped")
+        self._problem = "stopped"
         closing = None
         if protocol is not None:
             protocol.close()
