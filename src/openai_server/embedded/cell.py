@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 from twisted.internet.interfaces import IDelayedCall
 
 from openai_server.embedded.models import Question
-from openai_server.embedded.steps import Step, Vanish
+from openai_server.embedded.stage import Step
+from openai_server.embedded.steps import Vanish
 from openai_server.embedded.turn import Turn
 
 if TYPE_CHECKING:
-    from openai_server.embedded.worker import Worker
+    from openai_server.embedded.worker import Post, Worker
 
 #: The exit code of a process that was killed.
 KILLED: Final = 143
@@ -50,9 +51,9 @@ class Cell:
         self.waitsForClients = worker.settings.waitsForClients
         self._worker = worker
         self._modelId: str = prompt.get("modelId") or "sonnet"
-        self._waiting: deque[tuple[Sequence[Step], int]] = deque()
+        self._waiting: deque[tuple[Sequence[Step], Post]] = deque()
         self._turn: Turn | None = None
-        self._epoch = 0
+        self._post: Post | None = None
         self._timer: IDelayedCall | None = None
 
     @property
@@ -77,14 +78,14 @@ class Cell:
         """
         self._timer = self.clock.callLater(self._worker.settings.startUp, self._started)
 
-    def take(self, steps: Sequence[Step], epoch: int) -> None:
+    def take(self, steps: Sequence[Step], post: Post) -> None:
         """
         Answer a prompt when those before it have been answered.
 
         @param steps: what the model makes of it.
-        @param epoch: the daemon's, when it was asked.
+        @param post: where the answer goes.
         """
-        self._waiting.append((steps, epoch))
+        self._waiting.append((steps, post))
         if self.isUp and self._turn is None:
             self._next()
 
@@ -136,13 +137,14 @@ class Cell:
         """
         See L{openai_server.embedded.turn.Household.deliver}.
         """
-        self._worker.deliver(self.sid, lines, self._epoch)
+        if self._post is not None:
+            self._post.deliver(self.sid, lines)
 
     def isCrowded(self) -> bool:
         """
         See L{openai_server.embedded.turn.Household.isCrowded}.
         """
-        return self._worker.isCrowded(self.sid)
+        return self._post is not None and self._post.isCrowded(self.sid)
 
     def newCallId(self) -> str:
         """
@@ -154,13 +156,17 @@ class Cell:
         """
         See L{openai_server.embedded.turn.Household.routeCall}.
         """
-        self._worker.routeCall(tone, turn, self._epoch)
+        self._worker.callOpen(self.sid, tone["callId"], turn)
+        if self._post is not None:
+            self._post.routeCall(tone, self._worker)
 
     def callOver(self, callId: str) -> None:
         """
         See L{openai_server.embedded.turn.Household.callOver}.
         """
         self._worker.callOver(self.sid, callId)
+        if self._post is not None:
+            self._post.forgetCall(self.sid, callId)
 
     def turnOver(self, exitCode: int | None) -> None:
         """
@@ -189,7 +195,7 @@ class Cell:
 
     def _next(self) -> None:
         self._stopTimer()
-        steps, self._epoch = self._waiting.popleft()
+        steps, self._post = self._waiting.popleft()
         self._turn = Turn(self.sid, steps, self, self._worker.settings.pace)
         self._worker.wake(self._turn)
 

@@ -56,9 +56,23 @@ class Hall(Protocol):
     What a connection needs of its daemon.
     """
 
-    clock: Clock
-    faults: Faults
-    observer: Observer | None
+    @property
+    def clock(self) -> Clock:
+        """
+        What it waits with.
+        """
+
+    @property
+    def faults(self) -> Faults:
+        """
+        What is wrong just now.
+        """
+
+    @property
+    def observer(self) -> Observer | None:
+        """
+        Who sees all that passes.
+        """
 
     def clientConnected(self, client: Client) -> None:
         """

@@ -14,9 +14,8 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
@@ -25,17 +24,10 @@ from twisted.internet.protocol import Factory
 
 from openai_server.clock import Clock
 from openai_server.embedded.client import Client, Observer
-from openai_server.embedded.lines import NEST, lineFromMembers
-from openai_server.embedded.registry import RegistryFile, manifestFromHello
+from openai_server.embedded.registry import RegistryFile
 from openai_server.embedded.settings import Faults, Settings
-from openai_server.embedded.worker import CAPABILITIES, Worker, definitions
-from openai_server.wire.ids import sigil
-
-#: Sids that are remembered for one client: a bound for the sake of this process.
-MAX_OWNED: Final = 65536
-
-#: Tones that are never echoed, and how often others are.
-_ECHOES: Final[Mapping[str, int]] = {"log": 0, "echo": 0, "prompt": 2}
+from openai_server.embedded.switchboard import Switchboard
+from openai_server.embedded.worker import Worker
 
 
 def runtimeDirectory(environment: Mapping[str, str] = os.environ) -> Path:
@@ -49,23 +41,6 @@ def runtimeDirectory(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(tempfile.gettempdir())
 
 
-class _Doors(Factory):
-    """
-    Makes a connection of each that comes in while the daemon runs.
-    """
-
-    noisy = False
-
-    def __init__(self, daemon: EmbeddedDaemon) -> None:
-        self._daemon = daemon
-
-    def buildProtocol(self, addr: IAddress | None) -> Client | None:
-        """
-        See L{Factory.buildProtocol}.
-        """
-        return self._daemon.buildProtocol(addr)
-
-
 class EmbeddedDaemon(Service):
     """
     A daemon with a worker, as a service. Connections come in over its socket,
@@ -73,12 +48,13 @@ class EmbeddedDaemon(Service):
 
     @ivar settings: how it behaves.
     @ivar faults: what is wrong with it just now.
+    @ivar now: the wall clock in seconds.
     @ivar incarnation: a number that is another one after a restart.
     @ivar lineObserver: called with each line that a client sends, without its
         newline.
     @ivar observer: sees all that passes; for tests.
-    @ivar clients: the connections that are open, in order.
     @ivar workers: those that are alive, whether the daemon knows them yet or not.
+    @ivar switchboard: what the running daemon knows, or None while it is down.
     """
 
     def __init__(
@@ -100,24 +76,18 @@ class EmbeddedDaemon(Service):
         self.clock = clock
         self.settings = settings or Settings()
         self.faults = Faults()
+        self.now = now
         self.incarnation = 0
         self.lineObserver: Callable[[bytes], None] | None = None
         self.observer: Observer | None = None
-        self.clients: list[Client] = []
         self.workers: list[Worker] = []
+        self.switchboard: Switchboard | None = None
         self._directory = directory
         self._reactor = reactor
-        self._now = now
         self._folder: Path | None = None
-        self._registry: RegistryFile | None = None
         self._port: IListeningPort | None = None
-        self._isUp = False
         self._connections = 0
-        self._workerNumber = 0
-        #: Workers that the daemon knows, by their id.
-        self._known: dict[str, Worker] = {}
-        self._owners: dict[str, dict[Client, None]] = {}
-        self._routes: dict[tuple[str, str], Worker] = {}
+        self._workersMade = 0
         self._returning: IDelayedCall | None = None
 
     @property
@@ -135,6 +105,13 @@ class EmbeddedDaemon(Service):
         return None if self._folder is None else self._folder / "bees.json"
 
     @property
+    def clients(self) -> Sequence[Client]:
+        """
+        The connections that are open, in order.
+        """
+        return [] if self.switchboard is None else self.switchboard.clients
+
+    @property
     def isIdle(self) -> bool:
         """
         No worker has a turn running or waiting.
@@ -150,7 +127,6 @@ class EmbeddedDaemon(Service):
         super().startService()
         if self._directory is not None:
             self._folder = Path(tempfile.mkdtemp(prefix="openai-server-", dir=self._directory))
-            self._registry = RegistryFile(self._folder / "bees.json")
         self._comeUp()
         self.addWorker(*self.settings.models)
 
@@ -162,7 +138,7 @@ class EmbeddedDaemon(Service):
         """
         super().stopService()
         self.killWorkers()
-        return self._goDown().addCallback(lambda _: self._removeFolder())
+        return self.crash().addCallback(lambda _: self._removeFolder())
 
     def start(self) -> None:
         """
@@ -180,10 +156,10 @@ class EmbeddedDaemon(Service):
         """
         A new connection, or None while the daemon is down.
         """
-        if not self._isUp:
+        if self.switchboard is None:
             return None
         self._connections += 1
-        return Client(self, self._connections)
+        return Client(self.switchboard, self._connections)
 
     # Faults.
 
@@ -194,9 +170,13 @@ class EmbeddedDaemon(Service):
 
         @return: fires when nothing listens any more.
         """
-        for worker in self.workers:
-            worker.forgetTurns()
-        return self._goDown()
+        switchboard, self.switchboard = self.switchboard, None
+        if switchboard is not None:
+            switchboard.close()
+        if self._returning is not None and self._returning.active():
+            self._returning.cancel()
+        port, self._port = self._port, None
+        return succeed(None) if port is None else succeed(None).addCallback(lambda _: port.stopListening())
 
     def comeBack(self) -> None:
         """
@@ -217,19 +197,19 @@ class EmbeddedDaemon(Service):
         """
         Cut all connections, and go on.
         """
-        for client in list(self.clients):
-            client.disconnect()
+        if self.switchboard is not None:
+            self.switchboard.cutConnections()
 
     def addWorker(self, *models: str) -> Worker:
         """
         A worker with these models connects, all of them among the settings'.
         """
-        self._workerNumber += 1
-        name = f"worker-{self._workerNumber}"
-        worker = Worker(name, models, self.settings, self.clock, self, int(self._now() * 1000))
+        self._workersMade += 1
+        name = f"worker-{self._workersMade}"
+        worker = Worker(name, models, self.settings, self.clock, int(self.now() * 1000))
         self.workers.append(worker)
-        if self._isUp:
-            self._know(worker)
+        if self.switchboard is not None:
+            self.switchboard.addWorker(worker)
         return worker
 
     def killWorker(self, worker: Worker) -> None:
@@ -239,9 +219,8 @@ class EmbeddedDaemon(Service):
         """
         worker.stop()
         self.workers.remove(worker)
-        self._routes = {call: to for call, to in self._routes.items() if to is not worker}
-        if self._known.pop(worker.name, None) is not None and self._isUp:
-            self._register()
+        if self.switchboard is not None:
+            self.switchboard.removeWorker(worker)
 
     def killWorkers(self) -> None:
         """
@@ -250,221 +229,39 @@ class EmbeddedDaemon(Service):
         for worker in list(self.workers):
             self.killWorker(worker)
 
-    # From the connections.
-
-    def clientConnected(self, client: Client) -> None:
-        """
-        See L{openai_server.embedded.client.Hall.clientConnected}.
-        """
-        self.clients.append(client)
-        if self.observer is not None:
-            self.observer.connected(client.number)
-        self._breathe(client, [])
-
-    def clientLost(self, client: Client) -> None:
-        """
-        See L{openai_server.embedded.client.Hall.clientLost}.
-        """
-        self.clients.remove(client)
-        for sid in client.owned:
-            self._disown(client, sid)
-        client.owned.clear()
-        if client.manifest is not None and self._isUp:
-            self._register()
-
-    def lineSeen(self, line: bytes, client: Client) -> None:
-        """
-        See L{openai_server.embedded.client.Hall.lineSeen}.
-        """
-        if self.lineObserver is not None:
-            self.lineObserver(line)
-        if self.observer is not None:
-            self.observer.lineReceived(line, client.number)
-
-    def toneReceived(self, tone: dict[str, Any], client: Client) -> None:
-        """
-        See L{openai_server.embedded.client.Hall.toneReceived}.
-        """
-        if self._isPastDusk(tone):
-            self._echo(client, tone, 1, ok=False, error="past dusk")
-            return
-        self._echo(client, tone, _ECHOES.get(tone["chi"], 1), ok=True)
-        match tone:
-            case {"chi": "hello"}:
-                self._hello(tone, client)
-            case {"chi": "prompt", "sid": str(sid)} if sid:
-                self._own(client, sid)
-                self._prompt(tone, client)
-            case {"chi": "attach", "sid": str(sid)} if sid:
-                self._own(client, sid)
-            case {"chi": "tool-result", "sid": str(sid), "callId": str(callId)}:
-                self._toolResult(tone, sid, callId)
-            case {"chi": "cancel", "sid": str(sid)}:
-                for worker in self._known.values():
-                    worker.cancel(sid)
-
-    # From the workers.
-
-    def deliver(self, sid: str, lines: list[bytes]) -> None:
-        """
-        See L{openai_server.embedded.worker.Post.deliver}.
-        """
-        for client in self._audienceOf(sid):
-            client.send(lines)
-
-    def isCrowded(self, sid: str) -> bool:
-        """
-        See L{openai_server.embedded.worker.Post.isCrowded}.
-        """
-        return any(client.isCrowded for client in self._audienceOf(sid))
-
-    def routeCall(self, tone: dict[str, Any], worker: Worker) -> None:
-        """
-        See L{openai_server.embedded.worker.Post.routeCall}.
-        """
-        name = tone.get("toolName", tone.get("name"))
-        for client in self.clients:
-            if client.manifest is not None and name in namesOf(client.manifest):
-                self._routes[tone["sid"], tone["callId"]] = worker
-                client.send([lineFromMembers(tone)])
-                return
-        self.deliver(tone["sid"], [lineFromMembers({**tone, **stamp(tone["sid"])})])
-
-    def forgetCall(self, sid: str, callId: str) -> None:
-        """
-        See L{openai_server.embedded.worker.Post.forgetCall}.
-        """
-        self._routes.pop((sid, callId), None)
-
-    # Inside: life.
+    # Inside.
 
     def _comeUp(self) -> None:
-        self._isUp = True
         self.incarnation += 1
+        registry = None if self.registryPath is None else RegistryFile(self.registryPath)
+        self.switchboard = Switchboard(self, registry)
         if self._reactor is not None and self.socketPath is not None:
             path = str(self.socketPath)
             self._port = self._reactor.listenUNIX(path, _Doors(self), mode=stat.S_IRUSR | stat.S_IWUSR)
 
-    def _goDown(self) -> Deferred[None]:
-        self._isUp = False
-        self._known.clear()
-        self._routes.clear()
-        if self._returning is not None and self._returning.active():
-            self._returning.cancel()
-        port, self._port = self._port, None
-        self.cutConnections()
-        return succeed(None) if port is None else succeed(None).addCallback(lambda _: port.stopListening())
-
     def _removeFolder(self) -> None:
-        folder, self._folder, self._registry = self._folder, None, None
+        folder, self._folder = self._folder, None
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _workersReturn(self) -> None:
-        for worker in self.workers:
-            self._know(worker)
-
-    def _know(self, worker: Worker) -> None:
-        self._known[worker.name] = worker
-        self._register()
-
-    # Inside: tones.
-
-    def _isPastDusk(self, tone: Mapping[str, Any]) -> bool:
-        dusk = tone.get("dusk")
-        return isinstance(dusk, int | float) and dusk < self._now() * 1000
-
-    def _echo(self, client: Client, tone: Mapping[str, Any], times: int, **members: Any) -> None:
-        rid = tone.get("rid")
-        if isinstance(rid, str) and not self.faults.muteEchoes:
-            for _ in range(times):
-                client.sendTone(chi="echo", rid=rid, **members)
-
-    def _breathe(self, client: Client, sessions: Any) -> None:
-        if not self.faults.muteBreath:
-            version = self.faults.protoVersion
-            client.sendTone(chi="breath", protoVersion=version, sessions=sessions, **{"from": "daemon"})
-
-    def _hello(self, tone: Mapping[str, Any], client: Client) -> None:
-        for other in self.clients:
-            if other is not client and other.manifest and other.manifest.get("hid") == tone.get("hid"):
-                other.manifest = None
-        client.manifest = manifestFromHello(tone)
-        self._register()
-        self._breathe(client, {})
-
-    def _prompt(self, tone: dict[str, Any], client: Client) -> None:
-        model = tone.get("modelId", "sonnet")
-        worker = next((each for each in self._known.values() if model in each.models), None)
-        if worker is None:
-            message = f"no worker bee advertises model '{model}'"
-            client.sendTone(chi="error", message=message, sid=tone["sid"], **stamp(tone["sid"]))
-        elif self.faults.losesPrompt is None or not self.faults.losesPrompt(tone):
-            provided = [each for bee in self._manifests() for each in stringsOf(bee.get("provides"))]
-            worker.prompt({**tone, "tools": allowed(tone.get("tools"), provided)}, self._offers(), provided)
-
-    def _toolResult(self, tone: Mapping[str, Any], sid: str, callId: str) -> None:
-        worker = self._routes.pop((sid, callId), None)
-        if worker is not None:
-            worker.answer(tone)
-
-    # Inside: who is who.
-
-    def _own(self, client: Client, sid: str) -> None:
-        client.owned[sid] = None
-        self._owners.setdefault(sid, {})[client] = None
-        if len(client.owned) > MAX_OWNED:
-            oldest = next(iter(client.owned))
-            del client.owned[oldest]
-            self._disown(client, oldest)
-
-    def _disown(self, client: Client, sid: str) -> None:
-        owners = self._owners[sid]
-        del owners[client]
-        if not owners:
-            del self._owners[sid]
-
-    def _audienceOf(self, sid: str) -> Iterable[Client]:
-        return list(self._owners.get(sid, ())) or [client for client in self.clients if not client.owned]
-
-    def _manifests(self) -> list[Mapping[str, Any]]:
-        return [client.manifest for client in self.clients if client.manifest is not None]
-
-    def _offers(self) -> list[Mapping[str, Any]]:
-        return [tool for manifest in self._manifests() for tool in definitions(manifest.get("tools"))]
-
-    def _register(self) -> None:
-        if self._registry is None:
-            return
-        bees = {f"client-{each.number}": each.manifest for each in self.clients if each.manifest is not None}
-        workers = {name: worker.manifest() for name, worker in self._known.items()}
-        self._registry.write({**workers, **bees})
+        if self.switchboard is not None:
+            for worker in self.workers:
+                self.switchboard.addWorker(worker)
 
 
-def stamp(sid: str) -> dict[str, str]:
+class _Doors(Factory):
     """
-    What the daemon adds to a tone that it gives to the owners of a session.
+    What listens: the daemon itself is a service, not a factory.
     """
-    return {"from": "daemon", "sigil": sigil(sid, NEST)}
 
+    noisy = False
 
-def namesOf(manifest: Mapping[str, Any]) -> set[str]:
-    """
-    Names of the tools that a bee answers for.
-    """
-    return {tool["name"] for tool in definitions(manifest.get("tools"))}
+    def __init__(self, daemon: EmbeddedDaemon) -> None:
+        self._daemon = daemon
 
-
-def stringsOf(value: Any) -> list[str]:
-    """
-    The strings in a member of a tone that should be a list of them.
-    """
-    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
-
-
-def allowed(tools: Any, provided: Sequence[str]) -> list[Mapping[str, Any]]:
-    """
-    The tools of a prompt without those that a capability owns.
-    """
-    taken = {name.lower() for each in provided for name in CAPABILITIES.get(each, ())}
-    return [tool for tool in definitions(tools) if tool["name"].lower() not in taken]
+    def buildProtocol(self, addr: IAddress | None) -> Client | None:
+        """
+        See L{EmbeddedDaemon.buildProtocol}.
+        """
+        return self._daemon.buildProtocol(addr)

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 from openai_server.embedded.arguments import argumentsFor
 from openai_server.embedded.content import givenResults, lastUserText
 from openai_server.embedded.script import ScriptError, stepsFromText
+from openai_server.embedded.stage import Step
 from openai_server.embedded.steps import (
     Call,
     CallTools,
@@ -20,7 +21,6 @@ from openai_server.embedded.steps import (
     Flood,
     Raw,
     Say,
-    Step,
     Style,
     Vanish,
     Words,

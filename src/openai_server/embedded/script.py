@@ -33,6 +33,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
+from openai_server.embedded.stage import Step
 from openai_server.embedded.steps import (
     NO_DETAIL,
     Call,
@@ -50,7 +51,6 @@ from openai_server.embedded.steps import (
     Say,
     Silence,
     Sleep,
-    Step,
     Style,
     Vanish,
     Words,

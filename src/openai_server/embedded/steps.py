@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.embedded.test_script -*-
 """
-The steps that a scripted model does, and the stage that they are played on.
+The steps that a scripted model does.
 """
 
 from __future__ import annotations
@@ -9,111 +9,15 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final
 
-#: What a step waits for: seconds (0: the others' turn), or None: a result.
-Wait: TypeAlias = float | None
+from openai_server.embedded.stage import Result, Stage, Wait
 
 #: Deltas that a step shows before it lets others have their turn.
 SLICE: Final = 128
 
 #: The worker's own words when its process says nothing about a failure.
 NO_DETAIL: Final = "claude returned an error result with no detail (check auth / model / credit)"
-
-
-class Result(NamedTuple):
-    """
-    What a tool-call came back with.
-    """
-
-    text: str
-    isError: bool
-
-
-class Stage(Protocol):
-    """
-    What a step may do to the turn that plays it.
-
-    @ivar pace: seconds after each delta.
-    @ivar wordPace: seconds after each word of a model that streams words.
-    @ivar dialect: C{chunkType} or C{part}.
-    @ivar ending: members of the C{finish} to come.
-    @ivar results: results of tool-calls by call id.
-    """
-
-    pace: float
-    wordPace: float
-    dialect: str
-    ending: dict[str, Any]
-    results: dict[str, Result]
-
-    @property
-    def offered(self) -> Sequence[str]:
-        """
-        Names of the tools that the process was given, its own left out.
-        """
-
-    @property
-    def options(self) -> Mapping[str, str | None]:
-        """
-        What the worker passed to the process: C{system}, C{allowed},
-        C{disallowed}.
-        """
-
-    def openBlock(self, kind: str) -> None:
-        """
-        Begin a block: C{text} or C{reasoning}.
-        """
-
-    def deltas(self, texts: Sequence[str]) -> None:
-        """
-        Show deltas of the open block.
-        """
-
-    def closeBlock(self) -> None:
-        """
-        End the open block.
-        """
-
-    def show(self, members: Mapping[str, Any]) -> None:
-        """
-        Show a tone of this session.
-        """
-
-    def showLine(self, line: bytes) -> None:
-        """
-        Show a line as it is.
-        """
-
-    def call(self, tone: Mapping[str, Any], patience: bool) -> str:
-        """
-        Send a tool-call.
-
-        @param tone: its members; C{callId} when there, is kept.
-        @param patience: whether the model waits for a result of its own.
-        @return: the call's id.
-        """
-
-    def end(self) -> None:
-        """
-        The turn ends without another tone.
-        """
-
-    def exit(self, code: int) -> None:
-        """
-        The process ends.
-        """
-
-
-class Step(Protocol):
-    """
-    One thing that a model does.
-    """
-
-    def play(self, stage: Stage) -> Iterator[Wait]:
-        """
-        Do it, yielding whenever there is something to wait for.
-        """
 
 
 def sliced(stage: Stage, texts: Iterator[str]) -> Iterator[Wait]:

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from openai_server.clock import Clock
 from openai_server.embedded.lines import TurnLines, nestId
-from openai_server.embedded.steps import Result, Step, Wait
+from openai_server.embedded.stage import Result, Step, Wait
 
 #: What the model reads when a result has not come in time.
 TIMED_OUT: Final = "The operation timed out."
@@ -95,7 +95,7 @@ class Household(Protocol):
 
 class Turn:
     """
-    Plays the steps of one prompt: the L{openai_server.embedded.steps.Stage}.
+    Plays the steps of one prompt: the L{openai_server.embedded.stage.Stage}.
     """
 
     def __init__(self, sid: str, steps: Sequence[Step], house: Household, wordPace: float) -> None:
@@ -120,14 +120,14 @@ class Turn:
     @property
     def offered(self) -> Sequence[str]:
         """
-        See L{openai_server.embedded.steps.Stage}.
+        See L{openai_server.embedded.stage.Stage}.
         """
         return self._house.offered
 
     @property
     def options(self) -> Mapping[str, str | None]:
         """
-        See L{openai_server.embedded.steps.Stage}.
+        See L{openai_server.embedded.stage.Stage}.
         """
         return self._house.options
 
@@ -199,7 +199,7 @@ class Turn:
 
     def openBlock(self, kind: str) -> None:
         """
-        See L{openai_server.embedded.steps.Stage.openBlock}.
+        See L{openai_server.embedded.stage.Stage.openBlock}.
         """
         self._block += 1
         self._kind = kind
@@ -208,33 +208,33 @@ class Turn:
 
     def deltas(self, texts: Sequence[str]) -> None:
         """
-        See L{openai_server.embedded.steps.Stage.deltas}.
+        See L{openai_server.embedded.stage.Stage.deltas}.
         """
         make = self._lines.parts if self.dialect == "part" else self._lines.deltas
         self._shown += make(self._kind, self._block, texts)
 
     def closeBlock(self) -> None:
         """
-        See L{openai_server.embedded.steps.Stage.closeBlock}.
+        See L{openai_server.embedded.stage.Stage.closeBlock}.
         """
         if self.dialect != "part":
             self.show({"chi": "chunk", "chunkType": "content_block_stop", "blockIdx": self._block})
 
     def show(self, members: Mapping[str, Any]) -> None:
         """
-        See L{openai_server.embedded.steps.Stage.show}.
+        See L{openai_server.embedded.stage.Stage.show}.
         """
         self._shown.append(self._lines.stamped(members))
 
     def showLine(self, line: bytes) -> None:
         """
-        See L{openai_server.embedded.steps.Stage.showLine}.
+        See L{openai_server.embedded.stage.Stage.showLine}.
         """
         self._shown.append(line)
 
     def call(self, tone: Mapping[str, Any], patience: bool) -> str:
         """
-        See L{openai_server.embedded.steps.Stage.call}.
+        See L{openai_server.embedded.stage.Stage.call}.
         """
         self._flush()
         callId: str = tone["callId"] if "callId" in tone else self._house.newCallId()
@@ -247,13 +247,13 @@ class Turn:
 
     def end(self) -> None:
         """
-        See L{openai_server.embedded.steps.Stage.end}.
+        See L{openai_server.embedded.stage.Stage.end}.
         """
         self.isOver = True
 
     def exit(self, code: int) -> None:
         """
-        See L{openai_server.embedded.steps.Stage.exit}.
+        See L{openai_server.embedded.stage.Stage.exit}.
         """
         reason = "error" if code else "stop"
         self.show({"chi": "finish", "exitCode": code, "finishReason": reason})

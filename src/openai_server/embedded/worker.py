@@ -23,7 +23,7 @@ from twisted.internet.interfaces import IDelayedCall
 from openai_server.clock import Clock
 from openai_server.embedded.cell import Cell, vanishes
 from openai_server.embedded.settings import Settings
-from openai_server.embedded.steps import Result
+from openai_server.embedded.stage import Result
 from openai_server.embedded.turn import Turn
 from openai_server.wire.ids import base36
 
