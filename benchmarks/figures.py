@@ -34,11 +34,11 @@ class Figure:
 def _figures() -> Iterable[Figure]:
     for streams in (1, 16, 128):
         name = f"flood {streams}"
-        yield Figure(f"{name} cpu", f"flood, {streams} streams: CPU", "s/100k tokens", 1.6)
-        yield Figure(f"{name} speed", f"flood, {streams} streams: speed", "tokens/s")
+        yield Figure(f"{name} cpu", f"flood, {streams} at once: CPU", "s/100k tokens", 1.6)
+        yield Figure(f"{name} speed", f"flood, {streams} at once: speed", "tokens/s")
     for streams in (1, 16, 128):
         yield Figure(
-            f"paced {streams} cpu", f"50 tokens/s each, {streams} streams: CPU", "s/100k tokens", 1.6
+            f"paced {streams} cpu", f"50 tokens/s each, {streams} at once: CPU", "s/100k tokens", 1.6
         )
     yield Figure("latency p50", "50 tokens/s each, 128 at once: a token's way, p50", "ms")
     yield Figure("latency p99", "50 tokens/s each, 128 at once: a token's way, p99", "ms")

@@ -42,13 +42,14 @@ class Question:
 
     def delta(self, number: int, microseconds: int | None = None) -> str:
         """
-        The text of one token: with a character that is not ASCII and one that
-        JSON escapes, so that both are in every measurement.
+        The text of one token. In each eighth is a character that is not ASCII
+        and one that JSON escapes, so that both are in every measurement.
 
         @param microseconds: when the daemon sent it, in a paced answer.
         """
         time = "" if microseconds is None else f"@{microseconds};"
-        return f' {self.tag}{number:05d}{time}é"'
+        rare = 'é"' if number % 8 == 0 else ""
+        return f" {self.tag}{number:05d}{time}{rare}"
 
     def isAnsweredBy(self, text: str) -> bool:
         """
