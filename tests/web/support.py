@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.logger import LogEvent, globalLogPublisher
 
-from openai_server.errors import APIError, End
+from openai_server.errors import End
 from openai_server.web.admission import Account, Admission
 from openai_server.web.routes import Routes
 from openai_server.web.site import APIRequest, APISite
@@ -32,6 +32,8 @@ class Asked:
     One chat completion that waits for its test to answer it.
 
     @ivar answer: fire it with a body, None, anything, or a failure.
+    @ivar gone: what the stream said of its client's going.
+    @ivar onGone: called then.
     @ivar wasCancelled: the work saw C{CancelledError}.
     """
 
@@ -41,15 +43,19 @@ class Asked:
         self.answer: Deferred[Any] = Deferred()
         self.gone: list[End] = []
         self.wasCancelled = False
-        self.streamEnd = ""
+        self.onGone: Callable[[], None] = lambda: None
 
     def stream(self) -> EventStream:
         """
         Answer with a stream.
         """
-        stream = EventStream(self.request, self.gone.append)
+        stream = EventStream(self.request, self._gone)
         stream.begin({"x-hum-session": "s1"})
         return stream
+
+    def _gone(self, end: End) -> None:
+        self.gone.append(end)
+        self.onGone()
 
 
 class RecordingChat:
@@ -277,10 +283,3 @@ class WebCase(SyncCase):
         The end codes so far.
         """
         return [event["end"] for event in self.log()]
-
-
-def shuttingDown() -> APIError:
-    """
-    An error of the server's.
-    """
-    return APIError("shutting_down", "Bye.")

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from openai_server.errors import APIError
 
 if TYPE_CHECKING:
-    from openai_server.web.site import APIRequest
+    from openai_server.web.request import APIRequest
 
 #: Paths for which no key is needed.
 OPEN_PATHS: Final = frozenset({b"/", b"/healthz", b"/readyz"})

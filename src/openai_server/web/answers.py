@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.web.test_answers -*-
+# -*- test-case-name: tests.web.test_routes -*-
 """
 Answers that are one JSON body.
 """
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from openai_server.api.problem import errorBody
 from openai_server.errors import APIError
-from openai_server.web.streaming import Outflow
+from openai_server.web.outflow import Outflow
 
 if TYPE_CHECKING:
-    from openai_server.web.site import APIRequest
+    from openai_server.web.request import APIRequest
 
 
 def answerJSON(

@@ -184,8 +184,9 @@ class AttachmentFolder:
         size = 0
         try:
             for decoded in _decodedSlices(data, param):
+                if size:
+                    await self._nextTurn()
                 size += _writeAll(file, decoded)
-                await self._nextTurn()
         except BaseException:
             path.unlink(missing_ok=True)
             raise

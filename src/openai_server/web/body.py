@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.web.test_body -*-
+# -*- test-case-name: tests.web.test_channel -*-
 """
 The body of a request, in memory, decoded, and bounded while it arrives.
 """

@@ -24,11 +24,14 @@ from openai_server.clock import Deadline
 from openai_server.errors import APIError
 
 if TYPE_CHECKING:
-    from openai_server.web.site import APIRequest, APISite
+    from openai_server.web.request import APIRequest
+    from openai_server.web.site import APISite
 
 #: Seconds, and bytes, for which a refused client may go on sending.
 LINGER_SECONDS: Final = 2.0
 LINGER_BYTES: Final = 1024 * 1024
+#: Bytes that a client may send ahead while its request is answered.
+EARLY_BYTES: Final = 16 * 1024
 #: Seconds that a client has for the rest of an answer that is complete.
 FLUSH_SECONDS: Final = 10.0
 
@@ -55,6 +58,7 @@ class APIChannel(HTTPChannel):
 
     _isRefused = False
     _discarded = 0
+    _early = 0
     _head = b""
     _closing: Deadline | None = None
 
@@ -127,10 +131,19 @@ class APIChannel(HTTPChannel):
 
     def rawDataReceived(self, data: bytes) -> None:
         """
-        A piece of the body, or of the next request while one is answered.
+        A piece of the body, or of the next request while one is answered:
+        not much is kept of that. Twisted would stop reading, and then not
+        notice that the client goes; for a client that reads nothing it would
+        keep everything.
         """
-        if not self._isRefused:
-            super().rawDataReceived(data)
+        if self._isRefused:
+            return
+        if self._handlingRequest:
+            self._early += len(data)
+            if self._early > EARLY_BYTES:
+                self.abort()
+                return
+        super().rawDataReceived(data)
 
     def allContentReceived(self) -> None:
         """
@@ -230,6 +243,7 @@ class APIChannel(HTTPChannel):
         The answer is written; how much of it the client has read is another
         matter, and has a bound.
         """
+        self._early = 0
         if self.isPaused and self.persistent:
             self._closeWithin(FLUSH_SECONDS)
         super().requestDone(request)

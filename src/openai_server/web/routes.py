@@ -27,7 +27,7 @@ from openai_server.api.models import Model, modelBody, modelListBody
 from openai_server.errors import APIError
 from openai_server.web.admission import Account, Admission
 from openai_server.web.answers import answerJSON
-from openai_server.web.site import APIRequest
+from openai_server.web.request import APIRequest
 
 #: First segments of OpenAI's paths that are not served here.
 UNSUPPORTED: Final = frozenset(

@@ -1,0 +1,370 @@
+# -*- test-case-name: tests.web.test_channel -*-
+"""
+One HTTP request: who asked what, how it ended.
+
+Every request that was read has exactly one end code, one access event, and one
+place among the site's open responses, from its last byte in to its last byte
+out.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web import http, server
+
+from openai_server.api.sse import errorEvent
+from openai_server.errors import APIError, End
+from openai_server.web.answers import answerError
+from openai_server.web.body import Body, bodyFor, tooLarge
+
+if TYPE_CHECKING:
+    from openai_server.web.channel import APIChannel
+    from openai_server.web.outflow import Outflow
+    from openai_server.web.site import APISite
+    from openai_server.web.streaming import EventStream
+
+_LABEL = rb"[A-Za-z0-9_-]{1,63}"
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:" + _LABEL + rb"\.)*" + _LABEL + rb"\.?)(?::[0-9]{1,5})?")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:=/+@-]{1,128}")
+_METHODS = frozenset(b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT".split())
+
+# Not an attribute of the request: events would carry it, and its query string.
+_log = Logger()
+
+
+class Bug(Exception):
+    """
+    A programming error, as it is logged: with its type and its place, without
+    its text, which may hold what a client or a worker has said.
+    """
+
+
+class APIRequest(server.Request):
+    """
+    One HTTP request.
+
+    @ivar route: the template of the route that answers it.
+    @ivar model: the model that was asked for, for the log.
+    @ivar stream: the stream that answers it, if one does.
+    @ivar outflow: what hands out the bytes of a long answer.
+    @ivar account: whose it is, once it was admitted.
+    @ivar hasFailed: it has been ended with an error.
+    @ivar content: its body, when its head was accepted.
+    """
+
+    defaultContentType = None
+    channel: APIChannel
+    site: APISite
+    route = "unmatched"
+    model: str | None = None
+    stream: EventStream | None = None
+    outflow: Outflow | None = None
+    account: object = None
+    hasFailed = False
+    content: Body
+
+    _end: End | None = None
+    _isOpen = False
+    _work: Deferred[bytes | None] | None = None
+    _requestId = ""
+    _body: Body
+
+    def __init__(self, channel: APIChannel, queued: object = 0) -> None:
+        super().__init__(channel, queued, parsePOSTFormSubmission=False)
+        self.site = channel.site
+        self.clientproto = b"HTTP/1.1"
+        self._began = self.site.clock.monotonic()
+
+    # The request.
+
+    @property
+    def requestId(self) -> str:
+        """
+        The client's own id for this request where it is harmless, else ours.
+        """
+        if not self._requestId:
+            given = self.getHeader(b"x-request-id") or self.getHeader(b"x-client-request-id") or b""
+            isSafe = _REQUEST_ID.fullmatch(given) is not None
+            self._requestId = given.decode("ascii") if isSafe else f"req_{secrets.token_hex(12)}"
+        return self._requestId
+
+    def takeBody(self) -> bytes:
+        """
+        The whole body, decoded. It can be taken once: an answer may take an
+        hour, and the body is not kept for it.
+        """
+        body = self.content.getvalue()
+        self.content.close()
+        return body
+
+    @property
+    def waitsForContinue(self) -> bool:
+        """
+        The client sends its body only after a word from us.
+        """
+        expect = self.getHeader(b"expect") or b""
+        return expect.lower() == b"100-continue" and self.clientproto == b"HTTP/1.1"
+
+    def getRequestHostname(self) -> bytes:
+        """
+        A constant. Klein asks in order to build URLs, which nothing here
+        does, and werkzeug's error for a bad name is raised where Klein does
+        not catch it.
+        """
+        return b"localhost"
+
+    def headReceived(self, method: bytes, target: bytes, version: bytes, length: int | None) -> None:
+        """
+        The head is complete.
+
+        @param length: bytes of the body, None when it is chunked.
+        @raise APIError: the body is not wanted.
+        """
+        self.method, self.uri, self.clientproto = method, target, version
+        self.path = target.split(b"?", 1)[0]
+        self._checkTarget()
+        self._checkHost()
+        if self.getHeader(b"expect") is not None and version == b"HTTP/1.1" and not self.waitsForContinue:
+            raise APIError("expectation_failed", "The only expectation that is met here is 100-continue.")
+        if length is not None and length > self.site.bodyLimit:
+            raise tooLarge(self.site.bodyLimit)
+        encodings = self.requestHeaders.getRawHeaders(b"content-encoding") or []
+        # Kept back until gotLength: a refused request has no content.
+        self._body = bodyFor(b",".join(encodings), self.site.bodyLimit)
+
+    def _checkTarget(self) -> None:
+        # Neither absolute-form nor the forms of CONNECT and OPTIONS name anything here.
+        if not self.path.startswith(b"/"):
+            raise APIError("bad_request", "The request target is not a path.")
+
+    def _checkHost(self) -> None:
+        hosts = self.requestHeaders.getRawHeaders(b"host") or []
+        if not hosts and self.clientproto == b"HTTP/1.0":
+            return
+        if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
+            raise APIError("bad_request", "The request needs one valid Host header.")
+
+    def gotLength(self, length: int | None) -> None:
+        """
+        A body is about to come. It stays in memory, whatever its size.
+        """
+        self.content = self._body
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """
+        A piece of the body.
+        """
+        if self.finished:
+            return
+        try:
+            self.content.write(data)
+        except APIError as error:
+            self.channel.refuse(error)
+
+    def bodyReceived(self) -> None:
+        """
+        The body is complete.
+
+        @raise APIError: it cannot be decoded to its end.
+        """
+        self.content.complete()
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """
+        The request is complete. Queries and forms are not parsed: nothing
+        reads them.
+        """
+        self.args = {}
+        self.process()
+
+    def process(self) -> None:
+        """
+        Have the site's resource answer.
+        """
+        self.prepath = []
+        self.postpath = [unquote_to_bytes(segment) for segment in self.path[1:].split(b"/")]
+        self._open()
+        if self.site.isStopping:
+            self.channel.persistent = False
+            self.fail(APIError("shutting_down", "The server is shutting down.", retryAfter=1))
+            return
+        try:
+            self.site.resource.render(self)
+        except Exception:
+            self.processingFailed(Failure())
+
+    # The answer.
+
+    @property
+    def isOver(self) -> bool:
+        """
+        Nothing more can be answered: all is, or the client is gone.
+        """
+        return bool(self.finished or self._disconnected)
+
+    def doing(self, work: Coroutine[Any, Any, bytes | None]) -> Deferred[bytes | None]:
+        """
+        Start what makes the answer; L{cut} cancels it.
+        """
+        self._work = Deferred.fromCoroutine(work)
+        return self._work
+
+    def whenOver(self) -> Deferred[None]:
+        """
+        Fires when L{isOver} is true. Never fails.
+        """
+        if self.isOver:
+            return succeed(None)
+        return self.notifyFinish().addErrback(lambda _: None)
+
+    def write(self, data: bytes) -> None:
+        """
+        Send a piece of the answer; the first one together with the head.
+        """
+        if self.startedWriting or self.isOver:
+            super().write(data)
+            return
+        self._stamp()
+        super().write(data)
+        self.channel.flushHead()
+
+    def _stamp(self) -> None:
+        headers = self.responseHeaders
+        headers.setRawHeaders(b"Date", [http.datetimeToString()])
+        headers.setRawHeaders(b"x-request-id", [self.requestId.encode("ascii")])
+        headers.setRawHeaders(b"openai-processing-ms", [b"%d" % self._milliseconds()])
+        if not self.channel.persistent:
+            headers.setRawHeaders(b"Connection", [b"close"])
+
+    def fail(self, error: APIError) -> None:
+        """
+        End this request with an error, in the way that is still open: as an
+        answer before the first byte, as an event after it. The first failure
+        counts; an answer that is complete stays as it is.
+        """
+        if self.isOver or self.hasFailed:
+            return
+        self.setEnd(error.kind.end)
+        if not self.startedWriting:
+            self.hasFailed = True
+            self._failWithStatus(error)
+        elif self.stream is not None and self.stream.isOpen:
+            self.hasFailed = True
+            self.stream.fail(errorEvent(error))
+
+    def _failWithStatus(self, error: APIError) -> None:
+        if self.stream is not None:
+            self.stream.discard()
+        answerError(self, error)
+
+    def refuse(self, error: APIError) -> None:
+        """
+        End this request before all of it was read.
+        """
+        self._open()
+        self.fail(error)
+
+    def cut(self, error: APIError) -> None:
+        """
+        End this request from outside, and what makes its answer. A client
+        that is still taking a complete answer loses the rest of it.
+        """
+        # Ending the request forgets its work.
+        work = self._work
+        self.fail(error)
+        if not self.hasFailed and not self.isOver:
+            self.setEnd(error.kind.end)
+            self.hasFailed = True
+            self.channel.abort()
+        if work is not None:
+            work.cancel()
+
+    def processingFailed(self, reason: Failure) -> Failure:
+        """
+        An exception that nobody expected: logged here, once; its text stays
+        inside.
+        """
+        bug = Bug(f"{reason.type.__name__ if reason.type else 'unknown'} (its text is not logged)")
+        _log.failure(
+            "request {requestId} failed at {route}",
+            Failure(bug, Bug, reason.getTracebackObject()),
+            requestId=self.requestId,
+            route=self.route,
+        )
+        message = f"The server made a mistake. Its operator can look for request {self.requestId}."
+        self.fail(APIError("internal_error", message, mayRetry=False))
+        return reason
+
+    def finish(self) -> None:
+        """
+        The answer is complete.
+        """
+        self.setEnd(End.OK if self.code < 400 else End.BAD)
+        super().finish()
+        self._close()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        The client is gone before the answer was complete.
+        """
+        if self.outflow is not None:
+            self.outflow.close()
+        if self.stream is not None:
+            self.stream.connectionLost()
+        self.setEnd(End.CLIENT_GONE)
+        if not self.startedWriting:
+            # Nobody sees this status but the access log.
+            self.code = 499
+        super().connectionLost(reason)
+        self._close()
+
+    # The account of it.
+
+    @property
+    def end(self) -> End | None:
+        """
+        How it ended, when that is known.
+        """
+        return self._end
+
+    def setEnd(self, end: End) -> None:
+        """
+        Say how this request ends. The first word counts.
+        """
+        if self._end is None:
+            self._end = end
+
+    def _milliseconds(self) -> int:
+        return int((self.site.clock.monotonic() - self._began) * 1000)
+
+    def _open(self) -> None:
+        self._isOpen = True
+        self.site.requestOpened(self)
+
+    def _close(self) -> None:
+        if not self._isOpen:
+            return
+        self._isOpen = False
+        self._work = None
+        assert self._end is not None
+        _log.info(
+            "{method} {route} {status} {end}",
+            requestId=self.requestId,
+            method=self.method.decode("ascii") if self.method in _METHODS else "other",
+            route=self.route,
+            status=self.code,
+            end=self._end.value,
+            ms=self._milliseconds(),
+            bytes=self.sentLength,
+            stream=self.stream is not None and self.stream.hasBegun,
+            model=self.model,
+        )
+        self.site.requestClosed(self)

@@ -1,0 +1,546 @@
+"""
+Tests for L{openai_server.web.channel} and L{openai_server.web.request}: raw
+bytes in, raw bytes out.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.address import UNIXAddress
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.testing import StringTransport
+
+from tests.web.support import BODY_LIMIT, Answer, WebCase, answersIn, get, post
+from tests.web.transports import WireTransport
+
+
+def chunked(pieces: list[bytes], *headers: str) -> bytes:
+    """
+    A POST whose body comes in these chunks.
+    """
+    lines = ["POST /v1/chat/completions HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
+    head = "\r\n".join([*lines, "Transfer-Encoding: chunked", *headers]).encode() + b"\r\n\r\n"
+    return head + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
+class RefusalTests(WebCase):
+    """
+    What is no proper request gets a JSON error, and its connection an end.
+    """
+
+    def refusal(self, data: bytes, status: int) -> tuple[Answer, WireTransport]:
+        """
+        Send bytes that are refused, followed by a good request, which must
+        never be answered.
+        """
+        wire = self.connect()
+        wire.send(data + get("/healthz"))
+        (answer,) = answersIn(wire.read())
+        self.assertEqual((answer.status, answer.error["type"]), (status, "invalid_request_error"), data[:80])
+        self.assertEqual(answer.header("connection"), "close")
+        self.assertTrue(wire.finSent)
+        return answer, wire
+
+    def test_malformedRequestLines(self) -> None:
+        """
+        C10: a line that is none of HTTP/1.x's, or another protocol's, is 400.
+        """
+        for line in (
+            b"GET",
+            b"GET /",
+            b"GET / HTTP/0.9",
+            b"GET / HTTP/2.0",
+            b"GET / HTTP/1.2",
+            b"GET /a b HTTP/1.1",
+            b"GET  / HTTP/1.1",
+            b" GET / HTTP/1.1",
+            b"G@T / HTTP/1.1",
+            b"GET /\x00 HTTP/1.1",
+            b"PRI * HTTP/2.0",
+            b"\xff\xfe",
+        ):
+            self.refusal(line + b"\r\nHost: localhost\r\n\r\n", 400)
+
+    def test_tlsToPlainPortIsClosedByTheIdleTimeout(self) -> None:
+        """
+        C10: a TLS greeting has no line end; the connection's deadline ends it
+        without a traceback.
+        """
+        wire = self.connect()
+        wire.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32))
+        self.clock.advance(61)
+        wire.run()
+        self.assertEqual(wire.how, "closed")
+        self.assertEqual(self.log(), [])
+
+    def test_tooLargeHead(self) -> None:
+        """
+        C9: a line beyond 16 KiB, more than 100 headers, and a head beyond
+        32 KiB in all are 431.
+        """
+        long = b"X-A: " + b"a" * (17 * 1024) + b"\r\n"
+        many = b"".join(b"X-%d: 1\r\n" % number for number in range(101))
+        total = b"".join(b"X-%d: %b\r\n" % (number, b"a" * 1000) for number in range(34))
+        for headers in (long, many, total):
+            answer, _ = self.refusal(b"GET / HTTP/1.1\r\nHost: localhost\r\n" + headers + b"\r\n", 431)
+            self.assertIsNone(answer.error["code"])
+        self.refusal(b"GET /" + b"a" * 20000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 431)
+
+    def test_endlessLineIsRefusedBeforeItEnds(self) -> None:
+        """
+        C9: nobody waits for the end of a line that is too long already.
+        """
+        wire = self.connect()
+        wire.send(b"GET / HTTP/1.1\r\nX-A: " + b"a" * 17000)
+        self.assertEqual([answer.status for answer in answersIn(wire.read())], [431])
+
+    def test_hundredHeadersAreFine(self) -> None:
+        """
+        C9: the limits themselves are allowed.
+        """
+        headers = [f"X-{number}: 1" for number in range(99)]
+        self.assertEqual(self.ask(get("/healthz", *headers)).status, 200)
+
+    def test_keyOfAMegabyte(self) -> None:
+        """
+        C18: a key of 1 MB does not fit into a head, and is not echoed.
+        """
+        answer, _ = self.refusal(get("/v1/models", "Authorization: Bearer " + "k" * 1_000_000), 431)
+        self.assertNotIn(b"kkk", answer.body)
+
+    def test_hostHeaders(self) -> None:
+        """
+        C13: none, two, or one that is no host: 400.
+        """
+        for headers in (
+            b"",
+            b"Host: localhost\r\nHost: localhost\r\n",
+            b"Host:\r\n",
+            b"Host: a b\r\n",
+            b"Host: a..b\r\n",
+            b"Host: localhost:port\r\n",
+            b"Host: local/host\r\n",
+            b"Host: user@localhost\r\n",
+            b"Host: [::1\r\n",
+            b"Host: \xff\r\n",
+            b"Host: " + b"a" * 64 + b"\r\n",
+        ):
+            self.refusal(b"GET /healthz HTTP/1.1\r\n" + headers + b"\r\n", 400)
+
+    def test_targetsThatAreNoPaths(self) -> None:
+        """
+        C21, C33: absolute-form, authority-form (CONNECT) and C{OPTIONS *} are
+        400, never a tunnel.
+        """
+        for line in (
+            b"GET http://localhost/v1/models",
+            b"CONNECT example.com:443",
+            b"OPTIONS *",
+            b"GET *",
+            b"GET v1/models",
+        ):
+            self.refusal(line + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 400)
+
+    def test_transferEncodings(self) -> None:
+        """
+        C33: an encoding that nobody here decodes is 400.
+        """
+        for value in ("gzip", "chunked, gzip", "gzip, chunked", "x"):
+            data = f"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: {value}\r\n\r\n"
+            self.refusal(data.encode(), 400)
+
+    def test_expectations(self) -> None:
+        """
+        C33: any expectation but 100-continue is 417.
+        """
+        self.refusal(get("/healthz", "Expect: a-miracle"), 417)
+
+    def test_hugeContentLength(self) -> None:
+        """
+        C12: a number of 5000 digits is 400 and no traceback.
+        """
+        length = b"Content-Length: " + b"9" * 5000
+        self.refusal(b"POST / HTTP/1.1\r\nHost: localhost\r\n" + length + b"\r\n\r\n", 400)
+
+    def test_brokenChunks(self) -> None:
+        """
+        A body that is not chunked as it says is 400.
+        """
+        self.refusal(chunked([]).removesuffix(b"0\r\n\r\n") + b"zz\r\n", 400)
+
+    def test_contentEncodings(self) -> None:
+        """
+        Only gzip is decoded; what else a body is packed in is named in a 415.
+        """
+        for encoding in ("zstd", "br", "gzip, gzip", "deflate"):
+            answer, _ = self.refusal(post("/", b"{}", f"Content-Encoding: {encoding}"), 415)
+            self.assertEqual(answer.error["code"], "unsupported_content_encoding")
+            self.assertIn(encoding.replace(" ", "")[:4], answer.error["message"])
+
+    def test_eachIsLoggedOnce(self) -> None:
+        """
+        I1: a refused request has one end, C{bad}.
+        """
+        self.refusal(b"GET\r\n", 400)
+        self.refusal(get("/", "Expect: x"), 417)
+        self.assertEqual(self.ends(), ["bad", "bad"])
+        self.assertEqual([event["method"] for event in self.log()], ["other", "GET"])
+
+    def test_nothingIsParsedAfterARefusal(self) -> None:
+        """
+        C11: what follows on the connection is thrown away, at once and later.
+        """
+        _, wire = self.refusal(b"NONSENSE\r\n\r\n", 400)
+        wire.send(get("/healthz"))
+        wire.send(b"a" * 20000)
+        self.assertEqual(wire.read(), b"")
+
+    def test_withoutHalfCloseTheConnectionIsLost(self) -> None:
+        """
+        A transport that cannot end one direction alone is closed politely.
+        """
+        channel = self.site.buildProtocol(None)
+        transport = StringTransport()
+        channel.makeConnection(transport)
+        channel.dataReceived(b"NONSENSE\r\n\r\n")
+        self.assertTrue(transport.disconnecting)
+        self.assertEqual(answersIn(transport.value())[0].status, 400)
+        channel.connectionLost(ConnectionDone())
+
+    @settings(deadline=None, max_examples=150)
+    @given(st.binary(max_size=200), st.booleans())
+    def test_anyBytes(self, data: bytes, hasLine: bool) -> None:
+        """
+        C10: whatever arrives, nothing raises and no HTML comes back.
+        """
+        wire = self.connect()
+        wire.send((b"GET / HTTP/1.1\r\n" if hasLine else b"") + data + b"\r\n\r\n")
+        self.assertNotIn(b"<", wire.read())
+        wire.leave()
+        self.wires.remove(wire)
+
+
+class LargeBodyTests(WebCase):
+    """
+    Bodies beyond the cap are refused before they are stored, and their
+    senders can read why.
+    """
+
+    def test_contentLengthOverTheCap(self) -> None:
+        """
+        C5: the head alone is enough for a 413; nobody is told to continue.
+        """
+        wire = self.connect()
+        head = post("/v1/chat/completions", b"").replace(b"Length: 0", b"Length: %d" % (BODY_LIMIT + 1))
+        wire.send(head.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+        received = wire.read()
+        self.assertTrue(received.startswith(b"HTTP/1.1 413"))
+        (answer,) = answersIn(received)
+        self.assertEqual(answer.error["code"], "request_too_large")
+        self.assertEqual(answer.header("connection"), "close")
+
+    def refused(self) -> WireTransport:
+        """
+        A connection on which a 413 has just been sent.
+        """
+        wire = self.connect()
+        wire.send(post("/", b"").replace(b"Length: 0", b"Length: 99999999"))
+        wire.read()
+        return wire
+
+    def test_senderMayGoOnForAWhile(self) -> None:
+        """
+        C5: our side ends, theirs is read and thrown away, so that the answer
+        is not lost in a reset.
+        """
+        wire = self.refused()
+        self.assertTrue(wire.finSent)
+        for _ in range(16):
+            wire.send(b"a" * 65536)
+        self.clock.advance(1.9)
+        wire.run()
+        self.assertIsNone(wire.how)
+        wire.leave(ConnectionDone())
+        self.assertEqual(self.ends(), ["bad"])
+
+    def test_senderWhoDoesNotStopIsCut(self) -> None:
+        """
+        C5: after 1 MiB, or after two seconds.
+        """
+        wire = self.refused()
+        for _ in range(17):
+            wire.send(b"a" * 65536)
+        wire.run()
+        self.assertEqual(wire.how, "aborted")
+        wire = self.refused()
+        self.clock.advance(2)
+        wire.run()
+        self.assertEqual(wire.how, "aborted")
+
+    def test_chunksOverTheCap(self) -> None:
+        """
+        C6: chunks are counted while they arrive; after the cap nothing is
+        kept.
+        """
+        wire = self.connect()
+        piece = b"a" * 65536
+        wire.send(chunked([]).removesuffix(b"0\r\n\r\n"))
+        for _ in range(BODY_LIMIT // 65536):
+            wire.send(b"10000\r\n" + piece + b"\r\n")
+        self.assertEqual(wire.unsent, b"")
+        wire.send(b"10000\r\n" + piece + b"\r\n")
+        (answer,) = answersIn(wire.read())
+        self.assertEqual((answer.status, answer.error["code"]), (413, "request_too_large"))
+
+    def test_allChunksInOneRead(self) -> None:
+        """
+        C6: the same when the decoder has more chunks at hand, and the last.
+        """
+        pieces = [b"a" * 400_000] * 4
+        self.assertEqual([answer.status for answer in self.exchange(chunked(pieces))], [413])
+
+    def test_exactlyTheCap(self) -> None:
+        """
+        C7: the cap itself is served, and kept in memory.
+        """
+        for data in (post("/v1/chat/completions", b"a" * BODY_LIMIT), chunked([b"a" * BODY_LIMIT])):
+            before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+            asked = self.begin(self.connect(), data)
+            if before:
+                self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+            self.assertEqual(asked.request.takeBody(), b"a" * BODY_LIMIT)
+
+    def test_manyTinyChunks(self) -> None:
+        """
+        C8: a body of nothing but one-byte chunks is refused long before all
+        of them are decoded.
+        """
+        wire = self.connect()
+        wire.send(chunked([]).removesuffix(b"0\r\n\r\n"))
+        sent = 0
+        while not wire.unsent and sent < 200_000:
+            wire.send(b"1\r\na\r\n" * 1000)
+            sent += 1000
+        self.assertEqual(sent, 11_000)
+        self.assertEqual(answersIn(wire.read())[0].status, 400)
+
+    def test_someTinyChunksAreFine(self) -> None:
+        """
+        C8: a client that sends a kilobyte letter by letter is served.
+        """
+        asked = self.begin(self.connect(), chunked([b"a"] * 1000))
+        self.assertEqual(asked.request.takeBody(), b"a" * 1000)
+
+    def test_continueIsSaid(self) -> None:
+        """
+        A client that waits for it is told to go on, and only then.
+        """
+        wire = self.connect()
+        head, body = post("/v1/chat/completions", b"{}", "Expect: 100-continue").split(b"\r\n\r\n")
+        wire.send(head + b"\r\n\r\n")
+        self.assertEqual(wire.read(), b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.begin(wire, body)
+
+
+class GzipTests(WebCase):
+    """
+    Compressed bodies.
+    """
+
+    def test_isDecoded(self) -> None:
+        """
+        However it is cut into pieces.
+        """
+        packed = gzip.compress(b'{"a":1}' * 1000)
+        pieces = [packed[at : at + 7] for at in range(0, len(packed), 7)]
+        asked = self.begin(self.connect(), chunked(pieces, "Content-Encoding: gzip"))
+        self.assertEqual(asked.request.takeBody(), b'{"a":1}' * 1000)
+
+    def test_decodedSizeIsCapped(self) -> None:
+        """
+        C5: a small body that swells beyond the cap is 413.
+        """
+        packed = gzip.compress(bytes(BODY_LIMIT + 1))
+        self.assertLess(len(packed), 5000)
+        answer = self.ask(post("/", packed, "Content-Encoding: gzip"))
+        self.assertEqual((answer.status, answer.error["code"]), (413, "request_too_large"))
+
+    def test_decodedCapItself(self) -> None:
+        """
+        A body that swells to the cap exactly is served.
+        """
+        packed = gzip.compress(bytes(BODY_LIMIT))
+        self.begin(self.connect(), post("/v1/chat/completions", packed, "Content-Encoding: GZip"))
+
+    def test_brokenData(self) -> None:
+        """
+        Not gzip, cut off, or followed by something else: 400.
+        """
+        packed = gzip.compress(b"{}" * 100)
+        for body in (b"nonsense", packed[:-1], packed + b"x", b""):
+            answer = self.ask(post("/", body, "Content-Encoding: gzip"))
+            self.assertEqual(answer.status, 400, body)
+
+
+class ConnectionTests(WebCase):
+    """
+    What a connection does between requests.
+    """
+
+    def test_leavesInMidHead(self) -> None:
+        """
+        C4: a client that goes before its request is complete leaves no trace,
+        at whatever byte and however it goes.
+        """
+        data = post("/v1/chat/completions", b'{"model":"echo"}')
+        for at in range(len(data)):
+            wire = self.connect()
+            wire.send(data[:at])
+            wire.leave(ConnectionDone() if at % 2 else ConnectionLost())
+        self.assertEqual(self.chat.asked, [])
+        self.assertEqual([event for event in self.events if event["log_level"].name != "debug"], [])
+
+    def test_oneByteAtATime(self) -> None:
+        """
+        A request may arrive in any pieces.
+        """
+        wire = self.connect()
+        for byte in post():
+            wire.send(bytes([byte]))
+        self.assertEqual(len(self.chat.asked), 1)
+
+    def test_headAndBodyLeaveInOneWrite(self) -> None:
+        """
+        An answer costs one write.
+        """
+        wire = self.connect()
+        wire.send(get())
+        self.assertEqual(len(wire.writes), 1)
+        self.assertTrue(wire.noDelay)
+
+    def test_http10(self) -> None:
+        """
+        C31: HTTP/1.0 works, without a Host header too; the connection's end
+        is the answer's.
+        """
+        for data in (get("/healthz", version="HTTP/1.0"), b"GET /healthz HTTP/1.0\r\n\r\n"):
+            wire = self.connect()
+            wire.send(data)
+            (answer,) = answersIn(wire.read())
+            self.assertEqual((answer.status, wire.how), (200, "closed"))
+
+    def test_http10OnAUnixSocket(self) -> None:
+        """
+        C31: also where the server has no host name.
+        """
+        answer = self.ask(b"GET /healthz HTTP/1.0\r\n\r\n", UNIXAddress("/run/openai.sock"))
+        self.assertEqual(answer.status, 200)
+
+    def test_nextRequestAfterEachError(self) -> None:
+        """
+        C32: after an error the next request is served, or the connection was
+        closed; the answers never mix.
+        """
+        for first, status in (
+            (get("/nowhere"), 404),
+            (get("/v1/models", method="DELETE"), 405),
+            (get("/v1/embeddings"), 404),
+            (get("//"), 404),
+            (get("/v1/models", "Origin: http://evil.example"), 403),
+            (post("/v1/chat/completions", b"x").replace(b"application/json", b"text/plain"), 415),
+            (post("/", b"x" * 10, "Content-Encoding: br"), 415),
+            (post("/", b"not gzip", "Content-Encoding: gzip"), 400),
+            (get("/", "Expect: x"), 417),
+            (b"NONSENSE\r\n\r\n", 400),
+        ):
+            wire = self.connect()
+            wire.send(first)
+            (answer,) = answersIn(wire.read())
+            wire.send(get("/healthz"))
+            rest = answersIn(wire.read())
+            self.assertEqual(answer.status, status, first)
+            if answer.header("connection") == "close":
+                self.assertEqual(rest, [])
+            else:
+                self.assertEqual([(after.status, after.body) for after in rest], [(200, b'{"status":"ok"}')])
+
+    def test_requestAfterOurClose(self) -> None:
+        """
+        K18: after an answer that ended the connection, nothing is read.
+        """
+        wire = self.connect()
+        wire.send(get("/healthz", "Connection: close") + get("/healthz"))
+        wire.send(get("/healthz"))
+        answers = answersIn(wire.read())
+        self.assertEqual([answer.header("connection") for answer in answers], ["close"])
+        self.assertEqual(wire.how, "closed")
+
+    def test_upgradesAreIgnored(self) -> None:
+        """
+        C33: WebSocket and h2c get a plain answer; TRACE is 405.
+        """
+        for upgrade in ("websocket", "h2c"):
+            headers = (f"Upgrade: {upgrade}", "Connection: Upgrade", "HTTP2-Settings: AAMAAABk")
+            self.assertEqual(self.ask(get("/v1/models", *headers)).status, 200)
+        answer = self.ask(get("/v1/models", method="TRACE"))
+        self.assertEqual((answer.status, answer.error["code"]), (405, "method_not_supported"))
+
+    def test_idleConnectionIsClosed(self) -> None:
+        """
+        A connection without a request is closed after a minute.
+        """
+        wire = self.connect()
+        wire.send(get("/healthz"))
+        self.clock.advance(59)
+        wire.run()
+        self.assertIsNone(wire.how)
+        self.clock.advance(1)
+        wire.run()
+        self.assertEqual(wire.how, "closed")
+
+    def test_waitingRequestIsNotIdle(self) -> None:
+        """
+        A request may take as long as it likes.
+        """
+        wire = self.connect()
+        self.begin(wire)
+        self.clock.advance(3000)
+        wire.run()
+        self.assertIsNone(wire.how)
+
+
+class RequestIdTests(WebCase):
+    """
+    Every answer has an id and a time.
+    """
+
+    def test_clientsIdIsKept(self) -> None:
+        """
+        Either header will do.
+        """
+        for header, given_ in (("x-request-id", "abc-DEF_1.2:3"), ("X-Client-Request-Id", "z" * 128)):
+            answer = self.ask(get("/healthz", f"{header}: {given_}"))
+            self.assertEqual(answer.header("x-request-id"), given_)
+
+    def test_harmfulIdIsReplaced(self) -> None:
+        """
+        V6: an id that is too long or has other characters is not taken.
+        """
+        for given_ in ("a" * 129, "a b", 'a"b', "a{log_source}", "\x1b[2J", "é"):
+            answer = self.ask(get("/healthz", f"x-request-id: {given_}"))
+            self.assertRegex(answer.header("x-request-id") or "", r"\Areq_[0-9a-f]{24}\Z")
+
+    def test_timeIsTold(self) -> None:
+        """
+        Milliseconds from the head of the request to the head of the answer.
+        """
+        wire = self.connect()
+        asked = self.begin(wire)
+        self.clock.advance(1.25)
+        asked.answer.callback(b"{}")
+        (answer,) = answersIn(wire.read())
+        self.assertEqual(answer.header("openai-processing-ms"), "1250")
