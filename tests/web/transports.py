@@ -138,7 +138,7 @@ class WireTransport:
     # ITransport and its relatives, as FileDescriptor does them.
 
     def write(self, data: bytes) -> None:
-        if self.how is None and not self._isAborting and not self.finSent:
+        if data and self.how is None and not self._isAborting and not self.finSent:
             self.writes.append(data)
             self.unsent += data
             if self.producer is not None and len(self.unsent) > self.bufferSize:
