@@ -1,0 +1,427 @@
+"""
+The whole server in memory, for one test: the embedded daemon, the link to it,
+the HTTP side, clients with real flow control, and one clock.
+
+What the server sends to the daemon passes the strict recorder, and nothing may
+be left when the test ends: no turn, no slot, no call, no timer, no file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.logger import LogEvent, globalLogPublisher
+from twisted.test.iosim import FakeTransport, IOPump, connect
+from zope.interface import implementer
+
+from openai_server.config import Configuration
+from openai_server.daemon.link import Link
+from openai_server.daemon.registry import RegistryFile
+from openai_server.daemon.timeouts import Timeouts
+from openai_server.embedded.daemon import EmbeddedDaemon
+from openai_server.embedded.models import TEST_MODELS
+from openai_server.embedded.settings import Settings
+from openai_server.web.front import WebFront
+from tests.recorder import StrictRecorder
+from tests.support import SyncCase, TestClock
+from tests.web.transports import WireTransport
+
+HID = "fbee_" + "cd" * 32
+NOW = 1_780_000_000.0
+
+#: The same for every test: a real start takes 2 s, a test's 0.2.
+START_UP = 0.2
+
+
+@implementer(IStreamClientEndpoint)
+class MemoryEndpoint:
+    """
+    The way to an embedded daemon, or to none while that is down.
+    """
+
+    def __init__(self, daemon: EmbeddedDaemon) -> None:
+        self._daemon = daemon
+        self.pumps: list[IOPump] = []
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """
+        See L{IStreamClientEndpoint.connect}.
+        """
+        server: Any = self._daemon.buildProtocol()
+        if server is None:
+            return fail(ConnectionRefusedError())
+        client: Any = protocolFactory.buildProtocol(None)  # type: ignore[arg-type]
+        pump = connect(server, FakeTransport(server, True), client, FakeTransport(client, False))
+        self.pumps.append(pump)
+        return succeed(client)
+
+
+class Client:
+    """
+    One HTTP connection of a client's, and what it has read.
+    """
+
+    def __init__(self, world: World, kernelSize: int = 1 << 30) -> None:
+        self._world = world
+        self.wire = WireTransport(world.front.site.buildProtocol(None), kernelSize)
+
+    def send(self, data: bytes) -> None:
+        """
+        Send raw bytes, and let everything happen that follows from them.
+        """
+        self.wire.send(data)
+        self._world.flush()
+
+    def post(self, body: object, path: str = "/v1/chat/completions", **headers: str) -> Client:
+        """
+        Post JSON; underscores in the names of headers stand for hyphens.
+        """
+        encoded = body if isinstance(body, bytes) else json.dumps(body).encode()
+        given = {"host": "127.0.0.1", "content-type": "application/json"} | headers
+        lines = [f"POST {path} HTTP/1.1", f"Content-Length: {len(encoded)}"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in given.items()]
+        self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + encoded)
+        return self
+
+    def leave(self) -> None:
+        """
+        Go away.
+        """
+        self.wire.leave()
+        self._world.flush()
+
+    # What was read.
+
+    @property
+    def head(self) -> list[str]:
+        """
+        The lines of the last answer's head; none when there is no answer yet.
+        """
+        return self.wire.received.partition(b"\r\n\r\n")[0].decode().split("\r\n")
+
+    @property
+    def status(self) -> int | None:
+        """
+        The status, None before there is one.
+        """
+        first = self.head[0].split()
+        return int(first[1]) if first else None
+
+    def header(self, name: str) -> str | None:
+        """
+        The value of a header of the answer.
+        """
+        for line in self.head[1:]:
+            found, _, value = line.partition(": ")
+            if found.lower() == name:
+                return value
+        return None
+
+    @property
+    def content(self) -> bytes:
+        """
+        The body so far, chunked coding taken off.
+        """
+        raw = self.wire.received.partition(b"\r\n\r\n")[2]
+        if self.header("transfer-encoding") != "chunked":
+            return raw
+        pieces = []
+        while raw:
+            size, _, raw = raw.partition(b"\r\n")
+            pieces.append(raw[: int(size, 16)])
+            raw = raw[int(size, 16) + 2 :]
+        return b"".join(pieces)
+
+    @property
+    def isComplete(self) -> bool:
+        """
+        The body has come to its proper end.
+        """
+        if self.header("transfer-encoding") == "chunked":
+            return self.wire.received.endswith(b"\r\n0\r\n\r\n")
+        length = self.header("content-length")
+        return length is not None and len(self.content) == int(length)
+
+    @property
+    def json(self) -> Any:
+        """
+        The body as JSON.
+        """
+        return json.loads(self.content)
+
+    @property
+    def error(self) -> Any:
+        """
+        The error object of the body.
+        """
+        return self.json["error"]
+
+    @property
+    def message(self) -> Any:
+        """
+        The message of a whole answer.
+        """
+        return self.json["choices"][0]["message"]
+
+    @property
+    def events(self) -> list[Any]:
+        """
+        The events of a stream: objects, and C{"[DONE]"}.
+        """
+        found = []
+        for event in self.content.decode().split("\n\n")[:-1]:
+            assert event.startswith("data: ") and "\n" not in event, event
+            data = event.removeprefix("data: ")
+            found.append(data if data == "[DONE]" else json.loads(data))
+        return found
+
+    @property
+    def deltas(self) -> list[Any]:
+        """
+        The deltas of a stream.
+        """
+        return [
+            choice["delta"]
+            for event in self.events
+            if isinstance(event, dict)
+            for choice in event.get("choices", ())
+        ]
+
+    @property
+    def text(self) -> str:
+        """
+        The text of a stream so far.
+        """
+        return "".join(delta.get("content") or "" for delta in self.deltas)
+
+    @property
+    def finishReason(self) -> str | None:
+        """
+        How a stream says that it is finished.
+        """
+        reasons = [
+            choice["finish_reason"]
+            for event in self.events
+            if isinstance(event, dict)
+            for choice in event.get("choices", ())
+            if choice["finish_reason"]
+        ]
+        assert len(reasons) <= 1, reasons
+        return reasons[0] if reasons else None
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        """
+        The tool calls of the answer, put together from a stream's deltas.
+        """
+        if not self.isStream:
+            return self.message.get("tool_calls", [])  # type: ignore[no-any-return]
+        made: dict[int, dict[str, Any]] = {}
+        for delta in self.deltas:
+            for piece in delta.get("tool_calls", ()):
+                call = made.setdefault(piece["index"], {"id": piece.get("id"), "function": {"arguments": ""}})
+                function = piece.get("function", {})
+                call["function"]["name"] = function.get("name", call["function"].get("name"))
+                call["function"]["arguments"] += function.get("arguments", "")
+        return [made[index] for index in sorted(made)]
+
+    @property
+    def isStream(self) -> bool:
+        """
+        The answer is a stream of events.
+        """
+        return (self.header("content-type") or "").startswith("text/event-stream")
+
+
+class World:
+    """
+    The server, started and connected to its daemon.
+
+    @ivar recorder: sees all that passes between server and daemon.
+    @ivar ends: the end codes of all requests so far.
+    @ivar logged: every log event.
+    """
+
+    def __init__(
+        self,
+        test: SyncCase,
+        *,
+        daemonSettings: Mapping[str, Any] | None = None,
+        timeouts: Timeouts | None = None,
+        isConnected: bool = True,
+        **settings: Any,
+    ) -> None:
+        self._test = test
+        self.clock = TestClock()
+        self.folder = Path(test.mktemp()).absolute()
+        self.folder.mkdir(parents=True)
+        self.configuration = Configuration(**settings)
+        self.daemon = EmbeddedDaemon(
+            clock=self.clock,
+            settings=Settings(
+                **{"models": TEST_MODELS, "pace": 0.0, "startUp": START_UP, **(daemonSettings or {})}
+            ),
+            directory=self.folder,
+            now=lambda: NOW + self.clock.monotonic(),
+        )
+        self.recorder = StrictRecorder()
+        self.recorder.watch(self.daemon)
+        self.endpoint = MemoryEndpoint(self.daemon)
+        self.daemon.start()
+        self.registry = RegistryFile(str(self.daemon.registryPath), self.clock)
+        self.link = Link(
+            clock=self.clock,
+            endpoint=self.endpoint,
+            hid=HID,
+            version="0",
+            registry=self.registry,
+            timeouts=timeouts or Timeouts(),
+            registerTools=self.configuration.registerTools,
+            incarnationOf=lambda transport: self.daemon.incarnation,
+            now=lambda: NOW + self.clock.monotonic(),
+            jitter=lambda: 0.5,
+        )
+        self.front = WebFront(
+            reactor=self.clock,
+            clock=self.clock,
+            configuration=self.configuration,
+            daemon=self.link,
+            hid=HID,
+            runtimeDirectory=self.folder,
+            now=lambda: NOW + self.clock.monotonic(),
+        )
+        self.clients: list[Client] = []
+        self.logged: list[LogEvent] = []
+        globalLogPublisher.addObserver(self.logged.append)
+        test.addCleanup(self._stop)
+        self.registry.startService()
+        self.link.startService()
+        self.front.startService()
+        self.flush()
+        if isConnected:
+            # Past the time in which "no worker" means "not yet".
+            self.advance(6)
+
+    # Time and bytes.
+
+    def flush(self) -> None:
+        """
+        Move all bytes that are under way, until nothing moves.
+        """
+        moved = True
+        while moved:
+            moved = any([pump.pump() for pump in self.endpoint.pumps])
+            for client in self.clients:
+                client.wire.run()
+
+    def advance(self, seconds: float, step: float = 0.25) -> None:
+        """
+        Let time pass, in steps, with all bytes that move meanwhile.
+        """
+        self.flush()
+        while seconds > 1e-9:
+            self.clock.advance(min(step, seconds))
+            seconds -= step
+            self.flush()
+        for client in self.clients:
+            client.wire.read()
+
+    # Clients.
+
+    def client(self, kernelSize: int = 1 << 30) -> Client:
+        """
+        A client that has connected.
+
+        @param kernelSize: bytes that the network keeps for a client that does
+            not read.
+        """
+        client = Client(self, kernelSize)
+        self.clients.append(client)
+        return client
+
+    def ask(
+        self,
+        content: str | Sequence[Mapping[str, Any]],
+        *,
+        model: str = "script",
+        headers: Mapping[str, str] | None = None,
+        **fields: Any,
+    ) -> Client:
+        """
+        Post a chat completion; no time passes.
+
+        @param content: one user message, or all messages.
+        """
+        messages = [{"role": "user", "content": content}] if isinstance(content, str) else list(content)
+        body = {"model": model, "messages": messages, **fields}
+        client = self.client().post(body, **(headers or {}))
+        client.wire.read()
+        return client
+
+    def script(self, *steps: Mapping[str, Any], **fields: Any) -> Client:
+        """
+        Post a chat completion whose model does these steps.
+        """
+        return self.ask("#script " + json.dumps(steps), **fields)
+
+    # What was seen.
+
+    @property
+    def ends(self) -> list[str]:
+        """
+        The end code of each request so far, in the order of the ends.
+        """
+        return [event["end"] for event in self.logged if "end" in event and "requestId" in event]
+
+    def sent(self, *chis: str) -> list[dict[str, Any]]:
+        """
+        The tones of these kinds that the server has sent.
+        """
+        return self.recorder.sent(*chis)
+
+    def until(self, holds: Callable[[], bool], seconds: float = 5.0) -> None:
+        """
+        Let time pass until something holds.
+        """
+        for _ in range(int(seconds / 0.05)):
+            if holds():
+                return
+            self.advance(0.05, 0.05)
+        self._test.assertTrue(holds(), "it never came to hold")
+
+    # The end.
+
+    def settle(self) -> None:
+        """
+        Let every turn come to its end, and look whether anything is left.
+        """
+        self.advance(1)
+        desk = self.front.desk
+        self._test.assertEqual(
+            {"turns": self.link.turnCount, "slots": desk.slots.taken, "calls": len(desk.calls)},
+            {"turns": 0, "slots": 0, "calls": 0},
+        )
+
+    def _stop(self) -> None:
+        globalLogPublisher.removeObserver(self.logged.append)
+        for client in self.clients:
+            client.wire.leave()
+        self.flush()
+        self.front.stopService()
+        stopped = self.link.stopService()
+        self.advance(3)
+        self._test.successResultOf(stopped)
+        self.registry.stopService()
+        self._test.successResultOf(self.daemon.stop())
+        self.advance(0)
+        self._test.assertEqual(self.recorder.violations, [])
+        self._test.assertEqual([call for call in self.clock.getDelayedCalls() if call.active()], [])
+        self._test.assertEqual(list(self.folder.iterdir()), [], "files are left")
+        desk = self.front.desk
+        self._test.assertEqual((desk.slots.taken, desk.slots.waiting, self.link.turnCount), (0, 0, 0))
