@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from openai_server.embedded import switchboard
+from openai_server.embedded import hall
 from openai_server.embedded.daemon import EmbeddedDaemon, runtimeDirectory
 from tests.embedded.bees import Bee
 from tests.embedded.worlds import World
@@ -164,14 +164,14 @@ class OwnershipTests(SyncCase):
         """
         A client that never goes away does not make the daemon grow for ever.
         """
-        self.patch(switchboard, "MAX_OWNED", 2)
+        self.patch(hall, "MAX_OWNED", 2)
         world = World(self)
         bee = world.bee()
         for sid in ("s1", "s2", "s3"):
             bee.send(chi="attach", sid=sid)
         self.assertEqual(list(bee.client.owned), ["s2", "s3"])
-        assert world.daemon.switchboard is not None
-        self.assertEqual(list(world.daemon.switchboard.owners), ["s2", "s3"])
+        assert world.daemon.hall is not None
+        self.assertEqual(list(world.daemon.hall.owners), ["s2", "s3"])
 
     def test_routedCallGoesToOneBeeWhoeverAsked(self) -> None:
         """

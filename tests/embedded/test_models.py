@@ -121,6 +121,18 @@ class ToolModelTests(SyncCase):
         self.assertEqual(self.bee.text("s1"), "get_weather says: rain\n")
         self.assertEqual(len(self.bee.chis("finish")), 1)
 
+    def test_toolOneWithANameOfTheHello(self) -> None:
+        """
+        A tool that the prompt left to the hello is offered too, after the
+        prompt's own; what is disallowed is not.
+        """
+        self.world = World(self)
+        self.bee = self.world.bee("a", "hidden", "shared")
+        for sid, tools in (("s1", []), ("s2", [definition("own")])):
+            self.bee.prompt(sid, "go", "tool-one", tools=tools, disallowedTools=["mcp__hum__hidden"])
+        self.world.clock.advance(0.5)
+        self.assertEqual([call["name"] for call in self.bee.chis("tool-call")], ["shared", "own"])
+
     def test_toolOneFailing(self) -> None:
         """
         A failure becomes another sentence.

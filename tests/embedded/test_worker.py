@@ -275,8 +275,8 @@ class PatienceTests(SyncCase):
         bee.send(chi="tool-result", sid="s1", callId=bee.chis("tool-call")[0]["callId"], output="r")
         world.clock.advance(10)
         self.assertEqual(bee.tones, before)
-        assert world.daemon.switchboard is not None
-        self.assertEqual(world.daemon.switchboard.routes, {})
+        assert world.daemon.hall is not None
+        self.assertEqual(world.daemon.hall.routes, {})
         self.assertEqual(world.daemon.workers[0]._callers, {})
 
     def test_unroutedResultIsDropped(self) -> None:

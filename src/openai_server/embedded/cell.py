@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.interfaces import IDelayedCall
@@ -46,6 +46,7 @@ class Cell:
             "allowed": argument(prompt.get("allowedTools"), ()),
             "disallowed": argument(prompt.get("disallowedTools"), hidden),
         }
+        self._disallowed = frozenset((self.options["disallowed"] or "").split(" "))
         self.clock = worker.clock
         self.toolPatience = worker.settings.toolPatience
         self.waitsForClients = worker.settings.waitsForClients
@@ -71,6 +72,14 @@ class Cell:
         tools = prompt.get("tools")
         question = Question(content if isinstance(content, str) else "", tools if tools else ())
         return self._worker.settings.models[self._modelId](question)
+
+    def visible(self, tools: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """
+        The definitions that a model is shown of those that came with its
+        prompt, each name once.
+        """
+        byName = {tool["name"]: tool for tool in tools if not self._isHidden(tool["name"])}
+        return list(byName.values())
 
     def start(self) -> None:
         """
@@ -187,11 +196,11 @@ class Cell:
     def _started(self) -> None:
         self._timer = None
         self.isUp = True
-        hidden = set((self.options["disallowed"] or "").split(" "))
-        self.offered = [
-            name for name in self._worker.catalogue if _OUR_PREFIX + modelName(name) not in hidden
-        ]
+        self.offered = [name for name in self._worker.catalogue if not self._isHidden(name)]
         self._next()
+
+    def _isHidden(self, name: str) -> bool:
+        return _OUR_PREFIX + modelName(name) in self._disallowed
 
     def _next(self) -> None:
         self._stopTimer()

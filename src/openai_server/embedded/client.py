@@ -51,7 +51,7 @@ class Observer(Protocol):
         """
 
 
-class Hall(Protocol):
+class Host(Protocol):
     """
     What a connection needs of its daemon.
     """
@@ -107,13 +107,13 @@ class Client(protocol.Protocol):
     @ivar lostTones: how many tones found the queue full.
     """
 
-    def __init__(self, hall: Hall, number: int) -> None:
+    def __init__(self, host: Host, number: int) -> None:
         self.number = number
         self.manifest: Mapping[str, Any] | None = None
         self.owned: dict[str, None] = {}
         self.lostTones = 0
         self.isConnected = False
-        self._hall = hall
+        self._host = host
         self._partial: list[bytes] = []
         self._size = 0
         self._isPaused = False
@@ -134,14 +134,14 @@ class Client(protocol.Protocol):
         See L{protocol.Protocol.connectionMade}.
         """
         assert self.transport is not None
-        if self._hall.faults.closeOnConnect:
+        if self._host.faults.closeOnConnect:
             self.transport.loseConnection()
             return
         self.isConnected = True
-        self._pieces = iter(self._hall.faults.pieces)
+        self._pieces = iter(self._host.faults.pieces)
         self._narrow()
         self.transport.registerProducer(self, True)  # type: ignore[attr-defined]
-        self._hall.clientConnected(self)
+        self._host.clientConnected(self)
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """
@@ -150,7 +150,7 @@ class Client(protocol.Protocol):
         self._stop()
         if self.isConnected:
             self.isConnected = False
-            self._hall.clientLost(self)
+            self._host.clientLost(self)
 
     def dataReceived(self, data: bytes) -> None:
         """
@@ -174,8 +174,8 @@ class Client(protocol.Protocol):
         """
         if not self.isConnected:
             return
-        if self._hall.faults.dropTone is not None:
-            lines = [line for line in lines if not self._hall.faults.dropTone(line)]
+        if self._host.faults.dropTone is not None:
+            lines = [line for line in lines if not self._host.faults.dropTone(line)]
         if self._isPaused:
             room = QUEUE_LENGTH - len(self._queue)
             self._queue += lines[:room]
@@ -242,7 +242,7 @@ class Client(protocol.Protocol):
             handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
 
     def _lineReceived(self, line: bytes) -> bool:
-        self._hall.lineSeen(line, self)
+        self._host.lineSeen(line, self)
         try:
             tone = toneFromLine(line)
         except UnicodeDecodeError:
@@ -251,21 +251,21 @@ class Client(protocol.Protocol):
             self.transport.loseConnection()
             return False
         if tone is not None:
-            self._hall.toneReceived(tone, self)
+            self._host.toneReceived(tone, self)
         return self.isConnected
 
     def _write(self, lines: list[bytes]) -> None:
         assert self.transport is not None
-        if self._hall.observer is not None:
+        if self._host.observer is not None:
             for line in lines:
-                self._hall.observer.toneSent(line, self.number)
+                self._host.observer.toneSent(line, self.number)
         data = b"".join(lines)
         if self._trickling is None:
             size = next(self._pieces, None)
             if size is None:
                 self.transport.write(data)
                 return
-            self._trickling = self._hall.clock.callLater(0, self._writePiece, size)
+            self._trickling = self._host.clock.callLater(0, self._writePiece, size)
         self._trickle += data
 
     def _writePiece(self, size: int) -> None:
@@ -275,7 +275,7 @@ class Client(protocol.Protocol):
         self.transport.write(piece)
         if self._trickle:
             following = next(self._pieces, len(self._trickle))
-            self._trickling = self._hall.clock.callLater(0, self._writePiece, following)
+            self._trickling = self._host.clock.callLater(0, self._writePiece, following)
 
     def _stop(self) -> None:
         self._queue.clear()

@@ -24,9 +24,9 @@ from twisted.internet.protocol import Factory
 
 from openai_server.clock import Clock
 from openai_server.embedded.client import Client, Observer
+from openai_server.embedded.hall import Hall
 from openai_server.embedded.registry import RegistryFile
 from openai_server.embedded.settings import Faults, Settings
-from openai_server.embedded.switchboard import Switchboard
 from openai_server.embedded.worker import Worker
 
 
@@ -54,7 +54,7 @@ class EmbeddedDaemon(Service):
         newline.
     @ivar observer: sees all that passes; for tests.
     @ivar workers: those that are alive, whether the daemon knows them yet or not.
-    @ivar switchboard: what the running daemon knows, or None while it is down.
+    @ivar hall: what the running daemon knows, or None while it is down.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class EmbeddedDaemon(Service):
         self.lineObserver: Callable[[bytes], None] | None = None
         self.observer: Observer | None = None
         self.workers: list[Worker] = []
-        self.switchboard: Switchboard | None = None
+        self.hall: Hall | None = None
         self._directory = directory
         self._reactor = reactor
         self._folder: Path | None = None
@@ -109,7 +109,7 @@ class EmbeddedDaemon(Service):
         """
         The connections that are open, in order.
         """
-        return [] if self.switchboard is None else self.switchboard.clients
+        return [] if self.hall is None else self.hall.clients
 
     @property
     def isIdle(self) -> bool:
@@ -156,10 +156,10 @@ class EmbeddedDaemon(Service):
         """
         A new connection, or None while the daemon is down.
         """
-        if self.switchboard is None:
+        if self.hall is None:
             return None
         self._connections += 1
-        return Client(self.switchboard, self._connections)
+        return Client(self.hall, self._connections)
 
     # Faults.
 
@@ -170,9 +170,9 @@ class EmbeddedDaemon(Service):
 
         @return: fires when nothing listens any more.
         """
-        switchboard, self.switchboard = self.switchboard, None
-        if switchboard is not None:
-            switchboard.close()
+        hall, self.hall = self.hall, None
+        if hall is not None:
+            hall.close()
         if self._returning is not None and self._returning.active():
             self._returning.cancel()
         port, self._port = self._port, None
@@ -197,8 +197,8 @@ class EmbeddedDaemon(Service):
         """
         Cut all connections, and go on.
         """
-        if self.switchboard is not None:
-            self.switchboard.cutConnections()
+        if self.hall is not None:
+            self.hall.cutConnections()
 
     def addWorker(self, *models: str) -> Worker:
         """
@@ -208,8 +208,8 @@ class EmbeddedDaemon(Service):
         name = f"worker-{self._workersMade}"
         worker = Worker(name, models, self.settings, self.clock, int(self.now() * 1000))
         self.workers.append(worker)
-        if self.switchboard is not None:
-            self.switchboard.addWorker(worker)
+        if self.hall is not None:
+            self.hall.addWorker(worker)
         return worker
 
     def killWorker(self, worker: Worker) -> None:
@@ -219,8 +219,8 @@ class EmbeddedDaemon(Service):
         """
         worker.stop()
         self.workers.remove(worker)
-        if self.switchboard is not None:
-            self.switchboard.removeWorker(worker)
+        if self.hall is not None:
+            self.hall.removeWorker(worker)
 
     def killWorkers(self) -> None:
         """
@@ -234,7 +234,7 @@ class EmbeddedDaemon(Service):
     def _comeUp(self) -> None:
         self.incarnation += 1
         registry = None if self.registryPath is None else RegistryFile(self.registryPath)
-        self.switchboard = Switchboard(self, registry)
+        self.hall = Hall(self, registry)
         if self._reactor is not None and self.socketPath is not None:
             path = str(self.socketPath)
             self._port = self._reactor.listenUNIX(path, _Doors(self), mode=stat.S_IRUSR | stat.S_IWUSR)
@@ -245,9 +245,9 @@ class EmbeddedDaemon(Service):
             shutil.rmtree(folder, ignore_errors=True)
 
     def _workersReturn(self) -> None:
-        if self.switchboard is not None:
+        if self.hall is not None:
             for worker in self.workers:
-                self.switchboard.addWorker(worker)
+                self.hall.addWorker(worker)
 
 
 class _Doors(Factory):

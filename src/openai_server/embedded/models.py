@@ -33,8 +33,8 @@ class Question:
     What a model is given.
 
     @ivar content: the whole of the prompt's content.
-    @ivar tools: the definitions that were offered with this prompt: what all
-        bees list, then its own.
+    @ivar tools: the definitions that were offered with this prompt: its own,
+        then what all bees list.
     """
 
     content: str
@@ -125,8 +125,8 @@ def _callOf(tool: Mapping[str, Any], question: Question) -> Call:
 
 def _calling(question: Question, count: int, gap: float = 0.0) -> Sequence[Step]:
     results = givenResults(question.content)
-    if results is not None:
-        return [Words(results)]
+    if results:
+        return [Words("".join(f"{name} says: {result}\n" for name, result in results))]
     if not question.tools:
         return [Words("I was offered no tool.")]
     tools = [question.tools[place % len(question.tools)] for place in range(count)]
@@ -136,7 +136,8 @@ def _calling(question: Question, count: int, gap: float = 0.0) -> Sequence[Step]
 
 def toolOne(question: Question) -> Sequence[Step]:
     """
-    Calls the first tool of the prompt and says what came back.
+    Calls the first tool that it is offered and says what came back. Where the
+    prompt ends with results, it says those.
     """
     return _calling(question, 1)
 
@@ -165,7 +166,7 @@ def toolUndeclared(question: Question) -> Sequence[Step]:
 
 def toolMegabyte(question: Question) -> Sequence[Step]:
     """
-    Calls the first tool of the prompt with 1 MiB of arguments.
+    Calls the first tool that it is offered with 1 MiB of arguments.
     """
     steps = list(_calling(question, 1))
     if isinstance(steps[0], CallTools):

@@ -148,8 +148,7 @@ class Worker:
             cell = Cell(self, tone, hidden)
             if not canStart(cell.sid, cell.options):
                 return
-        offered = {tool["name"]: tool for tool in (*offers, *tools)}
-        steps = cell.stepsOf({**tone, "tools": list(offered.values())})
+        steps = cell.stepsOf({**tone, "tools": cell.visible([*tools, *offers])})
         if vanishes(steps):
             return
         self._use(cell)

@@ -36,7 +36,7 @@ class Premises(Protocol):
     now: Callable[[], float]
 
 
-class Switchboard:
+class Hall:
     """
     The daemon between its start and its end.
 
@@ -58,21 +58,21 @@ class Switchboard:
     @property
     def clock(self) -> Clock:
         """
-        See L{openai_server.embedded.client.Hall}.
+        See L{openai_server.embedded.client.Host}.
         """
         return self._premises.clock
 
     @property
     def faults(self) -> Faults:
         """
-        See L{openai_server.embedded.client.Hall}.
+        See L{openai_server.embedded.client.Host}.
         """
         return self._premises.faults
 
     @property
     def observer(self) -> Observer | None:
         """
-        See L{openai_server.embedded.client.Hall}.
+        See L{openai_server.embedded.client.Host}.
         """
         return self._premises.observer
 
@@ -111,7 +111,7 @@ class Switchboard:
 
     def clientConnected(self, client: Client) -> None:
         """
-        See L{openai_server.embedded.client.Hall.clientConnected}.
+        See L{openai_server.embedded.client.Host.clientConnected}.
         """
         self.clients.append(client)
         if self.observer is not None:
@@ -120,7 +120,7 @@ class Switchboard:
 
     def clientLost(self, client: Client) -> None:
         """
-        See L{openai_server.embedded.client.Hall.clientLost}.
+        See L{openai_server.embedded.client.Host.clientLost}.
         """
         self.clients.remove(client)
         for sid in client.owned:
@@ -131,7 +131,7 @@ class Switchboard:
 
     def lineSeen(self, line: bytes, client: Client) -> None:
         """
-        See L{openai_server.embedded.client.Hall.lineSeen}.
+        See L{openai_server.embedded.client.Host.lineSeen}.
         """
         if self._premises.lineObserver is not None:
             self._premises.lineObserver(line)
@@ -140,7 +140,7 @@ class Switchboard:
 
     def toneReceived(self, tone: dict[str, Any], client: Client) -> None:
         """
-        See L{openai_server.embedded.client.Hall.toneReceived}.
+        See L{openai_server.embedded.client.Host.toneReceived}.
         """
         if self._isPastDusk(tone):
             self._echo(client, tone, 1, ok=False, error="past dusk")
