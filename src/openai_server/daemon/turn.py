@@ -150,7 +150,7 @@ class AskedTurn:
         See L{openai_server.daemon.interfaces.Turn.answer}. A second answer to
         a call, and one to a call that cannot be answered, is not sent.
         """
-        if self._calls.get(callId) is None or not self.isHeard:
+        if self._calls.get(callId) is None:
             self._wire.counts["unsent_results"] += 1
             return
         if not self._wire.isReady:
