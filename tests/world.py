@@ -316,7 +316,7 @@ class World:
         """
         moved = True
         while moved:
-            moved = any([pump.pump() for pump in self.endpoint.pumps])
+            moved = sum(pump.pump() for pump in self.endpoint.pumps) > 0
             for client in self.clients:
                 client.wire.run()
 

@@ -153,6 +153,7 @@ class ConversationCase(SyncCase):
             session=Session("account", contextFrom("m", "", None)),
             names={"weather": "weather", "t_1": "odd name"},
             customTools=frozenset(),
+            foreignTools={"theirs"},
             parallel=self.isParallel,
             collectWindow=0.02,
             parkTimeout=50.0,
@@ -197,7 +198,7 @@ class PlainTests(ConversationCase):
         self.conversation.tonesReceived([SessionReady(sid=SID)])
         self.conversation.tonesReceived([text("a"), text("b")])
         self.end()
-        self.assertEqual(self.answer.told, ["echo", SessionReady(sid=SID), "a", "b", GOOD])
+        self.assertEqual(self.answer.told, ["echo", "a", "b", GOOD])
         self.assertEqual(self.slot.done, ["life", "release"])
         self.assertTrue(self.conversation.hasEndedWell)
         self.assertNothingLeft()
@@ -243,6 +244,46 @@ class PlainTests(ConversationCase):
             self.setUp()
             self.end(end)
             self.assertFalse(self.conversation.hasEndedWell, end)
+
+
+class CatalogueTests(ConversationCase):
+    """
+    What C{session-ready} says of the tools that the model sees (U31).
+    """
+
+    def differences(self, *tools: object) -> int:
+        """
+        How many differences are counted for these tools.
+        """
+        self.conversation.tonesReceived([SessionReady(sid=SID, tools=list(tools))])
+        return self.counters.total("catalogue_differences")
+
+    def test_exactlyTheOfferedToolsAreRight(self) -> None:
+        """
+        The worker's own tools and those of other bees do not count.
+        """
+        self.assertEqual(
+            self.differences("Bash", "mcp__hum__weather", "mcp__hum__t_1", "mcp__hum__theirs", "mcp__x__y"), 0
+        )
+
+    def test_missingToolIsCounted(self) -> None:
+        """
+        The model does not see one of its own.
+        """
+        self.assertEqual(self.differences("mcp__hum__weather"), 1)
+
+    def test_surplusToolIsCounted(self) -> None:
+        """
+        The model sees one of another request's.
+        """
+        self.assertEqual(self.differences("mcp__hum__weather", "mcp__hum__t_1", "mcp__hum__other"), 1)
+
+    def test_absentListSaysNothing(self) -> None:
+        """
+        A worker may not tell.
+        """
+        self.conversation.tonesReceived([SessionReady(sid=SID)])
+        self.assertEqual(self.counters.total("catalogue_differences"), 0)
 
 
 class HandOutTests(ConversationCase):
@@ -411,7 +452,11 @@ class ResumeTests(ConversationCase):
         self.conversation.resume([(second, "snow"), (first, "rain")], answer)
         self.assertEqual(
             self.turn.done,
-            [("answer", "c2", "weather", "snow", False), ("answer", "c1", "weather", "rain", False), ("resume",)],
+            [
+                ("answer", "c2", "weather", "snow", False),
+                ("answer", "c1", "weather", "rain", False),
+                ("resume",),
+            ],
         )
         self.conversation.tonesReceived([text("Mixed.")])
         self.end()

@@ -39,6 +39,8 @@ from openai_server.sessions.plans import Session
 from openai_server.wire.ends import TurnEnd
 from openai_server.wire.tones import Chunk, Error, Finish, SessionReady, ToolCall
 
+#: How the worker's model knows this server's tools.
+OUR_PREFIX: Final = "mcp__hum__"
 #: What a parked turn may say while nobody attends it, in tones.
 UNHEARD_LIMIT: Final = 4096
 #: Seconds that a call waits for the block that is being streamed to end.
@@ -110,6 +112,7 @@ class Terms:
     @ivar session: whose sid it is.
     @ivar names: the tools of this request: name on the wire -> name at the client.
     @ivar customTools: names on the wire of those that are custom tools.
+    @ivar foreignTools: names that other bees list.
     @ivar parallel: whether one answer may hand out several calls.
     @ivar collectWindow: seconds that calls wait for others after the latest.
     @ivar parkTimeout: seconds from a call's arrival to the park's deadline.
@@ -119,6 +122,7 @@ class Terms:
     session: Session
     names: Mapping[str, str]
     customTools: frozenset[str]
+    foreignTools: Container[str]
     parallel: bool
     collectWindow: float
     parkTimeout: float
@@ -320,10 +324,26 @@ class Conversation:
                 self._called(tone)
             case Error():
                 self._callFailed(tone)
+            case SessionReady():
+                self._compareTools(tone)
             case _ if self._answer is not None:
                 self._answer.tonesReceived([tone])
             case _ if not self.isSettling:
                 self._keepUnheard(tone)
+
+    def _compareTools(self, tone: SessionReady) -> None:
+        # What the model can call of this server's: exactly what was offered.
+        tools = tone.tools if isinstance(tone.tools, list) else []
+        shown = {name.removeprefix(OUR_PREFIX) for name in tools if str(name).startswith(OUR_PREFIX)}
+        foreign = {name for name in shown if name in self.terms.foreignTools}
+        offered = set(self.terms.names)
+        if isinstance(tone.tools, list) and shown - foreign != offered - foreign:
+            self._counters.add("catalogue_differences")
+            self._log.warn(
+                "a model sees other tools than were offered: {missing} are missing, {surplus} too many",
+                missing=len(offered - shown),
+                surplus=len(shown - foreign - offered),
+            )
 
     def turnEnded(self, end: TurnEnd) -> None:
         """

@@ -19,7 +19,7 @@ from openai_server.daemon.interfaces import Daemon
 from openai_server.errors import APIError
 from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallTable
-from openai_server.sessions.conversation import Answer, Conversation, Terms
+from openai_server.sessions.conversation import OUR_PREFIX, Answer, Conversation, Terms
 from openai_server.sessions.memory import SessionMemory
 from openai_server.sessions.plans import SessionPlan
 from openai_server.sessions.pools import Pools
@@ -96,7 +96,7 @@ class Desk:
                 allowedTools=self.configuration.allowedTools,
                 disallowedTools=(
                     *self.configuration.disallowedTools,
-                    *(f"mcp__hum__{name}" for name in slot.hiddenNames),
+                    *(OUR_PREFIX + name for name in slot.hiddenNames),
                 ),
             )
             answer = answerFor(conversation, plan)
@@ -115,6 +115,7 @@ class Desk:
             session=plan.session,
             names={each.name: names.clientName(each.name) or each.name for each in definitions},
             customTools=frozenset(each.name for each in definitions if names.kind(each.name) == "custom"),
+            foreignTools=incoming.takenNames,
             parallel=incoming.chat.parallel_tool_calls,
             collectWindow=self.configuration.collectWindow,
             parkTimeout=self.configuration.parkTimeout,

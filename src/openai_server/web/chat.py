@@ -97,10 +97,17 @@ class Chat:
             request.setHeader(b"x-hum-ignored", ",".join(incoming.chat.ignored).encode())
         answering = self._retried(incoming) or await self._answeringFor(incoming)
         request.setHeader(b"x-hum-session", answering.kind.value.encode())
-        if incoming.chat.stream:
-            await self._streamed(request, incoming, answering)
-            return None
-        return await self._whole(request, incoming, answering)
+        try:
+            if incoming.chat.stream:
+                await self._streamed(request, incoming, answering)
+                return None
+            return await self._whole(request, incoming, answering)
+        except CancelledError:
+            raise
+        except Exception:
+            # A mistake of ours must not leave a worker running for nobody.
+            answering.abandon()
+            raise
 
     def stop(self) -> None:
         """

@@ -26,7 +26,7 @@ from openai_server.translate.words import isNoWorker, noWorkerError
 from openai_server.wire.ends import TurnEnd
 from openai_server.wire.tones import Error
 
-#: Characters that an answer may have while it is kept whole.
+#: Characters, reasoning included, that an answer may have while it is kept whole.
 WHOLE_LIMIT: Final = 32 * 1024 * 1024
 
 
@@ -71,13 +71,13 @@ class Told:
     """
     What an answer said, for the memory of sessions.
 
-    @ivar text: the text as it was delivered, None when it became too long.
-    @ivar wasStopped: a stop string cut it.
+    @ivar pieces: the text as it was delivered, None when the answer became
+        too long.
+    @ivar length: characters of text and reasoning.
     """
 
     pieces: list[str] | None
     calls: tuple[Call, ...] = ()
-    wasStopped: bool = False
     length: int = 0
 
     @property
@@ -249,6 +249,8 @@ class Exchange:
         for event in events:
             if type(event) is Text:
                 self._tell(event.text)
+            elif type(event) is Reasoning:
+                self._lengthen(event.text)
             elif type(event) is Stopped:
                 self._stopped(events)
                 return
@@ -260,16 +262,17 @@ class Exchange:
             self._finish(last)
 
     def _tell(self, text: str) -> None:
-        told = self.told
-        told.length += len(text)
-        if told.pieces is not None:
-            told.pieces.append(text)
-            if told.length > WHOLE_LIMIT:
-                told.pieces = None
+        if self.told.pieces is not None:
+            self.told.pieces.append(text)
+        self._lengthen(text)
+
+    def _lengthen(self, text: str) -> None:
+        self.told.length += len(text)
+        if self.told.length > WHOLE_LIMIT:
+            self.told.pieces = None
 
     def _stopped(self, events: Sequence[Given]) -> None:
         # The text before the stop string is all of the answer.
-        self.told.wasStopped = True
         self.conversation.cancel()
         before = [event for event in events if isinstance(event, Text | Reasoning)]
         last = Finished("stop", None)
@@ -281,11 +284,11 @@ class Exchange:
     def _keep(self, events: Sequence[Given]) -> None:
         assert self._kept is not None
         self._kept += events
-        if self.told.pieces is None and self._sink is not None and not self._sink.hasBegun:
+        if self.told.pieces is None:
             self.conversation.cancel()
             tooLong = APIError("worker_error", "The answer is too long to be given whole.", mayRetry=False)
-            self._kept.clear()
-            self._pass([Failed(tooLong)])
+            self._kept = [Failed(tooLong)]
+            self._pass(self._kept)
             self._finish(Failed(tooLong))
 
     def _pass(self, events: Sequence[Given]) -> None:

@@ -28,6 +28,7 @@ class Incoming:
     """
     One request.
 
+    @ivar takenNames: names of tools that other bees list.
     @ivar catalogue: the tools that its prompt offers, None for none.
     @ivar fingerprint: equal for a request and its retry.
     @ivar retryCount: how often its SDK has sent it before.
@@ -40,6 +41,7 @@ class Incoming:
     hints: Sequence[Hint]
     transcript: Transcript
     offer: Offer
+    takenNames: Container[str]
     catalogue: Catalogue | None
     fingerprint: bytes
     retryCount: int
@@ -125,7 +127,8 @@ class Reader:
         wanted = chat.response_format
         if wanted is not None and wanted.json_schema is not None and wanted.json_schema.schema is not None:
             checkSchema(wanted.json_schema.schema, "response_format.json_schema.schema")
-        offer = offerFromRequest(chat, self._takenNames())
+        taken = self._takenNames()
+        offer = offerFromRequest(chat, taken)
         idempotencyKey = headers.get("idempotency-key") or None
         mayBeRetried = "x-stainless-retry-count" in headers or idempotencyKey is not None
         return Incoming(
@@ -134,6 +137,7 @@ class Reader:
             hints=hints,
             transcript=Transcript.fromMessages(chat.messages),
             offer=offer,
+            takenNames=taken,
             catalogue=catalogueFrom(offer.definitions),
             fingerprint=fingerprint(body, hints),
             retryCount=_count(headers.get("x-stainless-retry-count", "")),
