@@ -45,6 +45,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from openai_server.clock import Clock
 from openai_server.errors import APIError
+from openai_server.sessions.chains import START
 from openai_server.sessions.entries import answerEntry
 from openai_server.sessions.hints import SessionKeys, Weight
 from openai_server.sessions.nominations import Idle, KeyedHints, Nominations, isContradicted, scopesOf
@@ -152,6 +153,13 @@ class SessionMemory:
                 self._forget(tooMany)
         self._serve(session)
 
+    def giveBack(self, plan: SessionPlan) -> None:
+        """
+        Nothing of the request was sent: its session is as it was before.
+        """
+        plan.session.seen = plan.seenBefore
+        self.release(plan.session, plan.kind is Kind.CONTINUED)
+
     def reclaim(self, session: Session) -> bool:
         """
         Use a session that was released once more, whatever the transcript.
@@ -191,10 +199,11 @@ class SessionMemory:
     def _continued(self, wanted: _Wanted, session: Session, start: int) -> SessionPlan:
         asked = wanted.asked
         self.reclaim(session)
+        before = session.seen
         self._nominations.nominate(session, wanted.hints)
         session.told(asked.transcript.entries[start:])
         isSilent = asked.context.system != session.context.system
-        return SessionPlan(Kind.CONTINUED, session, start, session.systemPrompt if isSilent else None)
+        return SessionPlan(Kind.CONTINUED, session, start, before, session.systemPrompt if isSilent else None)
 
     def _fresh(self, wanted: _Wanted, kind: Kind) -> SessionPlan:
         asked = wanted.asked
@@ -203,7 +212,7 @@ class SessionMemory:
             session.told(asked.transcript.told)
             self._nominations.nominate(session, wanted.hints)
             self._keepPrompt(session, wanted)
-        return SessionPlan(kind, session, 0)
+        return SessionPlan(kind, session, 0, START)
 
     def _keepPrompt(self, session: Session, wanted: _Wanted) -> None:
         prompt = wanted.asked.systemPrompt
@@ -217,10 +226,14 @@ class SessionMemory:
         at = self._deciding(wanted)
         if at is None:
             return None
-        for session in self._nominations.of(wanted.hints[at][1]):
-            if session.suits(wanted.asked.context) and not isContradicted(session, wanted.hints, at):
-                return session
-        return None
+        context = wanted.asked.context
+        suited = [
+            session
+            for session in self._nominations.of(wanted.hints[at][1])
+            if session.suits(context) and not isContradicted(session, wanted.hints, at)
+        ]
+        equal = (session for session in suited if session.context == context)
+        return next(equal, suited[0] if suited else None)
 
     def _deciding(self, wanted: _Wanted) -> int | None:
         # The index of the hint under which a lone message goes on.

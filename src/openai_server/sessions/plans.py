@@ -98,6 +98,7 @@ class SessionPlan:
     What a request does. Its session is busy from now on.
 
     @ivar start: the index of the first message to send.
+    @ivar seenBefore: what the session had seen before this request.
     @ivar systemPrompt: what is to be said as such although the request says
         nothing; None otherwise.
     """
@@ -105,6 +106,7 @@ class SessionPlan:
     kind: Kind
     session: Session
     start: int
+    seenBefore: bytes
     systemPrompt: str | None = None
 
     @property

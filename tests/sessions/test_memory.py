@@ -1,0 +1,747 @@
+"""
+Which session a request gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from unittest import mock
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from twisted.internet.defer import CancelledError, Deferred
+
+from openai_server.api.messages import FunctionCall, Message, ToolCall
+from openai_server.errors import APIError
+from openai_server.sessions import memory as memoryModule
+from openai_server.sessions.chains import Transcript
+from openai_server.sessions.contexts import contextFrom
+from openai_server.sessions.entries import Entry
+from openai_server.sessions.hints import SessionKeys, hintsFrom
+from openai_server.sessions.ids import newPublicCallId
+from openai_server.sessions.memory import MAX_WAITING, PATIENCE, Memory, SessionMemory
+from openai_server.sessions.plans import Asked, Kind, SessionPlan, UserHint
+from tests.support import SyncCase, TestClock
+
+SYSTEM = "be brief"
+HEADER = {"x-hum-session": "h"}
+
+
+def said(*words: str) -> list[Message]:
+    """
+    A talk: a user and an assistant in turns.
+    """
+    return [Message("assistant" if at % 2 else "user", text) for at, text in enumerate(words)]
+
+
+class MemoryCase(SyncCase):
+    """
+    A memory, and short words for what clients do.
+    """
+
+    SETTINGS = Memory()
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock = TestClock()
+        self.memory = SessionMemory(self.clock, SessionKeys(b"secret"), self.SETTINGS)
+        self.addCleanup(lambda: self.assertEqual(self.clock.getDelayedCalls(), []))
+
+    def ask(
+        self,
+        *words: str,
+        account: str = "a",
+        system: str = "",
+        model: str = "m",
+        headers: Mapping[str, str] | None = None,
+        messages: list[Message] | None = None,
+        **hints: Any,
+    ) -> Deferred[SessionPlan]:
+        """
+        Claim a session for a talk.
+        """
+        head = [Message("system", system)] if system else []
+        return self.memory.claim(
+            Asked(
+                account,
+                hintsFrom(headers or {}, **hints),
+                contextFrom(model, system, None),
+                Transcript.fromMessages([*head, *(said(*words) if messages is None else messages)]),
+                system,
+            )
+        )
+
+    def plan(self, *words: str, **kwargs: Any) -> SessionPlan:
+        """
+        Claim one that is there at once.
+        """
+        return self.successResultOf(self.ask(*words, **kwargs))
+
+    def answer(self, plan: SessionPlan, text: str, mayGoOn: bool = True) -> SessionPlan:
+        """
+        Let the turn end with this answer.
+        """
+        self.memory.answered(plan.session, text)
+        self.memory.release(plan.session, mayGoOn)
+        return plan
+
+    def talk(self, *words: str, **kwargs: Any) -> SessionPlan:
+        """
+        Ask all but the last of these words, and answer with that.
+        """
+        return self.answer(self.plan(*words[:-1], **kwargs), words[-1])
+
+    def assertPlan(
+        self, plan: SessionPlan, kind: Kind, start: int, before: SessionPlan | None = None
+    ) -> None:
+        """
+        The plan is of this kind, sends from there, and is on the same sid as
+        the one before exactly if it continues.
+        """
+        self.assertEqual((plan.kind, plan.start), (kind, start))
+        if before is not None:
+            self.assertEqual(plan.sid == before.sid, kind is Kind.CONTINUED)
+
+
+class TranscriptTests(MemoryCase):
+    def test_newTalk(self) -> None:
+        """
+        Nothing points anywhere: a new session with the whole transcript.
+        """
+        self.assertPlan(self.plan("hi"), Kind.NEW, 0)
+        self.assertPlan(self.plan("hi", "ho", "he", system=SYSTEM), Kind.NEW, 0)
+
+    def test_extendedTranscript(self) -> None:
+        """
+        What extends exactly what the session has seen is sent there alone, as
+        often as it does.
+        """
+        first = self.talk("hi", "hello", system=SYSTEM)
+        second = self.plan("hi", "hello", "more", system=SYSTEM)
+        self.assertPlan(second, Kind.CONTINUED, 3, first)
+        self.assertIsNone(second.systemPrompt)
+        self.answer(second, "here")
+        self.assertPlan(
+            self.plan("hi", "hello", "more", "here", "go", system=SYSTEM), Kind.CONTINUED, 5, first
+        )
+
+    def test_underAHint(self) -> None:
+        """
+        With a hint it is the same.
+        """
+        for hints in (
+            {"headers": HEADER},
+            {"user": "u"},
+            {"promptCacheKey": "c"},
+            {"metadata": {"session_id": "m"}},
+        ):
+            first = self.talk("hi", "hello", **hints)
+            self.assertPlan(self.plan("hi", "hello", "more", **hints), Kind.CONTINUED, 2, first)
+
+    def test_severalNewMessages(self) -> None:
+        """
+        All that is new goes there, whoever said it.
+        """
+        first = self.talk("hi", "hello")
+        self.assertPlan(self.plan("hi", "hello", "a", "said elsewhere", "b"), Kind.CONTINUED, 2, first)
+
+    def test_edited(self) -> None:
+        """
+        A known earlier prefix is a fork: an edited message, an answer asked
+        for once more.
+        """
+        first = self.talk("hi", "hello", "more", "here")
+        self.talk("hi", "hello")
+        self.memory.release(self.plan("hi", "hello", "mode").session, False)
+        for words in (("hi", "hello", "other"), ("hi", "hello", "more")):
+            self.assertPlan(self.plan(*words), Kind.FORKED, 0, first)
+
+    def test_otherAnswerThanDelivered(self) -> None:
+        """
+        A client that shows another answer than it was given is not believed.
+        """
+        first = self.talk("hi", "hello")
+        self.assertPlan(self.plan("hi", "Hello!", "more"), Kind.NEW, 0, first)
+
+    def test_nothingNew(self) -> None:
+        """
+        A request that ends with the answer has nothing to send: fresh.
+        """
+        first = self.talk("hi", "hello")
+        self.assertPlan(self.plan("hi", "hello"), Kind.FORKED, 0, first)
+
+    def test_unrelatedUnderTheSameHint(self) -> None:
+        """
+        A title prompt or a sub-agent under the hint of a talk gets its own
+        session, and the talk goes on in its.
+        """
+        first = self.talk("hi", "hello", headers=HEADER)
+        self.assertPlan(self.talk("a", "b", "c", "d", headers=HEADER), Kind.FORKED, 0, first)
+        self.assertPlan(
+            self.talk("title of this?", "T", system="titles", headers=HEADER), Kind.FORKED, 0, first
+        )
+        self.assertPlan(self.plan("hi", "hello", "more", headers=HEADER), Kind.CONTINUED, 2, first)
+
+    def test_otherContext(self) -> None:
+        """
+        U33: another model or system prompt gets a fresh session with the
+        whole transcript.
+        """
+        first = self.talk("hi", "hello", system=SYSTEM)
+        self.assertPlan(self.plan("hi", "hello", "more", system="rhyme"), Kind.FORKED, 0, first)
+        self.assertPlan(self.plan("hi", "hello", "more", system=SYSTEM, model="n"), Kind.FORKED, 0, first)
+        self.assertPlan(self.plan("hi", "hello", "more"), Kind.FORKED, 0, first)
+
+    def test_otherAccount(self) -> None:
+        """
+        X7: the same words under another key have nothing to do with it, with
+        and without hints.
+        """
+        for hints in ({}, {"headers": HEADER}, {"user": "u"}):
+            first = self.talk("hi", "hello", **hints)
+            for words in (("hi", "hello", "more"), ("more",)):
+                plan = self.plan(*words, account="b", **hints)
+                self.assertPlan(plan, Kind.NEW, 0, first)
+                self.memory.release(plan.session, False)
+
+    def test_sameFirstMessage(self) -> None:
+        """
+        X7: two talks that begin alike are two sessions; each goes on in one,
+        and both never in the same.
+        """
+        sids = {self.talk("hi", "hello").sid for _ in range(2)}
+        self.assertEqual(len(sids), 2)
+        again = {self.plan("hi", "hello", "more").sid for _ in range(2)}
+        self.assertEqual(again, sids)
+        self.assertPlan(self.plan("hi", "hello", "more"), Kind.FORKED, 0)
+
+    def test_otherHint(self) -> None:
+        """
+        The same transcript under another hint of the same kind is another
+        talk.
+        """
+        first = self.talk("hi", "hello", user="u")
+        self.assertPlan(self.plan("hi", "hello", "more", user="v"), Kind.FORKED, 0, first)
+        self.assertPlan(self.plan("hi", "hello", "more", user="u"), Kind.CONTINUED, 2, first)
+
+    def test_sharedCacheKeyOfTwoUsers(self) -> None:
+        """
+        A cache's key that all users share leads nobody into another's session.
+        """
+        first = self.talk("hi", "hello", promptCacheKey="app", user="u")
+        self.assertPlan(
+            self.plan("hi", "hello", "more", promptCacheKey="app", user="v"), Kind.FORKED, 0, first
+        )
+
+    def test_busyIsNotWaitedFor(self) -> None:
+        """
+        X5: a request that brings its transcript gets a fresh session when its
+        own is in use.
+        """
+        first = self.talk("hi", "hello", headers=HEADER)
+        self.assertPlan(self.plan("hi", "hello", "more", headers=HEADER), Kind.CONTINUED, 2, first)
+        self.assertPlan(self.plan("hi", "hello", "more", headers=HEADER), Kind.FORKED, 0, first)
+
+    def test_badEnd(self) -> None:
+        """
+        U26: a session that was cancelled, failed or cut at a stop string is
+        never used again, not even on request.
+        """
+        first = self.answer(self.plan("hi", headers=HEADER), "hello", mayGoOn=False)
+        self.memory.release(first.session, True)
+        self.assertTrue(first.session.isForgotten)
+        again = self.plan("hi", "hello", "more", headers=HEADER)
+        self.assertPlan(again, Kind.FORKED, 0, first)
+        self.memory.release(again.session, False)
+        self.assertPlan(self.plan("more", headers=HEADER), Kind.NEW, 0, first)
+        self.assertFalse(self.memory.reclaim(first.session))
+
+    def test_toolLoop(self) -> None:
+        """
+        The calls of a turn and their results are part of what the session has
+        seen.
+        """
+        callId = newPublicCallId()
+        first = self.plan("hi")
+        self.memory.answered(first.session, "Let me see.", [callId])
+        first.session.told([Entry("tool", "42", (), callId)])
+        self.answer(first, "It is 42.")
+        call = ToolCall(callId, "function", FunctionCall("f", "{}"))
+        shown = [
+            Message("user", "hi"),
+            Message("assistant", "Let me see.", tool_calls=(call,)),
+            Message("tool", "42", tool_call_id=callId),
+            Message("assistant", "It is 42."),
+            Message("user", "thanks"),
+        ]
+        other = [*shown[:2], Message("tool", "43", tool_call_id=callId), *shown[3:]]
+        self.assertPlan(self.plan(messages=other), Kind.FORKED, 0, first)
+        self.assertPlan(self.plan(messages=shown), Kind.CONTINUED, 4, first)
+
+    def test_nothingWasSent(self) -> None:
+        """
+        A session whose request could not be asked stands where it stood; a
+        fresh one is not kept for it.
+        """
+        first = self.talk("hi", "hello", headers=HEADER)
+        for words in (("hi", "hello", "more"), ("more",)):
+            plan = self.plan(*words, headers=HEADER)
+            self.memory.giveBack(plan)
+            self.assertPlan(plan, Kind.CONTINUED, 2 if len(words) > 1 else 0, first)
+        fresh = self.plan("x", headers={"session-id": "x"})
+        self.memory.giveBack(fresh)
+        self.assertTrue(fresh.session.isForgotten)
+
+    def test_reclaimed(self) -> None:
+        """
+        X20: a session that settled may be used for a late result; one that is
+        in use may not.
+        """
+        first = self.talk("hi", "hello")
+        self.assertTrue(self.memory.reclaim(first.session))
+        self.assertFalse(self.memory.reclaim(first.session))
+        self.assertPlan(self.plan("hi", "hello", "more"), Kind.FORKED, 0, first)
+        self.memory.release(first.session, True)
+        self.assertPlan(self.plan("hi", "hello", "more"), Kind.CONTINUED, 2, first)
+
+    def test_noHintGoesOnUnderOne(self) -> None:
+        """
+        A request without any hint goes on in any session of its account that
+        has seen its transcript.
+        """
+        first = self.talk("hi", "hello", headers=HEADER)
+        self.assertPlan(self.plan("hi", "hello", "more"), Kind.CONTINUED, 2, first)
+
+    def test_hintThatIsNewLooksNowhere(self) -> None:
+        """
+        A hint that names no session leads to none.
+        """
+        first = self.talk("hi", "hello")
+        self.assertPlan(self.plan("hi", "hello", "more", headers=HEADER), Kind.FORKED, 0, first)
+
+    def test_boundedMemory(self) -> None:
+        """
+        P20: what is forgotten is told to a fresh session; busy ones are not
+        forgotten.
+        """
+        self.memory = SessionMemory(self.clock, SessionKeys(), Memory(sessions=2))
+        busy = self.plan("busy")
+        first = self.talk("hi", "hello", user="u")
+        others = [self.talk(word, "hello") for word in "bc"]
+        self.assertTrue(first.session.isForgotten)
+        self.assertPlan(self.plan("hi", "hello", "more", user="u"), Kind.FORKED, 0, first)
+        self.assertPlan(self.plan("b", "hello", "more"), Kind.CONTINUED, 2, others[0])
+        self.answer(busy, "still here")
+        self.assertPlan(self.plan("busy", "still here", "more"), Kind.CONTINUED, 2, busy)
+        for word in map(str, range(20)):
+            self.talk(word, "hello")
+        self.assertEqual(len(self.memory._known), 8)
+        self.assertPlan(self.plan("c", "hello", "more"), Kind.NEW, 0)
+
+
+class SwitchedOffTests(MemoryCase):
+    SETTINGS = Memory(continuation=False)
+
+    def test_alwaysNew(self) -> None:
+        """
+        Without continuation every request is new, and nothing is kept.
+        """
+        for words in (("hi",), ("hi",), ("hi", "hello", "more")):
+            self.assertPlan(self.talk(*words, "hello", headers=HEADER, user="u"), Kind.NEW, 0)
+        self.assertEqual((len(self.memory._idle), len(self.memory._nominations)), (0, 1))
+
+
+class LoneTests(MemoryCase):
+    def test_sessionHintContinues(self) -> None:
+        """
+        Under a session hint the newest message alone goes on, and the whole
+        transcript later finds the same session.
+        """
+        for hints in (
+            {"headers": HEADER},
+            {"headers": {"session_id": "s"}},
+            {"metadata": {"session_id": "m"}},
+        ):
+            first = self.talk("hi", "hello", **hints)
+            self.assertPlan(self.talk("more", "here", **hints), Kind.CONTINUED, 0, first)
+            self.assertPlan(self.plan("hi", "hello", "more", "here", "go", **hints), Kind.CONTINUED, 4, first)
+
+    def test_cacheKeyDoesNot(self) -> None:
+        """
+        A cache's key alone never continues a lone message.
+        """
+        first = self.talk("hi", "hello", promptCacheKey="c")
+        self.assertPlan(self.plan("more", promptCacheKey="c"), Kind.FORKED, 0, first)
+
+    def test_strongestSessionHintDecides(self) -> None:
+        """
+        A new session hint beside a known weaker one begins a new talk.
+        """
+        first = self.talk("hi", "hello", headers={"session-id": "s"})
+        both = {**HEADER, "session-id": "s"}
+        self.assertPlan(self.plan("more", headers=both), Kind.FORKED, 0, first)
+
+    def test_latestSession(self) -> None:
+        """
+        It is the session that was used last under the hint, of those with its
+        context.
+        """
+        first = self.talk("hi", "hello", headers=HEADER)
+        second = self.talk("a", "b", "c", "d", headers=HEADER)
+        self.talk("title?", "T", system="titles", headers=HEADER)
+        self.assertPlan(self.plan("more", headers=HEADER), Kind.CONTINUED, 0, second)
+        self.assertNotEqual(first.sid, second.sid)
+
+    def test_userContinues(self) -> None:
+        """
+        C{user} names the talk of a client that never showed history.
+        """
+        first = self.talk("hi", "hello", user="u")
+        self.assertPlan(self.plan("more", user="u"), Kind.CONTINUED, 0, first)
+        self.assertPlan(self.plan("more", user="v"), Kind.NEW, 0, first)
+
+    def test_userThatShowsHistory(self) -> None:
+        """
+        Once history was shown under a C{user}, a lone message is a new chat or
+        a side prompt: for this account and C{user}.
+        """
+        self.talk("hi", "hello", user="u")
+        first = self.talk("hi", "hello", "more", "here", user="u")
+        self.assertPlan(self.plan("title?", user="u"), Kind.FORKED, 0, first)
+        other = self.talk("hi", "hello", user="u", account="b")
+        self.assertPlan(self.plan("more", user="u", account="b"), Kind.CONTINUED, 0, other)
+
+    def test_userUnderAnotherCacheKey(self) -> None:
+        """
+        A conversation id in the stronger hint tells two chats of one user
+        apart.
+        """
+        first = self.talk("hi", "hello", user="u", promptCacheKey="1")
+        self.assertPlan(self.plan("more", user="u", promptCacheKey="2"), Kind.FORKED, 0, first)
+        self.assertPlan(self.plan("more", user="u", promptCacheKey="1"), Kind.CONTINUED, 0, first)
+
+    def test_otherContext(self) -> None:
+        """
+        U33: another system prompt or model begins anew, and says so.
+        """
+        first = self.talk("hi", "hello", system=SYSTEM, headers=HEADER)
+        self.assertPlan(self.plan("more", system="rhyme", headers=HEADER), Kind.FORKED, 0, first)
+        self.assertPlan(self.plan("more", system=SYSTEM, model="n", headers=HEADER), Kind.FORKED, 0, first)
+        self.assertPlan(self.plan("more", system=SYSTEM, headers=HEADER), Kind.CONTINUED, 1, first)
+
+    def test_silentSystemPrompt(self) -> None:
+        """
+        A message that says nothing of a system prompt goes on under the one
+        that the session has, and is told which.
+        """
+        first = self.talk("hi", "hello", system=SYSTEM, headers=HEADER)
+        plan = self.plan("more", headers=HEADER)
+        self.assertPlan(plan, Kind.CONTINUED, 0, first)
+        self.assertEqual(plan.systemPrompt, SYSTEM)
+        self.answer(plan, "here")
+        self.assertPlan(
+            self.plan("hi", "hello", "more", "here", "go", system=SYSTEM, headers=HEADER),
+            Kind.CONTINUED,
+            5,
+            first,
+        )
+
+    def test_systemPromptsAreBounded(self) -> None:
+        """
+        A system prompt that there is no room to keep has to be said again;
+        room comes back with the sessions that go.
+        """
+        with mock.patch.object(memoryModule, "MAX_PROMPTS", len(SYSTEM)):
+            first = self.talk("hi", "hello", system=SYSTEM, headers=HEADER)
+            second = self.talk("hi", "hello", system=SYSTEM, user="u")
+            self.assertPlan(self.plan("more", user="u"), Kind.FORKED, 0, second)
+            self.assertPlan(self.plan("more", system=SYSTEM, user="u"), Kind.CONTINUED, 1, second)
+            self.memory.release(self.plan("more", headers=HEADER).session, False)
+            self.assertTrue(first.session.isForgotten)
+            third = self.talk("hi", "hello", system=SYSTEM, headers=HEADER)
+            self.assertPlan(self.plan("more", headers=HEADER), Kind.CONTINUED, 0, third)
+
+
+class UserHintTests(MemoryCase):
+    def remember(self, policy: UserHint) -> None:
+        """
+        Work by this policy.
+        """
+        self.memory = SessionMemory(self.clock, SessionKeys(), Memory(userHint=policy))
+
+    def test_always(self) -> None:
+        """
+        C{always}: also when history was shown.
+        """
+        self.remember(UserHint.ALWAYS)
+        first = self.talk("a", "b", "c", "d", user="u")
+        self.assertPlan(self.plan("more", user="u"), Kind.CONTINUED, 0, first)
+
+    def test_never(self) -> None:
+        """
+        C{never}: a lone message begins anew, a transcript goes on.
+        """
+        self.remember(UserHint.NEVER)
+        first = self.talk("hi", "hello", user="u")
+        self.assertPlan(self.plan("more", user="u"), Kind.FORKED, 0, first)
+        self.assertPlan(self.plan("hi", "hello", "more", user="u"), Kind.CONTINUED, 2, first)
+
+    def test_busy(self) -> None:
+        """
+        X5: a lone message under C{user} waits only where that always names
+        the talk: two at once are two chats else.
+        """
+        for policy, waits in ((UserHint.AUTO, False), (UserHint.ALWAYS, True)):
+            self.remember(policy)
+            self.plan("hi", user="u")
+            asked = self.ask("more", user="u")
+            self.assertEqual(not asked.called, waits)
+            self.memory.stop()
+            if waits:
+                self.failureResultOf(asked, APIError)
+
+
+class WaitingTests(MemoryCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.first = self.plan("hi", headers=HEADER)
+
+    def wait(self, *words: str, **kwargs: Any) -> Deferred[SessionPlan]:
+        """
+        Ask for the busy session.
+        """
+        asked = self.ask(*words, headers=HEADER, **kwargs)
+        self.assertNoResult(asked)
+        return asked
+
+    def test_waitsForItsSession(self) -> None:
+        """
+        X5: a lone message under a session hint gets the session when it is
+        free.
+        """
+        asked = self.wait("more")
+        self.answer(self.first, "hello")
+        self.assertPlan(self.successResultOf(asked), Kind.CONTINUED, 0, self.first)
+
+    def test_tooLong(self) -> None:
+        """
+        X5: after 30 s a 409 C{session_busy}, which may be retried.
+        """
+        asked = self.wait("more")
+        self.clock.advance(PATIENCE - 0.1)
+        self.assertNoResult(asked)
+        self.clock.advance(0.1)
+        error = self.failureResultOf(asked, APIError).value
+        self.assertEqual((error.kind.status, error.kind.code, error.mayRetry), (409, "session_busy", True))
+        self.assertIsNotNone(error.retryAfter)
+        self.answer(self.first, "hello")
+        self.assertFalse(self.first.session.isBusy)
+
+    def test_inOrder(self) -> None:
+        """
+        First come, first served, one at a time; a newcomer does not overtake,
+        nor does a transcript.
+        """
+        one, two = self.wait("one"), self.wait("two")
+        overtaking: list[Deferred[SessionPlan]] = []
+        one.addCallback(lambda plan: (overtaking.append(self.ask("three", headers=HEADER)), plan)[1])
+        self.answer(self.first, "hello")
+        plan = self.successResultOf(one)
+        self.assertNoResult(two)
+        self.assertNoResult(overtaking[0])
+        self.answer(plan, "1")
+        self.answer(self.successResultOf(two), "2")
+        self.answer(self.successResultOf(overtaking[0]), "3")
+        self.assertPlan(
+            self.plan("hi", "hello", "one", "1", "two", "2", "three", "3", "go", headers=HEADER),
+            Kind.CONTINUED,
+            8,
+            self.first,
+        )
+
+    def test_cancelled(self) -> None:
+        """
+        K6: who gives up waiting takes nothing.
+        """
+        one, two = self.wait("one"), self.wait("two")
+        one.cancel()
+        self.failureResultOf(one, CancelledError)
+        self.answer(self.first, "hello")
+        self.assertEqual(self.successResultOf(two).sid, self.first.sid)
+
+    def test_sessionComesToABadEnd(self) -> None:
+        """
+        The first who waited begins anew, and the others follow there.
+        """
+        one, two = self.wait("one"), self.wait("two")
+        self.answer(self.first, "hel", mayGoOn=False)
+        fresh = self.successResultOf(one)
+        self.assertPlan(fresh, Kind.NEW, 0, self.first)
+        self.assertNoResult(two)
+        self.answer(fresh, "1")
+        self.assertPlan(self.successResultOf(two), Kind.CONTINUED, 0, fresh)
+
+    def test_givenUpByTheOneBefore(self) -> None:
+        """
+        Who is given up at the very moment leaves no session in use.
+        """
+        self.memory.release(self.first.session, False)
+        first = self.plan("x", system=SYSTEM, headers=HEADER)
+        one, two = self.wait("one", system=SYSTEM), self.wait("two")
+        one.addCallback(lambda plan: two.cancel())
+        self.memory.release(first.session, False)
+        self.failureResultOf(two, CancelledError)
+        self.assertEqual([len(waiting) for waiting in self.memory._waiting.values()], [])
+        self.assertEqual(len(self.memory._nominations), 1)
+
+    def test_tooMany(self) -> None:
+        """
+        Only so many wait for one session.
+        """
+        waiting = [self.wait("more") for _ in range(MAX_WAITING)]
+        error = self.failureResultOf(self.ask("more", headers=HEADER), APIError).value
+        self.assertEqual(error.kind.code, "session_busy")
+        self.memory.stop()
+        for asked in waiting:
+            self.assertEqual(self.failureResultOf(asked, APIError).value.name, "shutting_down")
+
+
+class MemoryMachine(RuleBasedStateMachine):
+    """
+    Random clients, against an oracle that knows what each sid was told and
+    what it answered, word for word.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = TestClock()
+        self.memory = SessionMemory(self.clock, SessionKeys(), Memory(sessions=6))
+        self.live: list[tuple[SessionPlan, list[str]]] = []
+        # What each sid has seen, whose it is, and under which system prompt.
+        self.seen: dict[str, list[str]] = {}
+        self.owner: dict[str, tuple[str, str]] = {}
+        self.dead: set[str] = set()
+        self.history: list[list[str]] = [[]]
+        self.wrong: list[str] = []
+
+    def claim(self, account: str, system: str, words: list[str], lone: bool, hints: dict[str, Any]) -> None:
+        talk = Transcript.fromMessages(
+            [Message("system", system)] * bool(system) + said(*(words[-1:] if lone else words))
+        )
+        context = contextFrom("m", system, None)
+        asked = self.memory.claim(
+            Asked(account, hintsFrom(hints.pop("headers", {}), **hints), context, talk, system)
+        )
+        asked.addCallback(self.planned, account, system, words[-1:] if lone else words)
+        asked.addErrback(lambda failure: failure.trap(APIError) and None)
+
+    def planned(self, plan: SessionPlan, account: str, system: str, words: list[str]) -> None:
+        sid = plan.sid
+        if any(other.sid == sid for other, _ in self.live):
+            self.wrong.append("two turns on one sid")
+        if sid in self.dead:
+            self.wrong.append("a sid that came to a bad end")
+        said_ = plan.systemPrompt if plan.systemPrompt is not None else system
+        if self.owner.setdefault(sid, (account, said_)) != (account, said_):
+            self.wrong.append("a sid across accounts or contexts")
+        sent = words[max(0, plan.start - bool(system)) :]
+        before = self.seen.setdefault(sid, [])
+        isLone = len(words) == 1
+        if (plan.kind is Kind.CONTINUED) != bool(before):
+            self.wrong.append("a used sid for a fresh plan, or the other way round")
+        if not isLone and before + sent != words:
+            self.wrong.append(f"{before} was told {sent} of {words}")
+        before.extend(sent)
+        self.live.append((plan, before))
+
+    @rule(
+        account=st.sampled_from("ab"),
+        system=st.sampled_from(["", SYSTEM]),
+        at=st.integers(0, 20),
+        cut=st.integers(0, 3),
+        word=st.sampled_from("xy"),
+        lone=st.booleans(),
+        hints=st.sampled_from(
+            [
+                {},
+                {"headers": HEADER},
+                {"headers": {"session-id": "s"}, "user": "u"},
+                {"user": "u"},
+                {"user": "v", "promptCacheKey": "c"},
+                {"promptCacheKey": "c"},
+            ]
+        ),
+    )
+    def ask(
+        self, account: str, system: str, at: int, cut: int, word: str, lone: bool, hints: dict[str, Any]
+    ) -> None:
+        known = self.history[at % len(self.history)]
+        # Some clients cut the last exchange away and ask anew.
+        kept = known[: len(known) - 2 * cut] if cut < 2 else known
+        self.claim(account, system, [*kept, word], lone, dict(hints))
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data(), text=st.sampled_from("pq"), mayGoOn=st.booleans())
+    def end(self, data: st.DataObject, text: str, mayGoOn: bool) -> None:
+        plan, seen = turn = data.draw(st.sampled_from(self.live))
+        self.live.remove(turn)
+        self.memory.answered(plan.session, text)
+        seen.append(text)
+        self.history.append(list(seen))
+        if not mayGoOn:
+            self.dead.add(plan.sid)
+        self.memory.release(plan.session, mayGoOn)
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data())
+    def giveBack(self, data: st.DataObject) -> None:
+        turn = data.draw(st.sampled_from(self.live))
+        plan = turn[0]
+        # What was sent cannot be told from here: only fresh ones.
+        if plan.kind is not Kind.CONTINUED:
+            self.live.remove(turn)
+            self.dead.add(plan.sid)
+            self.memory.giveBack(plan)
+
+    @rule(seconds=st.sampled_from([1, 20, 40]))
+    def wait(self, seconds: int) -> None:
+        self.clock.advance(seconds)
+
+    @invariant()
+    def nothingWrong(self) -> None:
+        assert not self.wrong, self.wrong
+        assert len(self.memory._idle) <= 6
+        assert len(self.memory._nominations) <= 6
+
+    def teardown(self) -> None:
+        # Whoever waits is served, or turned away in time; then nothing ticks.
+        self.clock.advance(PATIENCE)
+        while self.live:
+            plan, _ = self.live.pop()
+            self.memory.release(plan.session, False)
+        assert not self.wrong, self.wrong
+        assert not self.memory._waiting and not self.clock.getDelayedCalls()
+
+
+class MemoryPropertyTests(SyncCase):
+    """
+    L{MemoryMachine}.
+    """
+
+    def test_neverTwoTurnsOnASidNorAcrossAccountsOrContexts(self) -> None:
+        """
+        X5, X7, U26, U33: a session is always told exactly what it lacks of the
+        transcript, by one request at a time, of its account and context.
+        """
+        run_state_machine_as_test(
+            MemoryMachine,
+            settings=settings(deadline=None, max_examples=100, stateful_step_count=40),
+        )
