@@ -150,7 +150,8 @@ def _fromFile(file: File, param: str) -> Attached:
     if file.file_data[:5].lower() == "data:":
         return _fromData(file.file_data, file.filename, param)
     isPDF = (file.filename or "").lower().endswith(".pdf")
-    return _checked("application/pdf" if isPDF else "application/octet-stream", file.file_data, file.filename, param)
+    mediaType = "application/pdf" if isPDF else "application/octet-stream"
+    return _checked(mediaType, file.file_data, file.filename, param)
 
 
 def _fromData(url: str, name: str | None, param: str) -> Attached:

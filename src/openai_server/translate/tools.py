@@ -7,7 +7,7 @@ way between the two.
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -42,7 +42,7 @@ class Offer:
     """
 
     definitions: tuple[ToolDefinition, ...] = ()
-    names: ToolNames = ToolNames((), ())
+    names: ToolNames = field(default_factory=lambda: ToolNames((), ()))
     systemText: str = ""
     instruction: str = ""
 
@@ -154,7 +154,8 @@ def _deepJSON(value: Any) -> str:
         if isinstance(item, _Verbatim):
             written.append(item)
         elif isinstance(item, dict):
-            todo += _backwards("{", [[_Verbatim(_json(str(key)) + ":"), inner] for key, inner in item.items()], "}")
+            members = [[_Verbatim(_json(str(key)) + ":"), inner] for key, inner in item.items()]
+            todo += _backwards("{", members, "}")
         elif isinstance(item, list):
             todo += _backwards("[", [[inner] for inner in item], "]")
         else:

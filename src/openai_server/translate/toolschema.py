@@ -9,8 +9,11 @@ every tool of a prompt from the model; a union at the top hides that tool
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
+
+import msgspec
 
 from openai_server.errors import APIError
 
@@ -21,7 +24,7 @@ _MAPS: Final = frozenset(
 #: Members that hold values and no schemas.
 _VALUES: Final = frozenset({"enum", "examples", "default", "const"})
 _UNIONS: Final = ("allOf", "anyOf", "oneOf")
-_REFERENCES: Final = 8
+_REPLACED: Final = frozenset({*_UNIONS, "$ref", "type", "properties", "required"})
 #: No double is as large: the daemon drops a line with such a number in it.
 _LARGEST: Final = 2**1023
 
@@ -35,7 +38,7 @@ def safeSchema(parameters: Any, param: str) -> dict[str, Any]:
     @raise APIError: 400, a number is too large for the daemon.
     """
     found = _schema(parameters, param) if isinstance(parameters, dict) else {}
-    folded = _folded(found, found, _REFERENCES)
+    folded = _Folding(found).folded(found)
     properties = folded.pop("properties", None)
     return {"type": "object", "properties": properties or {}, **folded}
 
@@ -46,6 +49,9 @@ def _schema(schema: Mapping[str, Any], param: str) -> dict[str, Any]:
         if value is None:
             if key == "const":
                 clean["type"] = "null"
+        elif key in _UNIONS:
+            if isinstance(value, list):
+                clean[key] = _value(value, param, False)
         elif key in _MAPS:
             if isinstance(value, dict):
                 clean[key] = {name: _inner(inner, param) for name, inner in value.items()}
@@ -73,52 +79,87 @@ def _value(value: Any, param: str, isData: bool) -> Any:
     return value
 
 
-def _folded(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> dict[str, Any]:
-    # What the schema and the branches of its unions say about an object, as
-    # one object. Nothing at all once references lead too deep.
-    result = {key: value for key, value in schema.items() if key not in (*_UNIONS, "$ref", "type", "required")}
-    properties: dict[str, Any] = dict(schema.get("properties", {}))
-    required = dict.fromkeys(schema.get("required", ()))
-    for branches, needsAll in _branches(schema, root, depth):
-        needed = [branch.get("required", []) for branch in branches]
-        for branch in branches:
-            for name, inner in branch.get("properties", {}).items():
-                properties[name] = _either(properties[name], inner) if name in properties else inner
-        for name in needed[0]:
-            if needsAll or all(name in names for names in needed):
-                required[name] = None
-    if properties:
-        result["properties"] = properties
-    if required:
-        result["required"] = list(required)
-    return result
+class _Folding:
+    """
+    One schema whose top-level unions and references become one object.
+    """
+
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+        # What a reference leads to, worked out once; empty as long as it is
+        # being worked out, so that a circle ends.
+        self._known: dict[str, dict[str, Any]] = {}
+
+    def folded(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        What a schema and the branches of its unions say about an object.
+        """
+        properties = _Alternatives()
+        properties.add(schema)
+        required = dict.fromkeys(schema.get("required", ()))
+        for branches, needsAll in self._groups(schema):
+            for branch in branches:
+                properties.add(branch)
+            required |= dict.fromkeys(_needed([branch.get("required", []) for branch in branches], needsAll))
+        result = {key: value for key, value in schema.items() if key not in _REPLACED}
+        if properties.found:
+            result["properties"] = properties.merged()
+        if required:
+            result["required"] = list(required)
+        return result
+
+    def _groups(self, schema: Mapping[str, Any]) -> Iterator[tuple[list[dict[str, Any]], bool]]:
+        # Branches that hold together, and whether all of them hold.
+        reference = schema.get("$ref")
+        if isinstance(reference, str):
+            yield [self._referenced(reference)], True
+        for key in _UNIONS:
+            listed = schema.get(key)
+            branches = [self.folded(each) for each in listed if isinstance(each, dict)] if listed else []
+            if branches:
+                yield branches, key == "allOf"
+
+    def _referenced(self, reference: str) -> dict[str, Any]:
+        if reference not in self._known:
+            self._known[reference] = {}
+            found = self._lookUp(reference)
+            if isinstance(found, dict):
+                self._known[reference] = self.folded(found)
+        return self._known[reference]
+
+    def _lookUp(self, reference: str) -> Any:
+        found: Any = self._root if reference.startswith("#/") else None
+        for step in reference.split("/")[1:]:
+            found = found.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(found, dict) else None
+        return found
 
 
-def _branches(
-    schema: Mapping[str, Any], root: Mapping[str, Any], depth: int
-) -> list[tuple[list[dict[str, Any]], bool]]:
-    if not depth:
-        return []
-    groups: list[tuple[list[Any], bool]] = [([_referenced(schema.get("$ref"), root)], True)]
-    for key in _UNIONS:
-        branches = schema.get(key)
-        if isinstance(branches, list):
-            groups += [([each], True) for each in branches] if key == "allOf" else [(branches, False)]
-    folded = [
-        ([_folded(each, root, depth - 1) for each in branches if isinstance(each, dict)], needsAll)
-        for branches, needsAll in groups
-    ]
-    return [(branches, needsAll) for branches, needsAll in folded if branches]
+class _Alternatives:
+    """
+    Properties of several schemas: where they differ, any of them will do.
+    """
+
+    def __init__(self) -> None:
+        self.found: dict[str, dict[bytes, Any]] = {}
+
+    def add(self, schema: Mapping[str, Any]) -> None:
+        """
+        Take a schema's properties too.
+        """
+        for name, inner in schema.get("properties", {}).items():
+            self.found.setdefault(name, {})[msgspec.json.encode(inner)] = inner
+
+    def merged(self) -> dict[str, Any]:
+        """
+        One schema for each name.
+        """
+        merged: dict[str, Any] = {}
+        for name, distinct in self.found.items():
+            schemas = list(distinct.values())
+            merged[name] = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+        return merged
 
 
-def _referenced(reference: Any, root: Mapping[str, Any]) -> Any:
-    if not isinstance(reference, str) or not reference.startswith("#"):
-        return None
-    found: Any = root
-    for step in reference[1:].split("/")[1:]:
-        found = found.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(found, dict) else None
-    return found
-
-
-def _either(one: Any, other: Any) -> Any:
-    return one if one == other else {"anyOf": [one, other]}
+def _needed(lists: Sequence[Sequence[str]], needsAll: bool) -> Iterator[str]:
+    counts = Counter(name for names in lists for name in dict.fromkeys(names))
+    return (name for name, count in counts.items() if needsAll or count == len(lists))

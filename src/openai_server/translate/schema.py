@@ -1,0 +1,188 @@
+# -*- test-case-name: tests.translate.test_schema -*-
+"""
+Whether an answer follows the JSON Schema that its request asked for.
+
+Schemas and answers come from strangers, and a check runs on the reactor. So a
+check has a budget of time and of size; no regular expression of a client's is
+ever run, because one can run for ever; and no reference is fetched. What
+could not be looked at is reported as C{unchecked}.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+from jsonschema import Draft7Validator, Draft202012Validator, ValidationError, validators
+from referencing import Registry
+
+from openai_server.errors import APIError
+
+Outcome: TypeAlias = Literal["valid", "invalid", "unchecked"]
+
+#: Seconds that one check may take.
+BUDGET: Final = 0.01
+#: Bytes of a schema, and characters of an answer, that are checked.
+MAX_SCHEMA: Final = 128 * 1024
+MAX_ANSWER: Final = 256 * 1024
+
+_NEITHER_PATTERN: Final = ("pattern", "patternProperties")
+
+
+class _Unchecked(Exception):
+    """
+    The budget is spent.
+    """
+
+
+class _Budget:
+    """
+    How much longer a check may take, and what it leaves out.
+
+    @ivar hasPatterns: the schema, anywhere, has C{patternProperties}.
+    @ivar leftOut: something was not looked at.
+    """
+
+    def __init__(self, now: Callable[[], float], seconds: float, hasPatterns: bool) -> None:
+        self._now = now
+        self._end = now() + seconds
+        self.hasPatterns = hasPatterns
+        self.leftOut = False
+
+    def step(self) -> None:
+        """
+        One more keyword is looked at.
+
+        @raise _Unchecked: the time is up.
+        """
+        if self._now() > self._end:
+            raise _Unchecked
+
+
+#: The budget of the check that runs now. The keywords below are called by
+#: jsonschema, which has nothing to pass it on with.
+_budget: ContextVar[_Budget] = ContextVar("_budget")
+
+_Keyword: TypeAlias = Callable[[Any, Any, Any, Any], Any]
+
+
+def _counted(keyword: _Keyword) -> _Keyword:
+    def counted(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+        _budget.get().step()
+        yield from keyword(validator, value, instance, schema) or ()
+
+    return counted
+
+
+def _leftOut(validator: Any, value: Any, instance: Any, schema: Any) -> None:
+    _budget.get().leftOut = True
+
+
+def _withoutPatterns(keyword: _Keyword) -> _Keyword:
+    # These two run the expressions of patternProperties, also those of schemas
+    # that are only referred to.
+    def guarded(validator: Any, value: Any, instance: Any, schema: Any) -> Any:
+        if _budget.get().hasPatterns:
+            return _leftOut(validator, value, instance, schema)
+        return keyword(validator, value, instance, schema)
+
+    return guarded
+
+
+def _uniqueItems(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    # jsonschema's own compares all with all when they cannot be sorted.
+    items = instance if value and isinstance(instance, list) else []
+    if len({msgspec.json.encode(item, order="sorted") for item in items}) < len(items):
+        yield ValidationError("items are not unique")
+
+
+def _bounded(base: Any) -> Any:
+    keywords = dict(base.VALIDATORS)
+    keywords["uniqueItems"] = _uniqueItems
+    for name in ("additionalProperties", "unevaluatedProperties"):
+        if name in keywords:
+            keywords[name] = _withoutPatterns(keywords[name])
+    counted = {name: _counted(keyword) for name, keyword in keywords.items()}
+    return validators.extend(base, counted | dict.fromkeys(_NEITHER_PATTERN, _leftOut))
+
+
+_Answers = _bounded(Draft202012Validator)
+#: The older meta-schema says enough about what a schema looks like, and is
+#: much faster than the newer one.
+_Schemas = _bounded(Draft7Validator)
+_meta = _Schemas(Draft7Validator.META_SCHEMA, registry=Registry())
+
+
+def checkSchema(
+    schema: Mapping[str, Any],
+    param: str,
+    *,
+    now: Callable[[], float] = time.monotonic,
+    budget: float = BUDGET,
+) -> None:
+    """
+    Refuse what is no JSON Schema. What is too large to be looked at passes.
+
+    @param now: a clock in seconds.
+    @param budget: seconds.
+    @raise APIError: 400 with this C{param}.
+    """
+    if len(msgspec.json.encode(schema)) > MAX_SCHEMA:
+        return
+    token = _budget.set(_Budget(now, budget, False))
+    try:
+        found = next(_meta.iter_errors(schema), None)
+    except (_Unchecked, RecursionError):
+        return
+    finally:
+        _budget.reset(token)
+    if found is not None:
+        place = "/".join(map(str, found.absolute_path))
+        said = f"This is no valid JSON Schema, at '{place[:200]}'."
+        raise APIError("invalid_value", said, param=param)
+
+
+def checkAnswer(
+    text: str,
+    schema: Mapping[str, Any] | None,
+    *,
+    now: Callable[[], float] = time.monotonic,
+    budget: float = BUDGET,
+) -> Outcome:
+    """
+    Whether a whole answer is JSON and follows the schema.
+
+    @param schema: None asks for any JSON object.
+    @param now: a clock in seconds.
+    @param budget: seconds.
+    """
+    if len(text) > MAX_ANSWER:
+        return "unchecked"
+    try:
+        answer = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, RecursionError):
+        return "invalid"
+    if schema is None:
+        return "valid" if isinstance(answer, dict) else "invalid"
+    encoded = msgspec.json.encode(schema)
+    if len(encoded) > MAX_SCHEMA:
+        return "unchecked"
+    return _checked(answer, schema, _Budget(now, budget, b'"patternProperties"' in encoded))
+
+
+def _checked(answer: Any, schema: Mapping[str, Any], budget: _Budget) -> Outcome:
+    token = _budget.set(budget)
+    try:
+        isValid = _Answers(schema, registry=Registry()).is_valid(answer)
+    except Exception:
+        # jsonschema raises whatever a malformed schema makes its keywords
+        # raise, besides what a spent budget and unknown references raise.
+        return "unchecked"
+    finally:
+        _budget.reset(token)
+    if not isValid:
+        return "invalid"
+    return "unchecked" if budget.leftOut else "valid"
