@@ -246,7 +246,6 @@ class Client(protocol.Protocol):
         try:
             tone = toneFromLine(line)
         except UnicodeDecodeError:
-            self._stop()
             assert self.transport is not None
             self.transport.loseConnection()
             return False

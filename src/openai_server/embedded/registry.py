@@ -27,7 +27,7 @@ _KEPT = {
 
 def manifestFromHello(hello: Mapping[str, Any]) -> dict[str, Any]:
     """
-    What the registry keeps of a hello.
+    What the registry keeps of a hello; empty members are left out.
     """
     return {name: hello[member] for name, member in _KEPT.items() if hello.get(member)}
 
@@ -42,12 +42,8 @@ class RegistryFile:
 
     def write(self, manifests: Mapping[str, Mapping[str, Any]]) -> None:
         """
-        Write what is registered now; empty members are left out.
+        Write what is registered now.
         """
-        full = {
-            client: {name: value for name, value in manifest.items() if value}
-            for client, manifest in manifests.items()
-        }
         temporary = self._path.with_suffix(".new")
-        temporary.write_text(json.dumps(full))
+        temporary.write_text(json.dumps(manifests))
         os.replace(temporary, self._path)
