@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import tracemalloc
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,8 @@ from twisted.internet.address import UNIXAddress
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.testing import StringTransport
 
+from openai_server.errors import APIError
+from openai_server.web.body import GzipBody
 from tests.web.support import BODY_LIMIT, Answer, WebCase, answersIn, get, post
 from tests.web.transports import WireTransport
 
@@ -368,6 +371,17 @@ class GzipTests(WebCase):
         self.assertLess(len(packed), 5000)
         answer = self.ask(post("/", packed, "Content-Encoding: gzip"))
         self.assertEqual((answer.status, answer.error["code"]), (413, "request_too_large"))
+
+    def test_bombIsNotUnpacked(self) -> None:
+        """
+        C5: no more than the limit is ever decoded.
+        """
+        bomb = gzip.compress(bytes(50_000_000))
+        body = GzipBody(1000)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        self.assertRaises(APIError, body.write, bomb)
+        self.assertLess(tracemalloc.get_traced_memory()[1], 1_000_000)
 
     def test_decodedCapItself(self) -> None:
         """

@@ -90,6 +90,9 @@ class RouteTests(WebCase):
             "/v1/models//",
             "///v1/models",
             "/v1/../v1/models",
+            "/v1/models/../echo",
+            "/v1/models/%2e",
+            "/v1/%2Fmodels",
             "/v1/%2e%2e/models",
             "/./v1/models",
             "/%2E/models",
@@ -365,8 +368,10 @@ class ErrorTests(WebCase):
         """
         wire = self.connect()
         asked = self.begin(wire)
-        asked.stream()
+        stream = asked.stream()
         asked.answer.errback(APIError("model_not_found", "No such model."))
+        stream.write(b"data: late\n\n")
+        stream.finish()
         (answer,) = answersIn(wire.read())
         wire.leave()
         self.assertEqual((answer.status, answer.error["code"]), (404, "model_not_found"))

@@ -250,7 +250,7 @@ class APIRequest(server.Request):
         answer before the first byte, as an event after it. The first failure
         counts; an answer that is complete stays as it is.
         """
-        if self.isOver or self.hasFailed:
+        if self.isOver:
             return
         self.setEnd(error.kind.end)
         if not self.startedWriting:

@@ -35,6 +35,7 @@ class APISite(server.Site):
     # Twisted declares the types of its own defaults here.
     protocol = APIChannel  # type: ignore[assignment]
     requestFactory = APIRequest  # type: ignore[assignment]
+    noisy = False
 
     def __init__(
         self,
