@@ -65,7 +65,7 @@ class Desk:
         try:
             await self._askOn(plan, incoming, answerFor)
         except BaseException:
-            self.memory.release(plan.session, False)
+            self.memory.giveBack(plan)
             raise
 
     def _checkDaemon(self) -> None:
