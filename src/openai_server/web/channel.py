@@ -11,6 +11,7 @@ client still sends is read and thrown away for a moment.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,8 +33,34 @@ LINGER_SECONDS: Final = 2.0
 LINGER_BYTES: Final = 1024 * 1024
 #: Bytes that a client may send ahead while its request is answered.
 EARLY_BYTES: Final = 16 * 1024
+#: Socket options by which a client that vanished is noticed within 45 s:
+#: milliseconds without acknowledgement, seconds of silence before the first
+#: probe and between two, probes.
+_SILENCE_OPTIONS: Final = {
+    "TCP_USER_TIMEOUT": 45_000,
+    "TCP_KEEPIDLE": 15,
+    "TCP_KEEPINTVL": 10,
+    "TCP_KEEPCNT": 3,
+}
 #: Seconds that a client has for the rest of an answer that is complete.
 FLUSH_SECONDS: Final = 10.0
+
+
+def endSilentPeers(transport: Any) -> None:
+    """
+    Have the system end a TCP connection whose client is gone without a word,
+    be it that bytes of ours stay unacknowledged or that none are under way.
+    Other transports, and systems without these options, are left alone.
+    """
+    # Under TLS, and under nothing else, the transport has one of its own.
+    connection = getattr(transport, "transport", transport)
+    tcp = getattr(connection, "socket", None)
+    if not isinstance(tcp, socket.socket) or tcp.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _SILENCE_OPTIONS.items():
+        if hasattr(socket, name):
+            tcp.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 class APIChannel(HTTPChannel):
@@ -69,6 +96,7 @@ class APIChannel(HTTPChannel):
         Let the site know of this connection.
         """
         super().connectionMade()
+        endSilentPeers(self.transport)
         self.site.channelOpened(self)
 
     def dataReceived(self, data: bytes) -> None:

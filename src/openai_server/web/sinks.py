@@ -131,7 +131,6 @@ class StreamSink:
             pieces.append(self._chunks.usage(event.usage))
         pieces.append(DONE)
         self._stream.write(b"".join(pieces))
-        self._setEnd(End.OK)
         self._stream.finish()
         self.outcome.callback(None)
 
