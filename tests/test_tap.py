@@ -19,10 +19,7 @@ from typing import Any
 from twisted.application.service import IServiceMaker
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessDone, ProcessTerminated
-from twisted.internet.protocol import ProcessProtocol
 from twisted.plugin import getPlugins
-from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 from twisted.scripts._twistd_unix import ServerOptions
 
@@ -33,6 +30,7 @@ from openai_server.log import JSONLog
 from openai_server.program import ProgramService
 from openai_server.service import OpenAIService
 from openai_server.tap import Options, makeService
+from tests.program import Program, launch
 from tests.support import AsyncCase, SyncCase
 
 SECRET = "sk-very-secret-indeed"
@@ -239,60 +237,6 @@ class MakeServiceTests(OptionsCase):
         self.assertIs(makers[0].makeService, makeService)
 
 
-class Program(ProcessProtocol):
-    """
-    C{twistd} in a process of its own.
-
-    @ivar lines: what it wrote to its output.
-    @ivar errors: the same for its standard error.
-    """
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.errors = ""
-        self.ended: Deferred[int] = Deferred()
-        self._partial = ""
-        self._waiting: list[tuple[str, Deferred[None]]] = []
-
-    def outReceived(self, data: bytes) -> None:
-        *lines, self._partial = (self._partial + data.decode()).split("\n")
-        self.lines += lines
-        self._look()
-
-    def errReceived(self, data: bytes) -> None:
-        self.errors += data.decode()
-
-    def whenSaid(self, words: str) -> Deferred[None]:
-        """
-        Fires when a line with these words was written, and fails when the
-        process ends before.
-        """
-        said: Deferred[None] = Deferred()
-        self._waiting.append((words, said))
-        self._look()
-        return said
-
-    def signal(self, number: int) -> None:
-        """
-        Send it a signal.
-        """
-        assert self.transport is not None
-        self.transport.signalProcess(number)
-
-    def processEnded(self, reason: Failure) -> None:
-        reason.trap(ProcessDone, ProcessTerminated)
-        for words, said in self._waiting:
-            said.errback(AssertionError(f"{words!r} was never said: {self.lines} {self.errors}"))
-        status = reason.value
-        self.ended.callback(-status.signal if status.signal else status.exitCode)  # type: ignore[union-attr]
-
-    def _look(self) -> None:
-        for waiting in list(self._waiting):
-            if any(waiting[0] in line for line in self.lines):
-                self._waiting.remove(waiting)
-                waiting[1].callback(None)
-
-
 class ProgramTests(AsyncCase):
     """
     The whole program: C{twistd -n openai-server --embedded}, a real process
@@ -306,28 +250,9 @@ class ProgramTests(AsyncCase):
 
     def run_(self, *arguments: str, twistd: tuple[str, ...] = ("-n",), **environ: str) -> Program:
         """
-        Start the program with hardly any environment: no HOME, no locale.
+        Start the program in a home of its own.
         """
-        program = Program()
-        command = [sys.executable, "-m", "twisted", *twistd, "--pidfile=", "openai-server", *arguments]
-        command[2:3] = ["twisted.scripts.twistd"]
-        code = "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()"
-        command = [sys.executable, "-c", code, *command[3:]]
-        environ = {
-            "LANG": "C",
-            "XDG_STATE_HOME": str(self.home),
-            "XDG_CONFIG_HOME": str(self.home),
-            **environ,
-        }
-        reactor.spawnProcess(program, sys.executable, command, environ, str(self.home))  # type: ignore[attr-defined]
-        self.addCleanup(self._kill, program)
-        return program
-
-    def _kill(self, program: Program) -> Deferred[int] | None:
-        if program.ended.called:
-            return None
-        program.signal(signal.SIGKILL)
-        return program.ended
+        return launch(self, self.home, *arguments, twistd=twistd, **environ)
 
     async def test_startsGreetsAndStops(self) -> None:
         """

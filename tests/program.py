@@ -1,0 +1,108 @@
+"""
+The whole program in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+
+_RUN = "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()"
+
+
+class Program(ProcessProtocol):
+    """
+    C{twistd} in a process of its own.
+
+    @ivar lines: what it wrote to its output.
+    @ivar errors: the same for its standard error.
+    @ivar ended: fires with the exit code, or minus the signal that killed it.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.errors = ""
+        self.ended: Deferred[int] = Deferred()
+        self._partial = ""
+        self._waiting: list[tuple[str, Deferred[None]]] = []
+
+    @property
+    def url(self) -> str:
+        """
+        Where it says that it listens.
+        """
+        said: str = json.loads(self.lines[0])["message"]
+        return said.partition("listens on ")[2].partition(";")[0]
+
+    def outReceived(self, data: bytes) -> None:
+        *lines, self._partial = (self._partial + data.decode()).split("\n")
+        self.lines += lines
+        self._look()
+
+    def errReceived(self, data: bytes) -> None:
+        self.errors += data.decode()
+
+    def whenSaid(self, words: str) -> Deferred[None]:
+        """
+        Fires when a line with these words was written, and fails when the
+        process ends before.
+        """
+        said: Deferred[None] = Deferred()
+        self._waiting.append((words, said))
+        self._look()
+        return said
+
+    def signal(self, number: int) -> None:
+        """
+        Send it a signal.
+        """
+        assert self.transport is not None
+        self.transport.signalProcess(number)
+
+    def processEnded(self, reason: Failure) -> None:
+        reason.trap(ProcessDone, ProcessTerminated)
+        for words, said in self._waiting:
+            said.errback(AssertionError(f"{words!r} was never said: {self.lines} {self.errors}"))
+        status = reason.value
+        self.ended.callback(-status.signal if status.signal else status.exitCode)  # type: ignore[union-attr]
+
+    def _look(self) -> None:
+        for waiting in list(self._waiting):
+            if any(waiting[0] in line for line in self.lines):
+                self._waiting.remove(waiting)
+                waiting[1].callback(None)
+
+
+def launch(
+    test: TestCase, folder: Path, *arguments: str, twistd: tuple[str, ...] = ("-n",), **environ: str
+) -> Program:
+    """
+    Run C{twistd openai-server} with hardly any environment: no HOME, no
+    locale. It is killed when the test ends before it.
+
+    @param folder: holds all folders of the user's.
+    @param twistd: what stands before the name of the plugin.
+    """
+    program = Program()
+    command = [sys.executable, "-c", _RUN, *twistd, "--pidfile=", "openai-server", *arguments]
+    folders = {"XDG_STATE_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+    environ = {"LANG": "C", **folders, **environ}
+    reactor.spawnProcess(program, sys.executable, command, environ, str(folder))  # type: ignore[attr-defined]
+    test.addCleanup(_kill, program)
+    return program
+
+
+def _kill(program: Program) -> Deferred[int] | None:
+    if program.ended.called:
+        return None
+    program.signal(signal.SIGKILL)
+    return program.ended
