@@ -146,6 +146,19 @@ class SlotsTests(SyncCase):
         self.assertEqual(served, ["a", "b", "a"])
         slots[1].release()
 
+    def test_longLineThatIsOverAtOnce(self) -> None:
+        """
+        However many release their slot the moment they have it, it is one
+        after the other.
+        """
+        self.slots = Slots(self.clock, Limits(maxTurns=1, queueLength=1000))
+        first = self.successResultOf(self.ask())
+        waiting = [self.ask().addCallback(lambda slot: slot.release()) for _ in range(1000)]
+        first.release()
+        for asked in waiting:
+            self.successResultOf(asked)
+        self.assertEqual((self.slots.taken, self.slots.waiting), (0, 0))
+
     def test_cancelledInLine(self) -> None:
         """
         K6: who gives up waiting leaves the line.
