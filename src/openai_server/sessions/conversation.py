@@ -46,6 +46,9 @@ UNHEARD_LIMIT: Final = 4096
 #: Seconds that a call waits for the block that is being streamed to end.
 BLOCK_PATIENCE: Final = 1.0
 
+#: The types of tones that an answer is given without a look at each.
+_CHUNKS: Final = {Chunk}
+
 LATE_RESULT: Final = (
     "The result of this call is not there yet. It will be given to you in a later message. "
     "Do not wait for it and do not repeat the call: end your turn now."
@@ -169,6 +172,7 @@ class Conversation:
         self._waitsForBlock = False
         self._park: Deadline | None = None
         self._settled: list[Deferred[bool]] = []
+        self._hasSettled = False
 
     # What the flow of a request does.
 
@@ -229,9 +233,10 @@ class Conversation:
 
     def whenSettled(self) -> Deferred[bool]:
         """
-        Fires at the end of the turn, with L{hasEndedWell}.
+        Fires when the end of the turn has been told to its answer, with
+        L{hasEndedWell}.
         """
-        if self.isOver:
+        if self._hasSettled:
             return succeed(self.hasEndedWell)
         waiting: Deferred[bool] = Deferred(self._settled.remove)
         self._settled.append(waiting)
@@ -305,7 +310,7 @@ class Conversation:
         last = tones[-1]
         if type(last) is Chunk:
             self._inBlock = last.chunkType is not None and last.chunkType != "content_block_stop"
-        if self._answer is not None and not self._isMixed(tones):
+        if self._answer is not None and set(map(type, tones)) == _CHUNKS:
             self._answer.tonesReceived(tones)
         else:
             for tone in tones:
@@ -313,10 +318,6 @@ class Conversation:
                     self._toneReceived(tone)
         if self._waitsForBlock and not self._inBlock:
             self._handOut()
-
-    @staticmethod
-    def _isMixed(tones: Sequence[Shown]) -> bool:
-        return any(type(tone) is not Chunk for tone in tones)
 
     def _toneReceived(self, tone: Shown) -> None:
         match tone:
@@ -494,6 +495,7 @@ class Conversation:
         self._unheard.clear()
 
     def _settle(self) -> None:
+        self._hasSettled = True
         waiting, self._settled = self._settled, []
         for deferred in waiting:
             deferred.callback(self.hasEndedWell)

@@ -138,7 +138,7 @@ class Chat:
         if incoming.schema is not None and not sink.hasCalls:
             verdict: str = checkAnswer(sink.text, incoming.schema)
             if verdict == "invalid":
-                sink, verdict = await self._repaired(request, incoming, sink)
+                sink, verdict = await self._repaired(request, incoming, answering, sink)
             request.setHeader(b"x-hum-schema", verdict.encode())
         if not sink.hasUsage:
             request.setHeader(b"x-hum-usage", b"unknown")
@@ -151,7 +151,7 @@ class Chat:
         return sink
 
     async def _repaired(
-        self, request: APIRequest, incoming: Incoming, sink: WholeSink
+        self, request: APIRequest, incoming: Incoming, answering: Answering, sink: WholeSink
     ) -> tuple[WholeSink, str]:
         # One more turn in the same session; when that fails, the first answer
         # is better than none.
@@ -159,6 +159,8 @@ class Chat:
         again = incoming.followedBy(
             Message(role="assistant", content=sink.text), Message(role="user", content=_REPAIR)
         )
+        # This runs while the end is told: the session is free a moment later.
+        await answering.conversation.whenSettled()
         try:
             second = await self._collected(request, again, await self._asked(again))
         except APIError:
