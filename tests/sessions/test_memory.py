@@ -296,6 +296,7 @@ class TranscriptTests(MemoryCase):
             plan = self.plan(*words, headers=HEADER)
             self.memory.giveBack(plan)
             self.assertPlan(plan, Kind.CONTINUED, 2 if len(words) > 1 else 0, first)
+            self.memory.giveBack(plan)
         fresh = self.plan("x", headers={"session-id": "x"})
         self.memory.giveBack(fresh)
         self.assertTrue(fresh.session.isForgotten)
@@ -311,6 +312,16 @@ class TranscriptTests(MemoryCase):
         self.assertPlan(self.plan("hi", "hello", "more"), Kind.FORKED, 0, first)
         self.memory.release(first.session, True)
         self.assertPlan(self.plan("hi", "hello", "more"), Kind.CONTINUED, 2, first)
+
+    def test_givenBackTooLate(self) -> None:
+        """
+        A session that was released is not changed any more.
+        """
+        self.talk("hi", "hello")
+        plan = self.talk("hi", "hello", "more", "here")
+        self.memory.giveBack(plan)
+        self.assertPlan(self.plan("hi", "hello", "more", "here", "go"), Kind.CONTINUED, 4, plan)
+        self.assertEqual(plan.session.isBusy, True)
 
     def test_noHintGoesOnUnderOne(self) -> None:
         """

@@ -112,15 +112,16 @@ class IdleTests(SyncCase):
     def test_removedIsNotFound(self) -> None:
         """
         A session that was taken out is found nowhere, even when its hints
-        changed meanwhile; others at the same place stay.
+        or what it has seen changed meanwhile; others at the same place stay.
         """
         idle, used, other = Idle(5), session(), session()
         idle.add(used)
         idle.add(other)
         self.assertEqual(idle.at("a", CONTEXT, used.seen), [other, used])
         used.hints["k"] = b"key"
+        here, used.seen = used.seen, b"elsewhere"
         idle.remove(used)
-        self.assertEqual(idle.at("a", CONTEXT, used.seen), [other])
+        self.assertEqual(idle.at("a", CONTEXT, here), [other])
         idle.remove(other)
         self.assertEqual((len(idle), idle._at), (0, {}))
 

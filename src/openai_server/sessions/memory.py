@@ -157,7 +157,8 @@ class SessionMemory:
         """
         Nothing of the request was sent: its session is as it was before.
         """
-        plan.session.seen = plan.seenBefore
+        if plan.session.isBusy:
+            plan.session.seen = plan.seenBefore
         self.release(plan.session, plan.kind is Kind.CONTINUED)
 
     def reclaim(self, session: Session) -> bool:

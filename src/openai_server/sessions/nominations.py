@@ -22,6 +22,9 @@ MAX_NOMINATED: Final = 16
 KeyedHints: TypeAlias = Sequence[tuple[Hint, bytes]]
 
 
+_Place: TypeAlias = tuple[str | bytes, Context, bytes]
+
+
 @dataclass
 class _Named:
     sessions: list[Session] = field(default_factory=list)
@@ -101,20 +104,20 @@ class Idle:
     The sessions that nobody uses, by what they have seen.
 
     @ivar _limit: how many are remembered.
-    @ivar _scopes: the account and the hints under which each can be found;
-        the one that was used longest ago first.
+    @ivar _places: where each can be found; the one that was used longest ago
+        first.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._scopes: OrderedDict[Session, tuple[str | bytes, ...]] = OrderedDict()
-        self._at: dict[tuple[str | bytes, Context, bytes], list[Session]] = {}
+        self._places: OrderedDict[Session, list[_Place]] = OrderedDict()
+        self._at: dict[_Place, list[Session]] = {}
 
     def __len__(self) -> int:
-        return len(self._scopes)
+        return len(self._places)
 
     def __contains__(self, session: Session) -> bool:
-        return session in self._scopes
+        return session in self._places
 
     def add(self, session: Session) -> Session | None:
         """
@@ -122,13 +125,14 @@ class Idle:
 
         @return: another one that had to make place for it.
         """
-        scopes: tuple[str | bytes, ...] = (session.account, *session.hints.values())
-        self._scopes[session] = scopes
-        for scope in scopes:
-            self._at.setdefault((scope, session.context, session.seen), []).append(session)
-        if len(self._scopes) <= self._limit:
+        scopes: list[str | bytes] = [session.account, *session.hints.values()]
+        places = [(scope, session.context, session.seen) for scope in scopes]
+        self._places[session] = places
+        for place in places:
+            self._at.setdefault(place, []).append(session)
+        if len(self._places) <= self._limit:
             return None
-        oldest = next(iter(self._scopes))
+        oldest = next(iter(self._places))
         self.remove(oldest)
         return oldest
 
@@ -136,8 +140,7 @@ class Idle:
         """
         Somebody uses the session now.
         """
-        for scope in self._scopes.pop(session):
-            place = (scope, session.context, session.seen)
+        for place in self._places.pop(session):
             self._at[place].remove(session)
             if not self._at[place]:
                 del self._at[place]
