@@ -82,6 +82,7 @@ class ChunkTemplates:
         self._head = self._start + b'{"index":0,"delta":{'
         self._tail = b'},"logprobs":null,"finish_reason":null}]' + self._usage + b"}\n\n"
         self._textHead = self._head + b'"content":'
+        self._textBetween = self._tail + self._textHead
         self._reasoningHeads = [self._keyHead(key) for key in REASONING_KEYS[reasoningField]]
 
     def _keyHead(self, key: str) -> bytes:
@@ -96,14 +97,12 @@ class ChunkTemplates:
         """
         return self._delta(b'"role":"assistant","content":"","refusal":null')
 
-    def text(self, text: str) -> bytes:
+    def text(self, *pieces: str) -> bytes:
         """
-        A piece of the answer.
+        Pieces of the answer, an event each.
         """
-        encoded = _encode(text)
-        if not encoded.isascii():
-            encoded = _escaped(encoded)
-        return _join((self._textHead, encoded, self._tail))
+        events = _join((self._textHead, self._textBetween.join(map(_encode, pieces)), self._tail))
+        return events if events.isascii() else _escaped(events)
 
     def reasoning(self, text: str) -> bytes:
         """

@@ -6,7 +6,7 @@ What a turn shows, as the events of a chat answer.
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -23,12 +23,15 @@ from openai_server.wire.tones import Chunk, Error, Finish, SessionReady, ToolCal
 Shown: TypeAlias = SessionReady | Chunk | ToolCall | Error
 
 
-class Text(msgspec.Struct, gc=False):
+class Text(msgspec.Struct):
     """
-    A piece of the answer. Never empty.
+    Some of the answer.
+
+    @ivar pieces: its deltas as they came, none of them empty: each is an
+        event of its own on a stream.
     """
 
-    text: str
+    pieces: list[str]
 
 
 class Reasoning(msgspec.Struct, gc=False):
@@ -65,6 +68,9 @@ class Failed(msgspec.Struct):
     error: APIError
 
 
+#: The types of deltas that need no look at each.
+_STRINGS: Final = {str}
+
 Event: TypeAlias = Text | Reasoning | Stopped | Finished | Failed
 
 
@@ -72,8 +78,7 @@ class Translation:
     """
     Makes the events of one answer from the tones of its turn.
 
-    Deltas pass unchanged, one event each: nothing is trimmed, normalised or
-    interpreted. No order between tones is relied on. What is hidden never
+    Deltas pass unchanged: nothing is trimmed, normalised or interpreted. No order between tones is relied on. What is hidden never
     comes out, and what is not known is skipped.
     """
 
@@ -107,6 +112,15 @@ class Translation:
         """
         The events that some tones of the turn make, in order.
         """
+        if self._isPlain:
+            # Most often there is nothing but text, and nothing to do with it.
+            pieces = [tone.delta for tone in tones if type(tone) is Chunk and tone.chunkType == "text_delta"]
+            if len(pieces) == len(tones) and set(map(type, pieces)) == _STRINGS and "" not in pieces:
+                self._hasSeen = self._hasText = True
+                return [Text(pieces)]
+        return self._feedEach(tones)
+
+    def _feedEach(self, tones: Sequence[Shown]) -> list[Event]:
         events: list[Event] = []
         for tone in tones:
             if type(tone) is Chunk:
@@ -142,9 +156,6 @@ class Translation:
         if type(text) is not str or not text or self._isStopped:
             return
         self._hasText = True
-        if self._isPlain:
-            events.append(Text(text))
-            return
         if self._stop is not None:
             text = self._stop.feed(text)
         self._give(self._fence.feed(text) if self._fence is not None else text, events)
@@ -155,8 +166,10 @@ class Translation:
 
     @staticmethod
     def _give(text: str, events: list[Event]) -> None:
-        if text:
-            events.append(Text(text))
+        if text and events and isinstance(events[-1], Text):
+            events[-1].pieces.append(text)
+        elif text:
+            events.append(Text([text]))
 
     def _reasoning(self, text: Any, events: list[Event]) -> None:
         if type(text) is str and text and not self._isStopped:

@@ -248,9 +248,9 @@ class Exchange:
             return
         for event in events:
             if type(event) is Text:
-                self._tell(event.text)
+                self._tell(event.pieces)
             elif type(event) is Reasoning:
-                self._lengthen(event.text)
+                self._lengthen(len(event.text))
             elif type(event) is Stopped:
                 self._stopped(events)
                 return
@@ -261,13 +261,13 @@ class Exchange:
         if isinstance(last, Finished | Failed):
             self._finish(last)
 
-    def _tell(self, text: str) -> None:
+    def _tell(self, pieces: Sequence[str]) -> None:
         if self.told.pieces is not None:
-            self.told.pieces.append(text)
-        self._lengthen(text)
+            self.told.pieces += pieces
+        self._lengthen(sum(map(len, pieces)))
 
-    def _lengthen(self, text: str) -> None:
-        self.told.length += len(text)
+    def _lengthen(self, characters: int) -> None:
+        self.told.length += characters
         if self.told.length > WHOLE_LIMIT:
             self.told.pieces = None
 

@@ -77,7 +77,6 @@ class StreamSink:
         self._heading = heading
         self._setEnd = setEnd
         self._chunks = heading.templates()
-        self._text = self._chunks.text
 
     def holdPassed(self) -> None:
         """
@@ -103,10 +102,9 @@ class StreamSink:
                 return
             self._begin()
             pieces.append(self._chunks.role())
-        text = self._text
         for event in events:
             if type(event) is Text:
-                pieces.append(text(event.text))
+                pieces.append(self._chunks.text(*event.pieces))
             elif type(event) is Reasoning:
                 pieces.append(self._chunks.reasoning(event.text))
             elif type(event) is Called:
@@ -193,7 +191,7 @@ class WholeSink:
         for event in events:
             match event:
                 case Text():
-                    self._text.append(event.text)
+                    self._text += event.pieces
                 case Reasoning():
                     self._reasoning.append(event.text)
                 case Called():
