@@ -343,7 +343,7 @@ class StrictRecorder:
             return
         try:
             tone = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return
         if isinstance(tone, dict):
             self._learn(tone)

@@ -57,7 +57,9 @@ class MemoryEndpoint:
         if server is None:
             return fail(ConnectionRefusedError())
         client: Any = protocolFactory.buildProtocol(None)  # type: ignore[arg-type]
-        pump = connect(server, FakeTransport(server, True), client, FakeTransport(client, False))
+        # No byte moves before the client has its protocol, as with a reactor.
+        ends = FakeTransport(server, True), FakeTransport(client, False)
+        pump = connect(server, ends[0], client, ends[1], greet=False)
         self.pumps.append(pump)
         return succeed(client)
 

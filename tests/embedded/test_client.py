@@ -149,6 +149,16 @@ class FaultTests(SyncCase):
         bee = world.ask("hello")
         self.assertEqual((bee.text("s1"), bee.chis("finish")), ("hello", []))
 
+    def test_linesAreRewritten(self) -> None:
+        """
+        What goes out is what the function gives, be it half a line.
+        """
+        world = World(self)
+        world.daemon.faults.rewrite = lambda line: [line[:-1], b" \n"] if b'"delta"' in line else [line]
+        bee = world.ask("hello")
+        self.assertEqual(bee.text("s1"), "hello")
+        self.assertEqual(bee.lines[-3][-2:], b"} ")
+
     def test_muteEchoesAndBreath(self) -> None:
         """
         Nothing of either is sent.

@@ -176,6 +176,8 @@ class Client(protocol.Protocol):
             return
         if self._host.faults.dropTone is not None:
             lines = [line for line in lines if not self._host.faults.dropTone(line)]
+        if self._host.faults.rewrite is not None:
+            lines = [piece for line in lines for piece in self._host.faults.rewrite(line)]
         if self._isPaused:
             room = QUEUE_LENGTH - len(self._queue)
             self._queue += lines[:room]

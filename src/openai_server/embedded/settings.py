@@ -6,7 +6,7 @@ and versions, and what tests put in the way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,8 @@ class Faults:
     @ivar protoVersion: what the breath says.
     @ivar dropTone: asked for each line (C{bytes}, with its newline) that goes
         to a client; those it is true for are lost.
+    @ivar rewrite: given each such line, and gives what goes to the client in
+        its place: nothing, other lines, half a line.
     @ivar pieces: sizes in bytes: output goes out in pieces of these sizes, one
         a turn of the reactor, and in full when the sizes have run out.
     @ivar losesPrompt: asked for each prompt (its members): those it is true
@@ -69,5 +71,6 @@ class Faults:
     closeOnConnect: bool = False
     protoVersion: str = PROTO_VERSION
     dropTone: Callable[[bytes], bool] | None = None
+    rewrite: Callable[[bytes], Sequence[bytes]] | None = None
     pieces: Iterable[int] = ()
     losesPrompt: Callable[[Mapping[str, Any]], bool] | None = None

@@ -1,0 +1,4 @@
+"""
+The whole server when something goes wrong: what its clients see and how their
+requests end.
+"""
