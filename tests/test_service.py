@@ -242,6 +242,18 @@ class StartTests(ServiceCase):
         self.patch(self.service, "_endpointListen", lambda description: Deferred())
         self.assertRaises(StartError, self.service.privilegedStartService)
 
+    def test_systemThatRefuses(self) -> None:
+        """
+        A folder or a socket that the rooms cannot have is no traceback.
+        """
+        for error in (
+            OSError(errno.ENOSPC, "No space left on device", "/run/x"),
+            CannotListenError("any", "/run/x", OSError("AF_UNIX path too long")),
+        ):
+            self.link.error = error
+            refusal = self.assertRaises(StartError, self.service.startService)
+            self.assertIn("/run/x", str(refusal))
+
     def test_roomsThatCannotBeJoined(self) -> None:
         """
         The ports close again, and what was started stops.

@@ -19,7 +19,10 @@ from typing import Any
 from twisted.application.service import IServiceMaker
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol
 from twisted.plugin import getPlugins
+from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 from twisted.scripts._twistd_unix import ServerOptions
 
@@ -237,6 +240,54 @@ class MakeServiceTests(OptionsCase):
         self.assertIs(makers[0].makeService, makeService)
 
 
+def chatRequest(text: str) -> bytes:
+    """
+    A request for a stream that says this text back.
+    """
+    message = {"role": "user", "content": text}
+    body = json.dumps({"model": "echo", "stream": True, "messages": [message]}).encode()
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+class Client(Protocol):
+    """
+    Sends one request and reads all that comes.
+
+    @ivar read: the bytes so far.
+    @ivar lost: fires when the connection is closed.
+    """
+
+    def __init__(self, request: bytes) -> None:
+        self.read = b""
+        self.lost: Deferred[None] = Deferred()
+        self._request = request
+        self._waiting: list[tuple[int, bytes, Deferred[None]]] = []
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(self._request)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.read += data
+        for waiting in list(self._waiting):
+            times, words, seen = waiting
+            if self.read.count(words) >= times:
+                self._waiting.remove(waiting)
+                seen.callback(None)
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        self.lost.callback(None)
+
+    def whenRead(self, words: bytes, more: int) -> Deferred[None]:
+        """
+        Fires once these words came this many times more.
+        """
+        seen: Deferred[None] = Deferred()
+        self._waiting.append((self.read.count(words) + more, words, seen))
+        return seen
+
+
 class ProgramTests(AsyncCase):
     """
     The whole program: C{twistd -n openai-server --embedded}, a real process
@@ -286,6 +337,31 @@ class ProgramTests(AsyncCase):
         self.assertTrue(answer.startswith(b"HTTP/1.1 200 "), answer)
         await program.whenSaid('"end":"ok"')
 
+    async def test_drainsAndThenEndsAtOnce(self) -> None:
+        """
+        After SIGTERM a stream goes on while its port is closed; after a second
+        one it is told, and cut in a way that nobody takes for its end.
+        """
+        program = self.run_("--embedded", "--port", "0")
+        await program.whenSaid("connected to the daemon")
+        port = int(program.url.rsplit(":", 1)[1])
+        client = Client(chatRequest("word " * 3000))
+        await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), client)
+        await client.whenRead(b"word", 5)
+        program.signal(signal.SIGTERM)
+        await program.whenSaid("no new requests")
+        await client.whenRead(b"word", 20)
+        with self.assertRaises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), 5)
+        program.signal(signal.SIGTERM)
+        self.assertEqual(await program.ended, 0)
+        await client.lost
+        self.assertIn(b"shutting_down", client.read)
+        self.assertNotIn(b"[DONE]", client.read)
+        self.assertFalse(client.read.endswith(b"0\r\n\r\n"))
+        self.assertIn('"end":"drain"', "".join(program.lines))
+        self.assertNotIn("Traceback", "".join(program.lines) + program.errors)
+
     async def test_portInUse(self) -> None:
         """
         One line, a status that is not 0, and no traceback.
@@ -334,7 +410,7 @@ class ProgramTests(AsyncCase):
         It starts, says so, makes its key, and ends well while it goes on
         trying.
         """
-        program = self.run_("--port", "0", HUM_THRUM_SOCK=str(self.home / "none.sock"))
+        program = self.run_("--port", "0", HUM_THRUM_SOCK="/nowhere/thrum.sock")
         await program.whenSaid("the socket is missing")
         program.signal(signal.SIGTERM)
         self.assertEqual(await program.ended, 0)

@@ -159,6 +159,8 @@ class OpenAIService(Service):
     def startService(self) -> None:
         """
         Join the rooms and start them, bottom first.
+
+        @raise StartError: the system refuses a file or a socket of theirs.
         """
         super().startService()
         if not self._ports:
@@ -168,6 +170,9 @@ class OpenAIService(Service):
             addresses = [port.getHost() for port in self._ports]
             bound = [Bound(*pair) for pair in zip(self._descriptions, addresses, strict=True)]
             self._door.inner = self._compose(bound, self._begin)
+        except (OSError, CannotListenError) as error:
+            self._abandon()
+            raise StartError(f"cannot start: {error}") from None
         except Exception:
             self._abandon()
             raise
