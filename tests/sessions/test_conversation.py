@@ -203,20 +203,6 @@ class PlainTests(ConversationCase):
         self.assertTrue(self.conversation.hasEndedWell)
         self.assertNothingLeft()
 
-    def test_promptThatCannotBeAskedGivesTheSlotBack(self) -> None:
-        """
-        An error out of the asking leaves nothing behind.
-        """
-        conversation = Conversation(
-            self.clock, self.conversation.terms, self.table, slot := FakeSlot(), self.counters
-        )
-
-        def refuse() -> FakeTurn:
-            raise APIError("daemon_unavailable", "away")
-
-        self.assertRaises(APIError, conversation.begin, FakeAnswer(), refuse)
-        self.assertEqual(slot.done, ["release"])
-
     def test_cancelledTurnDrainsItsSlotAndTellsNobody(self) -> None:
         """
         The turn is cancelled once, and late tones reach nobody.
@@ -399,6 +385,17 @@ class HandOutTests(ConversationCase):
         self.conversation.tonesReceived([call("c1"), call("c2"), Error(sid=SID, message="no", callId="c1")])
         self.clock.advance(0.02)
         self.assertEqual(self.answer.told, [["c2"]])
+
+    def test_parkedTurnWhoseOnlyCallFailedSettles(self) -> None:
+        """
+        The model goes on without the result, and nobody hears it (U7).
+        """
+        [shown] = self.park("c1")
+        self.conversation.tonesReceived([Error(sid=SID, message="no", callId="c1"), text("Well.")])
+        self.assertEqual(self.turn.done, [("settle",)])
+        self.assertIs(shown.state, CallState.CLOSED)
+        self.end()
+        self.assertNothingLeft()
 
     def test_errorForAnUnknownCallChangesNothing(self) -> None:
         """

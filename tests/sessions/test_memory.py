@@ -262,7 +262,7 @@ class TranscriptTests(MemoryCase):
         self.assertPlan(again, Kind.FORKED, 0, first)
         self.memory.release(again.session, False)
         self.assertPlan(self.plan("more", headers=HEADER), Kind.NEW, 0, first)
-        self.assertFalse(self.memory.reclaim(first.session))
+        self.assertIsNone(self.goOn(first, "more"))
 
     def test_toolLoop(self) -> None:
         """
@@ -301,16 +301,26 @@ class TranscriptTests(MemoryCase):
         self.memory.giveBack(fresh)
         self.assertTrue(fresh.session.isForgotten)
 
-    def test_reclaimed(self) -> None:
+    def goOn(self, plan: SessionPlan, *words: str, model: str = "m") -> SessionPlan | None:
         """
-        X20: a session that settled may be used for a late result; one that is
-        in use may not.
+        Ask this in the session of a plan, whatever it has seen.
+        """
+        transcript = Transcript.fromMessages(said(*words))
+        return self.memory.goOn(plan.session, Asked("a", (), contextFrom(model, "", None), transcript, ""))
+
+    def test_goneOnWithOnRequest(self) -> None:
+        """
+        X20: a session that settled takes a late result that shows no history;
+        one that is in use, or of another model, does not.
         """
         first = self.talk("hi", "hello")
-        self.assertTrue(self.memory.reclaim(first.session))
-        self.assertFalse(self.memory.reclaim(first.session))
+        self.assertIsNone(self.goOn(first, "late", model="other"))
+        plan = self.goOn(first, "late")
+        assert plan is not None
+        self.assertPlan(plan, Kind.CONTINUED, 0, first)
+        self.assertIsNone(self.goOn(first, "late"))
         self.assertPlan(self.plan("hi", "hello", "more"), Kind.FORKED, 0, first)
-        self.memory.release(first.session, True)
+        self.memory.giveBack(plan)
         self.assertPlan(self.plan("hi", "hello", "more"), Kind.CONTINUED, 2, first)
 
     def test_givenBackTooLate(self) -> None:

@@ -181,15 +181,10 @@ class Conversation:
         Ask the question, with this answer attending.
 
         @param ask: puts the prompt to the daemon.
-        @raise APIError: it was not asked; the slot is released.
+        @raise APIError: it was not asked, and the slot is the caller's again.
         """
         self._answer = answer
-        try:
-            self._turn = ask()
-        except BaseException:
-            self._answer = None
-            self._slot.release()
-            raise
+        self._turn = ask()
         self._turn.whenOver().addCallback(self._turnOver)
 
     @property
@@ -405,9 +400,15 @@ class Conversation:
 
     def _callFailed(self, tone: Error) -> None:
         call = self._open.pop(str(tone.callId), None)
-        if call is not None and call in self._new:
+        if call is None:
+            return
+        self._table.closed(call)
+        if call in self._new:
             self._new.remove(call)
-            self._table.closed(call)
+        elif self._answer is None and not self._open:
+            # The model waits for nobody any more, and goes on unheard.
+            self._stopPark()
+            self._beginSettling()
 
     def _collect(self) -> None:
         if self._window is None or not self._window.isActive:
@@ -443,17 +444,19 @@ class Conversation:
         answer.calledTools(handed)
 
     def _parkPassed(self) -> None:
-        self._log.debug("a tool's result did not come in time; the turn settles")
-        self.isSettling = True
-        self._unheard.clear()
+        self._beginSettling()
         turn = self._asked()
-        turn.settle()
         if not self.isOver:
             for call in self._open.values():
                 self._table.expired(call)
                 turn.answer(call.callId, call.wireName, LATE_RESULT, True)
             self._open.clear()
             self._new.clear()
+
+    def _beginSettling(self) -> None:
+        self.isSettling = True
+        self._unheard.clear()
+        self._asked().settle()
 
     # Text that nobody hears yet.
 

@@ -114,13 +114,28 @@ class SessionMemory:
             session is busy. Fails with an L{APIError} C{session_busy} when it
             stays so.
         """
-        hints = [(hint, self._keys.key(asked.account, hint.kind, hint.value)) for hint in asked.hints]
-        for hint, key in hints:
+        wanted = self._wantedFrom(asked)
+        for hint, key in wanted.hints:
             if hint.weight is Weight.USER and asked.transcript.showsHistory:
                 self._nominations.historyShown(key)
-        wanted = _Wanted(asked, hints)
         busy = self._busyFor(wanted)
         return succeed(self._plan(wanted)) if busy is None else self._wait(busy, wanted)
+
+    def goOn(self, session: Session, asked: Asked) -> SessionPlan | None:
+        """
+        Go on in a session that was released, with all that the request says,
+        although it shows nothing of what the session has seen. None when the
+        session is not there any more, or of another context.
+        """
+        if session not in self._idle or not session.suits(asked.context):
+            return None
+        return self._continued(self._wantedFrom(asked), session, asked.transcript.leading)
+
+    def _wantedFrom(self, asked: Asked) -> _Wanted:
+        keys = self._keys
+        return _Wanted(
+            asked, [(hint, keys.key(asked.account, hint.kind, hint.value)) for hint in asked.hints]
+        )
 
     def answered(self, session: Session, text: str, calls: Iterable[str] = ()) -> None:
         """
@@ -161,18 +176,6 @@ class SessionMemory:
             plan.session.seen = plan.seenBefore
         self.release(plan.session, plan.kind is Kind.CONTINUED)
 
-    def reclaim(self, session: Session) -> bool:
-        """
-        Use a session that was released once more, whatever the transcript.
-
-        @return: whether it may be used; it is busy then.
-        """
-        if session not in self._idle:
-            return False
-        self._idle.remove(session)
-        session.isBusy = True
-        return True
-
     def stop(self) -> None:
         """
         Turn away everybody who waits.
@@ -199,7 +202,8 @@ class SessionMemory:
 
     def _continued(self, wanted: _Wanted, session: Session, start: int) -> SessionPlan:
         asked = wanted.asked
-        self.reclaim(session)
+        self._idle.remove(session)
+        session.isBusy = True
         before = session.seen
         self._nominations.nominate(session, wanted.hints)
         session.told(asked.transcript.entries[start:])

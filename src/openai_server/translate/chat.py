@@ -78,8 +78,9 @@ class Translation:
     """
     Makes the events of one answer from the tones of its turn.
 
-    Deltas pass unchanged: nothing is trimmed, normalised or interpreted. No order between tones is relied on. What is hidden never
-    comes out, and what is not known is skipped.
+    Deltas pass unchanged: nothing is trimmed, normalised or interpreted. No
+    order between tones is relied on. What is hidden never comes out, and what
+    is not known is skipped.
     """
 
     def __init__(

@@ -21,9 +21,9 @@ from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallTable
 from openai_server.sessions.conversation import OUR_PREFIX, Answer, Conversation, Terms
 from openai_server.sessions.memory import SessionMemory
-from openai_server.sessions.plans import SessionPlan
+from openai_server.sessions.plans import Kind, Session, SessionPlan
 from openai_server.sessions.pools import Pools
-from openai_server.sessions.slots import Slots
+from openai_server.sessions.slots import Slot, Slots
 from openai_server.translate.prompt import (
     Question,
     promptFromRequest,
@@ -51,17 +51,24 @@ class Desk:
     counters: Counters
 
     async def ask(
-        self, incoming: Incoming, answerFor: Callable[[Conversation, SessionPlan], Answer]
+        self,
+        incoming: Incoming,
+        answerFor: Callable[[Conversation, SessionPlan], Answer],
+        session: Session | None = None,
     ) -> None:
         """
         Ask what a request asks, on the session that it gets.
 
         @param answerFor: makes the answer that attends the turn from its
             beginning.
+        @param session: the one to go on in, if that is possible, although the
+            transcript does not say so.
         @raise APIError: it was not asked, and nothing is left behind.
         """
         self._checkDaemon()
-        plan = await self.memory.claim(incoming.asked)
+        plan = self.memory.goOn(session, incoming.asked) if session is not None else None
+        if plan is None:
+            plan = await self.memory.claim(incoming.asked)
         try:
             await self._askOn(plan, incoming, answerFor)
         except BaseException:
@@ -76,36 +83,49 @@ class Desk:
     async def _askOn(
         self, plan: SessionPlan, incoming: Incoming, answerFor: Callable[[Conversation, SessionPlan], Answer]
     ) -> None:
-        incoming, question = _questionFrom(plan, incoming)
+        question = _questionFrom(plan, incoming)
         files = await self._store(question)
         try:
             pool = self.pools.of(incoming.chat.model)
             slot = await self.slots.acquire(pool, incoming.account, incoming.catalogue)
-            conversation = Conversation(
-                self.clock, self._terms(plan, incoming), self.calls, slot, self.counters
-            )
-            prompt = promptFromRequest(
-                incoming.chat,
-                question,
-                rid=self.daemon.newRid(),
-                sid=plan.sid,
-                offer=incoming.offer,
-                paths=[str(stored.path) if stored is not None else None for stored in files],
-                sendAttachments=self.configuration.attachments != "file",
-                cwd=self.configuration.cwd,
-                allowedTools=self.configuration.allowedTools,
-                disallowedTools=(
-                    *self.configuration.disallowedTools,
-                    *(OUR_PREFIX + name for name in slot.hiddenNames),
-                ),
-            )
-            answer = answerFor(conversation, plan)
-            conversation.begin(answer, lambda: self.daemon.ask(prompt, conversation))
+            try:
+                conversation = self._begun(plan, incoming, question, files, slot, answerFor)
+            except BaseException:
+                slot.release()
+                raise
         except BaseException:
             _release(files)
             raise
         conversation.whenOver().addCallback(lambda _: _release(files))
         conversation.whenSettled().addCallback(lambda mayGoOn: self.memory.release(plan.session, mayGoOn))
+
+    def _begun(
+        self,
+        plan: SessionPlan,
+        incoming: Incoming,
+        question: Question,
+        files: Sequence[Stored | None],
+        slot: Slot,
+        answerFor: Callable[[Conversation, SessionPlan], Answer],
+    ) -> Conversation:
+        terms = self._terms(plan, incoming)
+        conversation = Conversation(self.clock, terms, self.calls, slot, self.counters)
+        hidden = (OUR_PREFIX + name for name in slot.hiddenNames)
+        prompt = promptFromRequest(
+            incoming.chat,
+            question,
+            rid=self.daemon.newRid(),
+            sid=plan.sid,
+            offer=incoming.offer,
+            paths=[str(stored.path) if stored is not None else None for stored in files],
+            sendAttachments=self.configuration.attachments != "file",
+            cwd=self.configuration.cwd,
+            allowedTools=self.configuration.allowedTools,
+            disallowedTools=(*self.configuration.disallowedTools, *hidden),
+        )
+        answer = answerFor(conversation, plan)
+        conversation.begin(answer, lambda: self.daemon.ask(prompt, conversation))
+        return conversation
 
     def _terms(self, plan: SessionPlan, incoming: Incoming) -> Terms:
         names = incoming.offer.names
@@ -143,13 +163,13 @@ def _release(files: Sequence[Stored | None]) -> None:
             stored.release()
 
 
-def _questionFrom(plan: SessionPlan, incoming: Incoming) -> tuple[Incoming, Question]:
+def _questionFrom(plan: SessionPlan, incoming: Incoming) -> Question:
     boundary = secrets.token_hex(8)
-    if not plan.start:
-        return incoming, questionFromRequest(incoming.chat, boundary, incoming.offer)
     chat, start = incoming.chat, plan.start
+    if plan.kind is not Kind.CONTINUED:
+        return questionFromRequest(chat, boundary, incoming.offer)
     if plan.systemPrompt is not None:
         # A process that is started anew reads the system prompt of this prompt.
         said = Message(role="system", content=plan.systemPrompt)
         chat, start = msgspec.structs.replace(chat, messages=(said, *chat.messages)), start + 1
-    return incoming, questionFromTail(chat, start, boundary, incoming.offer)
+    return questionFromTail(chat, start, boundary, incoming.offer)

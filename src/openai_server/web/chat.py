@@ -216,18 +216,20 @@ class Chat:
             return self._resumed(incoming, conversation, match)
         if match.outcome is Outcome.LATE:
             await self._settled(conversation, match)
-        else:
-            conversation.giveUp(_resultsFrom(incoming, match))
+            # A client that keeps no history brings nothing but the result.
+            isAlone = not incoming.transcript.showsHistory
+            return await self._asked(incoming, conversation.terms.session if isAlone else None)
+        conversation.giveUp(_resultsFrom(incoming, match))
         return await self._asked(incoming)
 
-    async def _asked(self, incoming: Incoming) -> Answering:
+    async def _asked(self, incoming: Incoming, session: Session | None = None) -> Answering:
         made: list[Answering] = []
 
         def answerFor(conversation: Conversation, plan: SessionPlan) -> Answering:
             made.append(self._answering(incoming, conversation, plan.session, plan.kind))
             return made[0]
 
-        await self._desk.ask(incoming, answerFor)
+        await self._desk.ask(incoming, answerFor, session)
         return made[0]
 
     def _resumed(self, incoming: Incoming, conversation: Conversation, match: Match) -> Answering:
