@@ -49,6 +49,16 @@ BLOCK_PATIENCE: Final = 1.0
 #: The types of tones that an answer is given without a look at each.
 _CHUNKS: Final = {Chunk}
 
+#: Whether a block is open behind a chunk; others do not say.
+_IN_BLOCK: Final[Mapping[str | None, bool]] = {
+    "text_start": True,
+    "text_delta": True,
+    "reasoning_start": True,
+    "reasoning_delta": True,
+    "reasoning_end": False,
+    "content_block_stop": False,
+}
+
 LATE_RESULT: Final = (
     "The result of this call is not there yet. It will be given to you in a later message. "
     "Do not wait for it and do not repeat the call: end your turn now."
@@ -302,9 +312,10 @@ class Conversation:
         if not self._hasLife:
             self._hasLife = True
             self._slot.showedLife()
-        last = tones[-1]
-        if type(last) is Chunk:
-            self._inBlock = last.chunkType is not None and last.chunkType != "content_block_stop"
+        for tone in reversed(tones):
+            if type(tone) is Chunk and tone.chunkType in _IN_BLOCK:
+                self._inBlock = _IN_BLOCK[tone.chunkType]
+                break
         if self._answer is not None and set(map(type, tones)) == _CHUNKS:
             self._answer.tonesReceived(tones)
         else:
@@ -433,15 +444,16 @@ class Conversation:
         handed, self._new = self._new[:count], self._new[count:]
         self._answer = None
         self._table.shown(handed, answer.asked)
-        if self._unroutable:
-            self._counters.add("unrouted_calls")
-            self.cancel()
-        else:
+        if not self._unroutable:
             self._asked().park()
             first = min(call.arrivedAt for call in self._open.values())
             left = first + self.terms.parkTimeout - self._clock.monotonic()
             self._park = Deadline(self._clock, max(left, 0), self._parkPassed)
         answer.calledTools(handed)
+        if self._unroutable:
+            # Not before: a call that is given up loses its arguments.
+            self._counters.add("unrouted_calls")
+            self.cancel()
 
     def _parkPassed(self) -> None:
         self._beginSettling()

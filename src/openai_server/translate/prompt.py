@@ -123,6 +123,11 @@ def questionFromTail(
     @raise APIError: 400, an attachment is no good.
     """
     placed = list(enumerate(request.messages))[start:]
+    if start and placed and placed[0][1].role in ("tool", "function"):
+        # Their ids are the client's: without the calls the model would not
+        # know what these are the results of.
+        calls = msgspec.structs.replace(request.messages[start - 1], content=None, refusal=None)
+        placed.insert(0, (start - 1, calls))
     systemPrompt, _ = _cutSystem(systemText(request, offer))
     return Question(systemPrompt or None, _pieces(placed, boundary, True))
 
