@@ -37,11 +37,12 @@ def jsonLine(value: object) -> bytes:
 
 
 def _escaped(encoded: bytes) -> bytes:
-    return (
-        encoded.replace(b"\xe2\x80\xa8", b"\\u2028")
-        .replace(b"\xe2\x80\xa9", b"\\u2029")
-        .replace(b"\xc2\x85", b"\\u0085")
-    )
+    # Looking for one byte is many times faster than for two or three.
+    if b"\xe2" in encoded:
+        encoded = encoded.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
+    if b"\xc2" in encoded:
+        encoded = encoded.replace(b"\xc2\x85", b"\\u0085")
+    return encoded
 
 
 def errorEvent(error: APIError) -> bytes:
