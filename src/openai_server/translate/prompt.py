@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from openai_server.api.chat import ChatRequest, ResponseFormat
-from openai_server.api.messages import Message
+from openai_server.api.messages import Message, callsOf
 from openai_server.translate.attachments import Attached, attachmentLine
 from openai_server.translate.tools import Offer
 from openai_server.translate.transcript import Pieces, Placed, joined, piecesOf, transcript
@@ -123,7 +123,7 @@ def questionFromTail(
     @raise APIError: 400, an attachment is no good.
     """
     placed = list(enumerate(request.messages))[start:]
-    if start and placed and placed[0][1].role in ("tool", "function"):
+    if start and any(callsOf(request.messages[start - 1])):
         # Their ids are the client's: without the calls the model would not
         # know what these are the results of.
         calls = msgspec.structs.replace(request.messages[start - 1], content=None, refusal=None)
