@@ -1,0 +1,249 @@
+"""
+Attachments: checked, and named in a line.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openai_server.api.messages import Part
+from openai_server.errors import APIError
+from openai_server.translate.attachments import MAX_URL, SLICE, Attached, attachedFromPart, attachmentLine
+from openai_server.wire.tones import Attachment
+from tests.support import SyncCase
+
+PNG = b"\x89PNG\r\n\x1a\nrest"
+WEBP = b"RIFF\x00\x00\x00\x00WEBPrest"
+
+
+def base64Of(data: bytes) -> str:
+    """
+    Plain base64.
+    """
+    return base64.b64encode(data).decode()
+
+
+def attached(**members: Any) -> Attached:
+    """
+    What a content part with these members holds.
+    """
+    return attachedFromPart(msgspec.convert(members, Part), "messages[0].content[1]")
+
+
+def image(url: Any) -> Attached:
+    """
+    What an image with this address holds.
+    """
+    return attached(type="image_url", image_url={"url": url})
+
+
+class AttachedTests(SyncCase):
+    """
+    L{attachedFromPart}.
+    """
+
+    def refused(self, param: str, **members: Any) -> str:
+        """
+        The code of the 400 that a part brings.
+        """
+        error = self.assertRaises(APIError, attached, **members)
+        self.assertEqual((error.kind.status, error.param), (400, f"messages[0].content[1].{param}"))
+        return error.name
+
+    def test_dataImage(self) -> None:
+        """
+        Both spellings of an image part; the media type in any case.
+        """
+        data = base64Of(PNG)
+        for url in (f"data:image/png;base64,{data}", f"DATA:IMAGE/PNG;charset=x;BASE64,{data}"):
+            expected = Attached("image", "image/png", data=data)
+            self.assertEqual(image(url), expected)
+            self.assertEqual(attached(type="image_url", image_url=url), expected)
+
+    def test_remoteImage(self) -> None:
+        """
+        An address is passed on as it is, wherever it leads, and never
+        fetched here; the media type is a guess.
+        """
+        for url, mediaType in (
+            ("https://example.com/a/b.PNG?x=1", "image/png"),
+            ("http://10.0.0.1/photo.jpg", "image/jpeg"),
+            ("HTTPS://example.com/photo", "image/*"),
+            ("http://[broken/photo.gif", "image/*"),
+        ):
+            self.assertEqual(image(url), Attached("image", mediaType, url=url))
+
+    def test_otherSchemes(self) -> None:
+        """
+        Nothing that reads the server's files.
+        """
+        for url in ("file:///etc/passwd", "ftp://x/y", "javascript:x", "/etc/passwd", "", "gopher://x"):
+            said = self.refused("image_url.url", type="image_url", image_url={"url": url})
+            self.assertEqual(said, "invalid_value")
+            self.refused("image_url", type="image_url", image_url=url)
+
+    def test_addressesThatAreNone(self) -> None:
+        """
+        Too long, or with characters that could end a line.
+        """
+        for url in ("http://x/" + "y" * MAX_URL, "http://x/\ny", "http://x/ y", "http://x/\u2028"):
+            self.refused("image_url", type="image_url", image_url=url)
+
+    def test_badData(self) -> None:
+        """
+        Not base64, empty, cut, or without saying so.
+        """
+        for url in (
+            "data:image/png;base64,",
+            "data:image/png;base64,====",
+            "data:image/png;base64,a*bc",
+            "data:image/png;base64,abcde",
+            "data:image/png;base64,ab==cdef",
+            "data:image/png;base64,\u00e9\u00e9\u00e9\u00e9",
+            "data:image/png,rawdata",
+            "data:image/png;base64",
+            "data:" + "x" * 2000,
+            "data:no type;base64,abcd",
+            "data:image/png\n[x];base64,abcd",
+        ):
+            self.refused("image_url", type="image_url", image_url=url)
+
+    def test_magic(self) -> None:
+        """
+        The first bytes must be those of the type.
+        """
+        good = {
+            "image/png": PNG,
+            "image/jpeg": b"\xff\xd8\xff\xe0",
+            "image/jpg": b"\xff\xd8\xff\xe0",
+            "image/gif": b"GIF89a",
+            "image/webp": WEBP,
+            "application/pdf": b"%PDF-1.7",
+        }
+        for mediaType, data in good.items():
+            self.assertIn(image(f"data:{mediaType};base64,{base64Of(data)}").kind, ("image", "pdf"))
+            for other in (b"no such thing", b"", b"RIFF\x00\x00\x00\x00WAVE"):
+                self.refused(
+                    "image_url", type="image_url", image_url=f"data:{mediaType};base64,{base64Of(other)}"
+                )
+
+    def test_typesWithoutMagicPass(self) -> None:
+        """
+        And get the kind of their family.
+        """
+        for mediaType, kind in (
+            ("image/svg+xml", "image"),
+            ("video/mp4", "video"),
+            ("text/csv", "file"),
+            ("audio/mp3", "audio"),
+        ):
+            self.assertEqual(image(f"data:{mediaType};base64,QUJD").kind, kind)
+        self.assertEqual(image("data:;base64,QUJD").mediaType, "text/plain")
+
+    def test_wrappedAndUnpadded(self) -> None:
+        """
+        Line breaks and missing padding are put right.
+        """
+        data = base64Of(PNG + b"x" * 100)
+        wrapped = "\r\n".join(data[at : at + 76] for at in range(0, len(data), 76)).rstrip("=")
+        self.assertEqual(image(f"data:image/png;base64,{wrapped}").data, data)
+
+    def test_padding(self) -> None:
+        """
+        In the middle of a slice, or at its end, it ends nothing.
+        """
+        half = "A" * (SLICE - 2) + "=="
+        url = f"data:text/plain;base64,{half}{half}"
+        self.refused("image_url", type="image_url", image_url=url)
+
+    @settings(deadline=None, max_examples=60)
+    @given(st.binary(min_size=1, max_size=50), st.sampled_from([0, 1, 2, 3]))
+    def test_size(self, data: bytes, more: int) -> None:
+        """
+        The size is that of the decoded bytes, over slices too.
+        """
+        data = data + b"x" * more * SLICE
+        found = image(f"data:text/plain;base64,{base64Of(data)}")
+        assert found.data is not None
+        self.assertEqual(found.size, len(base64.b64decode(found.data)))
+        self.assertEqual(found.size, len(data))
+
+    def test_audio(self) -> None:
+        """
+        Two formats.
+        """
+        for name, mediaType in (("wav", "audio/wav"), ("mp3", "audio/mpeg")):
+            found = attached(type="input_audio", input_audio={"data": "QUJD", "format": name})
+            self.assertEqual(found, Attached("audio", mediaType, data="QUJD"))
+        odd = {"data": "QUJD", "format": "flac"}
+        self.assertEqual(
+            self.refused("input_audio.format", type="input_audio", input_audio=odd), "unsupported_value"
+        )
+        self.refused("input_audio.data", type="input_audio", input_audio={"data": "*", "format": "wav"})
+
+    def test_file(self) -> None:
+        """
+        A data address or bare base64, with its name.
+        """
+        data = base64Of(b"%PDF-1.4")
+        for file in (
+            {"filename": "a.PDF", "file_data": f"data:application/pdf;base64,{data}"},
+            {"filename": "a.PDF", "file_data": data},
+        ):
+            self.assertEqual(
+                attached(type="file", file=file), Attached("pdf", "application/pdf", data=data, name="a.PDF")
+            )
+        bare = attached(type="file", file={"file_data": "QUJD"})
+        self.assertEqual((bare.kind, bare.mediaType), ("file", "application/octet-stream"))
+
+    def test_filesThatAreNotHere(self) -> None:
+        """
+        There is no Files API.
+        """
+        for param, file, code in (
+            ("file.file_id", {"file_id": "f"}, "unsupported_value"),
+            ("file.file_data", {}, "missing_required_parameter"),
+        ):
+            self.assertEqual(self.refused(param, type="file", file=file), code)
+
+    def test_tone(self) -> None:
+        """
+        What the daemon is given.
+        """
+        self.assertEqual(
+            Attached("image", "image/png", data="QUJD", name="n").tone,
+            Attachment(kind="image", mediaType="image/png", data="QUJD"),
+        )
+
+
+class LineTests(SyncCase):
+    """
+    L{attachmentLine}.
+    """
+
+    def test_table(self) -> None:
+        """
+        Kind, type, size, and where it is.
+        """
+        picture = Attached("image", "image/png", data="QUJDRA==")
+        for each, path, line in (
+            (picture, None, "[image attached: image/png, 4 bytes]"),
+            (picture, "/run/x/1.png", "[image attached: image/png, 4 bytes, file /run/x/1.png]"),
+            (
+                Attached("image", "image/*", url="http://x/y"),
+                None,
+                "[image attached: image/*, address http://x/y]",
+            ),
+            (
+                Attached("pdf", "application/pdf", data="QUJD", name='a"\n].pdf'),
+                None,
+                '[pdf attached: application/pdf, 3 bytes, name "a\\"\\n].pdf"]',
+            ),
+        ):
+            self.assertEqual(attachmentLine(each, path), line)
+            self.assertNotIn("\n", line)

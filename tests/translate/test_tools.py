@@ -1,0 +1,272 @@
+"""
+Tools, calls and results.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openai_server.api.chat import ChatRequest, parse
+from openai_server.api.messages import Part
+from openai_server.errors import APIError
+from openai_server.translate.tools import (
+    MAX_DESCRIPTION,
+    Offer,
+    argumentsText,
+    inputText,
+    offerFromRequest,
+    resultText,
+)
+from openai_server.wire.tones import ToolDefinition
+from tests.support import SyncCase
+
+
+def function(name: str, **more: Any) -> dict[str, Any]:
+    """
+    A function as requests have it.
+    """
+    return {"type": "function", "function": {"name": name, **more}}
+
+
+def request(*tools: dict[str, Any], **more: Any) -> ChatRequest:
+    """
+    A request with tools.
+    """
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "tools": tools, **more}
+    return parse(json.dumps(body).encode())
+
+
+def offered(offer: Offer) -> list[str]:
+    """
+    The names that go out.
+    """
+    return [definition.name for definition in offer.definitions]
+
+
+class OfferTests(SyncCase):
+    """
+    L{offerFromRequest}.
+    """
+
+    def test_definitions(self) -> None:
+        """
+        Name, description, and a schema that is never null.
+        """
+        schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+        found = offerFromRequest(request(function("f", description="d", parameters=schema), function("g")))
+        self.assertEqual(
+            list(found.definitions),
+            [
+                ToolDefinition(name="f", description="d", inputSchema=schema),
+                ToolDefinition(name="g", description="", inputSchema={"type": "object", "properties": {}}),
+            ],
+        )
+        self.assertEqual((found.systemText, found.instruction), ("", ""))
+
+    def test_nothing(self) -> None:
+        """
+        No tools, or none wanted.
+        """
+        for empty in (request(), request(function("f"), tool_choice="none")):
+            found = offerFromRequest(empty)
+            self.assertEqual((found.definitions, found.instruction), ((), ""))
+            self.assertIsNone(found.names.clientName("f"))
+
+    def test_allowedTools(self) -> None:
+        """
+        A hard filter.
+        """
+        chosen = {
+            "type": "allowed_tools",
+            "allowed_tools": {"mode": "required", "tools": [function("g")]},
+        }
+        found = offerFromRequest(request(function("f"), function("g"), tool_choice=chosen))
+        self.assertEqual(offered(found), ["g"])
+        self.assertIsNone(found.names.clientName("f"))
+        self.assertEqual(found.instruction, "Answer with a call of one of the tools you were given.")
+        chosen["allowed_tools"] = {"mode": "auto", "tools": []}
+        self.assertEqual(offerFromRequest(request(function("f"), tool_choice=chosen)).definitions, ())
+
+    def test_namesAreTranslated(self) -> None:
+        """
+        In the instruction too.
+        """
+        named = {"type": "function", "function": {"name": "a.b"}}
+        found = offerFromRequest(request(function("a.b"), tool_choice=named), {"x"})
+        [name] = offered(found)
+        self.assertEqual(found.names.clientName(name), "a.b")
+        self.assertEqual(found.instruction, f"Answer with a call of the tool {name}.")
+
+    def test_oneAtATime(self) -> None:
+        """
+        Said in words, after the choice.
+        """
+        found = offerFromRequest(request(function("f"), tool_choice="required", parallel_tool_calls=False))
+        self.assertTrue(found.instruction.endswith("you were given. Call at most one tool at a time."))
+
+    def test_longDescription(self) -> None:
+        """
+        Cut on the wire, whole for the system prompt, under the daemon's name.
+        """
+        long = "x" * (MAX_DESCRIPTION + 1)
+        tools = (function("Read", description=long), function("g", description=long[1:]))
+        found = offerFromRequest(request(*tools))
+        one, two = found.definitions
+        self.assertEqual(len(one.description), MAX_DESCRIPTION)
+        self.assertTrue(one.description.endswith("The whole description is in the system prompt."))
+        self.assertEqual(two.description, long[1:])
+        self.assertEqual(found.systemText, f"Description of the tool {one.name}:\n{long}")
+
+    def test_customTool(self) -> None:
+        """
+        A function with one field; a grammar is said in words.
+        """
+        grammar = {"type": "grammar", "grammar": {"syntax": "lark", "definition": "start: X"}}
+        custom = {"type": "custom", "custom": {"name": "p", "description": "d", "format": grammar}}
+        found = offerFromRequest(request(custom))
+        [definition] = found.definitions
+        self.assertEqual(definition.description, "d\n\nThe input must follow this grammar (lark):\nstart: X")
+        self.assertEqual(definition.inputSchema["required"], ["input"])
+        self.assertEqual(found.names.kind("p"), "custom")
+
+    def test_legacyFunctions(self) -> None:
+        """
+        The same, one at a time.
+        """
+        body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "functions": [{"name": "f"}]}
+        found = offerFromRequest(parse(json.dumps(body).encode()))
+        self.assertEqual((offered(found), found.instruction), (["f"], "Call at most one tool at a time."))
+
+    def test_manyTools(self) -> None:
+        """
+        A thousand of them, each its own.
+        """
+        found = offerFromRequest(request(*(function(f"t/{n}") for n in range(1000))))
+        self.assertEqual(len(set(offered(found))), 1000)
+
+    def test_badSchema(self) -> None:
+        """
+        What the daemon could not read is the client's fault, and named.
+        """
+        bad = function("f", parameters={"properties": {"a": {"maximum": 10**400}}})
+        error = self.assertRaises(APIError, offerFromRequest, request(function("e"), bad))
+        self.assertEqual(error.param, "tools[1].function.parameters")
+
+
+def deep(levels: int) -> Any:
+    """
+    Lists in lists in an object.
+    """
+    value: Any = "bottom"
+    for _ in range(levels):
+        value = [value, {"k": value}] if levels < 8 else [value]
+    return {"a": value}
+
+
+class ArgumentsTests(SyncCase):
+    """
+    L{argumentsText} and L{inputText}.
+    """
+
+    def test_table(self) -> None:
+        """
+        Objects become JSON, texts stay as they are, nothing is an empty
+        object.
+        """
+        for args, text in (
+            ({"a": 1, "b": "\u00e9\u2028"}, '{"a":1,"b":"\u00e9\u2028"}'),
+            ({}, "{}"),
+            ('{"a": 1}', '{"a": 1}'),
+            ("not json {", "not json {"),
+            (None, "{}"),
+            ("", "{}"),
+            ([1], "[1]"),
+            (3, "3"),
+        ):
+            self.assertEqual(argumentsText(args), text)
+
+    def test_large(self) -> None:
+        """
+        A mebibyte and more.
+        """
+        self.assertEqual(len(argumentsText({"a": "x" * 2**20})), 2**20 + 8)
+
+    def test_deep(self) -> None:
+        """
+        Deeper than the encoder goes, to the letter.
+        """
+        text = argumentsText(deep(5000))
+        self.assertEqual(text, '{"a":' + "[" * 5000 + '"bottom"' + "]" * 5000 + "}")
+
+    @settings(deadline=None, max_examples=100)
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+            max_leaves=10,
+        )
+    )
+    def test_deepLooksLikeShallow(self, value: Any) -> None:
+        """
+        The way for deep values writes what the encoder writes.
+        """
+        text = argumentsText([value, deep(3000)["a"]])
+        shallow = msgspec.json.encode(value).decode()
+        self.assertTrue(text.startswith(f"[{shallow},[["), text[:200])
+
+    def test_customInput(self) -> None:
+        """
+        The text out of the one field; whatever else came, as text.
+        """
+        for args, text in (
+            ({"input": "x"}, "x"),
+            ('{"input": "x"}', "x"),
+            ("plain", "plain"),
+            ('"quoted"', "quoted"),
+            ("[" * 3000, "[" * 3000),
+            ({"input": 3}, '{"input":3}'),
+            ({"other": "x"}, '{"other":"x"}'),
+            (None, "{}"),
+        ):
+            self.assertEqual(inputText(args), text)
+
+
+class ResultTests(SyncCase):
+    """
+    L{resultText}.
+    """
+
+    def test_table(self) -> None:
+        """
+        Always one string; nothing of a text is changed.
+        """
+        for content, text in (("x\0y", "x\0y"), ("", ""), (None, ""), ([], "")):
+            self.assertEqual(resultText(content), text)
+
+    def test_parts(self) -> None:
+        """
+        One under the other, an image as a line.
+        """
+        parts = msgspec.convert(
+            [
+                {"type": "text", "text": "a"},
+                {"type": "text", "text": ""},
+                {"type": "image_url", "image_url": "data:image/png;base64,iVBORw0KGgo="},
+                {"type": "refusal", "refusal": "b"},
+            ],
+            list[Part],
+        )
+        self.assertEqual(resultText(parts), "a\n\n[image attached: image/png, 8 bytes]\nb")
+
+    def test_badImage(self) -> None:
+        """
+        Named by its place.
+        """
+        parts = msgspec.convert([{"type": "image_url", "image_url": "file:///x"}], list[Part])
+        error = self.assertRaises(APIError, resultText, parts, "messages[1].content")
+        self.assertEqual(error.param, "messages[1].content[0].image_url")
