@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import openai
+from openai.types.chat import ChatCompletionChunk
 from twisted.application.service import IService
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import deferLater
 from twisted.internet.threads import blockingCallFromThread, deferToThread
 from twisted.logger import LogEvent, globalLogPublisher
 
@@ -86,17 +88,23 @@ class SkippingClock(ReactorClock):
 
 class Gate:
     """
-    Holds a model back until the test opens it: C{[gate.step]} in a model's
-    steps.
+    A step of a model's that holds it back until the test opens the gate.
+
+    @ivar reached: fires when a model stands before it.
     """
 
     def __init__(self) -> None:
         self.isOpen = False
+        self.reached: Deferred[None] = Deferred()
+        self._isReached = False
 
     def play(self, stage: Stage) -> Iterator[Wait]:
         """
         See L{Step.play}.
         """
+        if not self._isReached:
+            self._isReached = True
+            reactor.callLater(0, self.reached.callback, None)  # type: ignore[attr-defined]
         while not self.isOpen:
             yield 0.01
 
@@ -191,6 +199,7 @@ class Serving:
         connected = self.whenLogged(lambda event: event.get("log_format") == "connected to the daemon")
         self._service.startService()
         await connected
+        await deferLater(reactor, 0)  # type: ignore[arg-type]
         # Past the time in which "no worker" means "not yet".
         self.clock.skip(6)
 
@@ -241,6 +250,12 @@ class Serving:
         for event in self.logged:
             self._look(event)
         return logged
+
+    def whenDisconnected(self) -> Deferred[None]:
+        """
+        Fires when the server has noticed that its daemon is gone.
+        """
+        return self.whenLogged(lambda event: "no connection" in (event.get("log_format") or ""))
 
     def whenEnded(self, end: str) -> Deferred[None]:
         """
@@ -390,6 +405,20 @@ def script(*steps: Mapping[str, Any]) -> Any:
     A transcript that makes the model C{script} do these steps.
     """
     return user("#script " + json.dumps(steps))
+
+
+def textOf(chunks: list[ChatCompletionChunk]) -> str:
+    """
+    What a stream has said.
+    """
+    return "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+
+
+def reasonsOf(chunks: list[ChatCompletionChunk]) -> list[str]:
+    """
+    The finish reasons of a stream: one when it is complete.
+    """
+    return [choice.finish_reason for chunk in chunks for choice in chunk.choices if choice.finish_reason]
 
 
 def userFolders(folder: Path) -> dict[str, str]:
