@@ -244,7 +244,7 @@ class FailureTests(LogCase):
     Exceptions are known by their class and their way, not by their text.
     """
 
-    def fail(self, error: Exception | None = None) -> Failure:  # type: ignore[override]
+    def passed(self, error: Exception | None = None) -> Failure:
         """
         A failure that went through this function.
         """
@@ -257,10 +257,10 @@ class FailureTests(LogCase):
         """
         Class and places; neither the text nor the source nor the locals.
         """
-        self.logger().failure("request {requestId} failed", self.fail(), requestId="req_1")
+        self.logger().failure("request {requestId} failed", self.passed(), requestId="req_1")
         (event,) = self.events()
         self.assertEqual(event["failure"], "builtins.KeyError")
-        self.assertRegex(event["places"][-1], r"tests/test_log\.py:\d+ fail$")
+        self.assertRegex(event["places"][-1], r"tests/test_log\.py:\d+ passed$")
         self.assertEqual(event["requestId"], "req_1")
         self.assertNotIn("prompt", self.output.getvalue())
 
@@ -268,7 +268,7 @@ class FailureTests(LogCase):
         """
         Below critical the class says enough.
         """
-        self.logger().failure("gone", self.fail(), LogLevel.warn)
+        self.logger().failure("gone", self.passed(), LogLevel.warn)
         (event,) = self.events()
         self.assertEqual(event["failure"], "builtins.KeyError")
         self.assertNotIn("places", event)
@@ -277,7 +277,7 @@ class FailureTests(LogCase):
         """
         Their texts are written with the log in mind.
         """
-        self.logger().failure("x", self.fail(APIError("bad_request", "No.")))
+        self.logger().failure("x", self.passed(APIError("bad_request", "No.")))
         self.assertEqual(self.events()[0]["failure"], "openai_server.errors.APIError: No.")
 
     def test_oldStyleFailure(self) -> None:
@@ -285,8 +285,8 @@ class FailureTests(LogCase):
         The text of such an event is the traceback: only its reason is taken.
         """
         event = {"log_namespace": "log_legacy", "log_level": LogLevel.critical, "log_format": "{log_text}"}
-        self.observer({**event, "log_text": CANARY * 9, "log_failure": self.fail(), "why": "because"})
-        self.observer({**event, "log_text": "the user's words", "log_failure": self.fail(), "why": None})
+        self.observer({**event, "log_text": CANARY * 9, "log_failure": self.passed(), "why": "because"})
+        self.observer({**event, "log_text": "the user's words", "log_failure": self.passed(), "why": None})
         self.assertEqual([event["message"] for event in self.events()], ["because", "failure"])
 
     def test_failureWithoutATrace(self) -> None:

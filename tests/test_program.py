@@ -142,6 +142,33 @@ class ProgramServiceTests(SyncCase):
         """
         return ProgramService(None, TestClock(), [], 30, lambda bound, start: None)  # type: ignore[arg-type, return-value]
 
+    def test_signalsAreTakenBeforeAnythingStarts(self) -> None:
+        """
+        One that comes during the start, or before the reactor runs, is a
+        shutdown in good order; and the reactor, which sets its own handlers
+        when it begins to run, does not keep them.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+            signal.signal(number, signal.SIG_DFL)
+        seen: list[Any] = []
+        whenRunning: list[Callable[[], None]] = []
+        reactor = FakeReactor()
+        reactor.callWhenRunning = whenRunning.append  # type: ignore[attr-defined]
+        service = ProgramService(
+            reactor,
+            TestClock(),
+            [],
+            30,
+            lambda bound, start: seen.append(signal.getsignal(signal.SIGTERM)),  # type: ignore[arg-type, func-returns-value]
+        )
+        service.startService()
+        self.assertEqual(seen[0].__name__, "received")
+        signal.signal(signal.SIGTERM, reactor.sigTerm)
+        whenRunning[0]()
+        self.assertEqual(signal.getsignal(signal.SIGTERM), seen[0])
+        self.assertEqual(whenRunning[1:], [calmGarbageCollection])
+
     def test_observerOfTheApplication(self) -> None:
         """
         C{twistd} finds our observer at the application, before it logs.

@@ -205,9 +205,9 @@ def _cut(text: str, length: int) -> str:
 
 def _escaped(value: object) -> str:
     """
-    As JSON in printable ASCII. DEL is the one control character that JSON lets stand.
+    As JSON in printable ASCII.
     """
-    return json.dumps(value, separators=(",", ":")).replace("\x7f", "\\u007f")
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _time(seconds: float) -> str:
