@@ -17,6 +17,7 @@ from types import ModuleType
 from unittest import skipUnless
 
 import openai_server
+from openai_server.config import markdownTable
 from tests.support import SyncCase
 
 CHECKOUT = Path(__file__).parent.parent
@@ -121,6 +122,12 @@ class CheckTests(SyncCase):
         ):
             self.assertIn(command, text)
         self.assertIn(".venv/bin/pip install '.[test]'", text)
+
+    def test_readmeHasTheTableOfSettings(self) -> None:
+        """
+        As L{openai_server.config.markdownTable} writes it.
+        """
+        self.assertIn(markdownTable(), (CHECKOUT / "README.md").read_text())
 
     @skipUnless(os.path.exists("/bin/bash"), "no bash")
     def test_scriptParses(self) -> None:
