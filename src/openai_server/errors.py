@@ -88,6 +88,9 @@ KINDS: Final[dict[str, Kind]] = {
     "insufficient_quota": Kind(429, "insufficient_quota", "insufficient_quota", End.WORKER_ERROR),
     "internal_error": Kind(500, _SERVER, "internal_error", End.BUG),
     "worker_error": Kind(502, _SERVER, "worker_error", End.WORKER_ERROR),
+    # What a worker says of a request that this server found nothing wrong with.
+    "prompt_too_large": Kind(413, _INVALID, "request_too_large", End.WORKER_ERROR),
+    "model_refused": Kind(404, _INVALID, "model_not_found", End.WORKER_ERROR),
     "tool_route_lost": Kind(502, _SERVER, "tool_route_lost", End.WORKER_ERROR),
     "daemon_lost": Kind(502, _SERVER, "daemon_lost", End.DAEMON_LOST),
     "worker_lost": Kind(502, _SERVER, "worker_lost", End.DAEMON_LOST),

@@ -60,8 +60,8 @@ _MEANINGS: Final = [
             r"unable to respond to this request, which appears to violate",
             Meaning("worker_error", reason="content_filter"),
         ),
-        (r"request too large", Meaning("request_too_large", isLasting=True)),
-        (r"there's an issue with the selected model", Meaning("model_not_found", isLasting=True)),
+        (r"request too large", Meaning("prompt_too_large", isLasting=True)),
+        (r"there's an issue with the selected model", Meaning("model_refused", isLasting=True)),
         (r"credit balance is too low", Meaning("insufficient_quota", isLasting=True)),
         (r"request rejected \(429\)|api error: 429\b|limit reached|hit your limit", _LIMITED),
         (r"api error: 529\b|overloaded", _OVERLOADED),
@@ -160,7 +160,7 @@ _WORDLESS: Final = {"error_max_turns": "The worker reached its limit of model ca
 
 
 def _param(name: str) -> str | None:
-    return {"context_length_exceeded": "messages", "model_not_found": "model"}.get(name)
+    return {"context_length_exceeded": "messages", "model_refused": "model"}.get(name)
 
 
 #: What a client is told of a turn that ended in silence.
