@@ -98,7 +98,7 @@ class QuestionTests(SyncCase):
         self.assertEqual((question.systemPrompt, question.content()), ("ab", "c\0d"))
 
     @settings(deadline=None, max_examples=20)
-    @given(st.integers(-3, 3), st.sampled_from("a\u00e9\u20ac\U0001f600"))
+    @given(st.integers(-2, 3), st.sampled_from("a\u00e9\u20ac\U0001f600"))
     def test_longSystemPrompt(self, more: int, letter: str) -> None:
         """
         The rest moves to the head of the content, cut between characters.
@@ -131,6 +131,19 @@ class QuestionTests(SyncCase):
         both = questionFromTail(asked, 3, "bnd").content()
         self.assertIn("[bnd user]\nc\n\n[bnd user]\nd", both)
         self.assertNotIn("assistant]", both)
+
+    def test_tailOfResults(self) -> None:
+        """
+        The calls that they answer are told again, without what was said
+        beside them.
+        """
+        call = {"id": "c1", "type": "function", "function": {"name": "get", "arguments": "{}"}}
+        said = {"role": "assistant", "content": "Looking.", "tool_calls": [call]}
+        result = {"role": "tool", "tool_call_id": "c1", "content": "rain"}
+        content = questionFromTail(request(user("a"), said, result), 2, "bnd").content()
+        self.assertIn('[bnd assistant calls the tool "get" with the id "c1"]\n{}', content)
+        self.assertIn('[bnd result of the tool "get" with the id "c1"]\nrain', content)
+        self.assertNotIn("Looking", content)
 
     def test_paramsOfATail(self) -> None:
         """
@@ -326,7 +339,7 @@ class PromptTests(SyncCase):
         self.assertEqual((without.attachments, without.tools), (None, None))
 
     @settings(deadline=None, max_examples=100)
-    @given(st.lists(st.text(st.sampled_from("a\ud83d\ude00\0\u2028\\\""), max_size=6), min_size=1, max_size=4))
+    @given(st.lists(st.text(st.sampled_from("a\ud83d\ude00\0\u2028\\"), max_size=6), min_size=1, max_size=4))
     def test_everythingCanBeEncoded(self, words: list[str]) -> None:
         """
         Lone surrogates of a client never reach the daemon.

@@ -106,8 +106,8 @@ class CheckAnswerTests(SyncCase):
         Are left out: to find them, references are followed without a bound.
         """
         for key in ("unevaluatedProperties", "unevaluatedItems"):
-            for text in ("{}", "[]"):
-                self.assertEqual(checkAnswer(text, {"$ref": "#/$defs/a", "$defs": {"a": {key: False}}}), "unchecked")
+            schema = {"$ref": "#/$defs/a", "$defs": {"a": {key: False}}}
+            self.assertEqual([checkAnswer(text, schema) for text in ("{}", "[]")], ["unchecked"] * 2)
 
     def test_depth(self) -> None:
         """

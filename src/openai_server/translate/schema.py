@@ -29,7 +29,12 @@ BUDGET: Final = 0.01
 MAX_SCHEMA: Final = 128 * 1024
 MAX_ANSWER: Final = 256 * 1024
 
-_NEITHER_PATTERN: Final = ("pattern", "patternProperties")
+#: Keywords inside keywords. Python's own limit must not be met in here: the
+#: library underneath panics when it is.
+MAX_LEVELS: Final = 64
+
+#: What runs a client's expressions, or follows references out of sight.
+_NEVER: Final = ("pattern", "patternProperties", "unevaluatedProperties", "unevaluatedItems")
 
 
 class _Unchecked(Exception):
@@ -40,26 +45,32 @@ class _Unchecked(Exception):
 
 class _Budget:
     """
-    How much longer a check may take, and what it leaves out.
+    How much longer and deeper a check may go.
 
-    @ivar hasPatterns: the schema, anywhere, has C{patternProperties}.
     @ivar leftOut: something was not looked at.
     """
 
-    def __init__(self, now: Callable[[], float], seconds: float, hasPatterns: bool) -> None:
+    def __init__(self, now: Callable[[], float], seconds: float) -> None:
         self._now = now
         self._end = now() + seconds
-        self.hasPatterns = hasPatterns
+        self._level = 0
         self.leftOut = False
 
-    def step(self) -> None:
+    def enter(self) -> None:
         """
         One more keyword is looked at.
 
-        @raise _Unchecked: the time is up.
+        @raise _Unchecked: the time is up, or it stands too deep.
         """
-        if self._now() > self._end:
+        if self._level == MAX_LEVELS or self._now() > self._end:
             raise _Unchecked
+        self._level += 1
+
+    def leave(self) -> None:
+        """
+        It has been looked at.
+        """
+        self._level -= 1
 
 
 #: The budget of the check that runs now. The keywords below are called by
@@ -71,8 +82,12 @@ _Keyword: TypeAlias = Callable[[Any, Any, Any, Any], Any]
 
 def _counted(keyword: _Keyword) -> _Keyword:
     def counted(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
-        _budget.get().step()
-        yield from keyword(validator, value, instance, schema) or ()
+        budget = _budget.get()
+        budget.enter()
+        try:
+            yield from keyword(validator, value, instance, schema) or ()
+        finally:
+            budget.leave()
 
     return counted
 
@@ -81,15 +96,11 @@ def _leftOut(validator: Any, value: Any, instance: Any, schema: Any) -> None:
     _budget.get().leftOut = True
 
 
-def _withoutPatterns(keyword: _Keyword) -> _Keyword:
-    # These two run the expressions of patternProperties, also those of schemas
-    # that are only referred to.
-    def guarded(validator: Any, value: Any, instance: Any, schema: Any) -> Any:
-        if _budget.get().hasPatterns:
-            return _leftOut(validator, value, instance, schema)
-        return keyword(validator, value, instance, schema)
-
-    return guarded
+def _additionalProperties(validator: Any, value: Any, instance: Any, schema: Any) -> Any:
+    # jsonschema's own runs the expressions of patternProperties beside it.
+    if "patternProperties" in schema:
+        return _leftOut(validator, value, instance, schema)
+    return Draft202012Validator.VALIDATORS["additionalProperties"](validator, value, instance, schema)
 
 
 def _uniqueItems(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
@@ -100,13 +111,9 @@ def _uniqueItems(validator: Any, value: Any, instance: Any, schema: Any) -> Iter
 
 
 def _bounded(base: Any) -> Any:
-    keywords = dict(base.VALIDATORS)
-    keywords["uniqueItems"] = _uniqueItems
-    for name in ("additionalProperties", "unevaluatedProperties"):
-        if name in keywords:
-            keywords[name] = _withoutPatterns(keywords[name])
-    counted = {name: _counted(keyword) for name, keyword in keywords.items()}
-    return validators.extend(base, counted | dict.fromkeys(_NEITHER_PATTERN, _leftOut))
+    own = {"uniqueItems": _uniqueItems, "additionalProperties": _additionalProperties}
+    counted = {name: _counted(keyword) for name, keyword in (dict(base.VALIDATORS) | own).items()}
+    return validators.extend(base, counted | dict.fromkeys(_NEVER, _leftOut))
 
 
 _Answers = _bounded(Draft202012Validator)
@@ -132,10 +139,10 @@ def checkSchema(
     """
     if len(msgspec.json.encode(schema)) > MAX_SCHEMA:
         return
-    token = _budget.set(_Budget(now, budget, False))
+    token = _budget.set(_Budget(now, budget))
     try:
         found = next(_meta.iter_errors(schema), None)
-    except (_Unchecked, RecursionError):
+    except _Unchecked:
         return
     finally:
         _budget.reset(token)
@@ -167,10 +174,9 @@ def checkAnswer(
         return "invalid"
     if schema is None:
         return "valid" if isinstance(answer, dict) else "invalid"
-    encoded = msgspec.json.encode(schema)
-    if len(encoded) > MAX_SCHEMA:
+    if len(msgspec.json.encode(schema)) > MAX_SCHEMA:
         return "unchecked"
-    return _checked(answer, schema, _Budget(now, budget, b'"patternProperties"' in encoded))
+    return _checked(answer, schema, _Budget(now, budget))
 
 
 def _checked(answer: Any, schema: Mapping[str, Any], budget: _Budget) -> Outcome:
