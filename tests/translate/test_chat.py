@@ -357,6 +357,7 @@ class FinishTests(SyncCase):
         """
         busy = Error(sid="s", message="Overloaded")
         self.assertTrue(self.failure(busy, SessionReady(sid="s")).mayRetry)
+        self.assertFalse(self.failure(busy, text("x")).mayRetry)
         self.assertFalse(self.failure(busy, reasoning("hm")).mayRetry)
         self.assertFalse(self.failure(busy, ToolCall(sid="s", callId="c")).mayRetry)
 
