@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.test_joining -*-
+# -*- test-case-name: tests.test_tap -*-
 """
 The one place that joins the rooms: from the daemon up to the HTTP side.
 """
