@@ -22,8 +22,8 @@ its result will be dropped by the daemon.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -360,8 +360,22 @@ class Conversation:
         answer, self._answer = self._answer, None
         self._close()
         if answer is not None:
-            answer.turnEnded(end)
+            with self._ending(answer):
+                answer.turnEnded(end)
         self._settle()
+
+    @contextmanager
+    def _ending(self, answer: Answer) -> Iterator[None]:
+        """
+        Tell an answer of its end. A mistake of ours on the way is the end of
+        it too: nobody else would end it.
+        """
+        try:
+            yield
+        except Exception:
+            self._log.failure("an answer could not be ended well")
+            self.cancel()
+            answer.failed(APIError("internal_error", "The server failed.", mayRetry=False))
 
     def _turnOver(self, end: TurnEnd) -> None:
         # The one place where a slot is released.
@@ -443,13 +457,14 @@ class Conversation:
         count = len(self._new) if self.terms.parallel else 1
         handed, self._new = self._new[:count], self._new[count:]
         self._answer = None
-        self._table.shown(handed, answer.asked)
-        if not self._unroutable:
-            self._asked().park()
-            first = min(call.arrivedAt for call in self._open.values())
-            left = first + self.terms.parkTimeout - self._clock.monotonic()
-            self._park = Deadline(self._clock, max(left, 0), self._parkPassed)
-        answer.calledTools(handed)
+        with self._ending(answer):
+            self._table.shown(handed, answer.asked)
+            if not self._unroutable:
+                self._asked().park()
+                first = min(call.arrivedAt for call in self._open.values())
+                left = first + self.terms.parkTimeout - self._clock.monotonic()
+                self._park = Deadline(self._clock, max(left, 0), self._parkPassed)
+            answer.calledTools(handed)
         if self._unroutable:
             # Not before: a call that is given up loses its arguments.
             self._counters.add("unrouted_calls")

@@ -83,12 +83,13 @@ class StreamSink:
         Send the headers and the first chunk, which says nothing yet.
         """
         if not self.hasBegun:
-            self._begin()
-            self._stream.write(self._chunks.role())
+            self._stream.write(self._begin())
 
-    def _begin(self) -> None:
-        self.hasBegun = True
+    def _begin(self) -> bytes:
         self._stream.begin({})
+        role = self._chunks.role()
+        self.hasBegun = True
+        return role
 
     def give(self, events: Sequence[Given]) -> None:
         """
@@ -100,8 +101,7 @@ class StreamSink:
             if type(first) is Failed:
                 self.outcome.errback(first.error)
                 return
-            self._begin()
-            pieces.append(self._chunks.role())
+            pieces.append(self._begin())
         for event in events:
             if type(event) is Text:
                 pieces.append(self._chunks.text(*event.pieces))

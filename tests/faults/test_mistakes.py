@@ -1,0 +1,429 @@
+"""
+Mistakes of our own: an exception that nobody expected, at each place that a
+request passes, as its client sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.logger import LogLevel
+
+from openai_server.api.sse import ChunkTemplates
+from openai_server.daemon.link import Link
+from openai_server.daemon.registration import Registration
+from openai_server.daemon.switchboard import Switchboard
+from openai_server.log import lineFromEvent
+from openai_server.sessions.calls import CallTable
+from openai_server.sessions.conversation import Conversation
+from openai_server.sessions.memory import SessionMemory
+from openai_server.sessions.pools import Pools
+from openai_server.sessions.slots import Slots
+from openai_server.translate.chat import Translation
+from openai_server.web import asking, incoming, sinks
+from openai_server.web import chat as webChat
+from openai_server.web.admission import Admission
+from openai_server.web.attachments import AttachmentFolder
+from openai_server.web.exchange import Exchange
+from openai_server.web.outflow import Outflow
+from openai_server.web.request import Bug
+from openai_server.web.streaming import EventStream
+from tests.faults.support import FaultCase, asked, tool
+from tests.world import Client, World
+
+IMAGE = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
+
+
+class Mistake(Exception):
+    """
+    What nobody expected.
+    """
+
+
+TEXT = "SECRET words of somebody"
+
+
+@dataclass(frozen=True)
+class Place:
+    """
+    A function in which something goes wrong.
+
+    @ivar owner: the class or module that it is looked up in.
+    @ivar call: in which of its calls, 1 for the first.
+    """
+
+    owner: Any
+    name: str
+    call: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.owner.__name__}.{self.name} #{self.call}"
+
+
+#: Before a prompt is sent.
+BEFORE_ASKING = [
+    Place(Admission, "admit"),
+    Place(incoming, "parse"),
+    Place(incoming, "hintsFrom"),
+    Place(incoming, "offerFromRequest"),
+    Place(incoming, "fingerprint"),
+    Place(webChat, "StreamSink"),
+    Place(CallTable, "match"),
+    Place(SessionMemory, "claim"),
+    Place(asking, "questionFromRequest"),
+    Place(AttachmentFolder, "write"),
+    Place(Pools, "of"),
+    Place(Slots, "acquire"),
+    Place(asking, "Conversation"),
+    Place(asking, "promptFromRequest"),
+    Place(webChat, "Translation"),
+    Place(webChat, "Answering"),
+    Place(Link, "newRid"),
+    Place(Link, "ask"),
+    Place(Registration, "around"),
+]
+
+#: After it, and before the first byte of the answer.
+BEFORE_BYTES = [
+    Place(EventStream, "keepWarm"),
+    Place(Exchange, "attach"),
+    Place(Exchange, "turnEchoed"),
+    Place(Exchange, "tonesReceived"),
+    Place(Conversation, "tonesReceived"),
+    Place(Translation, "feed"),
+    Place(sinks.StreamSink, "give"),
+    Place(EventStream, "begin"),
+    Place(ChunkTemplates, "role"),
+]
+
+#: When some of the answer has been sent.
+AFTER_BYTES = [
+    Place(Conversation, "tonesReceived", 2),
+    Place(Exchange, "tonesReceived", 3),
+    Place(Translation, "feed", 3),
+    Place(sinks.StreamSink, "give", 2),
+    Place(EventStream, "write", 2),
+    Place(Outflow, "send", 2),
+]
+
+#: At the end of an answer.
+AT_THE_END = [
+    Place(Exchange, "turnEnded"),
+    Place(Translation, "finish"),
+    Place(ChunkTemplates, "finish"),
+    Place(ChunkTemplates, "usage"),
+]
+
+
+class MistakeCase(FaultCase):
+    """
+    Puts an exception somewhere, and looks at what is left of it.
+    """
+
+    def breakAt(self, place: Place) -> Callable[[], None]:
+        """
+        Let a call raise.
+
+        @return: puts everything right.
+        """
+        original = getattr(place.owner, place.name)
+        calls = 0
+
+        def broken(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == place.call:
+                raise Mistake(TEXT)
+            return original(*args, **kwargs)
+
+        return self.patch(place.owner, place.name, broken).restore
+
+    def assertLogged(self, world: World, places: int = 1) -> None:
+        """
+        One traceback is logged, in a line that says nothing of the exception
+        but its class, and which request it was where that is known.
+        """
+        failures = [event for event in world.logged if "log_failure" in event]
+        self.assertEqual(len(failures), places, [event["log_format"] for event in failures])
+        for event in failures:
+            self.assertEqual(event["log_level"], LogLevel.critical)
+            self.assertIn("broken", lineFromEvent(event))
+        self.assertNotIn("SECRET", "".join(map(lineFromEvent, world.logged)))
+        self.flushLoggedErrors(Mistake, Bug)
+
+    def assertMistake(self, client: Client) -> None:
+        """
+        The client is told that it was not its fault, and nothing else.
+        """
+        self.assertRefused(client, 500, "internal_error", mayRetry=False)
+        self.assertEqual(client.error["type"], "server_error")
+        self.assertTrue(client.header("x-request-id"))
+        self.assertNotIn(b"SECRET", client.wire.received)
+
+    def assertOthersServed(self, world: World) -> None:
+        """
+        The next request is answered, on the same connection to the daemon, and
+        nothing is left of the one that failed.
+        """
+        client = world.ask("hello", model="echo", stream=True)
+        world.advance(1)
+        self.assertAnswered(client, "hello")
+        self.assertEqual(len(world.endpoint.pumps), 1)
+        world.advance(3)
+        world.settle()
+
+    def question(self, world: World, stream: bool) -> Client:
+        """
+        Ask a question that passes every place.
+        """
+        content = [
+            {"type": "image_url", "image_url": {"url": IMAGE}},
+            {"type": "text", "text": '#script [{"say": "half"}, {"sleep": 1.0}, {"say": " done"}]'},
+        ]
+        options = {"stream_options": {"include_usage": True}} if stream else {}
+        return world.ask([{"role": "user", "content": content}], stream=stream, **options)
+
+
+class BeforeBytesTests(MistakeCase):
+    """
+    Nothing of the answer has been sent.
+    """
+
+    def test_beforeAsking(self) -> None:
+        """
+        500, and the daemon never hears of it (P8).
+        """
+        for place in BEFORE_ASKING:
+            for stream in (True, False):
+                if place.name == "StreamSink":
+                    place = Place(webChat, "StreamSink" if stream else "WholeSink")
+                with self.subTest(place=str(place), stream=stream):
+                    world = World(self)
+                    mend = self.breakAt(place)
+                    client = self.question(world, stream)
+                    world.advance(0.5)
+                    mend()
+                    self.assertMistake(client)
+                    self.assertEqual(world.ends, ["bug"])
+                    self.assertLogged(world)
+                    if "Sink" not in place.name:
+                        self.assertEqual(world.sent("prompt"), [])
+                    self.assertOthersServed(world)
+
+    def test_beforeTheFirstByte(self) -> None:
+        """
+        500, and the turn is cancelled, once (P8, P10).
+        """
+        for place in BEFORE_BYTES:
+            with self.subTest(place=str(place)):
+                world = World(self)
+                mend = self.breakAt(place)
+                client = self.question(world, True)
+                world.advance(0.5)
+                mend()
+                self.assertMistake(client)
+                self.assertEqual(world.ends, ["bug"])
+                self.assertLogged(world)
+                self.assertEqual(len(world.sent("cancel")), 1)
+                self.assertOthersServed(world)
+
+    def test_wholeAnswer(self) -> None:
+        """
+        So it is with a body, wherever it goes wrong until it is made (P8, P10).
+        """
+        places = [
+            Place(Exchange, "attach"),
+            Place(Exchange, "turnEchoed"),
+            Place(Conversation, "tonesReceived"),
+            Place(Conversation, "tonesReceived", 2),
+            Place(Exchange, "tonesReceived", 2),
+            Place(Translation, "feed", 3),
+            Place(sinks.WholeSink, "give"),
+            Place(sinks.WholeSink, "give", 2),
+            Place(Exchange, "turnEnded"),
+            Place(Translation, "finish"),
+            Place(sinks.WholeSink, "body"),
+            Place(sinks, "completionBody"),
+        ]
+        for place in places:
+            with self.subTest(place=str(place)):
+                world = World(self)
+                mend = self.breakAt(place)
+                client = self.question(world, False)
+                world.advance(2)
+                mend()
+                self.assertMistake(client)
+                self.assertEqual(world.ends, ["bug"])
+                self.assertLogged(world)
+                self.assertOthersServed(world)
+
+
+class AfterBytesTests(MistakeCase):
+    """
+    Some of the answer has been sent.
+    """
+
+    def test_inMidStream(self) -> None:
+        """
+        An error event, and the connection is closed without the last chunk; no
+        JSON body in the stream; the turn is cancelled (P9).
+        """
+        for place in AFTER_BYTES:
+            with self.subTest(place=str(place)):
+                world = World(self)
+                mend = self.breakAt(place)
+                client = self.question(world, True)
+                world.advance(3)
+                mend()
+                self.assertCut(client, "internal_error", client.text)
+                self.assertTrue("half done".startswith(client.text))
+                self.assertEqual(client.wire.received.count(b"HTTP/1.1"), 1)
+                self.assertNotIn(b"SECRET", client.wire.received)
+                self.assertEqual(world.ends, ["bug"])
+                self.assertLogged(world)
+                self.assertEqual(len(world.sent("cancel")), 1)
+                self.assertOthersServed(world)
+
+    def test_atTheEnd(self) -> None:
+        """
+        A stream whose end goes wrong does not look complete (P9).
+        """
+        for place in AT_THE_END:
+            with self.subTest(place=str(place)):
+                world = World(self)
+                mend = self.breakAt(place)
+                client = self.question(world, True)
+                world.advance(3)
+                mend()
+                self.assertCut(client, "internal_error", client.text)
+                self.assertEqual(world.ends, ["bug"])
+                self.assertNotIn(b"SECRET", client.wire.received)
+                self.assertLogged(world)
+                self.assertOthersServed(world)
+
+    def test_afterTheEnd(self) -> None:
+        """
+        A mistake when all has been given costs the client nothing, and its
+        session is given back.
+        """
+        for stream in (True, False):
+            world = World(self)
+            mend = self.breakAt(Place(SessionMemory, "answered"))
+            headers = {"x-hum-session": "somebody"}
+            client = world.ask("one", stream=stream, headers=headers)
+            world.advance(1)
+            mend()
+            self.assertAnswered(client, "one")
+            self.assertEqual(world.ends, ["ok"])
+            self.assertLogged(world)
+            following = world.ask("two", stream=stream, headers=headers)
+            world.advance(1)
+            self.assertAnswered(following, "two")
+            world.settle()
+
+
+class CallTests(MistakeCase):
+    """
+    In the midst of tool calls.
+    """
+
+    def test_handingOut(self) -> None:
+        """
+        A mistake with a call of the model's ends its answer, and the model is
+        not left waiting (P8, P10).
+        """
+        for place in [
+            Place(CallTable, "opened"),
+            Place(CallTable, "shown"),
+            Place(Exchange, "calledTools"),
+            Place(webChat, "_callFrom"),
+            Place(ChunkTemplates, "callStart"),
+        ]:
+            with self.subTest(place=str(place)):
+                world = World(self)
+                mend = self.breakAt(place)
+                client = world.ask([asked({"tool": "look"})], tools=[tool()], stream=True)
+                world.advance(1)
+                mend()
+                if client.isStream:
+                    self.assertCut(client, "internal_error", "")
+                else:
+                    self.assertMistake(client)
+                self.assertEqual(world.ends, ["bug"])
+                self.assertLogged(world)
+                (result,) = world.sent("tool-result")
+                self.assertTrue(result["isError"])
+                self.assertOthersServed(world)
+
+    def test_givingResults(self) -> None:
+        """
+        A mistake with a result fails that request alone (P8).
+        """
+        for place in [
+            Place(Conversation, "resume"),
+            Place(webChat, "_resultsFrom"),
+            Place(Exchange, "turnEchoed", 2),
+            Place(Exchange, "attach", 2),
+        ]:
+            with self.subTest(place=str(place)):
+                world = World(self)
+                mend = self.breakAt(place)
+                messages: list[Any] = [asked({"tool": "look"})]
+                first = world.ask(messages, tools=[tool()])
+                world.advance(1)
+                (call,) = first.calls
+                result = {"role": "tool", "tool_call_id": call["id"], "content": "seen"}
+                second = world.ask([*messages, first.message, result], tools=[tool()])
+                world.advance(1)
+                mend()
+                self.assertMistake(second)
+                self.assertEqual(world.ends, ["ok", "bug"])
+                self.assertLogged(world)
+                world.advance(60)
+                self.assertOthersServed(world)
+
+
+class OneToneTests(MistakeCase):
+    """
+    A mistake in the handling of one tone (P10).
+    """
+
+    def test_onlyItsTurnFails(self) -> None:
+        """
+        Others that share the same read go on to their end (P10).
+        """
+        world = World(self)
+        feed = Translation.feed
+
+        def broken(translation: Translation, tones: Any) -> Any:
+            if any(getattr(tone, "delta", None) == "POISON" for tone in tones):
+                raise Mistake(TEXT)
+            return feed(translation, tones)
+
+        self.patch(Translation, "feed", broken)
+        steps = ({"say": "half"}, {"sleep": 1.0}, {"say": " done"})
+        clients = [world.script(*steps, stream=True) for _ in range(3)]
+        poisoned = world.script({"say": "half"}, {"say": "POISON", "parts": 1}, {"say": "?"}, stream=True)
+        clients += [world.script(*steps, stream=True) for _ in range(3)]
+        world.advance(2)
+        for client in clients:
+            self.assertAnswered(client, "half done")
+        self.assertCut(poisoned, "internal_error", poisoned.text)
+        self.assertEqual(sorted(world.ends), ["bug"] + ["ok"] * 6)
+        self.assertLogged(world)
+        self.assertOthersServed(world)
+
+    def test_beforeItIsKnownWhose(self) -> None:
+        """
+        The connection stays, and what the reads after it bring is heard (P10).
+        """
+        world = World(self)
+        self.breakAt(Place(Switchboard, "tonesReceived"))
+        client = world.ask("hello there", model="echo", stream=True)
+        world.advance(1)
+        # That read had the echo alone.
+        self.assertAnswered(client, "hello there")
+        self.assertLogged(world)
+        self.assertOthersServed(world)
