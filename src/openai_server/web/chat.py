@@ -216,9 +216,11 @@ class Chat:
             return self._resumed(incoming, conversation, match)
         if match.outcome is Outcome.LATE:
             await self._settled(conversation, match)
+            if incoming.transcript.showsHistory:
+                return await self._asked(incoming)
             # A client that keeps no history brings nothing but the result.
-            isAlone = not incoming.transcript.showsHistory
-            return await self._asked(incoming, conversation.terms.session if isAlone else None)
+            named = incoming.naming({at: call.clientName for call, at in match.results})
+            return await self._asked(named, conversation.terms.session)
         conversation.giveUp(_resultsFrom(incoming, match))
         return await self._asked(incoming)
 

@@ -88,6 +88,18 @@ class Incoming:
         chat = msgspec.structs.replace(self.chat, messages=(*self.chat.messages, *messages))
         return replace(self, chat=chat, transcript=Transcript.fromMessages(chat.messages))
 
+    def naming(self, tools: Mapping[int, str]) -> Incoming:
+        """
+        The same request, in which results say of which tool they are.
+
+        @param tools: names by the index of the result's message.
+        """
+        messages = [
+            msgspec.structs.replace(message, name=tools[at]) if at in tools else message
+            for at, message in enumerate(self.chat.messages)
+        ]
+        return replace(self, chat=msgspec.structs.replace(self.chat, messages=tuple(messages)))
+
 
 class Reader:
     """
