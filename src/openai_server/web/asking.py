@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.web.test_chat -*-
+# -*- test-case-name: tests.flow -*-
 """
 A question on its way to the daemon: its session, its files, its slot, its
 prompt; and what has to be given back when the turn is over.

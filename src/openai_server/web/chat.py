@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.web.test_chat -*-
+# -*- test-case-name: tests.flow -*-
 """
 The way of one chat completion: from the request to the turn that answers it,
 and back.

@@ -255,9 +255,9 @@ class Exchange:
                 self._stopped(events)
                 return
         if self._kept is not None:
-            self._keep(events)
+            events = self._keep(events)
         self._pass(events)
-        last = events[-1] if events else None
+        last = events[-1]
         if isinstance(last, Finished | Failed):
             self._finish(last)
 
@@ -281,15 +281,15 @@ class Exchange:
         self._pass([*before, last])
         self._finish(last)
 
-    def _keep(self, events: Sequence[Given]) -> None:
+    def _keep(self, events: Sequence[Given]) -> Sequence[Given]:
         assert self._kept is not None
-        self._kept += events
         if self.told.pieces is None:
             self.conversation.cancel()
             tooLong = APIError("worker_error", "The answer is too long to be given whole.", mayRetry=False)
-            self._kept = [Failed(tooLong)]
-            self._pass(self._kept)
-            self._finish(Failed(tooLong))
+            self._kept.clear()
+            events = [Failed(tooLong)]
+        self._kept += events
+        return events
 
     def _pass(self, events: Sequence[Given]) -> None:
         if self._sink is not None:

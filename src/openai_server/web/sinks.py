@@ -115,7 +115,13 @@ class StreamSink:
             elif type(event) is Failed:
                 self._fail(event.error, pieces)
                 return
-        self._stream.write(b"".join(pieces))
+        self._write(pieces)
+
+    def _write(self, pieces: Sequence[bytes]) -> None:
+        # Reasoning that is not to be shown makes no bytes.
+        data = b"".join(pieces)
+        if data:
+            self._stream.write(data)
 
     def _calls(self, called: Called, pieces: list[bytes]) -> None:
         for index, call in enumerate(called.calls):
@@ -128,12 +134,12 @@ class StreamSink:
         if self._heading.includeUsage:
             pieces.append(self._chunks.usage(event.usage))
         pieces.append(DONE)
-        self._stream.write(b"".join(pieces))
+        self._write(pieces)
         self._stream.finish()
         self.outcome.callback(None)
 
     def _fail(self, error: APIError, pieces: list[bytes]) -> None:
-        self._stream.write(b"".join(pieces))
+        self._write(pieces)
         self._setEnd(error.kind.end)
         self._stream.fail(errorEvent(error))
         self.outcome.callback(None)
