@@ -154,6 +154,20 @@ class LineTests(LogCase):
         self.logger().info("{missing} {", model="echo")
         self.assertEqual(self.events()[0]["model"], "echo")
 
+    def test_formatThatCalls(self) -> None:
+        """
+        Twisted's formats may call what they name.
+        """
+        self.logger("twisted.internet").warn("{count()} of {all}", count=lambda: 3, all=5)
+        self.assertEqual(self.events()[0]["message"], "3 of 5")
+
+    def test_numberOfAnySize(self) -> None:
+        """
+        Also one that needs more than 64 bits.
+        """
+        self.logger().info("x", bytes=2**70)
+        self.assertEqual(self.events()[0]["bytes"], 2**70)
+
     @settings(deadline=None, max_examples=100)
     @given(st.text(), st.text())
     def test_anyTextIsOneLine(self, model: str, message: str) -> None:
