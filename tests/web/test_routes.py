@@ -105,6 +105,19 @@ class RouteTests(WebCase):
             self.assertEqual((answer.status, answer.error["code"]), (404, "unknown_url"), path)
             self.assertNotIn(b"<", answer.body)
 
+    def test_unknownPathIsAnsweredOnce(self) -> None:
+        """
+        Klein finishes a request that it has no route for, although it has been
+        answered: Twisted would warn of it, and log an error when the client
+        has left.
+        """
+        self.flushWarnings()
+        self.assertEqual(self.ask(get("/nowhere")).status, 404)
+        wire = self.connect()
+        wire.send(get("/nowhere"))
+        wire.leave()
+        self.assertEqual([warning["message"] for warning in self.flushWarnings()], [])
+
     def test_notUTF8(self) -> None:
         """
         C21: a path that is no text is 400.

@@ -305,8 +305,11 @@ class APIRequest(server.Request):
 
     def finish(self) -> None:
         """
-        The answer is complete.
+        The answer is complete. Klein says so once more of a path that it has
+        no route for.
         """
+        if self.isOver:
+            return
         self.setEnd(End.OK if self.code < 400 else End.BAD)
         super().finish()
         self._close()
