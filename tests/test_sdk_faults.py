@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import openai
 from openai.types.chat import ChatCompletionChunk
 from twisted.internet.defer import Deferred
@@ -277,6 +278,24 @@ class CutTests(ServingCase):
                     if event.type == "content.delta":
                         self.inReactor(self.serving.daemon.killWorkers)
             self.assertIsNone(stream.current_completion_snapshot.choices[0].finish_reason)
+
+    @inThread
+    def test_bytes(self) -> None:
+        """
+        Whoever reads the bytes alone is told too: the body has no proper end,
+        and the last event is the error.
+        """
+        asked = script({"say": "one two three"}, {"result_error": "the dog ate the rest"})
+        lines: list[str] = []
+        with (
+            self.client.chat.completions.with_streaming_response.create(
+                model="script", messages=asked, stream=True
+            ) as response,
+            self.assertRaises(httpx2.RemoteProtocolError),
+        ):
+            lines.extend(response.iter_lines())
+        self.assertIn("the dog ate the rest", [line for line in lines if line][-1])
+        self.assertNotIn("data: [DONE]", lines)
 
     @inThread
     def test_wholeAnswer(self) -> None:
