@@ -115,11 +115,13 @@ class FakeAnswer:
     def __init__(self) -> None:
         self.told: list[object] = []
         self.calls: list[ParkedCall] = []
+        self.batches: list[int] = []
 
     def turnEchoed(self) -> None:
         self.told.append("echo")
 
     def tonesReceived(self, tones: Sequence[Shown]) -> None:
+        self.batches.append(len(tones))
         self.told += [tone.delta if isinstance(tone, Chunk) else tone for tone in tones]
 
     def calledTools(self, calls: Sequence[ParkedCall]) -> None:
@@ -202,6 +204,16 @@ class PlainTests(ConversationCase):
         self.assertEqual(self.slot.done, ["life", "release"])
         self.assertTrue(self.conversation.hasEndedWell)
         self.assertNothingLeft()
+
+    def test_textBesideOtherTonesStaysTogether(self) -> None:
+        """
+        Each run of chunks is told at once, whatever came with it.
+        """
+        self.conversation.tonesReceived(
+            [SessionReady(sid=SID), text("a"), text("b"), call("c1"), text("c"), STOP]
+        )
+        self.assertEqual(self.answer.told[:3], ["a", "b", "c"])
+        self.assertEqual(self.answer.batches, [2, 2])
 
     def test_cancelledTurnDrainsItsSlotAndTellsNobody(self) -> None:
         """

@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final, Protocol
 
 from twisted.internet.defer import Deferred, succeed
@@ -45,9 +46,6 @@ OUR_PREFIX: Final = "mcp__hum__"
 UNHEARD_LIMIT: Final = 4096
 #: Seconds that a call waits for the block that is being streamed to end.
 BLOCK_PATIENCE: Final = 1.0
-
-#: The types of tones that an answer is given without a look at each.
-_CHUNKS: Final = {Chunk}
 
 #: Whether a block is open behind a chunk; others do not say.
 _IN_BLOCK: Final[Mapping[str | None, bool]] = {
@@ -316,10 +314,11 @@ class Conversation:
             if type(tone) is Chunk and tone.chunkType in _IN_BLOCK:
                 self._inBlock = _IN_BLOCK[tone.chunkType]
                 break
-        if self._answer is not None and set(map(type, tones)) == _CHUNKS:
-            self._answer.tonesReceived(tones)
-        else:
-            for tone in tones:
+        for kind, run in groupby(tones, type):
+            if kind is Chunk and self._answer is not None:
+                self._answer.tonesReceived(list(run))
+                continue
+            for tone in run:
                 if not self.isOver:
                     self._toneReceived(tone)
         if self._waitsForBlock and not self._inBlock:
@@ -333,8 +332,6 @@ class Conversation:
                 self._callFailed(tone)
             case SessionReady():
                 self._compareTools(tone)
-            case _ if self._answer is not None:
-                self._answer.tonesReceived([tone])
             case _ if not self.isSettling:
                 self._keepUnheard(tone)
 
