@@ -5,8 +5,10 @@ The whole program in a process of its own.
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 from twisted.internet import reactor
@@ -26,9 +28,12 @@ class Program(ProcessProtocol):
     @ivar lines: what it wrote to its output.
     @ivar errors: the same for its standard error.
     @ivar ended: fires with the exit code, or minus the signal that killed it.
+    @ivar runtime: its user's runtime directory.
     """
 
     def __init__(self) -> None:
+        # Short, since it holds the path of a socket.
+        self.runtime = Path(tempfile.mkdtemp(prefix="openai-server-tests-"))
         self.lines: list[str] = []
         self.errors = ""
         self.ended: Deferred[int] = Deferred()
@@ -89,13 +94,18 @@ def launch(
     Run C{twistd openai-server} with hardly any environment: no HOME, no
     locale. It is killed when the test ends before it.
 
-    @param folder: holds all folders of the user's.
+    @param folder: holds the user's files.
     @param twistd: what stands before the name of the plugin.
     """
     program = Program()
     command = [sys.executable, "-c", _RUN, *twistd, "--pidfile=", "openai-server", *arguments]
-    folders = {"XDG_STATE_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+    folders = {
+        "XDG_STATE_HOME": str(folder),
+        "XDG_CONFIG_HOME": str(folder),
+        "XDG_RUNTIME_DIR": str(program.runtime),
+    }
     environ = {"LANG": "C", **folders, **environ}
+    test.addCleanup(shutil.rmtree, program.runtime)
     reactor.spawnProcess(program, sys.executable, command, environ, str(folder))  # type: ignore[attr-defined]
     test.addCleanup(_kill, program)
     return program

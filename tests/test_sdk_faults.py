@@ -5,6 +5,7 @@ stalls or stops: what it raises, what it asks again, and what it leaves behind.
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from tests.program import Program, launch
-from tests.serving import PATIENCE, ServingCase, inThread, reasonsOf, script, textOf, user
+from tests.serving import PATIENCE, ServingCase, inLoop, inThread, reasonsOf, script, textOf, user
 from tests.support import AsyncCase
 
 
@@ -442,6 +443,18 @@ class LeavingTests(ServingCase):
             next(iter(helped))
         self.whenCancelled(3)
 
+    @inLoop
+    async def test_asyncBreak(self) -> None:
+        """
+        The same of a stream that is read in a loop of asyncio's.
+        """
+        async with self.newAsyncClient() as client:
+            stream = await client.chat.completions.create(model="gated", messages=user("x"), stream=True)
+            async with stream:
+                async for _ in stream:
+                    break
+            await asyncio.to_thread(self.whenCancelled)
+
     @inThread
     def test_leavesAfterTheFinish(self) -> None:
         """
@@ -534,7 +547,8 @@ class ProgramTests(AsyncCase):
 
     async def test_interrupted(self) -> None:
         """
-        It greets, it answers; Ctrl-C ends it, with status 0.
+        It greets, it answers; Ctrl-C ends it, with status 0, and it leaves no
+        file.
         """
         program = await self.start()
         greeting = "\n".join(program.lines)
@@ -546,6 +560,7 @@ class ProgramTests(AsyncCase):
         program.signal(signal.SIGINT)
         self.assertEqual(await program.ended, 0)
         self.assertEqual(program.errors, "")
+        self.assertEqual(list(program.runtime.iterdir()), [])
 
     async def test_terminatedWhileItStreams(self) -> None:
         """
