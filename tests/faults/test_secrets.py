@@ -192,7 +192,7 @@ class CanaryTests(SecretCase):
             for stream in (True, False):
                 world = self.secretive()
                 mending = self.patch(owner, name, mistake)
-                client = self.ask(world, {"say": PROMPT}, stream=stream)
+                client = self.ask(world, {"say": "something"}, stream=stream)
                 world.advance(1)
                 mending.restore()
                 self.assertEqual(world.ends, ["bug"])
