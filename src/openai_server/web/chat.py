@@ -26,7 +26,7 @@ from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.entries import callWithoutId
 from openai_server.sessions.plans import Kind, Session, SessionPlan
 from openai_server.sessions.retries import Attempt, Retries
-from openai_server.translate.chat import Finished, Translation
+from openai_server.translate.chat import Failed, Finished, Translation
 from openai_server.translate.schema import checkAnswer
 from openai_server.translate.tools import inputText, resultText
 from openai_server.web.admission import Account
@@ -302,10 +302,14 @@ class Chat:
                 for call in told.calls
             ]
             self._desk.memory.answered(session, told.text, made)
-        if answering.isAbandoned:
+        if answering.isAbandoned or _mayBeAskedAgain(answering):
             self._retries.delivered(answering.attempt)
         elif not answering.isAttended:
             self._retries.finished(answering.attempt, answering, answering.size)
+
+
+def _mayBeAskedAgain(answering: Answering) -> bool:
+    return isinstance(answering.ended, Failed) and answering.ended.error.mayRetry
 
 
 def _headersOf(request: APIRequest) -> Mapping[str, str]:

@@ -193,7 +193,7 @@ class Exchange:
         """
         Characters kept.
         """
-        return self.told.length
+        return self.told.length + sum(len(call.arguments) for call in self.told.calls)
 
     # What the conversation tells.
 

@@ -1,0 +1,453 @@
+"""
+What each model is offered when a worker has one list of tools for all, and
+which names this bee answers for meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.testing import StringTransport
+
+from tests.flow.support import FlowCase, Message, Talk, function, steps, user
+from tests.world import World
+
+#: Seconds that a process needs to start, as a real one does.
+START_UP = 2.0
+LIST = {"list_startup": 1}
+
+
+def names(tools: Sequence[Any]) -> list[str]:
+    """
+    The names of some definitions of the wire.
+    """
+    return [tool["name"] for tool in tools]
+
+
+class CatalogueCase(FlowCase):
+    """
+    A server whose worker's processes start slowly.
+    """
+
+    def world(self, **settings: Any) -> World:
+        """
+        @ivar ready: the tools of this server's in each C{session-ready}, by sid.
+        """
+        world = World(self, daemonSettings={"startUp": START_UP}, **settings)
+        self.ready: dict[str, list[str]] = {}
+        world.daemon.faults.dropTone = self.noted
+        return world
+
+    def noted(self, line: bytes) -> bool:
+        """
+        Note a tone on its way to this server, and lose none.
+        """
+        tone = json.loads(line)
+        if tone["chi"] == "session-ready":
+            ours = [name for name in tone["tools"] if name.startswith("mcp__hum__")]
+            self.ready[tone["sid"]] = [name.removeprefix("mcp__hum__") for name in ours]
+        return False
+
+    def listing(self, world: World, *tools: Any, **fields: Any) -> Talk:
+        """
+        Ask a model with these tools what it was offered.
+        """
+        talk = Talk(world, tools=list(tools), **fields)
+        talk.post(steps(LIST))
+        return talk
+
+    def assertOffered(self, talk: Talk, *expected: str) -> None:
+        """
+        What the model said that it was offered.
+        """
+        assert talk.last is not None
+        self.assertSaid(talk.last, json.dumps(list(expected)))
+
+    def differences(self, world: World) -> int:
+        """
+        How often a model saw something else than it was offered.
+        """
+        return world.front.desk.counters.get("catalogue_differences")
+
+
+class AgentsTests(CatalogueCase):
+    """
+    Agents with tools of their own.
+    """
+
+    def test_eightAgentsAtOnce(self) -> None:
+        """
+        U31, X26: eight clients with different tools, some of the same name
+        with another meaning, in the same moment: each model is offered
+        exactly its own, once each; every call comes to its own client with
+        the right arguments; none is lost.
+        """
+        world = self.world()
+        talks = []
+        for n in range(8):
+            shared = function("shared", **{f"of_{n // 2}": {"type": "string"}})
+            talk = Talk(world, tools=[function(f"only_{n}"), shared], stream=n % 2 == 0)
+            played = [{"tool": "shared", "args": {"n": n}}, {"tool": f"only_{n}", "args": {"n": n}}]
+            talk.post(steps(LIST, *played, {"say": "Done."}))
+            talks.append(talk)
+        world.until(lambda: all(talk.last and talk.last.isComplete for talk in talks), 30)
+        for n, talk in enumerate(talks):
+            assert talk.last is not None
+            self.assertCalls(talk.heard(talk.last), "shared")
+            said = talk.last.text if talk.last.isStream else talk.last.message["content"]
+            self.assertEqual(sorted(json.loads(said)), [f"only_{n}", "shared"])
+        self.assertEqual(len(self.ready), 8)
+        for name in ("shared", "only"):
+            for n, talk in enumerate(talks):
+                self.assertEqual(json.loads(talk.calls[0]["function"]["arguments"]), {"n": n})
+                client = talk.post(*talk.resultsOf(f"{name} {n}"))
+                world.advance(0.1, 0.01)
+                talk.heard(client)
+        for n, talk in enumerate(talks):
+            assert talk.last is not None
+            self.assertSaid(talk.last, f"[only {n}]Done.", "continued")
+        sent = sorted(tone["output"] for tone in world.sent("tool-result"))
+        self.assertEqual(sent, sorted(f"{name} {n}" for name in ("shared", "only") for n in range(8)))
+        self.assertEqual(self.differences(world), 0)
+        self.assertEqual(world.link.counts["unrouted_calls"], 0)
+        self.assertEqual(len(self.sids(world)), 8)
+        world.settle()
+
+    def test_callsWhileOthersStart(self) -> None:
+        """
+        U31: agents that call while others start: no call is lost, whatever
+        hello is in force.
+        """
+        world = self.world()
+        talks = [Talk(world, tools=[function(f"only_{n}")]) for n in range(6)]
+        for n, talk in enumerate(talks):
+            talk.post(steps({"sleep": 2.0 * (5 - n)}, {"tool": f"only_{n}", "args": {}}))
+        world.advance(16)
+        for n, talk in enumerate(talks):
+            assert talk.last is not None
+            self.assertCalls(talk.heard(talk.last), f"only_{n}")
+            self.assertSaid(talk.results(f"{n}"), f"[{n}]")
+        self.assertEqual(world.link.counts["unrouted_calls"], 0)
+        world.settle()
+
+
+class GateTests(CatalogueCase):
+    """
+    Which prompts wait for which (U31).
+    """
+
+    def test_sameToolsStartTogether(self) -> None:
+        """
+        U31: they do no harm to each other.
+        """
+        world = self.world()
+        talks = [self.listing(world, function()) for _ in range(4)]
+        self.assertEqual(len(self.sids(world)), 4)
+        world.advance(3)
+        for talk in talks:
+            self.assertOffered(talk, "look")
+        world.settle()
+
+    def test_otherToolsWaitForASignOfLife(self) -> None:
+        """
+        U31: the second prompt goes out when the first's process has read its
+        list, and no later.
+        """
+        world = self.world()
+        first = self.listing(world, function("look"))
+        second = self.listing(world, function("smell"))
+        world.advance(1.9, 0.05)
+        self.assertEqual(len(self.sids(world)), 1)
+        world.advance(0.2, 0.05)
+        self.assertEqual(len(self.sids(world)), 2)
+        world.advance(3)
+        self.assertOffered(first, "look")
+        self.assertOffered(second, "smell")
+        self.assertEqual(self.differences(world), 0)
+        world.settle()
+
+    def test_sameNamesWithAnotherMeaning(self) -> None:
+        """
+        U31: another schema is another tool.
+        """
+        world = self.world()
+        self.listing(world, function("look"))
+        self.listing(world, function("look", at={"type": "string"}))
+        world.advance(1)
+        self.assertEqual(len(self.sids(world)), 1)
+        world.advance(5)
+        world.settle()
+
+    def test_noToolsStartAtOnce(self) -> None:
+        """
+        U31: a prompt without tools cannot change the list; what its model must
+        not see of it is disallowed by name.
+        """
+        world = self.world(disallowedTools=("Bash",))
+        first = self.listing(world, function("look"), function("smell"))
+        second = self.listing(world)
+        self.assertEqual(len(self.sids(world)), 2)
+        prompt = world.sent("prompt")[1]
+        self.assertEqual(prompt["disallowedTools"], ["Bash", "mcp__hum__look", "mcp__hum__smell"])
+        self.assertNotIn("tools", prompt)
+        world.advance(3)
+        self.assertOffered(first, "look", "smell")
+        self.assertOffered(second)
+        self.assertEqual(self.differences(world), 0)
+        world.settle()
+
+    def test_toolsWaitForPromptsWithoutAny(self) -> None:
+        """
+        U31: their processes read the list too.
+        """
+        world = self.world()
+        first = self.listing(world)
+        second = self.listing(world, function("look"))
+        world.advance(1)
+        self.assertEqual(len(self.sids(world)), 1)
+        world.advance(4)
+        self.assertOffered(first)
+        self.assertOffered(second, "look")
+        world.settle()
+
+    def test_knownSessionsWaitToo(self) -> None:
+        """
+        U31: every prompt with tools overwrites the list, and a process that
+        was idle for too long is started anew and reads it.
+        """
+        world = self.world()
+        talk = self.listing(world, function("look"))
+        world.advance(3)
+        assert talk.last is not None
+        talk.heard(talk.last)
+        world.advance(301)
+        other = self.listing(world, function("smell"))
+        talk.post(steps(LIST))
+        world.advance(1)
+        self.assertEqual(len(self.sids(world)), 2)
+        world.advance(5)
+        assert talk.last is not None
+        self.assertSaid(talk.last, '["look"]', "continued")
+        self.assertOffered(other, "smell")
+        world.settle()
+
+    def test_silentStart(self) -> None:
+        """
+        U31: a turn that shows nothing is waited for 15 s.
+        """
+        world = self.world()
+        Talk(world, model="silence", tools=[function("look")]).post(user("x"))
+        second = self.listing(world, function("smell"))
+        world.advance(14.5)
+        self.assertEqual(len(self.sids(world)), 1)
+        world.advance(4)
+        self.assertOffered(second, "smell")
+        world.clients[0].leave()
+        world.advance(600, 10)
+        world.settle()
+
+    def test_clientThatLeavesWhileItsProcessStarts(self) -> None:
+        """
+        U31: nobody cares any more what that one sees.
+        """
+        world = self.world()
+        first = self.listing(world, function("look"))
+        second = self.listing(world, function("smell"))
+        assert first.last is not None
+        first.last.leave()
+        world.advance(0)
+        self.assertEqual(len(self.sids(world)), 2)
+        world.advance(4)
+        self.assertOffered(second, "smell")
+        world.settle()
+
+    def test_clientThatLeavesAtTheGate(self) -> None:
+        """
+        K6, U31: nothing is sent for it.
+        """
+        world = self.world()
+        self.listing(world, function("look"))
+        second = self.listing(world, function("smell"))
+        third = self.listing(world, function("hear"))
+        assert second.last is not None
+        second.last.leave()
+        world.advance(5)
+        self.assertEqual([names(tone["tools"]) for tone in world.sent("prompt")], [["look"], ["hear"]])
+        self.assertOffered(third, "hear")
+        world.settle()
+
+    def test_waitAtTheGate(self) -> None:
+        """
+        U31: two minutes at most, then 429; it does not count towards the wait
+        for a slot.
+        """
+        world = self.world(maxTurns=0)
+        talks = [Talk(world, model="silence", tools=[function(f"only_{n}")]) for n in range(10)]
+        clients = [talk.post(user("x")) for talk in talks]
+        world.advance(119)
+        self.assertEqual([client.status for client in clients], [None] * 10)
+        self.assertEqual(len(self.sids(world)), 8)
+        world.advance(2)
+        for client in clients:
+            if client.status is not None:
+                self.assertRefused(client, 429, "server_is_overloaded")
+        self.assertEqual(len(self.sids(world)) + len(world.ends), 10)
+        self.assertGreaterEqual(len(world.ends), 1)
+        for client in clients:
+            client.leave()
+        world.advance(620, 10)
+        world.settle()
+
+    def test_otherWorkersDoNotWait(self) -> None:
+        """
+        U31: the list is a worker's.
+        """
+        world = self.world()
+        world.daemon.killWorkers()
+        world.daemon.addWorker("script")
+        world.daemon.addWorker("tool-one")
+        world.advance(1)
+        self.listing(world, function("look"))
+        talk = Talk(world, model="tool-one", tools=[function("smell")])
+        talk.post(user("x"))
+        self.assertEqual(len(self.sids(world)), 2)
+        world.advance(3)
+        assert talk.last is not None
+        self.assertCalls(talk.heard(talk.last), "smell")
+        talk.results("fishy")
+        world.settle()
+
+    def test_differenceIsCountedAndLogged(self) -> None:
+        """
+        U31: another client of the daemon changes the list meanwhile: the
+        answer is given all the same.
+        """
+        world = self.world()
+        talk = self.listing(world, function("look"))
+        bee = world.daemon.buildProtocol()
+        assert bee is not None
+        world.recorder.ignored.add(bee.number)
+        bee.makeConnection(StringTransport())
+        tools = [{"name": "theirs", "inputSchema": {"type": "object"}}]
+        tone = {"chi": "prompt", "sid": "other", "modelId": "echo", "content": "x", "tools": tools}
+        bee.dataReceived(json.dumps(tone).encode() + b"\n")
+        world.advance(3)
+        self.assertOffered(talk, "look", "theirs")
+        self.assertEqual(self.differences(world), 1)
+        warned = [event for event in world.logged if "sees other tools" in str(event.get("log_format"))]
+        self.assertEqual([(event["missing"], event["surplus"]) for event in warned], [(0, 1)])
+        world.settle()
+
+
+class RegistrationTests(CatalogueCase):
+    """
+    The hellos around a prompt, and between them.
+    """
+
+    def parked(self, world: World, *tools: Any) -> Talk:
+        """
+        A client whose model waits for the result of a call of the first tool.
+        """
+        talk = Talk(world, tools=list(tools))
+        name = tools[0]["function"]["name"]
+        client = talk.ask(steps({"tool": name, "args": {"of": name}}))
+        self.assertCalls(client, name)
+        return talk
+
+    def since(self, world: World, count: int) -> list[tuple[str, list[str]]]:
+        """
+        Kind and tools of the tones that came behind so many.
+        """
+        tones = [tone for tone in world.recorder.tones[count:] if tone["chi"] in ("hello", "prompt")]
+        return [(tone["chi"], names(tone["tools"])) for tone in tones]
+
+    def test_namesAreRegisteredBehindTheirPrompt(self) -> None:
+        """
+        X26: the hello that precedes would show them twice.
+        """
+        world = self.world()
+        count = len(world.recorder.tones)
+        talk = self.parked(world, function("look"))
+        self.assertEqual(self.since(world, count), [("prompt", ["look"]), ("hello", ["look"])])
+        talk.results("grey")
+        world.settle()
+
+    def test_namesOfOthersAreNotShown(self) -> None:
+        """
+        X26: in one write: a hello with what both share, the prompt with the
+        rest, a hello with all; the model sees its own tools once each.
+        """
+        world = self.world()
+        first = self.parked(world, function("look"), function("shared"))
+        count = len(world.recorder.tones)
+        second = self.listing(world, function("shared"), function("smell"))
+        self.assertEqual(
+            self.since(world, count),
+            [("hello", ["shared"]), ("prompt", ["smell"]), ("hello", ["look", "shared", "smell"])],
+        )
+        world.advance(3)
+        self.assertOffered(second, "shared", "smell")
+        self.assertSaid(first.results("grey"), "[grey]")
+        self.assertEqual(self.differences(world), 0)
+        world.settle()
+
+    def test_sameNameWithAnotherMeaning(self) -> None:
+        """
+        X26: each model has its own definition, once, and each call goes to
+        its own client.
+        """
+        world = self.world()
+        first = self.parked(world, function("look", left={"type": "string"}))
+        second = self.parked(world, function("look", right={"type": "string"}))
+        schemas = [prompt["tools"][0]["inputSchema"] for prompt in world.sent("prompt")]
+        self.assertEqual([list(schema["properties"]) for schema in schemas], [["left"], ["right"]])
+        self.assertEqual(list(self.ready.values()), [["look"], ["look"]])
+        self.assertSaid(first.results("first"), "[first]")
+        self.assertSaid(second.results("second"), "[second]")
+        world.settle()
+
+    def test_namesLeaveWithTheLastTurnThatDeclaredThem(self) -> None:
+        """
+        X28: within a second; a name that two turns share stays with the
+        second.
+        """
+        world = self.world()
+        first = self.parked(world, function("look"), function("hear"))
+        second = self.parked(world, function("look"), function("smell"))
+        first.results("grey")
+        world.advance(1)
+        self.assertEqual(sorted(names(world.sent("hello")[-1]["tools"])), ["look", "smell"])
+        second.results("white")
+        world.advance(1)
+        self.assertEqual(world.sent("hello")[-1]["tools"], [])
+        world.settle()
+
+    def test_namesOfDrainingTurnsStay(self) -> None:
+        """
+        X28, X16: its model may call until it has ended, and has to be
+        answered.
+        """
+        world = self.world()
+        talk = Talk(world, tools=[function()], stream=True)
+        client = talk.post(steps({"say": "Half."}, {"sleep": 3}, {"tool": "look", "args": {}}))
+        world.advance(2.5)
+        client.leave()
+        world.advance(2)
+        self.assertEqual(names(world.sent("hello")[-1]["tools"]), ["look"])
+        world.advance(3)
+        self.assertEqual(len(world.sent("tool-result")), 1)
+        self.assertEqual(world.sent("hello")[-1]["tools"], [])
+        world.settle()
+
+    def test_toolsThatChangeWithTheNextPrompt(self) -> None:
+        """
+        U33, X28: a fresh sid, whose model is offered the new ones alone.
+        """
+        world = self.world()
+        talk = self.parked(world, function("look"))
+        talk.results("grey")
+        said: Message = steps(LIST)
+        self.assertSaid(talk.ask(said, tools=[function("smell")]), '["smell"]', "forked")
+        world.settle()
