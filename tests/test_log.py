@@ -127,6 +127,14 @@ class LineTests(LogCase):
             self.assertEqual(event[name], NASTY)
             self.assertEqual(event["message"], NASTY)
 
+    def test_eachControlCharacterIsEscaped(self) -> None:
+        """
+        Also where all the rest is ASCII.
+        """
+        for code in (*range(32), 127):
+            self.logger().info("x", model=f"a{chr(code)}b")
+        self.assertEqual([event["model"][1] for event in self.events()], [*map(chr, range(32)), "\x7f"])
+
     def test_lengthsAreBounded(self) -> None:
         """
         Nobody fills the disk with one name.

@@ -216,6 +216,11 @@ def _escaped(value: object) -> str:
     """
     As JSON in printable ASCII.
     """
+    with suppress(UnicodeEncodeError, OverflowError):
+        line = _encode(value)
+        if line.isascii() and b"\x7f" not in line:
+            return line.decode("ascii")
+    # Escapes what is not ASCII, and takes all text and all numbers.
     return json.dumps(value, separators=(",", ":"))
 
 
