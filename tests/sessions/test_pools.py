@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openai_server.daemon.interfaces import Worker
-from openai_server.sessions.pools import ELSEWHERE, Pools, poolsFrom
+from openai_server.sessions.pools import ELSEWHERE, MAX_GONE, Pools, poolsFrom
 from tests.support import SyncCase
 
 
@@ -92,3 +92,25 @@ class PoolsTests(SyncCase):
         self.assertEqual([pools.of(model) for model in "abc"], ["a", "b", ELSEWHERE])
         registry.current = (worker("b", "a"),)
         self.assertEqual([pools.of(model) for model in "abc"], ["a", "a", ELSEWHERE])
+
+    def test_modelThatIsGoneKeepsItsPool(self) -> None:
+        """
+        While a restarted daemon waits for its workers, their models are where
+        they were and will be again.
+        """
+        registry = FakeRegistry(True, worker("b", "a"))
+        pools = Pools(registry)
+        pools.of("b")
+        registry.current = ()
+        self.assertEqual([pools.of(model) for model in "abc"], ["a", "a", ELSEWHERE])
+
+    def test_notAllThatAreGoneAreRemembered(self) -> None:
+        """
+        A daemon whose models change all the time does not make the memory grow.
+        """
+        registry = FakeRegistry(True)
+        pools = Pools(registry)
+        for number in range(MAX_GONE + 2):
+            registry.current = (worker(f"m{number}"),)
+            pools.of("any")
+        self.assertEqual([pools.of(f"m{number}") for number in (0, 1)], [ELSEWHERE, "m1"])

@@ -16,6 +16,8 @@ from openai_server.daemon.interfaces import Registry, Worker
 
 #: The pool of all models that no known worker serves: without a registry file, of all.
 ELSEWHERE: Final = ""
+#: Models that are remembered when nobody serves them any more.
+MAX_GONE: Final = 1024
 
 
 def poolsFrom(bees: Iterable[Worker]) -> dict[str, str]:
@@ -48,6 +50,10 @@ class Pools:
     """
     The pools of the daemon's registry file, worked out once for each state of
     it.
+
+    A model that has gone stays in the pool that it had: workers come back after
+    a restart of the daemon, and a turn that was asked while they were away is
+    to be counted with those that are asked then.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -63,5 +69,7 @@ class Pools:
             return ELSEWHERE
         bees = tuple(self._registry.bees())
         if bees != self._bees:
-            self._bees, self._pools = bees, poolsFrom(bees)
+            found = poolsFrom(bees)
+            gone = [(old, pool) for old, pool in self._pools.items() if old not in found]
+            self._bees, self._pools = bees, {**dict(gone[-MAX_GONE:]), **found}
         return self._pools.get(model, ELSEWHERE)
