@@ -477,6 +477,25 @@ class ArgumentsTests(FlowCase):
             self.assertSaid(talk.results("grey"), "[grey]")
             world.settle()
 
+    def test_deepArguments(self) -> None:
+        """
+        X17: far deeper than the daemon would pass on.
+        """
+        world = World(self)
+        talk = Talk(world, tools=[function()])
+        client = talk.post(steps({"say": "Hm."}, {"sleep": 1}))
+        world.advance(0.5)
+        [sid] = self.sids(world)
+        assert world.daemon.hall is not None
+        deep = '{"a":' * 900 + "1" + "}" * 900
+        line = f'{{"chi":"tool-call","sid":"{sid}","callId":"c1","toolName":"look","args":{deep}}}\n'
+        world.daemon.hall.deliver(sid, [line.encode()])
+        world.advance(0.1)
+        self.assertCalls(client, "look")
+        self.assertEqual(client.calls[0]["function"]["arguments"], deep)
+        world.advance(60)
+        world.settle()
+
     def test_aMebibyteOfArguments(self) -> None:
         """
         X17: whole and streamed, and the transcript with them goes on.

@@ -45,12 +45,13 @@ class ParkedCase(FlowCase):
     A client whose model waits for two results.
     """
 
-    def parked(self, *then: Step, **settings: Any) -> tuple[World, Talk]:
+    def parked(self, *then: Step, daemon: Any = None, **settings: Any) -> tuple[World, Talk]:
         """
         @param then: what the model does behind its calls.
+        @param daemon: further settings of the daemon.
         """
         models = {**TEST_MODELS, "calling": calling(*then)}
-        world = World(self, daemonSettings={"models": models}, **settings)
+        world = World(self, daemonSettings={"models": models, **(daemon or {})}, **settings)
         talk = Talk(world, model="calling", tools=BOTH)
         self.assertCalls(talk.ask(user("Go.")), "look", "smell")
         return world, talk
@@ -438,6 +439,39 @@ class LateTests(ParkedCase):
         self.assertSaid(talk.results("grey", "fishy"), "look: grey; smell: fishy", "forked")
         self.assertFresh(world, "grey", "fishy")
         self.assertResults(world, (NOBODY_ANSWERS, True), (NOBODY_ANSWERS, True))
+        world.settle()
+
+    def test_workerThatEndsTurnsByItself(self) -> None:
+        """
+        U21: a worker that really ends what was unused for longest: a fresh
+        turn.
+        """
+        world, talk = self.parked(daemon={"maxCells": 1, "kills": True})
+        self.assertSaid(Talk(world).ask(steps({"say": "Other."})), "Other.")
+        self.assertEqual(world.link.turnCount, 0)
+        self.assertSaid(talk.results("grey", "fishy"), "look: grey; smell: fishy", "forked")
+        self.assertFresh(world, "grey", "fishy")
+        world.settle()
+
+    def test_workerThatOnlyForgetsThem(self) -> None:
+        """
+        U21: one as humd 0.31.18 has it: the turn ends well.
+        """
+        world, talk = self.parked(daemon={"maxCells": 1})
+        self.assertSaid(Talk(world).ask(steps({"say": "Other."})), "Other.")
+        self.assertSaid(talk.results("grey", "fishy"), "[grey][fishy]", "continued")
+        world.settle()
+
+    def test_modelThatGivesUpFirst(self) -> None:
+        """
+        X20: where C{parkTimeout} is longer than a model's patience, the turn
+        ends unheard, and the results go to its session.
+        """
+        world, talk = self.parked(parkTimeout=200)
+        world.advance(70)
+        self.assertEqual(world.link.turnCount, 0)
+        self.assertSaid(talk.results("grey", "fishy"), "look: grey; smell: fishy", "continued")
+        self.assertEqual(len(set(self.sids(world))), 1)
         world.settle()
 
     def test_lateResultsTwice(self) -> None:

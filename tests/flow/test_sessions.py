@@ -569,6 +569,38 @@ class LoneMessageTests(FlowCase):
             self.assertEqual(len(set(self.sids(world))), 2)
             world.settle()
 
+    def test_toolsWithoutHistory(self) -> None:
+        """
+        The results of calls find their turn by its ids alone, and the talk
+        goes on behind them.
+        """
+        world = World(self)
+        talk = Talk(world, {"x-hum-session": "notes"}, tools=[function()])
+        talk.ask(steps({"tool": "look", "args": {}}, {"say": "."}))
+        results = talk.resultsOf("grey")
+        talk.messages = []
+        self.assertSaid(talk.ask(*results), "[grey].", "continued")
+        talk.messages = []
+        self.assertSaid(talk.ask(say("Next.")), "Next.", "continued")
+        self.assertEqual(len(set(self.sids(world))), 1)
+        world.settle()
+
+    def test_messageInPlaceOfResults(self) -> None:
+        """
+        X24: without history nothing says that the message is instead of the
+        results: it waits, at last for the park's deadline.
+        """
+        world = World(self, parkTimeout=10)
+        talk = Talk(world, {"x-hum-session": "notes"}, tools=[function()])
+        talk.ask(steps({"tool": "look", "args": {}}))
+        talk.messages = []
+        client = talk.post(say("Never mind."))
+        world.advance(9)
+        self.assertIsNone(client.status)
+        world.advance(2)
+        self.assertSaid(client, "Never mind.", "continued")
+        world.settle()
+
     def test_waitsForItsSession(self) -> None:
         """
         X5: one live turn a sid; the message is asked when the one before it
