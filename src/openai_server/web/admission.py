@@ -15,6 +15,7 @@ import hmac
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b, sha256
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
@@ -202,6 +203,7 @@ def _plainHost(host: bytes) -> str:
     return text.partition(":")[0].removesuffix(".")
 
 
+@lru_cache(maxsize=256)
 def _isLoopback(host: str) -> bool:
     if host == "localhost":
         return True
