@@ -70,6 +70,8 @@ class Failed(msgspec.Struct):
 
 #: The types of deltas that need no look at each.
 _STRINGS: Final = {str}
+#: The kinds of chunks that are text, or say where some begins and ends.
+_TEXTUAL: Final = {"text_start", "text_delta", "content_block_stop"}
 
 Event: TypeAlias = Text | Reasoning | Stopped | Finished | Failed
 
@@ -116,7 +118,8 @@ class Translation:
         if self._isPlain:
             # Most often there is nothing but text, and nothing to do with it.
             pieces = [tone.delta for tone in tones if type(tone) is Chunk and tone.chunkType == "text_delta"]
-            if len(pieces) == len(tones) and set(map(type, pieces)) == _STRINGS and "" not in pieces:
+            isText = len(pieces) == len(tones) or _kindsOf(tones) <= _TEXTUAL
+            if isText and set(map(type, pieces)) == _STRINGS and "" not in pieces:
                 self._hasSeen = self._hasText = True
                 return [Text(pieces)]
         return self._feedEach(tones)
@@ -228,6 +231,13 @@ class Translation:
         if meaning.reason is not None and (self._hasText or not meaning.isAfterText):
             return Finished(meaning.reason, usageFromWorker(error.usage))
         return Failed(apiErrorFromError(error, seen=self._hasSeen))
+
+
+def _kindsOf(tones: Sequence[Shown]) -> set[str | None]:
+    """
+    The kinds of chunks that there are, and None for everything else.
+    """
+    return {tone.chunkType if type(tone) is Chunk else None for tone in tones}
 
 
 def _broken(said: str) -> Failed:
