@@ -95,6 +95,8 @@ def hintsFrom(
 
 
 def _fromHeaders(headers: Mapping[str, str]) -> Iterator[tuple[str, str | None, Weight]]:
+    if headers.keys().isdisjoint(HEADERS):
+        return
     for name in HEADERS:
         yield f"header.{name}", headers.get(name), Weight.SESSION
 
