@@ -281,6 +281,8 @@ class CallTable:
         What counts are the messages after the last one of the assistant's. Two
         results for one call: the last one counts.
         """
+        if not self._byId and not self._legacy:
+            return Match(Outcome.HISTORY)
         tail = _Tail(transcript)
         found = self._results(account, transcript, tail)
         owner = _lastOwner([*self._waitingBefore(account, transcript, tail), *found])
