@@ -42,12 +42,15 @@ class Run:
 
     @ivar clients: one a request.
     @ivar passed: the lines that really went to the server.
+    @ivar seen: how many lines there would have been without the fault.
+    @ivar unwanted: sids of the turns that ran when the client left.
     """
 
     def __init__(self, test: FaultCase, faultAt: int | None, fault: Fault | None) -> None:
         self.clients: list[Client] = []
         self.passed: list[bytes] = []
         self.seen = 0
+        self.unwanted: set[str] = set()
         self._faultAt = faultAt
         self._fault = fault
         self.world = World(
@@ -83,6 +86,13 @@ class Run:
             if client.isComplete or client.wire.how is not None:
                 return
             self.world.advance(step, step)
+
+    def leave(self) -> None:
+        """
+        The client goes away; what runs for it now is to be cancelled.
+        """
+        self.unwanted = self.world.recorder.liveSids
+        self.world.clients[-1].leave()
 
     @property
     def ends(self) -> Counter[tuple[str, str]]:
@@ -229,7 +239,7 @@ def closeClient(run: Run, line: bytes, distance: int) -> list[bytes]:
     The client leaves after it.
     """
     if distance == 0:
-        run.world.clock.callLater(0, run.world.clients[-1].leave)
+        run.world.clock.callLater(0, run.leave)
     return [line]
 
 
@@ -255,6 +265,7 @@ class SweepTests(FaultCase):
             elif not isOk:
                 self.assertFalse(looksComplete(client))
         self.assertText(run)
+        self.assertLessEqual(run.unwanted, {tone["sid"] for tone in run.world.sent("cancel")})
         run.world.advance(LONGEST, 1)
         run.world.settle()
         after = run.world.ask("hello", model="echo", stream=True)

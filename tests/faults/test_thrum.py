@@ -444,6 +444,7 @@ class FramingTests(FaultCase):
         follows is read (S12).
         """
         self.patch(ThrumProtocol, "MAX_LENGTH", 1 << 16)
+        self.cut(lambda: iter(lambda: 1000, None))
         world = World(self)
         world.daemon.faults.rewrite = lambda line: [line[:-1] if b"ENDLESS" in line else line]
         rest = [chunk("ENDLESS" + "x" * 1000)] * 200
