@@ -68,6 +68,7 @@ class ExchangeCase(SyncCase):
         super().setUp()
         self.clock = TestClock()
         self.ended = 0
+        self.hold: float | None = 10
         self.exchange = self.newExchange()
 
     def newExchange(self, stop: Sequence[str] = (), model: str = "m") -> Exchange:
@@ -82,7 +83,7 @@ class ExchangeCase(SyncCase):
             Translation(stop),
             model=model,
             modelIsKnown=lambda model: model == "known",
-            headersHold=10,
+            headersHold=self.hold,
             callFrom=lambda call: Call("call_x", "f", "{}"),
             asked=None,
             onEnd=self._ended,
@@ -176,6 +177,16 @@ class AnswerTests(ExchangeCase):
         self.attached()
         self.exchange.turnEchoed()
         self.exchange.turnEnded(GOOD)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_answerThatIsSentWholeHoldsNothing(self) -> None:
+        """
+        Most of them are over in a moment: they are spared the timer.
+        """
+        self.hold = None
+        self.exchange = self.newExchange()
+        self.attached()
+        self.exchange.turnEchoed()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_wholeAnswerWithoutEndIsCut(self) -> None:

@@ -279,7 +279,7 @@ class Chat:
             translation,
             model=incoming.chat.model,
             modelIsKnown=self._modelIsKnown,
-            headersHold=self._configuration.headersHold,
+            headersHold=self._configuration.headersHold if incoming.chat.stream else None,
             callFrom=lambda call: _callFrom(call, conversation),
             asked=incoming.transcript.digestBefore(len(incoming.transcript.entries))
             if incoming.isLegacy

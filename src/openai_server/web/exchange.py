@@ -108,7 +108,7 @@ class Exchange:
         *,
         model: str,
         modelIsKnown: Callable[[str], bool],
-        headersHold: float,
+        headersHold: float | None,
         callFrom: Callable[[ParkedCall], Call],
         asked: bytes | None,
         onEnd: Callable[[], None],
@@ -118,7 +118,7 @@ class Exchange:
         @param modelIsKnown: whether a model that nobody serves now may come
             back.
         @param headersHold: seconds after the echo for which headers wait for
-            a first event.
+            a first event; None for an answer that is sent whole.
         @param callFrom: a parked call as the client sees it.
         @param asked: see L{Answer.asked<openai_server.sessions.conversation.Answer.asked>}.
         @param onEnd: called once, when the answer is complete or has failed.
@@ -201,7 +201,7 @@ class Exchange:
         """
         See L{Answer.turnEchoed<openai_server.sessions.conversation.Answer.turnEchoed>}.
         """
-        if self._hold is None and self.ended is None:
+        if self._headersHold is not None and self._hold is None and self.ended is None:
             self._hold = Deadline(self._clock, self._headersHold, self._holdPassed)
 
     def _holdPassed(self) -> None:
