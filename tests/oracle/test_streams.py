@@ -216,6 +216,12 @@ class ManyStreamsTests(SyncCase):
         found = Counter(world.ends)
         self.assertTrue(certain <= found, (certain, found))
         self.assertEqual(set(found), {"ok", "cl-gone", "cl-stuck", "up-error"})
+        cancelled = [tone["sid"] for tone in world.sent("cancel")]
+        self.assertEqual(len(cancelled), found["cl-gone"] + found["cl-stuck"])
+        for visitor in visitors:
+            if len(ENDS[visitor.habit]) == 1:
+                isUnwanted = ENDS[visitor.habit] <= {"cl-gone", "cl-stuck"}
+                self.assertEqual(visitor.sid in cancelled, isUnwanted, visitor)
 
 
 
