@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from openai_server.sessions.digests import digestOf
 from tests.support import SyncCase
 
-values = st.lists(st.one_of(st.text("ab:1t", max_size=4), st.binary(max_size=3)), max_size=4)
+values = st.lists(
+    st.one_of(
+        st.text("ab:1t\ud800", max_size=4),
+        st.binary(max_size=3),
+        st.just("\ud800".encode("utf-8", "surrogatepass")),
+    ),
+    max_size=4,
+)
 
 
 class DigestTests(SyncCase):

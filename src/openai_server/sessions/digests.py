@@ -8,6 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from hashlib import blake2b
 
+import msgspec
+
+_encode = msgspec.msgpack.Encoder().encode
+
 
 def digestOf(values: Iterable[str | bytes], key: bytes = b"") -> bytes:
     """
@@ -17,10 +21,12 @@ def digestOf(values: Iterable[str | bytes], key: bytes = b"") -> bytes:
     @param key: at most 64 bytes; who does not know it cannot find values by
         trying.
     """
-    digest = blake2b(key=key, digest_size=16)
-    for value in values:
-        isText = isinstance(value, str)
-        encoded = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
-        digest.update(b"%c%x:" % (b"t" if isText else b"b", len(encoded)))
-        digest.update(encoded)
-    return digest.digest()
+    listed = list(values)
+    try:
+        encoded = _encode(listed)
+    except UnicodeEncodeError:
+        # A lone surrogate. In a list of its own, such bytes are no others'.
+        encoded = _encode(
+            [[each.encode("utf-8", "surrogatepass")] if isinstance(each, str) else each for each in listed]
+        )
+    return blake2b(encoded, key=key, digest_size=16).digest()
