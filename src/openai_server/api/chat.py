@@ -67,7 +67,8 @@ _WITHOUT_EFFECT: Final = frozenset(
     }
 )
 #: Decoded by hand, because a type does not say what is allowed.
-_BY_HAND: Final = frozenset({"messages", "tools", "tool_choice", "functions", "function_call"})
+_ABOUT_TOOLS: Final = frozenset({"tools", "tool_choice", "functions", "function_call"})
+_BY_HAND: Final = _ABOUT_TOOLS | {"messages"}
 
 _unsafe = re.compile(r"[^A-Za-z0-9_.-]")
 
@@ -299,6 +300,8 @@ def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
 
 
 def _tools(given: Mapping[str, Any]) -> tuple[tuple[Tool, ...], ToolChoice, bool]:
+    if given.keys().isdisjoint(_ABOUT_TOOLS):
+        return (), ToolChoice(), False
     tools = toolsFromObject(given.get("tools", []))
     if tools or "functions" not in given:
         choice = given.get("tool_choice", "auto")
