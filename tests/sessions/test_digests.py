@@ -40,3 +40,9 @@ class DigestTests(SyncCase):
         Text that is no valid Unicode has a digest too.
         """
         self.assertNotEqual(digestOf(["\ud800"]), digestOf(["\ud801"]))
+
+    def test_loneSurrogateIsNotItsBytes(self) -> None:
+        """
+        Neither are the texts beside it.
+        """
+        self.assertNotEqual(digestOf(["\ud800", "a"]), digestOf([b"\xed\xa0\x80", b"a"]))
