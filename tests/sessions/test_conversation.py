@@ -13,8 +13,15 @@ from openai_server.errors import APIError
 from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallState, CallTable, ParkedCall
 from openai_server.sessions.contexts import contextFrom
-from openai_server.sessions.conversation import LATE_RESULT, UNHEARD_LIMIT, UNKNOWN_TOOL, Conversation, Terms
+from openai_server.sessions.conversation import (
+    LATE_RESULT,
+    UNHEARD_CHARACTERS,
+    UNHEARD_TONES,
+    UNKNOWN_TOOL,
+    Conversation,
+)
 from openai_server.sessions.plans import Session
+from openai_server.sessions.terms import Terms
 from openai_server.wire.ends import Loss, Lost, TurnEnd
 from openai_server.wire.tones import Chunk, Error, Finish, SessionReady, ToolCall
 from tests.support import SyncCase, TestClock
@@ -499,9 +506,17 @@ class ResumeTests(ConversationCase):
         What nobody hears is bounded.
         """
         self.park("c1")
-        self.conversation.tonesReceived([text("x")] * (UNHEARD_LIMIT + 1))
+        self.conversation.tonesReceived([text("x")] * (UNHEARD_TONES + 1))
         self.assertEqual(self.turn.done, [("cancel",)])
         self.assertNothingLeft()
+
+    def test_parkedTurnWithOneHugeTextIsCancelled(self) -> None:
+        """
+        Their size counts, not only their number.
+        """
+        self.park("c1")
+        self.conversation.tonesReceived([text("x" * (UNHEARD_CHARACTERS + 1))])
+        self.assertEqual(self.turn.done, [("cancel",)])
 
     def test_parkedTurnThatIsLostExpiresItsCalls(self) -> None:
         """

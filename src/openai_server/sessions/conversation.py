@@ -22,11 +22,10 @@ its result will be dropped by the daemon.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Final, Protocol
+from typing import Final
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
@@ -36,114 +35,19 @@ from openai_server.daemon.interfaces import Shown, Turn
 from openai_server.errors import APIError
 from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallTable, ParkedCall
-from openai_server.sessions.plans import Session
+from openai_server.sessions.handout import Handout
+from openai_server.sessions.terms import Answer, Slot, Terms
 from openai_server.wire.ends import TurnEnd
 from openai_server.wire.tones import Chunk, Error, Finish, SessionReady, ToolCall
 
-#: How the worker's model knows this server's tools.
-OUR_PREFIX: Final = "mcp__hum__"
-#: What a parked turn may say while nobody attends it, in tones.
-UNHEARD_LIMIT: Final = 4096
-#: Seconds that a call waits for the block that is being streamed to end.
-BLOCK_PATIENCE: Final = 1.0
-
-#: Whether a block is open behind a chunk; others do not say.
-_IN_BLOCK: Final[Mapping[str | None, bool]] = {
-    "text_start": True,
-    "text_delta": True,
-    "reasoning_start": True,
-    "reasoning_delta": True,
-    "reasoning_end": False,
-    "content_block_stop": False,
-}
-
+#: What a parked turn may say while nobody attends it, in tones and characters.
+UNHEARD_TONES: Final = 4096
+UNHEARD_CHARACTERS: Final = 1024 * 1024
 LATE_RESULT: Final = (
     "The result of this call is not there yet. It will be given to you in a later message. "
     "Do not wait for it and do not repeat the call: end your turn now."
 )
 UNKNOWN_TOOL: Final = "There is no tool of this name here."
-
-
-class Answer(Protocol):
-    """
-    One HTTP answer that attends a conversation. Told things in order,
-    synchronously; nothing after L{calledTools}, L{turnEnded} or L{failed}.
-    """
-
-    @property
-    def asked(self) -> bytes | None:
-        """
-        For an answer in the shape of the deprecated C{functions}, which shows
-        no call ids: the digest of the transcript that it answers.
-        """
-
-    def turnEchoed(self) -> None:
-        """
-        The daemon has read the prompt.
-        """
-
-    def tonesReceived(self, tones: Sequence[Shown]) -> None:
-        """
-        What the turn shows, calls left out.
-        """
-
-    def calledTools(self, calls: Sequence[ParkedCall]) -> None:
-        """
-        The model waits for these results: the answer ends with them.
-        """
-
-    def turnEnded(self, end: TurnEnd) -> None:
-        """
-        The turn is over.
-        """
-
-    def failed(self, error: APIError) -> None:
-        """
-        The turn cannot go on, and was cancelled.
-        """
-
-
-class Slot(Protocol):
-    """
-    The place that a turn takes up in its worker.
-    """
-
-    def showedLife(self) -> None: ...
-
-    def drain(self) -> None: ...
-
-    def release(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class Terms:
-    """
-    What a conversation was begun with.
-
-    @ivar session: whose sid it is.
-    @ivar names: the tools of this request: name on the wire -> name at the client.
-    @ivar customTools: names on the wire of those that are custom tools.
-    @ivar foreignTools: names that other bees list.
-    @ivar parallel: whether one answer may hand out several calls.
-    @ivar collectWindow: seconds that calls wait for others after the latest.
-    @ivar parkTimeout: seconds from a call's arrival to the park's deadline.
-    """
-
-    account: str
-    session: Session
-    names: Mapping[str, str]
-    customTools: frozenset[str]
-    foreignTools: Container[str]
-    parallel: bool
-    collectWindow: float
-    parkTimeout: float
-
-    @property
-    def sid(self) -> str:
-        """
-        The sid of its turn.
-        """
-        return self.session.sid
 
 
 class Conversation:
@@ -168,16 +72,11 @@ class Conversation:
         self._end: TurnEnd | None = None
         self._isCancelled = False
         self._hasLife = False
-        self._inBlock = False
-        # Calls by their callId, until each is answered; those of _new have
-        # not been handed out.
-        self._open: dict[str, ParkedCall] = {}
+        self._handout = Handout(clock, terms.collectWindow, terms.parallel, self._handOut)
         self._seen: set[str] = set()
-        self._new: list[ParkedCall] = []
         self._unroutable = False
         self._unheard: list[Shown] = []
-        self._window: Deadline | None = None
-        self._waitsForBlock = False
+        self._unheardSize = 0
         self._park: Deadline | None = None
         self._settled: list[Deferred[bool]] = []
         self._hasSettled = False
@@ -200,7 +99,7 @@ class Conversation:
         """
         The model waits for results of calls that were handed out.
         """
-        return self._answer is None and bool(self._open) and self._mayGoOn
+        return self._answer is None and bool(self._handout.open) and self._mayGoOn
 
     @property
     def isOver(self) -> bool:
@@ -256,17 +155,17 @@ class Conversation:
         """
         turn = self._asked()
         for call, text in results:
-            if call.callId in self._open:
+            if call.callId in self._handout.open:
                 turn.answer(call.callId, call.wireName, text, False)
                 self._table.taken(call)
-                del self._open[call.callId]
+                self._handout.drop(call.callId)
         self._stopPark()
         turn.resume()
         self._answer = answer
         answer.turnEchoed()
         self._deliverUnheard()
-        if self._new:
-            self._collect()
+        if self._handout.new:
+            self._handout.collect()
 
     def giveUp(self, results: Iterable[tuple[ParkedCall, str]]) -> None:
         """
@@ -274,8 +173,7 @@ class Conversation:
         there are, and the turn is cancelled.
         """
         for call, text in results:
-            if call.callId in self._open and self._table.taken(call):
-                del self._open[call.callId]
+            if self._handout.drop(call.callId) is not None and self._table.taken(call):
                 with suppress(APIError):
                     self._asked().answer(call.callId, call.wireName, text, False)
         self.cancel()
@@ -310,10 +208,7 @@ class Conversation:
         if not self._hasLife:
             self._hasLife = True
             self._slot.showedLife()
-        for tone in reversed(tones):
-            if type(tone) is Chunk and tone.chunkType in _IN_BLOCK:
-                self._inBlock = _IN_BLOCK[tone.chunkType]
-                break
+        self._handout.watch(tones)
         for kind, run in groupby(tones, type):
             if kind is Chunk and self._answer is not None:
                 self._answer.tonesReceived(list(run))
@@ -321,7 +216,7 @@ class Conversation:
             for tone in run:
                 if not self.isOver:
                     self._toneReceived(tone)
-        if self._waitsForBlock and not self._inBlock:
+        if self._handout.isDue:
             self._handOut()
 
     def _toneReceived(self, tone: Shown) -> None:
@@ -336,17 +231,13 @@ class Conversation:
                 self._keepUnheard(tone)
 
     def _compareTools(self, tone: SessionReady) -> None:
-        # What the model can call of this server's: exactly what was offered.
-        tools = tone.tools if isinstance(tone.tools, list) else []
-        shown = {name.removeprefix(OUR_PREFIX) for name in tools if str(name).startswith(OUR_PREFIX)}
-        foreign = {name for name in shown if name in self.terms.foreignTools}
-        offered = set(self.terms.names)
-        if isinstance(tone.tools, list) and shown - foreign != offered - foreign:
+        missing, surplus = self.terms.differences(tone.tools)
+        if missing or surplus:
             self._counters.add("catalogue_differences")
             self._log.warn(
                 "a model sees other tools than were offered: {missing} are missing, {surplus} too many",
-                missing=len(offered - shown),
-                surplus=len(shown - foreign - offered),
+                missing=missing,
+                surplus=surplus,
             )
 
     def turnEnded(self, end: TurnEnd) -> None:
@@ -399,10 +290,9 @@ class Conversation:
             self._fail(error)
             return
         self._unroutable |= tone.sigil is not None
-        self._open[tone.callId] = call
-        self._new.append(call)
+        self._handout.add(call)
         if self._answer is not None:
-            self._collect()
+            self._handout.collect()
 
     def _fail(self, error: APIError) -> None:
         answer = self._answer
@@ -421,45 +311,27 @@ class Conversation:
         self._fail(APIError("tool_route_lost", lost, mayRetry=False))
 
     def _callFailed(self, tone: Error) -> None:
-        call = self._open.pop(str(tone.callId), None)
+        call = self._handout.drop(str(tone.callId))
         if call is None:
             return
         self._table.closed(call)
-        if call in self._new:
-            self._new.remove(call)
-        elif self._answer is None and not self._open:
+        if self._park is not None and not self._handout.open and self._answer is None:
             # The model waits for nobody any more, and goes on unheard.
             self._stopPark()
             self._beginSettling()
 
-    def _collect(self) -> None:
-        if self._window is None or not self._window.isActive:
-            self._window = Deadline(self._clock, self.terms.collectWindow, self._windowPassed)
-        else:
-            self._window.extend(self.terms.collectWindow)
-
-    def _windowPassed(self) -> None:
-        if self._inBlock:
-            # The block's end hands out, in tonesReceived; but not for ever.
-            self._waitsForBlock = True
-            self._window = Deadline(self._clock, BLOCK_PATIENCE, self._handOut)
-        else:
-            self._handOut()
-
     def _handOut(self) -> None:
-        self._stopWindow()
+        self._handout.stop()
         answer = self._answer
-        if answer is None or not self._new:
+        if answer is None or not self._handout.new:
             return
-        count = len(self._new) if self.terms.parallel else 1
-        handed, self._new = self._new[:count], self._new[count:]
+        handed = self._handout.take()
         self._answer = None
         with self._ending(answer):
             self._table.shown(handed, answer.asked)
             if not self._unroutable:
                 self._asked().park()
-                first = min(call.arrivedAt for call in self._open.values())
-                left = first + self.terms.parkTimeout - self._clock.monotonic()
+                left = self._handout.firstArrival + self.terms.parkTimeout - self._clock.monotonic()
                 self._park = Deadline(self._clock, max(left, 0), self._parkPassed)
             answer.calledTools(handed)
         if self._unroutable:
@@ -471,11 +343,9 @@ class Conversation:
         self._beginSettling()
         turn = self._asked()
         if not self.isOver:
-            for call in self._open.values():
+            for call in self._handout.clear():
                 self._table.expired(call)
                 turn.answer(call.callId, call.wireName, LATE_RESULT, True)
-            self._open.clear()
-            self._new.clear()
 
     def _beginSettling(self) -> None:
         self.isSettling = True
@@ -488,12 +358,14 @@ class Conversation:
         if isinstance(tone, SessionReady):
             return
         self._unheard.append(tone)
-        if len(self._unheard) > UNHEARD_LIMIT:
+        if isinstance(tone, Chunk) and isinstance(tone.delta, str):
+            self._unheardSize += len(tone.delta)
+        if len(self._unheard) > UNHEARD_TONES or self._unheardSize > UNHEARD_CHARACTERS:
             self._counters.add("unheard_overflows")
             self.cancel()
 
     def _deliverUnheard(self) -> None:
-        unheard, self._unheard = self._unheard, []
+        unheard, self._unheard, self._unheardSize = self._unheard, [], 0
         if unheard and self._answer is not None:
             self._answer.tonesReceived(unheard)
 
@@ -503,22 +375,15 @@ class Conversation:
         assert self._turn is not None, "a conversation hears of its turn after it was asked"
         return self._turn
 
-    def _stopWindow(self) -> None:
-        self._waitsForBlock = False
-        if self._window is not None:
-            self._window.cancel()
-
     def _stopPark(self) -> None:
         if self._park is not None:
             self._park.cancel()
 
     def _close(self) -> None:
-        self._stopWindow()
+        self._handout.stop()
         self._stopPark()
-        for call in self._open.values():
+        for call in self._handout.clear():
             self._table.expired(call)
-        self._open.clear()
-        self._new.clear()
         self._unheard.clear()
 
     def _settle(self) -> None:

@@ -19,11 +19,12 @@ from openai_server.daemon.interfaces import Daemon
 from openai_server.errors import APIError
 from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallTable
-from openai_server.sessions.conversation import OUR_PREFIX, Answer, Conversation, Terms
+from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.memory import SessionMemory
 from openai_server.sessions.plans import Kind, Session, SessionPlan
 from openai_server.sessions.pools import Pools
 from openai_server.sessions.slots import Slot, Slots
+from openai_server.sessions.terms import OUR_PREFIX, Answer, Terms
 from openai_server.translate.prompt import (
     Question,
     promptFromRequest,

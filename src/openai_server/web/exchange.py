@@ -91,10 +91,10 @@ class Told:
 class Exchange:
     """
     One answer, attending a conversation; see L{Answer
-    <openai_server.sessions.conversation.Answer>} for what it is told.
+    <openai_server.sessions.terms.Answer>} for what it is told.
 
     @ivar conversation: what it attends.
-    @ivar asked: see L{Answer.asked<openai_server.sessions.conversation.Answer.asked>}.
+    @ivar asked: see L{Answer.asked<openai_server.sessions.terms.Answer.asked>}.
     @ivar told: what it said so far.
     @ivar ended: the last event, when there has been one.
     @ivar isAbandoned: it ended because nobody wanted it any more.
@@ -120,7 +120,7 @@ class Exchange:
         @param headersHold: seconds after the echo for which headers wait for
             a first event; None for an answer that is sent whole.
         @param callFrom: a parked call as the client sees it.
-        @param asked: see L{Answer.asked<openai_server.sessions.conversation.Answer.asked>}.
+        @param asked: see L{Answer.asked<openai_server.sessions.terms.Answer.asked>}.
         @param onEnd: called once, when the answer is complete or has failed.
         """
         self.conversation = conversation
@@ -199,7 +199,7 @@ class Exchange:
 
     def turnEchoed(self) -> None:
         """
-        See L{Answer.turnEchoed<openai_server.sessions.conversation.Answer.turnEchoed>}.
+        See L{Answer.turnEchoed<openai_server.sessions.terms.Answer.turnEchoed>}.
         """
         if self._headersHold is not None and self._hold is None and self.ended is None:
             self._hold = Deadline(self._clock, self._headersHold, self._holdPassed)
@@ -211,7 +211,7 @@ class Exchange:
 
     def tonesReceived(self, tones: Sequence[Shown]) -> None:
         """
-        See L{Answer.tonesReceived<openai_server.sessions.conversation.Answer.tonesReceived>}.
+        See L{Answer.tonesReceived<openai_server.sessions.terms.Answer.tonesReceived>}.
         """
         events = self._translation.feed(tones)
         if events:
@@ -219,7 +219,7 @@ class Exchange:
 
     def calledTools(self, calls: Sequence[ParkedCall]) -> None:
         """
-        See L{Answer.calledTools<openai_server.sessions.conversation.Answer.calledTools>}.
+        See L{Answer.calledTools<openai_server.sessions.terms.Answer.calledTools>}.
         """
         handed = tuple(map(self._callFrom, calls))
         self.told.calls = handed
@@ -227,7 +227,7 @@ class Exchange:
 
     def turnEnded(self, end: TurnEnd) -> None:
         """
-        See L{Answer.turnEnded<openai_server.sessions.conversation.Answer.turnEnded>}.
+        See L{Answer.turnEnded<openai_server.sessions.terms.Answer.turnEnded>}.
         """
         if isinstance(end, Error) and isNoWorker(end):
             known = self._modelIsKnown(self._model)
@@ -237,7 +237,7 @@ class Exchange:
 
     def failed(self, error: APIError) -> None:
         """
-        See L{Answer.failed<openai_server.sessions.conversation.Answer.failed>}.
+        See L{Answer.failed<openai_server.sessions.terms.Answer.failed>}.
         """
         self._give([Failed(error)])
 

@@ -1,0 +1,117 @@
+# -*- test-case-name: tests.sessions.test_conversation -*-
+"""
+What a conversation is begun with, and what it needs of its surroundings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from openai_server.daemon.interfaces import Shown
+from openai_server.errors import APIError
+from openai_server.sessions.calls import ParkedCall
+from openai_server.sessions.plans import Session
+from openai_server.wire.ends import TurnEnd
+
+#: How the worker's model knows this server's tools.
+OUR_PREFIX: Final = "mcp__hum__"
+
+
+class Answer(Protocol):
+    """
+    One HTTP answer that attends a conversation. Told things in order,
+    synchronously; nothing after L{calledTools}, L{turnEnded} or L{failed}.
+    """
+
+    @property
+    def asked(self) -> bytes | None:
+        """
+        For an answer in the shape of the deprecated C{functions}, which shows
+        no call ids: the digest of the transcript that it answers.
+        """
+
+    def turnEchoed(self) -> None:
+        """
+        The daemon has read the prompt.
+        """
+
+    def tonesReceived(self, tones: Sequence[Shown]) -> None:
+        """
+        What the turn shows, calls left out.
+        """
+
+    def calledTools(self, calls: Sequence[ParkedCall]) -> None:
+        """
+        The model waits for these results: the answer ends with them.
+        """
+
+    def turnEnded(self, end: TurnEnd) -> None:
+        """
+        The turn is over.
+        """
+
+    def failed(self, error: APIError) -> None:
+        """
+        The turn cannot go on, and was cancelled.
+        """
+
+
+class Slot(Protocol):
+    """
+    The place that a turn takes up in its worker.
+    """
+
+    def showedLife(self) -> None: ...
+
+    def drain(self) -> None: ...
+
+    def release(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Terms:
+    """
+    What a conversation was begun with.
+
+    @ivar session: whose sid it is.
+    @ivar names: the tools of this request: name on the wire -> name at the client.
+    @ivar customTools: names on the wire of those that are custom tools.
+    @ivar foreignTools: names that other bees list.
+    @ivar parallel: whether one answer may hand out several calls.
+    @ivar collectWindow: seconds that calls wait for others after the latest.
+    @ivar parkTimeout: seconds from a call's arrival to the park's deadline.
+    """
+
+    account: str
+    session: Session
+    names: Mapping[str, str]
+    customTools: frozenset[str]
+    foreignTools: Container[str]
+    parallel: bool
+    collectWindow: float
+    parkTimeout: float
+
+    @property
+    def sid(self) -> str:
+        """
+        The sid of its turn.
+        """
+        return self.session.sid
+
+    def differences(self, tools: Any) -> tuple[int, int]:
+        """
+        How many of the offered tools a model does not see, and how many of
+        this server's it sees beyond those.
+
+        @param tools: the names that C{session-ready} tells, or nothing: then
+            nothing is known.
+        """
+        if not isinstance(tools, list):
+            return 0, 0
+        ours = (name for name in tools if isinstance(name, str) and name.startswith(OUR_PREFIX))
+        shown = {name.removeprefix(OUR_PREFIX) for name in ours}
+        missing = [name for name in self.names if name not in shown]
+        surplus = [name for name in shown if name not in self.names and name not in self.foreignTools]
+        return len(missing), len(surplus)
