@@ -107,6 +107,24 @@ class LoopTests(FlowCase):
         talk.results("grey")
         world.settle()
 
+    def test_textThatWasHeldBackComesBeforeTheCall(self) -> None:
+        """
+        What might have been the beginning of a stop string, or the end of a
+        fence, is text after all.
+        """
+        for said, expected, fields in (
+            ("One. ST", "One. ST", {"stop": "STOP"}),
+            ("```json\n{}\n``", "{}\n``", {"response_format": {"type": "json_object"}}),
+        ):
+            world = World(self)
+            talk = Talk(world, tools=[function()], **fields)
+            client = talk.ask(steps({"say": said}, call(saying="")))
+            self.assertCalls(client, "look")
+            self.assertEqual(client.message["content"], expected)
+            self.assertEqual(talk.results("grey").header("x-hum-session"), "continued")
+            self.assertEqual(talk.ask(steps({"say": "Yes."})).header("x-hum-session"), "continued")
+            world.settle()
+
     def test_oneTurnGoesOnOverManyAnswers(self) -> None:
         """
         X18: call after call in one turn; every answer has only the new text.
@@ -640,6 +658,7 @@ class OfferTests(FlowCase):
         [tool] = prompt["tools"]
         self.assertNotEqual(tool["name"], "look")
         self.assertSaid(talk.results("grey"), f"{tool['name']} says: grey\n", "continued")
+        self.assertEqual(world.front.desk.counters.get("catalogue_differences"), 0)
         world.settle()
 
     def test_schemas(self) -> None:

@@ -13,7 +13,7 @@ from openai_server.daemon.turn import NOBODY_ANSWERS
 from openai_server.embedded.content import givenResults
 from openai_server.embedded.models import TEST_MODELS, Question
 from openai_server.embedded.stage import Step
-from openai_server.embedded.steps import Call, CallTools, Exit, Say, Sleep, Words
+from openai_server.embedded.steps import Call, CallTools, Exit, Flood, Say, Sleep, Words
 from openai_server.sessions.conversation import LATE_RESULT
 from tests.flow.support import FlowCase, Talk, function, image, result, steps, user
 from tests.world import World
@@ -291,6 +291,7 @@ class ResultsTests(ParkedCase):
         [sid] = self.sids(world)
         assert world.daemon.hall is not None
         world.daemon.hall.deliver(sid, [json.dumps({**said, "sid": sid}).encode() + b"\n"])
+        world.flush()
         self.assertSaid(talk.results("grey", "fishy"), "While you were out. [grey][fishy]", "continued")
         world.settle()
 
@@ -387,6 +388,32 @@ class LateTests(ParkedCase):
         world.advance(3)
         self.assertSaid(client, "look: grey; smell: fishy", "continued")
         self.assertEqual(len(set(self.sids(world))), 1)
+        world.settle()
+
+    def test_lateResultsTwiceAtOnce(self) -> None:
+        """
+        X22: the second request does not wait: it is history, and gets a fresh
+        turn.
+        """
+        world, talk = self.late(Sleep(6), Say("I end my turn."))
+        other = Talk(world, model="calling", tools=BOTH)
+        other.messages = list(talk.messages)
+        first = talk.post(*talk.resultsOf("grey", "fishy"))
+        second = other.post(*other.resultsOf("grey", "fishy"))
+        world.advance(1)
+        self.assertIsNone(first.status)
+        self.assertSaid(second, "look: grey; smell: fishy", "forked")
+        world.advance(6)
+        self.assertSaid(first, "look: grey; smell: fishy", "continued")
+        world.settle()
+
+    def test_turnThatSaysMuchWhileItSettles(self) -> None:
+        """
+        X20: nothing of it is kept, so nothing can become too much.
+        """
+        world, talk = self.late(Flood(10_000), Sleep(1))
+        self.assertSaid(talk.results("grey", "fishy"), "look: grey; smell: fishy", "continued")
+        self.assertEqual(world.sent("cancel"), [])
         world.settle()
 
     def test_turnThatDoesNotSettle(self) -> None:
@@ -545,6 +572,31 @@ class DaemonTests(ParkedCase):
         self.assertEqual([tool["name"] for tool in hello["tools"]], ["look", "smell"])
         self.assertEqual((attach["chi"], [attach["sid"]]), ("attach", self.sids(world)))
         self.assertSaid(talk.results("grey", "fishy"), "[grey][fishy]", "continued")
+        world.settle()
+
+    def test_daemonThatIsLostBehindTheResults(self) -> None:
+        """
+        S7: the turn is no longer parked: it is lost with the connection.
+        """
+        world, talk = self.parked(Sleep(2))
+        client = talk.post(*talk.resultsOf("grey", "fishy"))
+        world.advance(0.5)
+        world.daemon.cutConnections()
+        world.advance(0.1)
+        self.assertRefused(client, 502, "daemon_lost")
+        world.advance(3)
+        world.settle()
+
+    def test_requestsWhileTheDaemonIsAway(self) -> None:
+        """
+        S1: told so at once, though parked turns hold every slot.
+        """
+        world, _ = self.parked(maxTurns=1)
+        self.successResultOf(world.daemon.crash())
+        world.flush()
+        client = Talk(world).post(user("Hello."))
+        self.assertRefused(client, 503, "daemon_unavailable")
+        world.advance(55)
         world.settle()
 
     def test_otherDaemon(self) -> None:

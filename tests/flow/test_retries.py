@@ -81,6 +81,22 @@ class JoiningTests(RetryCase):
         self.assertEqual(len(self.sids(world)), 1)
         world.settle()
 
+    def test_headersThatWereHeldBack(self) -> None:
+        """
+        A stream whose headers were due while nobody was there begins with the
+        retry.
+        """
+        world = World(self, headersHold=1)
+        self.lost(world, {"sleep": 3}, {"say": "There."}, stream=True)
+        world.advance(1)
+        client = self.again(world, {"sleep": 3}, {"say": "There."}, stream=True)
+        world.advance(0)
+        self.assertEqual(client.status, 200)
+        self.assertFalse(client.isComplete)
+        world.advance(3)
+        self.assertSaid(client, "There.")
+        world.settle()
+
     def test_retryOfARetry(self) -> None:
         """
         K15: lost again, and joined again.

@@ -240,6 +240,22 @@ class LineTests(FlowCase):
         world.advance(4)
         world.settle()
 
+    def test_filesOfATurn(self) -> None:
+        """
+        They stay until the worker is done with it, though its client left.
+        """
+        world = World(self, attachments="file")
+        said = {"type": "text", "text": steps({"sleep": 3})["content"]}
+        client = Talk(world).post(user([said, image()]))
+        world.advance(1)
+        [path] = [path for path in world.folder.rglob("*") if path.suffix == ".gif"]
+        client.leave()
+        world.advance(1)
+        self.assertTrue(path.exists())
+        world.advance(3)
+        self.assertFalse(path.exists())
+        world.settle()
+
     def test_daemonThatGoesMeanwhile(self) -> None:
         """
         Whoever comes to a slot without a daemon is told so.
