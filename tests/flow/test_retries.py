@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from openai_server.sessions.retries import Retries
-from openai_server.web import front
+from openai_server.web import exchange, front
 from tests.flow.support import FlowCase, Talk, function, steps
 from tests.world import Client, World
 
@@ -325,7 +325,7 @@ class OtherTests(RetryCase):
 
 class GraceTests(RetryCase):
     """
-    How long a turn waits for a retry (8.3).
+    How long a turn waits for a retry.
     """
 
     def test_twoSeconds(self) -> None:
@@ -535,6 +535,20 @@ class BoundTests(RetryCase):
             world.advance(2)
             self.assertSaid(client, f"{n}" * 100)
         self.assertEqual(world.front.retries.bytesKept, 0)
+        world.settle()
+
+    def test_streamThatHasBegunIsNotKept(self) -> None:
+        """
+        It may be of any length; only what is kept whole is bounded.
+        """
+        self.patch(exchange, "WHOLE_LIMIT", 1000)
+        world = World(self)
+        said = ({"say": "x" * 500}, {"sleep": 0.1}, {"say": "y" * 5000, "parts": 5})
+        stream, whole = world.script(*said, stream=True), world.script(*said)
+        world.advance(2)
+        self.assertSaid(stream, "x" * 500 + "y" * 5000)
+        self.assertRefused(whole, 502, "worker_error")
+        self.assertEqual(whole.header("x-should-retry"), "false")
         world.settle()
 
     def test_argumentsCountToo(self) -> None:

@@ -276,7 +276,7 @@ class LineTests(FlowCase):
         """
         world = World(self, maxTurns=1)
         _, waiting = self.slow(world, 2)
-        world.front.chat.stop()
+        world.front.answers.stop()
         world.advance(0)
         self.assertRefused(waiting, 503, "shutting_down")
         [later] = self.slow(world, 1)
