@@ -22,7 +22,7 @@ from openai_server.sessions.memory import SessionMemory
 from openai_server.sessions.pools import Pools
 from openai_server.sessions.slots import Slots
 from openai_server.translate.chat import Translation
-from openai_server.web import asking, incoming, sinks
+from openai_server.web import answering, asking, incoming, sinks
 from openai_server.web import chat as webChat
 from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
@@ -76,8 +76,8 @@ BEFORE_ASKING = [
     Place(Slots, "acquire"),
     Place(asking, "Conversation"),
     Place(asking, "promptFromRequest"),
-    Place(webChat, "Translation"),
-    Place(webChat, "Answering"),
+    Place(answering, "Translation"),
+    Place(answering, "Answering"),
     Place(Link, "newRid"),
     Place(Link, "ask"),
     Place(Registration, "around"),
@@ -340,7 +340,7 @@ class CallTests(MistakeCase):
             Place(CallTable, "opened"),
             Place(CallTable, "shown"),
             Place(Exchange, "calledTools"),
-            Place(webChat, "_callFrom"),
+            Place(answering, "_callFrom"),
             Place(ChunkTemplates, "callStart"),
         ]:
             with self.subTest(place=str(place)):
@@ -365,7 +365,7 @@ class CallTests(MistakeCase):
         """
         for place in [
             Place(Conversation, "resume"),
-            Place(webChat, "_resultsFrom"),
+            Place(answering, "_resultsFrom"),
             Place(Exchange, "turnEchoed"),
             Place(Exchange, "attach"),
         ]:

@@ -24,9 +24,10 @@ from openai_server.sessions.pools import Pools
 from openai_server.sessions.retries import Retries
 from openai_server.sessions.slots import Limits, Slots
 from openai_server.web.admission import Admission
+from openai_server.web.answering import Answering, Answers
 from openai_server.web.asking import Desk
 from openai_server.web.attachments import AttachmentFolder
-from openai_server.web.chat import Answering, Chat
+from openai_server.web.chat import Chat
 from openai_server.web.incoming import Reader
 from openai_server.web.models import OfferedModels
 from openai_server.web.routes import Routes
@@ -39,6 +40,7 @@ class WebFront(Service):
 
     @ivar site: the protocol factory.
     @ivar desk: what all questions share.
+    @ivar answers: what answers which request.
     @ivar models: what can be asked for.
     """
 
@@ -75,9 +77,10 @@ class WebFront(Service):
         self._hid = hid
         self._configuration = configuration
         reader = Reader(configuration, self._defaultModel, self._takenNames)
-        self.chat = Chat(self.desk, reader, self.retries, self.models.isKnown, now)
+        self.answers = Answers(self.desk, self.retries, self.models.isKnown)
+        chat = Chat(configuration, reader, self.answers, now)
         admission = Admission(configuration.apiKey, configuration.allowedHosts, configuration.corsOrigins)
-        routes = Routes(self.chat, self.models, admission, lambda: daemon.whyNotReady)
+        routes = Routes(chat, self.models, admission, lambda: daemon.whyNotReady)
         self.site = APISite(routes.resource(), reactor, clock, bodyLimit=configuration.bodyLimit)
 
     def startService(self) -> None:
@@ -92,7 +95,7 @@ class WebFront(Service):
         Turn away whoever still waits, and remove all files.
         """
         super().stopService()
-        self.chat.stop()
+        self.answers.stop()
         self.desk.folder.stop()
 
     def _defaultModel(self) -> str | None:
