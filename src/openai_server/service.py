@@ -21,10 +21,11 @@ from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, IProtocolNegotiationFactory
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from openai_server.clock import Clock, Deadline
 from openai_server.greeting import Bound
@@ -86,6 +87,7 @@ class Compose(Protocol):
         """
 
 
+@implementer(IProtocolNegotiationFactory)
 class Door(ServerFactory):
     """
     Stands at the ports until the rooms behind it are joined.
@@ -106,7 +108,8 @@ class Door(ServerFactory):
 
     def acceptableProtocols(self) -> list[bytes]:
         """
-        What is offered in a TLS handshake.
+        What a client may choose in a TLS handshake. Without this interface
+        the handshake of a client that offers anything fails.
         """
         return [b"http/1.1"]
 
