@@ -654,7 +654,7 @@ class DaemonTests(ParkedCase):
         self.assertCalls(client, "look")
         self.assertEqual(json.loads(client.calls[0]["function"]["arguments"]), {"at": "heron"})
         self.assertEqual(len(world.sent("cancel")), 1)
-        self.assertEqual(world.front.desk.counters.get("unrouted_calls"), 1)
+        self.assertEqual(world.link.counts["unrouted_calls"], 1)
         self.assertSaid(talk.results("grey"), "look says: grey\n", "forked")
         self.assertResults(world)
         first, second = self.sids(world)

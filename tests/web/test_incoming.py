@@ -96,7 +96,12 @@ class ReaderTests(SyncCase):
         """
         schema = {"type": "object"}
         wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-        cases = [({}, False, None), ({"type": "text"}, False, None), ({"type": "json_object"}, True, None)]
+        stray = {"json_schema": {"name": "x", "schema": schema}}
+        cases: list[tuple[dict[str, Any], bool, object]] = [
+            ({}, False, None),
+            ({"type": "text", **stray}, False, None),
+            ({"type": "json_object", **stray}, True, None),
+        ]
         for format, wantsJSON, found in [*cases, (wanted, True, schema)]:
             incoming = self.read(response_format=format or None)
             self.assertEqual((incoming.wantsJSON, incoming.schema), (wantsJSON, found))

@@ -42,7 +42,7 @@ class Audience(Protocol):
         """
         What one read of the socket brought for this turn, in the order of the
         wire. An C{Error} among them has a C{callId} and concerns that call
-        alone.
+        alone. A call is shown once, however often it comes.
         """
 
     def turnEnded(self, end: TurnEnd) -> None:

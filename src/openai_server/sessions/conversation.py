@@ -37,8 +37,8 @@ from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallTable, ParkedCall
 from openai_server.sessions.handout import Handout
 from openai_server.sessions.terms import Answer, Slot, Terms
-from openai_server.wire.ends import TurnEnd
-from openai_server.wire.tones import Chunk, Error, Finish, SessionReady, ToolCall
+from openai_server.wire.ends import TurnEnd, endsWell
+from openai_server.wire.tones import Chunk, Error, SessionReady, ToolCall
 
 #: What a parked turn may say while nobody attends it, in tones and characters.
 UNHEARD_TONES: Final = 4096
@@ -113,7 +113,7 @@ class Conversation:
         """
         The turn came to its own good end: its sid may be prompted again.
         """
-        return isinstance(self._end, Finish) and endsWell(self._end)
+        return self._end is not None and endsWell(self._end)
 
     @property
     def seenCalls(self) -> Container[str]:
@@ -245,6 +245,9 @@ class Conversation:
         See L{Audience.turnEnded<openai_server.daemon.interfaces.Audience.turnEnded>}.
         """
         self._end = end
+        if not self._asked().isOver:
+            # It was given up, and its worker goes on.
+            self._slot.drain()
         answer, self._answer = self._answer, None
         self._close()
         if answer is not None:
@@ -273,9 +276,7 @@ class Conversation:
 
     def _called(self, tone: ToolCall) -> None:
         name = tone.toolName or tone.name or ""
-        if tone.callId in self._seen:
-            self._counters.add("repeated_calls")
-        elif name not in self.terms.names:
+        if name not in self.terms.names:
             self._refuse(tone, name, UNKNOWN_TOOL)
         elif self.isSettling:
             self._refuse(tone, name, LATE_RESULT)
@@ -336,7 +337,6 @@ class Conversation:
             answer.calledTools(handed)
         if self._unroutable:
             # Not before: a call that is given up loses its arguments.
-            self._counters.add("unrouted_calls")
             self.cancel()
 
     def _parkPassed(self) -> None:
@@ -391,12 +391,3 @@ class Conversation:
         waiting, self._settled = self._settled, []
         for deferred in waiting:
             deferred.callback(self.hasEndedWell)
-
-
-def endsWell(end: Finish) -> bool:
-    """
-    Whether a C{finish} is a turn's own good end: no C{exitCode}, and no reason
-    that tells of an error.
-    """
-    reason = end.finishReason if isinstance(end.finishReason, str) else ""
-    return end.exitCode is None and not reason.startswith(("error", "cancel"))

@@ -10,6 +10,7 @@ fresh one or one that goes on.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import groupby
 from typing import Final, TypeAlias
 
 from twisted.internet.defer import TimeoutError
@@ -30,7 +31,12 @@ from openai_server.web.incoming import Incoming
 #: Seconds that a late result waits for its turn to settle.
 SETTLE_PATIENCE: Final = 10.0
 
-_ALSO: Final = "\n\n[The user adds to this result:]\n"
+#: What stands before words that came with a result, by the role that said them.
+_ALSO: Final = {
+    "user": "The user adds to this result:",
+    "system": "An instruction of the system came with this result:",
+    "developer": "An instruction of the system came with this result:",
+}
 
 Attempts: TypeAlias = Retries["Answering", "Answering"]
 
@@ -138,10 +144,12 @@ class Answers:
 
     def _resumed(self, incoming: Incoming, conversation: Conversation, match: Match) -> Answering:
         results = _resultsFrom(incoming, match)
-        added = "\n\n".join(incoming.chat.messages[at].text for at in match.extra)
-        if added:
-            call, text = results[-1]
-            results[-1] = (call, f"{text}{_ALSO}{added}")
+        added = (incoming.chat.messages[at] for at in match.extra)
+        call, text = results[-1]
+        for whose, run in groupby(added, lambda message: _ALSO[message.role]):
+            said = "\n\n".join(filter(None, (message.text for message in run)))
+            text += f"\n\n[{whose}]\n{said}" if said else ""
+        results[-1] = (call, text)
         session = conversation.terms.session
         answering = self._answering(incoming, conversation, session, Kind.CONTINUED)
         conversation.resume(results, answering)

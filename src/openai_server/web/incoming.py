@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 
@@ -64,12 +65,11 @@ class Incoming:
         return wanted is not None and wanted.type != "text"
 
     @property
-    def schema(self) -> dict[str, object] | None:
+    def schema(self) -> dict[str, Any] | None:
         """
         The JSON Schema that the answer is to follow.
         """
-        wanted = self.chat.response_format
-        return wanted.json_schema.schema if wanted is not None and wanted.json_schema is not None else None
+        return _schemaOf(self.chat)
 
     @property
     def asked(self) -> Asked:
@@ -136,9 +136,9 @@ class Reader:
             promptCacheKey=chat.prompt_cache_key,
             user=chat.user,
         )
-        wanted = chat.response_format
-        if wanted is not None and wanted.json_schema is not None and wanted.json_schema.schema is not None:
-            checkSchema(wanted.json_schema.schema, "response_format.json_schema.schema")
+        schema = _schemaOf(chat)
+        if schema is not None:
+            checkSchema(schema, "response_format.json_schema.schema")
         taken = self._takenNames()
         offer = offerFromRequest(chat, taken)
         idempotencyKey = headers.get("idempotency-key") or None
@@ -156,6 +156,13 @@ class Reader:
             idempotencyKey=idempotencyKey,
             grace=self._configuration.retryGrace if mayBeRetried else 0,
         )
+
+
+def _schemaOf(chat: ChatRequest) -> dict[str, Any] | None:
+    wanted = chat.response_format
+    if wanted is None or wanted.type != "json_schema" or wanted.json_schema is None:
+        return None
+    return wanted.json_schema.schema
 
 
 def _count(said: str) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from openai_server.wire.tones import Error, Finish
 
@@ -44,3 +44,29 @@ class Lost:
 
 #: How a turn ends: the worker's own word (an C{Error} here has no C{callId}), or its absence.
 TurnEnd: TypeAlias = Finish | Error | Lost
+
+
+#: Finish reasons of a turn that came to its own end, in the words of workers
+#: and of the wire specification.
+_GOOD: Final = (
+    None,
+    "success",
+    "stop",
+    "end_turn",
+    "stop_sequence",
+    "pause_turn",
+    "tool_use",
+    "max_tokens",
+    "length",
+)
+
+
+def endsWell(end: TurnEnd) -> bool:
+    """
+    Whether a turn came to its own good end, so that its sid may be prompted
+    again: a C{finish} without C{exitCode}, with a reason that tells of no
+    trouble. A reason that is not known may tell of some.
+    """
+    if not isinstance(end, Finish) or end.exitCode is not None:
+        return False
+    return end.finishReason in _GOOD
