@@ -39,7 +39,7 @@ class EndsWellTests(SyncCase):
         """
         A finish in the words of workers or of the specification, or without any.
         """
-        for reason in (None, "success", "stop", "end_turn", "stop_sequence", "pause_turn", "tool_use", "length"):
+        for reason in (None, "success", "stop", "end_turn", "pause_turn", "tool_use", "length"):
             self.assertTrue(endsWell(Finish(sid="s", finishReason=reason)), reason)
 
     def test_otherEnds(self) -> None:

@@ -144,17 +144,13 @@ class Answers:
 
     def _resumed(self, incoming: Incoming, conversation: Conversation, match: Match) -> Answering:
         results = _resultsFrom(incoming, match)
-        added = (incoming.chat.messages[at] for at in match.extra)
         call, text = results[-1]
-        for whose, run in groupby(added, lambda message: _ALSO[message.role]):
-            said = "\n\n".join(filter(None, (message.text for message in run)))
-            text += f"\n\n[{whose}]\n{said}" if said else ""
-        results[-1] = (call, text)
+        results[-1] = (call, text + _addedTo(match, incoming))
         session = conversation.terms.session
         answering = self._answering(incoming, conversation, session, Kind.CONTINUED)
         conversation.resume(results, answering)
-        said = sorted([*(at for _, at in match.results), *match.extra])
-        session.told(incoming.transcript.entries[at] for at in said)
+        told = sorted([*(at for _, at in match.results), *match.extra])
+        session.told(incoming.transcript.entries[at] for at in told)
         return answering
 
     @staticmethod
@@ -231,6 +227,15 @@ def _callFrom(call: ParkedCall, conversation: Conversation) -> Call:
 def _resultsFrom(incoming: Incoming, match: Match) -> list[tuple[ParkedCall, str]]:
     messages = incoming.chat.messages
     return [(call, resultText(messages[at].content, f"messages[{at}].content")) for call, at in match.results]
+
+
+def _addedTo(match: Match, incoming: Incoming) -> str:
+    added = (incoming.chat.messages[at] for at in match.extra)
+    text = ""
+    for whose, run in groupby(added, lambda message: _ALSO[message.role]):
+        said = "\n\n".join(filter(None, (message.text for message in run)))
+        text += f"\n\n[{whose}]\n{said}" if said else ""
+    return text
 
 
 def _missing(match: Match) -> APIError:
