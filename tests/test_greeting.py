@@ -57,6 +57,21 @@ class GreetingTests(SyncCase):
         self.assertIn("start humd", lines[3])
         self.assertIn("HUM_THRUM_SOCK", lines[3])
 
+    def test_everyAddress(self) -> None:
+        """
+        What is bound where all addresses are is no address that one can ask:
+        the base URL is one for this machine, and says how others get here.
+        """
+        for host, near in (("0.0.0.0", "127.0.0.1"), ("::", "[::1]")):
+            kind = IPv6Address if ":" in host else IPv4Address
+            bound = [Bound("tcp:80", kind("TCP", host, 80))]
+            lines = list(Greeting("1.0", bound, [], None, hasKey=True).lines())
+            self.assertEqual(
+                lines[1],
+                f"base URL for OpenAI clients: http://{near}:80/v1"
+                f" (from other machines, this one's address in place of {near})",
+            )
+
     def test_realDaemon(self) -> None:
         """
         Its socket is named, and an empty list of models explained.

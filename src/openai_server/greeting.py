@@ -8,9 +8,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
+
+#: How this machine reaches itself, by what a socket is bound to that takes
+#: connections to all of its addresses.
+_NEAR: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Bound:
         if self.hostAndPort is None:
             return self.description
         host, port = self.hostAndPort
-        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        return f"{self.scheme}://{_inURL(host)}:{port}"
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,7 @@ class Greeting:
         where = ", ".join(map(str, self.addresses))
         key = "an API key is required" if self.hasKey else "no API key is required"
         yield f"openai-server {self.version} listens on {where}; {key}"
-        first = next((bound for bound in self.addresses if bound.hostAndPort), None)
-        if first is not None:
-            yield f"base URL for OpenAI clients: {first}/v1"
+        yield from self._baseURL()
         yield f"models: {', '.join(self.models) or 'none yet; those of workers appear when they connect'}"
         if self.socket is None:
             yield (
@@ -85,3 +88,19 @@ class Greeting:
             )
         else:
             yield f"the daemon's socket: {self.socket}"
+
+    def _baseURL(self) -> Iterator[str]:
+        """
+        For a client: the first address that a URL can be made of.
+        """
+        first = next((bound for bound in self.addresses if bound.hostAndPort), None)
+        if first is None or first.hostAndPort is None:
+            return
+        host, port = first.hostAndPort
+        near = _inURL(_NEAR.get(host, host))
+        others = f" (from other machines, this one's address in place of {near})" if host in _NEAR else ""
+        yield f"base URL for OpenAI clients: {first.scheme}://{near}:{port}/v1{others}"
+
+
+def _inURL(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -60,6 +60,7 @@ class Joining:
             daemon=daemon,
             hid=hid,
             runtimeDirectory=runtimeDirectory(self._environ),
+            boundHosts=[address.hostAndPort[0] for address in bound if address.hostAndPort],
         )
         start(front)
         self._greet(bound, front.models.ids())

@@ -49,6 +49,7 @@ class HostTests(WebCase):
             "127.9.9.9",
             "[::1]",
             "[::1]:14620",
+            "[::ffff:127.0.0.1]:14620",
             "gpu-box.lan",
             "GPU-box.lan:14620",
             "gpu-box.lan.",
@@ -85,9 +86,18 @@ class HostTests(WebCase):
         for address, host in (
             (IPv4Address("TCP", "192.168.1.5", 14620), b"192.168.1.5:14620"),
             (IPv6Address("TCP", "fd00::5", 14620), b"[FD00::5]:14620"),
+            # A client of IPv4 on a socket that takes both.
+            (IPv6Address("TCP", "::ffff:192.168.1.5", 14620), b"192.168.1.5:14620"),
         ):
             data = get().replace(b"Host: localhost", b"Host: " + host)
             self.assertEqual(self.ask(data, address).status, 200)
+
+    def test_allowedAddresses(self) -> None:
+        """
+        C14: an operator may allow an address as it stands in a URL, or plain.
+        """
+        admission = Admission(allowedHosts=("::", "[fd00::7]", "0.0.0.0"))
+        self.assertEqual(admission._allowedHosts, {"::", "fd00::7", "0.0.0.0"})
 
     def test_unixSocketHasNoAddress(self) -> None:
         """

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b, sha256
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
+from openai_server.config.exposure import isLoopback
 from openai_server.errors import APIError
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ _EXPOSED: Final = (
 )
 _PREFLIGHT_SECONDS: Final = b"600"
 _KEY_HEADERS: Final = (b"authorization", b"x-api-key", b"api-key")
+
+#: The same few names come with every request.
+_isLoopback = lru_cache(maxsize=256)(isLoopback)
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,9 @@ class Admission:
         """
         @param apiKey: the key that requests must bring; without one anybody
             is let in.
-        @param allowedHosts: names that this server has beside loopback ones
-            and the address it is bound to, without ports.
+        @param allowedHosts: names and addresses that this server has beside
+            loopback ones and the one that a connection came in on, without
+            ports.
         @param corsOrigins: origins of web pages that may ask; C{*} means any,
             and is only heeded with a key.
         @param secret: the key of account names, random unless given.
@@ -200,23 +204,15 @@ def _plainHost(host: bytes) -> str:
     text = host.decode("ascii", "replace").lower()
     if text.startswith("["):
         return text[1:].partition("]")[0]
-    return text.partition(":")[0].removesuffix(".")
-
-
-@lru_cache(maxsize=256)
-def _isLoopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+    # An address with more than one colon is one of IPv6's that has no port.
+    return text if text.count(":") > 1 else text.partition(":")[0].removesuffix(".")
 
 
 def _boundHost(request: APIRequest) -> str | None:
-    # What the connection came in on, also where all addresses are bound.
+    # What the connection came in on, also where all addresses are bound. One
+    # of IPv4 looks like this on a socket that takes both kinds.
     host = getattr(request.getHost(), "host", None)
-    return host.lower() if isinstance(host, str) else None
+    return host.lower().removeprefix("::ffff:") if isinstance(host, str) else None
 
 
 def _isJSON(contentType: bytes) -> bool:

@@ -6,7 +6,7 @@ The HTTP side as one service: its parts, joined.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from twisted.application.service import Service
@@ -53,11 +53,13 @@ class WebFront(Service):
         daemon: Daemon,
         hid: str,
         runtimeDirectory: Path,
+        boundHosts: Sequence[str] = (),
         now: Callable[[], float] = time.time,
     ) -> None:
         """
         @param hid: this bee's own, whose tools in the registry are no others'.
         @param runtimeDirectory: where the folder for attachments is made.
+        @param boundHosts: the addresses that the ports are bound to.
         @param now: the wall clock, in seconds since 1970.
         """
         self.models = OfferedModels(configuration.models, daemon.registry, now)
@@ -79,7 +81,8 @@ class WebFront(Service):
         reader = Reader(configuration, self._defaultModel, self._takenNames)
         self.answers = Answers(self.desk, self.retries, self.models.isKnown)
         chat = Chat(configuration, reader, self.answers, now)
-        admission = Admission(configuration.apiKey, configuration.allowedHosts, configuration.corsOrigins)
+        hosts = (*configuration.allowedHosts, *boundHosts)
+        admission = Admission(configuration.apiKey, hosts, configuration.corsOrigins)
         routes = Routes(chat, self.models, admission, lambda: daemon.whyNotReady)
         self.site = APISite(routes.resource(), reactor, clock, bodyLimit=configuration.bodyLimit)
 

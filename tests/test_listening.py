@@ -1,0 +1,158 @@
+"""
+Tests of the ways in which the whole server can be told to listen, on real
+sockets.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection, HTTPSConnection
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+
+from openai_server.tap import Options, makeService
+from tests.serving import PATIENCE, userFolders
+from tests.support import AsyncCase
+
+
+def makeCertificate(path: Path) -> None:
+    """
+    Write a key and a certificate for 127.0.0.1, signed by that key.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "openai-server test")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(private + certificate.public_bytes(Encoding.PEM))
+
+
+class ListeningCase(AsyncCase):
+    """
+    A server without a daemon, which lives all the same.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.home = Path(self.mktemp()).absolute()
+        self.home.mkdir()
+        self.said: list[str] = []
+        globalLogPublisher.addObserver(self._observe)
+        self.addCleanup(globalLogPublisher.removeObserver, self._observe)
+
+    def _observe(self, event: LogEvent) -> None:
+        self.said.append(formatEvent(event))
+
+    def serve(self, *arguments: str) -> Any:
+        """
+        Start the server with this command line.
+
+        @return: the address that it is bound to.
+        """
+        options = Options(userFolders(self.home) | {"HUM_THRUM_SOCK": "/nowhere/thrum.sock"})
+        options.parseOptions(list(arguments))
+        service = makeService(options)
+        service.startService()
+        self.addCleanup(service.stopService)
+        (port,) = service._ports
+        return port.getHost()
+
+
+def asked(connection: HTTPConnection, headers: Mapping[str, str] | None = None) -> int:
+    """
+    Ask over this connection whether the server lives. Blocks.
+
+    @return: the status.
+    """
+    try:
+        connection.request("GET", "/healthz", headers={"Connection": "close", **(headers or {})})
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+    finally:
+        connection.close()
+
+
+class TLSTests(ListeningCase):
+    """
+    C{--listen ssl:}, with a certificate that the test has made.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.pem = self.home / "server.pem"
+        makeCertificate(self.pem)
+        keys = f"privateKey={self.pem}:certKey={self.pem}"
+        self.port = self.serve("--listen", f"ssl:0:interface=127.0.0.1:{keys}").port
+
+    def ask(self, *protocols: str) -> Deferred[tuple[int, str | None]]:
+        """
+        Ask from a thread.
+
+        @param protocols: what the client offers in the handshake.
+        @return: fires with the status and what the handshake agreed on.
+        """
+        return deferToThread(self._ask, protocols)
+
+    def _ask(self, protocols: Sequence[str]) -> tuple[int, str | None]:
+        context = ssl.create_default_context(cafile=str(self.pem))
+        if protocols:
+            context.set_alpn_protocols(protocols)
+        connection = HTTPSConnection("127.0.0.1", self.port, context=context, timeout=PATIENCE)
+        connection.connect()
+        agreed = connection.sock.selected_alpn_protocol()
+        return asked(connection), agreed
+
+    async def test_clientThatOffersProtocols(self) -> None:
+        """
+        curl, browsers and SDKs offer HTTP/2 and HTTP/1.1: they get the latter.
+        """
+        self.assertEqual(await self.ask("h2", "http/1.1"), (200, "http/1.1"))
+
+    async def test_clientThatOffersNone(self) -> None:
+        """
+        Gets an answer too.
+        """
+        self.assertEqual(await self.ask(), (200, None))
+
+
+class WildcardTests(ListeningCase):
+    """
+    Every address of this machine, without a key.
+    """
+
+    async def test_whatIsGreetedIsAnswered(self) -> None:
+        """
+        C14: the URL that is said first can be used, and so can the one that
+        the operator asked for; a name that is not ours is still turned away.
+        """
+        port = self.serve("--host", "0.0.0.0", "--port", "0", "--insecure-no-auth").port
+        greeted = "\n".join(self.said)
+        self.assertIn(f"listens on http://0.0.0.0:{port};", greeted)
+        self.assertIn(f"base URL for OpenAI clients: http://127.0.0.1:{port}/v1", greeted)
+        for name, status in (("127.0.0.1", 200), ("0.0.0.0", 200), ("evil.example", 421)):
+            connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+            self.assertEqual(await deferToThread(asked, connection, {"Host": f"{name}:{port}"}), status, name)
