@@ -5,13 +5,14 @@ Tests for L{openai_server.web.routes}.
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from typing import Any
 from unittest.mock import ANY
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
 
-from openai_server.errors import APIError, End
+from openai_server.errors import KINDS, APIError, End
 from openai_server.web.request import Bug
 from openai_server.web.routes import UNSUPPORTED
 from tests.web.support import Answer, Asked, WebCase, answersIn, get, post
@@ -270,6 +271,16 @@ class ErrorTests(WebCase):
         self.assertEqual((answer.header("retry-after"), answer.header("x-extra")), ("3", "1"))
         self.assertNotIn("x-should-retry", answer.headers)
         self.assertEqual(self.ends(), ["shed"])
+
+    def test_everyStatusHasItsWords(self) -> None:
+        """
+        Whatever the table of errors has, the status line says what it means.
+        """
+        for name, kind in KINDS.items():
+            wire = self.connect()
+            self.begin(wire).answer.errback(APIError(name, "No."))
+            line = f"HTTP/1.1 {kind.status} {HTTPStatus(kind.status).phrase}\r\n"
+            self.assertTrue(wire.read().startswith(line.encode()), name)
 
     def test_mayNotRetry(self) -> None:
         """

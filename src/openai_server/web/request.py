@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Coroutine
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 _LABEL = rb"[A-Za-z0-9_-]{1,63}"
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:" + _LABEL + rb"\.)*" + _LABEL + rb"\.?)(?::[0-9]{1,5})?")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:=/+@-]{1,128}")
+#: The words of status lines. Twisted's own table lacks some.
+_PHRASES = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 _METHODS = frozenset(b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT".split())
 
 # Not an attribute of the request: events would carry it, and its query string.
@@ -224,6 +227,12 @@ class APIRequest(server.Request):
         if self.isOver:
             return succeed(None)
         return self.notifyFinish().addErrback(lambda _: None)
+
+    def setResponseCode(self, code: int, message: bytes | None = None) -> None:
+        """
+        Say the status of the answer.
+        """
+        super().setResponseCode(code, message or _PHRASES.get(code))
 
     def write(self, data: bytes) -> None:
         """
