@@ -10,6 +10,7 @@ import errno
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,6 +38,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "keyFile": ("/k", "/k", "/k"),
     "registryFile": ("/r", "/r", "/r"),
     "thrumSocket": ("/s", "/s", "/s"),
+    "listen": (["unix:/a", "unix:/b"], "unix:/a, unix:/b", ("unix:/a", "unix:/b")),
 }
 
 
@@ -152,9 +154,9 @@ class LayerTests(ConfigCase):
         its values.
         """
         for setting in SETTINGS:
-            if "option" in setting.places and setting.name != "listen":
-                _, text, value = example(setting.name)
-                said = ["a", "b/c"] if setting.isList else text
+            if "option" in setting.places:
+                shape, text, value = example(setting.name)
+                said: Any = shape if setting.isList else text
                 self.assertEqual(getattr(self.load({setting.name: said}).configuration, setting.name), value)
 
     def test_emptyKeyMeansUnset(self) -> None:
@@ -318,13 +320,14 @@ class RefusalTests(ConfigCase):
         self.file.unlink()
         self.assertIn("OPENAI_SERVER_API_KEY: the value", self.refusal(OPENAI_SERVER_API_KEY=f" {SECRET}"))
 
-    def test_optionsThatAreNotForTheFile(self) -> None:
+    def test_socketOfTheDaemonInTheFile(self) -> None:
         """
-        What must be said each time is refused in the file.
+        All programs of hum's are told of it in one place, the environment.
         """
-        for key, other in (("insecureNoAuth", "--insecure-no-auth"), ("thrumSocket", "HUM_THRUM_SOCK")):
-            self.write({key: True})
-            self.assertEqual(self.refusal(), f"{self.file} line 1: {key}: not in the file, only as {other}")
+        self.write({"thrumSocket": "/s"})
+        self.assertEqual(
+            self.refusal(), f"{self.file} line 1: thrumSocket: not in the file, only as HUM_THRUM_SOCK"
+        )
 
     def test_namedFileThatIsMissing(self) -> None:
         """
@@ -513,8 +516,10 @@ class TableTests(ConfigCase):
 
     def test_names(self) -> None:
         """
-        The three names of a setting.
+        The three names of a setting. Only the daemon's own is special.
         """
+        special = [setting.name for setting in SETTINGS if len(setting.places) < 3 or setting.ownVariable]
+        self.assertEqual(special, ["thrumSocket"])
         names = {setting.name: (setting.variable, setting.option) for setting in SETTINGS}
         self.assertEqual(names["apiKey"], ("OPENAI_SERVER_API_KEY", "--api-key"))
         self.assertEqual(names["firstLifeTimeout"][0], "OPENAI_SERVER_FIRST_LIFE_TIMEOUT")
@@ -529,7 +534,7 @@ class TableTests(ConfigCase):
         self.assertEqual(len(lines), 2 + len(SETTINGS))
         self.assertIn("| `port` | `OPENAI_SERVER_PORT` | `--port` | `14620` |", lines[2])
         self.assertIn("| - | `HUM_THRUM_SOCK` | - | unset |", "".join(lines))
-        self.assertIn("| - | - | `--embedded` | `false` |", "".join(lines))
+        self.assertIn("| `embedded` | `OPENAI_SERVER_EMBEDDED` | `--embedded` | `false` |", "".join(lines))
         self.assertIn("| `20971520` bytes |", "".join(lines))
 
     def test_printedWithSourcesAndWithoutSecrets(self) -> None:

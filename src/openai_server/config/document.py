@@ -45,8 +45,7 @@ class Document:
             if setting is None:
                 raise ConfigurationError(f"{where}: unknown key {shown(key)}{guess(key)}")
             if "file" not in setting.places:
-                other = setting.option if "option" in setting.places else setting.variable
-                raise ConfigurationError(f"{where}: {key}: not in the file, only as {other}")
+                raise ConfigurationError(f"{where}: {key}: not in the file, only as {setting.variable}")
             yield key, parsed(f"{where}: {key}", setting, value, isText=False)
 
     def _line(self, key: str) -> str:

@@ -26,6 +26,7 @@ class Setting:
     @ivar what: half a sentence for C{--help} and the README.
     @ivar unit: of a number, when it has one.
     @ivar isSecret: the value is never shown.
+    @ivar isFlag: its option takes no value: said, it means C{true}.
     @ivar ownVariable: the environment variable, where it is not the derived one.
     @ivar places: where it can be set: C{file}, C{environment}, C{option}.
     """
@@ -35,6 +36,7 @@ class Setting:
     what: str
     unit: str = ""
     isSecret: bool = False
+    isFlag: bool = False
     ownVariable: str | None = None
     places: tuple[str, ...] = ("file", "environment", "option")
 
@@ -61,13 +63,6 @@ class Setting:
         return "--" + self._words("-")
 
     @property
-    def isFlag(self) -> bool:
-        """
-        An option that takes no value: said or not said.
-        """
-        return isinstance(self.kind, Truth) and self.places == ("option",)
-
-    @property
     def isList(self) -> bool:
         """
         Several values: its option can be repeated.
@@ -76,9 +71,6 @@ class Setting:
 
     def _words(self, between: str) -> str:
         return re.sub("(?=[A-Z])", between, self.name).lower()
-
-
-_OPTION_ONLY = ("option",)
 
 
 DEFAULTS: Final = Configuration()
@@ -151,18 +143,15 @@ SETTINGS: Final = (
     Setting("registerTools", Truth(), "tell the daemon the names of clients' tools"),
     Setting("workerTools", Truth(), "show the worker's own tool use as reasoning"),
     Setting(
-        "listen",
-        Listing(),
-        "Twisted endpoint string to listen on in place of host and port; repeatable",
-        places=_OPTION_ONLY,
+        "listen", Listing(), "Twisted endpoint string to listen on in place of host and port; repeatable"
     ),
     Setting(
         "insecureNoAuth",
         Truth(),
         "allow an address that others can reach without an API key",
-        places=_OPTION_ONLY,
+        isFlag=True,
     ),
-    Setting("embedded", Truth(), "run a daemon with an echo model in this process", places=_OPTION_ONLY),
+    Setting("embedded", Truth(), "run a daemon with an echo model in this process", isFlag=True),
 )
 
 
