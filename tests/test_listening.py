@@ -5,6 +5,7 @@ sockets.
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -18,10 +19,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from twisted.application.service import Application, IService
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
+from openai_server.service import OpenAIService, StartError
 from openai_server.tap import Options, makeService
 from tests.serving import PATIENCE, userFolders
 from tests.support import AsyncCase
@@ -66,15 +69,21 @@ class ListeningCase(AsyncCase):
     def _observe(self, event: LogEvent) -> None:
         self.said.append(formatEvent(event))
 
+    def make(self, *arguments: str) -> OpenAIService:
+        """
+        The service of this command line, as an application of one's own gets it.
+        """
+        options = Options(userFolders(self.home) | {"HUM_THRUM_SOCK": "/nowhere/thrum.sock"})
+        options.parseOptions(list(arguments))
+        return makeService(options)
+
     def serve(self, *arguments: str) -> Any:
         """
         Start the server with this command line.
 
         @return: the address that it is bound to.
         """
-        options = Options(userFolders(self.home) | {"HUM_THRUM_SOCK": "/nowhere/thrum.sock"})
-        options.parseOptions(list(arguments))
-        service = makeService(options)
+        service = self.make(*arguments)
         service.startService()
         self.addCleanup(service.stopService)
         (port,) = service._ports
@@ -94,6 +103,26 @@ def asked(connection: HTTPConnection, headers: Mapping[str, str] | None = None) 
         return answer.status
     finally:
         connection.close()
+
+
+class ApplicationTests(ListeningCase):
+    """
+    The server beside other services.
+    """
+
+    async def test_portIsTaken(self) -> None:
+        """
+        Whoever starts the application is told, and the rest of it can be
+        stopped as ever.
+        """
+        application = Application("everything")
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            self.make("--port", str(port)).setServiceParent(application)
+            error = self.assertRaises(StartError, IService(application).privilegedStartService)
+        said = f"cannot listen on tcp:{port}:interface=127.0.0.1: Address already in use"
+        self.assertEqual(str(error), said)
+        await IService(application).stopService()
 
 
 class TLSTests(ListeningCase):

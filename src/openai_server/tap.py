@@ -135,8 +135,13 @@ def makeService(options: Options) -> OpenAIService:
     """
     The whole server as a service. Nothing is opened before it starts.
 
-    Run by C{twistd}, it takes care of the process too: log lines are JSON, a
-    second signal ends the drain, a start that fails is one line.
+    Its start raises L{StartError<openai_server.service.StartError>} when it
+    cannot: a port is taken, a key file cannot be used. In an application of
+    one's own that goes to whoever starts the application; C{twistd} ends with
+    a traceback whose last line says why.
+
+    Run by C{twistd} as its plugin, it takes care of the process too: log lines
+    are JSON, a second signal ends the drain, a start that fails is one line.
     """
     from twisted.internet import reactor
 
