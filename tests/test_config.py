@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openai_server.config import SETTINGS, Configuration, ConfigurationError, Loaded, load, markdownTable
-from openai_server.config.exposure import descriptionFromAddress, isLoopback, isPrivate
+from openai_server.config.exposure import descriptionFromAddress, isLoopback, isPrivate, withSocketMode
 from openai_server.config.folders import keyPath
 from openai_server.config.kinds import Listing
 from openai_server.config.layers import Given
@@ -437,8 +437,26 @@ class ExposureTests(ConfigCase):
         """
         self.write({"host": "0.0.0.0"})
         loaded = self.load({"listen": ["unix:/x", "tcp:1:interface=127.0.0.1"]})
-        self.assertEqual(loaded.configuration.descriptions, ("unix:/x", "tcp:1:interface=127.0.0.1"))
+        self.assertEqual(loaded.configuration.descriptions, ("unix:/x:mode=600", "tcp:1:interface=127.0.0.1"))
         self.assertIn('option --listen: listen "tcp:80"', self.refusal({"listen": ["unix:/x", "tcp:80"]}))
+
+    def test_unixSocketsAreTheirOwners(self) -> None:
+        """
+        Unless the operator says which mode they have, in whatever way.
+        """
+        for said in ("unix:/x", "unix:address=/x", "haproxy:unix:/x", r"unix:/a\:b", r"unix:/mode\=7"):
+            self.assertEqual(withSocketMode(said), said + ":mode=600")
+        for said in (
+            "unix:/x:mode=660",
+            "unix:/x:660",
+            "unix:660:address=/x",
+            "unix:/x:lockfile=0:mode=666",
+            "tcp:80:interface=127.0.0.1",
+            "systemd:domain=UNIX:index=0",
+            "unix",
+            "",
+        ):
+            self.assertEqual(withSocketMode(said), said)
 
     def test_anyOriginNeedsAKey(self) -> None:
         """

@@ -5,13 +5,16 @@ sockets.
 
 from __future__ import annotations
 
+import shutil
 import socket
 import ssl
+import stat
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, HTTPSConnection
 from ipaddress import ip_address
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from cryptography import x509
@@ -185,3 +188,21 @@ class WildcardTests(ListeningCase):
         for name, status in (("127.0.0.1", 200), ("0.0.0.0", 200), ("evil.example", 421)):
             connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
             self.assertEqual(await deferToThread(asked, connection, {"Host": f"{name}:{port}"}), status, name)
+
+
+class UNIXTests(ListeningCase):
+    """
+    C{--listen unix:}
+    """
+
+    def test_othersMayNotConnect(self) -> None:
+        """
+        Where no key is asked for, the socket is its owner's alone; a mode that
+        the operator gives counts.
+        """
+        folder = Path(mkdtemp(prefix="openai-server-tests-"))
+        self.addCleanup(shutil.rmtree, folder)
+        for said, mode in (("", 0o600), (":mode=660", 0o660)):
+            path = folder / f"{mode:o}.sock"
+            self.serve("--listen", f"unix:{path}{said}")
+            self.assertEqual(stat.S_IMODE(path.stat().st_mode), mode)

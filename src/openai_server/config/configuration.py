@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openai_server.config.exposure import descriptionFromAddress
+from openai_server.config.exposure import descriptionFromAddress, withSocketMode
 
 
 @dataclass(frozen=True)
@@ -65,4 +65,4 @@ class Configuration:
         """
         Where to listen, as Twisted's endpoint strings.
         """
-        return self.listen or (descriptionFromAddress(self.host, self.port),)
+        return tuple(map(withSocketMode, self.listen)) or (descriptionFromAddress(self.host, self.port),)

@@ -29,11 +29,21 @@ def isPrivate(description: str) -> bool:
     Unix socket. What does not show its address (a socket that systemd passes
     on, an endpoint of some plugin) counts as reachable by others.
     """
-    name, *arguments = _split(description.removeprefix("haproxy:"))
-    named = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    plain, named = _arguments(description)
+    name = plain[0] if plain else ""
     if name in ("tcp", "tcp6", "ssl"):
         return isLoopback(named.get("interface", ""))
     return name == "unix" or (name == "systemd" and named.get("domain") == "UNIX")
+
+
+def withSocketMode(description: str) -> str:
+    """
+    The same endpoint string, but a Unix socket that says no mode is for its
+    owner alone: Twisted's default lets every user of this machine in.
+    """
+    plain, named = _arguments(description)
+    isOpen = plain[:1] == ["unix"] and len(plain) + ("address" in named) == 2 and "mode" not in named
+    return f"{description}:mode=600" if isOpen else description
 
 
 def descriptionFromAddress(host: str, port: int) -> str:
@@ -41,10 +51,21 @@ def descriptionFromAddress(host: str, port: int) -> str:
     return f"{protocol}:{port}:interface={host.replace(':', chr(92) + ':')}"
 
 
-def _split(description: str) -> list[str]:
+def _arguments(description: str) -> tuple[list[str], dict[str, str]]:
     """
-    The parts of an endpoint string, backslashes undone.
+    The plain arguments of an endpoint string, its type the first of them, and
+    the named ones; backslashes undone.
     """
-    parts = re.findall(r"(?:\\.|[^:\\])*", description, re.DOTALL)
-    texts = [re.sub(r"\\(.)", r"\1", part) for part in parts]
-    return [text for text in texts if text] or [""]
+    plain: list[str] = []
+    named: dict[str, str] = {}
+    for part in re.findall(r"(?:\\.|[^:\\])+", description.removeprefix("haproxy:"), re.DOTALL):
+        name, *value = re.split(r"(?<!\\)=", part, maxsplit=1)
+        if value:
+            named[_plain(name)] = _plain(value[0])
+        else:
+            plain.append(_plain(name))
+    return plain, named
+
+
+def _plain(quoted: str) -> str:
+    return re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)
