@@ -220,6 +220,20 @@ class SlotsTests(SyncCase):
         for asked in waiting:
             self.successResultOf(asked).release()
 
+    def test_unlimitedWithoutALine(self) -> None:
+        """
+        Without a limit of slots and without a line only those are turned away
+        who would have to wait at the gate.
+        """
+        self.slots = Slots(self.clock, Limits(maxTurns=0, queueLength=0))
+        slots = [self.successResultOf(self.ask(tools=ONE)) for _ in range(3)]
+        self.assertEqual(self.failed(self.ask(tools=OTHER)).name, "line_full")
+        for slot in slots:
+            slot.showedLife()
+        slots.append(self.successResultOf(self.ask(tools=OTHER)))
+        for slot in slots:
+            slot.release()
+
     def test_stop(self) -> None:
         """
         At the end everybody who waits is turned away, draining turns are left,

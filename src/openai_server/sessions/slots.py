@@ -183,11 +183,15 @@ class _Pool:
         limits = self._limits
         if limits.maxTurns and self.taken >= limits.maxTurns:
             self._wait(request)
-        elif not limits.maxTurns and len(self._atGate) >= limits.queueLength:
+        elif not limits.maxTurns and self._isFullAtGate(catalogue):
             request.turnAway(_lineFull())
         else:
             self._advance(request)
         return request.deferred
+
+    def _isFullAtGate(self, catalogue: Catalogue | None) -> bool:
+        mustWait = bool(self._atGate) or not self._gate.isOpenFor(catalogue)
+        return mustWait and len(self._atGate) >= self._limits.queueLength
 
     def _wait(self, request: _Request) -> None:
         if len(self._line) >= self._limits.queueLength:
