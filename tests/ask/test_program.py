@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -506,6 +507,37 @@ class OptionsTests(SyncCase):
                 options = Options()
                 options.parseOptions([*argv, "ping"])
                 self.assertEqual(options.key(environment), key)
+
+
+#: Runs the program as C{python -m} does, interrupted when it imports a module.
+INTERRUPTED = """
+import runpy, sys
+
+class Interrupt:
+    def find_spec(self, name, path, target=None):
+        if name == {module!r}:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["ask", "ping"]
+runpy.run_module("openai_server.ask", run_name="__main__", alter_sys=True)
+"""
+
+
+class ImportTests(SyncCase):
+    """
+    The program before it does anything.
+    """
+
+    def test_interrupted(self) -> None:
+        """
+        Ctrl-C while modules are imported, the first or a late one, ends the
+        process as it does later.
+        """
+        for module in ("twisted", "treq.client"):
+            command = [sys.executable, "-c", INTERRUPTED.format(module=module)]
+            ended = subprocess.run(command, capture_output=True, timeout=60, check=False)
+            self.assertEqual((ended.returncode, ended.stdout, ended.stderr), (130, b"", b""), module)
 
 
 class Running(ProcessProtocol):

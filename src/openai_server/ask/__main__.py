@@ -9,20 +9,31 @@ import os
 import sys
 from typing import Any, NoReturn
 
-from treq.client import HTTPClient
-from twisted.internet import task
-from twisted.internet.defer import Deferred
-from twisted.python import usage
-from twisted.web.client import Agent
-
-from openai_server.ask.client import Client
-from openai_server.ask.program import CANCELLED, Terminal, oneLine, optionsFrom, run
+from openai_server.ask import CANCELLED
 
 
 def main() -> NoReturn:
     """
-    The program.
+    The program. Ctrl-C ends it well from the first moment on; once the reactor
+    runs, that has its own way of taking it.
     """
+    try:
+        _run()
+    except KeyboardInterrupt:
+        sys.exit(CANCELLED)
+
+
+def _run() -> NoReturn:
+    # Importing takes long enough to be interrupted.
+    from treq.client import HTTPClient
+    from twisted.internet import task
+    from twisted.internet.defer import Deferred
+    from twisted.python import usage
+    from twisted.web.client import Agent
+
+    from openai_server.ask.client import Client
+    from openai_server.ask.program import Terminal, oneLine, optionsFrom, run
+
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
@@ -30,8 +41,6 @@ def main() -> NoReturn:
     except usage.UsageError as reason:
         print(f"ask: {oneLine(str(reason))}; see --help", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(CANCELLED)
 
     def start(reactor: Any) -> Deferred[None]:
         http = HTTPClient(Agent(reactor, connectTimeout=10))

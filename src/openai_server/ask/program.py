@@ -14,13 +14,11 @@ from urllib.parse import urlsplit
 from twisted.internet.defer import Deferred
 from twisted.python import usage
 
+from openai_server.ask import CANCELLED
 from openai_server.ask.client import Client
 from openai_server.ask.events import AskError
 
 DEFAULT_URL: Final = "http://127.0.0.1:14620"
-
-#: The exit code after Ctrl-C, as shells have it.
-CANCELLED: Final = 130
 
 
 def oneLine(text: str) -> str:
