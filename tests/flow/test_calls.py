@@ -820,6 +820,17 @@ class DeprecatedTests(FlowCase):
         self.assertSaid(self.say(talk, "look", "white"), "[grey][white]")
         world.settle()
 
+    def test_otherQuestionInPlaceOfTheResult(self) -> None:
+        """
+        X24: the call is given up as one with an id is, and its slot is free.
+        """
+        world = World(self, maxTurns=1)
+        talk = Talk(world, functions=[function()["function"]])
+        talk.ask(steps(call()))
+        self.assertSaid(talk.ask(steps({"say": "Never mind."})), "Never mind.")
+        self.assertEqual([tone["isError"] for tone in world.sent("tool-result")], [True])
+        world.settle()
+
 
 class CustomTests(FlowCase):
     """

@@ -390,6 +390,42 @@ class MatchTests(TableCase):
             self.assertEqual(match.results, [(call, 2)])
             self.assertTrue(self.table.taken(call))
 
+    def test_deprecatedShapeGivenUp(self) -> None:
+        """
+        X24: without ids too, a user's message in place of the result gives the
+        call up; the answer alone, or another conversation's, does not.
+        """
+        question = user("what is 6 * 7?")
+        call = self.open()
+        self.table.shown([call], Transcript([question]).digests[-1])
+        answer = Entry("assistant", "", (callWithoutId("client.f", '{"n": 1}'),))
+        self.assertEqual(self.match(question, answer, user()), (Outcome.GIVEN_UP, [call], [], [2]))
+        self.assertEqual(self.match(question, answer)[0], Outcome.HISTORY)
+        self.assertEqual(self.match(user("other"), answer, user())[0], Outcome.HISTORY)
+        self.assertEqual(self.match(question, Entry("assistant", "no"), user())[0], Outcome.HISTORY)
+        self.table.closed(call)
+        self.assertEqual(self.match(question, answer, user())[0], Outcome.HISTORY)
+
+    def test_deprecatedShapeOfTwinsWithOtherArguments(self) -> None:
+        """
+        The arguments that the client was shown say which of two calls it
+        answers, or gives up.
+        """
+        question = user()
+        calls = []
+        for owner in ("one", "other"):
+            tone = ToolCall(sid="s", callId="c", toolName="f", args={"of": owner})
+            call = self.table.opened(owner, FakeTerms(), tone, 0)
+            self.table.shown([call], Transcript([question]).digests[-1])
+            calls.append(call)
+        value = Entry("function", "42", (), None, "client.f")
+        for call in calls:
+            answer = Entry("assistant", "", (callWithoutId("client.f", call.arguments),))
+            match = self.table.match("a", Transcript([question, answer, value]))
+            self.assertEqual((match.outcome, match.results), (Outcome.ALL, [(call, 2)]))
+            match = self.table.match("a", Transcript([question, answer, user()]))
+            self.assertEqual((match.outcome, match.owner), (Outcome.GIVEN_UP, call.owner))
+
     @settings(deadline=None, max_examples=150)
     @given(
         st.lists(

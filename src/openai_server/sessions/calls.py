@@ -21,7 +21,7 @@ import msgspec
 from openai_server.clock import Clock
 from openai_server.errors import APIError
 from openai_server.sessions.chains import Transcript
-from openai_server.sessions.entries import Entry
+from openai_server.sessions.entries import Entry, callWithoutId
 from openai_server.sessions.ids import newPublicCallId
 from openai_server.wire.tones import ToolCall
 
@@ -314,18 +314,34 @@ class CallTable:
     ) -> ParkedCall | None:
         if entry.resultFor is not None:
             return self._byId.get((account, entry.resultFor))
-        if not tail.start:
-            return None
-        asked = transcript.digestBefore(tail.start - 1)
-        named = self._legacy.get((account, entry.name or "", asked), ())
+        named = self._withoutId(account, transcript, tail, entry.name or "")
         return next((call for call in named if call not in found), None)
 
     def _waitingBefore(self, account: str, transcript: Transcript, tail: _Tail) -> list[ParkedCall]:
         # Calls of the last answer that the model still waits for.
         if not tail.start:
             return []
-        named = (self._byId.get((account, name)) for name in transcript.entries[tail.start - 1].calls)
-        return [call for call in named if call is not None and call.state is CallState.SHOWN]
+        found = []
+        for named in transcript.entries[tail.start - 1].calls:
+            known = self._byId.get((account, named))
+            tool = named.partition("\0")[0]
+            possible = [known] if known else self._withoutId(account, transcript, tail, tool)
+            found += [call for call in possible if call.state is CallState.SHOWN][:1]
+        return found
+
+    def _withoutId(
+        self, account: str, transcript: Transcript, tail: _Tail, tool: str
+    ) -> Sequence[ParkedCall]:
+        # Calls of this tool that were shown in the deprecated shape, as the
+        # last answer here may have shown one; first those with its arguments.
+        if not tail.start or not self._legacy:
+            return ()
+        said = transcript.entries[tail.start - 1].calls
+        asked = transcript.digestBefore(tail.start - 1)
+        return sorted(
+            self._legacy.get((account, tool, asked), ()),
+            key=lambda call: callWithoutId(call.clientName, call.arguments) not in said,
+        )
 
 
 class _Tail:
