@@ -13,7 +13,9 @@ from tests.support import SyncCase
 SOURCE = Path(openai_server.__file__).parent
 
 #: Modules that any room may use.
-COMMON = {"openai_server"} | {f"openai_server.{name}" for name in ("clock", "errors", "log", "metrics")}
+COMMON = {"openai_server"} | {
+    f"openai_server.{name}" for name in ("clock", "errors", "log", "metrics", "runtime")
+}
 
 #: What may import everything: they join the rooms.
 JOINS = {"tap", "joining", "__init__"}
@@ -36,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clock": set(),
     "log": set(),
     "metrics": set(),
+    "runtime": set(),
     "ask": {"ask"},
 }
 
@@ -55,6 +58,7 @@ NEVER = {
     "errors": {"klein", "twisted"},
     "log": {"klein"},
     "metrics": {"klein"},
+    "runtime": {"klein", "twisted"},
     "ask": {"klein"},
 }
 

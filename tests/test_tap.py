@@ -8,12 +8,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from twisted.application.service import IServiceMaker
@@ -361,6 +363,36 @@ class ProgramTests(AsyncCase):
         self.assertFalse(client.read.endswith(b"0\r\n\r\n"))
         self.assertIn('"end":"drain"', "".join(program.lines))
         self.assertNotIn("Traceback", "".join(program.lines) + program.errors)
+
+    async def test_killed(self) -> None:
+        """
+        P10: what a killed process leaves in the runtime directory is gone when
+        the next one has started.
+        """
+        runtime = Path(mkdtemp(prefix="openai-server-tests-"))
+        self.addCleanup(shutil.rmtree, runtime)
+        left: list[set[Path]] = []
+        for _ in range(2):
+            program = self.run_("--embedded", "--port", "0", XDG_RUNTIME_DIR=str(runtime))
+            await program.whenSaid("connected to the daemon")
+            program.signal(signal.SIGKILL)
+            await program.ended
+            left.append(set(runtime.iterdir()))
+        self.assertEqual([len(folders) for folders in left], [1, 1])
+        self.assertNotEqual(*left)
+
+    async def test_runtimeDirectoryVanishes(self) -> None:
+        """
+        The end is as quiet as ever.
+        """
+        program = self.run_("--embedded", "--port", "0")
+        await program.whenSaid("connected to the daemon")
+        for folder in program.runtime.iterdir():
+            shutil.rmtree(folder)
+        program.signal(signal.SIGTERM)
+        self.assertEqual(await program.ended, 0)
+        self.assertEqual([line for line in program.lines if '"failure"' in line], [])
+        self.assertEqual(program.errors, "")
 
     async def test_portInUse(self) -> None:
         """

@@ -21,9 +21,10 @@ from openai_server.daemon.link import Link
 from openai_server.daemon.paths import registryPath, socketPath
 from openai_server.daemon.registry import RegistryFile
 from openai_server.daemon.timeouts import Timeouts
-from openai_server.embedded.daemon import EmbeddedDaemon, runtimeDirectory
+from openai_server.embedded.daemon import EmbeddedDaemon
 from openai_server.greeting import Bound, Greeting
 from openai_server.identity import IdentityError, hidFromSeed, newSeed, seedFromFile
+from openai_server.runtime import runtimeDirectory
 from openai_server.service import Front, StartError
 from openai_server.wire.tones import Bind
 

@@ -6,13 +6,22 @@ dies and comes back. What the recorded tones show is in L{test_corpus}.
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from openai_server.embedded import hall
-from openai_server.embedded.daemon import EmbeddedDaemon, runtimeDirectory
+from openai_server.embedded.daemon import EmbeddedDaemon
 from tests.embedded.bees import Bee
 from tests.embedded.worlds import World
 from tests.support import SyncCase, TestClock
+
+
+def folderOf(world: World) -> Path:
+    """
+    Where the daemon keeps its files.
+    """
+    assert world.daemon.registryPath is not None
+    return world.daemon.registryPath.parent
 
 
 class RegistryTests(SyncCase):
@@ -378,20 +387,30 @@ class LifeTests(SyncCase):
         self.assertEqual(world.clock.getDelayedCalls(), [])
 
 
-class PlaceTests(SyncCase):
+class FolderTests(SyncCase):
     """
-    L{runtimeDirectory}.
+    The daemon's private folder.
     """
 
-    def test_theUsersOwnOrTheTemporaryOne(self) -> None:
+    def test_name(self) -> None:
         """
-        The runtime directory when it can be written to.
+        It says whose it is, as L{openai_server.runtime} wants it, and only its
+        owner gets in.
         """
-        here = Path(self.mktemp())
-        here.mkdir()
-        self.assertEqual(runtimeDirectory({"XDG_RUNTIME_DIR": str(here)}), here)
-        self.assertTrue(runtimeDirectory({"XDG_RUNTIME_DIR": "/nowhere"}).is_dir())
-        self.assertTrue(runtimeDirectory({}).is_dir())
+        folder = folderOf(World(self, folder=True))
+        self.assertRegex(folder.name, rf"\Aopenai-server-{os.getpid()}-[0-9a-f]{{16}}\Z")
+        self.assertEqual(folder.stat().st_mode & 0o777, 0o700)
+
+    def test_vanishes(self) -> None:
+        """
+        The daemon goes on without its registry file, and stops well.
+        """
+        world = World(self, folder=True)
+        shutil.rmtree(folderOf(world))
+        bee = world.ask("hello")
+        bee.close()
+        world.daemon.killWorkers()
+        self.successResultOf(world.daemon.stop())
 
     def test_defaults(self) -> None:
         """

@@ -6,19 +6,18 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
-import sys
 from base64 import b64encode, encodebytes
 from pathlib import Path
-from tempfile import gettempdir
+from shutil import rmtree
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 
 from openai_server.errors import APIError
-from openai_server.web.attachments import SLICE, AttachmentFolder, Stored, runtimeDirectory
+from openai_server.web.attachments import SLICE, AttachmentFolder, Stored
 from tests.support import SyncCase, TestClock
+from tests.test_runtime import deadProcess
 
 
 class AttachmentCase(SyncCase):
@@ -210,46 +209,22 @@ class RemovalTests(AttachmentCase):
 
     def test_startRemovesWhatTheDeadLeft(self) -> None:
         """
-        Folders of dead processes go; those of living ones stay, and so does
-        everything that is no such folder.
+        As L{openai_server.runtime} does it.
         """
-        dead = subprocess.Popen([sys.executable, "-c", ""])
-        dead.wait()
-        living = self.root / f"openai-server-{os.getppid()}-{'0' * 16}"
-        left = self.root / f"openai-server-{dead.pid}-{'0' * 16}"
-        others = [
-            self.root / f"openai-server-{dead.pid}",
-            self.root / f"openai-server-{dead.pid}-x",
-            self.root / f"other-{dead.pid}-{'0' * 16}",
-            self.root / f"openai-server-{dead.pid}-{'1' * 16}x",
-        ]
-        for path in (living, left, *others):
-            path.mkdir()
-            (path / "secret.png").touch()
-        link = self.root / f"openai-server-{dead.pid}-{'2' * 16}"
-        link.symlink_to(living)
+        left = self.root / f"openai-server-{deadProcess()}-{'0' * 16}"
+        left.mkdir()
         self.folder.start()
         self.assertFalse(left.exists())
-        self.assertEqual(len(self.files()), 5)
-        self.assertTrue(link.is_symlink())
 
-    def test_startWithoutRoot(self) -> None:
+    def test_folderVanishes(self) -> None:
         """
-        A root that is not there is no reason not to start.
+        Somebody tidies up while this runs: the next file gets a new folder.
         """
-        AttachmentFolder(self.clock, self.root / "missing").start()
-
-
-class RuntimeDirectoryTests(SyncCase):
-    """
-    Where the folder is made.
-    """
-
-    def test_environment(self) -> None:
-        """
-        V12: the runtime directory if it is told and absolute, else the one
-        for temporary files.
-        """
-        self.assertEqual(runtimeDirectory({"XDG_RUNTIME_DIR": "/run/user/7"}), Path("/run/user/7"))
-        for environment in ({}, {"XDG_RUNTIME_DIR": ""}, {"XDG_RUNTIME_DIR": "run"}):
-            self.assertEqual(runtimeDirectory(environment), Path(gettempdir()))
+        first = self.write("YQ==")
+        rmtree(first.path.parent)
+        second = self.write("YWI=")
+        self.assertEqual(self.files(), [second.path])
+        self.assertNotEqual(first.path.parent, second.path.parent)
+        first.release()
+        self.folder.stop()
+        self.assertEqual(list(self.root.iterdir()), [])

@@ -9,18 +9,17 @@ tool-calls by the names in the latest hellos alone.
 
 from __future__ import annotations
 
-import os
 import shutil
 import stat
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, IReactorUNIX
 from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
 
 from openai_server.clock import Clock
 from openai_server.embedded.client import Client, Observer
@@ -28,17 +27,7 @@ from openai_server.embedded.hall import Hall
 from openai_server.embedded.registry import RegistryFile
 from openai_server.embedded.settings import Faults, Settings
 from openai_server.embedded.worker import Worker
-
-
-def runtimeDirectory(environment: Mapping[str, str] = os.environ) -> Path:
-    """
-    Where to make the private folder: the user's runtime directory, or the
-    directory for temporary files when there is none.
-    """
-    runtime = environment.get("XDG_RUNTIME_DIR", "")
-    if runtime and os.access(runtime, os.W_OK | os.X_OK):
-        return Path(runtime)
-    return Path(tempfile.gettempdir())
+from openai_server.runtime import makeFolder
 
 
 class EmbeddedDaemon(Service):
@@ -126,7 +115,7 @@ class EmbeddedDaemon(Service):
         """
         super().startService()
         if self._directory is not None:
-            self._folder = Path(tempfile.mkdtemp(prefix="openai-server-", dir=self._directory))
+            self._folder = makeFolder(self._directory)
         self._comeUp()
         self.addWorker(*self.settings.models)
 
@@ -176,7 +165,7 @@ class EmbeddedDaemon(Service):
         if self._returning is not None and self._returning.active():
             self._returning.cancel()
         port, self._port = self._port, None
-        return succeed(None) if port is None else succeed(None).addCallback(lambda _: port.stopListening())
+        return succeed(None) if port is None else _closed(port)
 
     def comeBack(self) -> None:
         """
@@ -248,6 +237,18 @@ class EmbeddedDaemon(Service):
         if self.hall is not None:
             for worker in self.workers:
                 self.hall.addWorker(worker)
+
+
+def _closed(port: IListeningPort) -> Deferred[None]:
+    """
+    Fires when nothing listens on the port any more. The file of its socket,
+    which it removes, may be gone with its folder.
+    """
+
+    def vanished(failure: Failure) -> None:
+        failure.trap(FileNotFoundError)
+
+    return succeed(None).addCallback(lambda _: port.stopListening()).addErrback(vanished)
 
 
 class _Doors(Factory):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,10 @@ class RegistryFile:
 
     def write(self, manifests: Mapping[str, Mapping[str, Any]]) -> None:
         """
-        Write what is registered now.
+        Write what is registered now. A folder that somebody has removed is not
+        made anew: nobody would look there.
         """
         temporary = self._path.with_suffix(".new")
-        temporary.write_text(json.dumps(manifests))
-        os.replace(temporary, self._path)
+        with suppress(FileNotFoundError):
+            temporary.write_text(json.dumps(manifests))
+            os.replace(temporary, self._path)

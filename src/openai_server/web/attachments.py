@@ -10,15 +10,13 @@ user's alone, its names say nothing, and a file lives as long as its turn.
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import shutil
 from binascii import Error as BadBase64
 from binascii import a2b_base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -26,13 +24,13 @@ from twisted.logger import Logger
 
 from openai_server.clock import Clock
 from openai_server.errors import APIError
+from openai_server.runtime import makeFolder, removeLeftBehind
 
 #: Bytes of all files together.
 TOTAL_BYTES: Final = 512 * 1024 * 1024
 #: Bytes of base64 that are decoded and written in one turn of the reactor.
 SLICE: Final = 256 * 1024
 
-_NAME = re.compile(r"openai-server-(\d+)-[0-9a-f]{16}")
 _EXTENSIONS: Final = {
     "application/json": ".json",
     "application/pdf": ".pdf",
@@ -55,15 +53,6 @@ _EXTENSIONS: Final = {
     "video/mp4": ".mp4",
     "video/webm": ".webm",
 }
-
-
-def runtimeDirectory(environment: Mapping[str, str]) -> Path:
-    """
-    Where files belong that do not outlive this login: C{XDG_RUNTIME_DIR}, or
-    the folder for temporary files.
-    """
-    given = environment.get("XDG_RUNTIME_DIR", "")
-    return Path(given) if os.path.isabs(given) else Path(gettempdir())
 
 
 @dataclass
@@ -96,7 +85,8 @@ class AttachmentFolder:
         """
         Touches nothing yet; the folder is made for the first file.
 
-        @param root: where the folder is made; see L{runtimeDirectory}.
+        @param root: where the folder is made; see
+            L{runtimeDirectory<openai_server.runtime.runtimeDirectory>}.
         @param totalBytes: of all files at one time.
         """
         self._clock = clock
@@ -117,12 +107,7 @@ class AttachmentFolder:
         """
         Remove what processes left behind that are dead.
         """
-        try:
-            left = [entry for entry in os.scandir(self._root) if _isLeftBehind(entry)]
-        except OSError:
-            return
-        for entry in left:
-            shutil.rmtree(entry.path, ignore_errors=True)
+        removeLeftBehind(self._root)
 
     def stop(self) -> None:
         """
@@ -172,10 +157,9 @@ class AttachmentFolder:
             stored.path.unlink(missing_ok=True)
 
     def _newPath(self, mediaType: str) -> Path:
-        if self._path is None:
-            path = self._root / f"openai-server-{os.getpid()}-{secrets.token_hex(8)}"
-            path.mkdir(mode=0o700)
-            self._path = path
+        # Somebody who tidies up may have taken it away.
+        if self._path is None or not self._path.is_dir():
+            self._path = makeFolder(self._root)
         plain = mediaType.partition(";")[0].strip().lower()
         return self._path / (secrets.token_hex(8) + _EXTENSIONS.get(plain, ".bin"))
 
@@ -228,20 +212,3 @@ def _writeAll(file: int, data: bytes) -> int:
 
 def _noRoom() -> APIError:
     return APIError("line_full", "There is no room for more attachments at the moment.", retryAfter=10)
-
-
-def _isLeftBehind(entry: os.DirEntry[str]) -> bool:
-    named = _NAME.fullmatch(entry.name)
-    if named is None or not entry.is_dir(follow_symlinks=False):
-        return False
-    return entry.stat(follow_symlinks=False).st_uid == os.getuid() and not _isAlive(int(named[1]))
-
-
-def _isAlive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
