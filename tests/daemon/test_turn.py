@@ -10,10 +10,9 @@ from itertools import permutations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openai_server.daemon.interfaces import Shown
 from openai_server.errors import APIError
 from openai_server.wire.ends import Loss, Lost, TurnEnd
-from openai_server.wire.tones import Chunk, Error, Finish, SessionReady, ToolCall
+from openai_server.wire.tones import Chunk, Error, Finish, SessionReady, Shown, ToolCall
 from tests.daemon.world import LinkCase, Listening, call, chunk, finish, tool
 
 

@@ -16,11 +16,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from openai_server.daemon.endpoint import CannotConnect
-from openai_server.daemon.interfaces import Shown, Turn, Worker
+from openai_server.daemon.interfaces import Turn, Worker
 from openai_server.daemon.link import Link
 from openai_server.daemon.timeouts import Timeouts
 from openai_server.wire.ends import TurnEnd
-from openai_server.wire.tones import Bind, Prompt, ToolDefinition
+from openai_server.wire.tones import Bind, Prompt, Shown, ToolDefinition
 from tests.support import SyncCase, TestClock
 
 HID = "fbee_" + "ab" * 32

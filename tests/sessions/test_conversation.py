@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred, succeed
 
-from openai_server.daemon.interfaces import Shown
 from openai_server.errors import APIError
 from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallState, CallTable, ParkedCall
@@ -23,7 +22,7 @@ from openai_server.sessions.conversation import (
 from openai_server.sessions.plans import Session
 from openai_server.sessions.terms import Terms
 from openai_server.wire.ends import Loss, Lost, TurnEnd
-from openai_server.wire.tones import Chunk, Error, Finish, SessionReady, ToolCall
+from openai_server.wire.tones import Chunk, Error, Finish, SessionReady, Shown, ToolCall
 from tests.support import SyncCase, TestClock
 
 SID = "s1"

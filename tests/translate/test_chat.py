@@ -19,13 +19,12 @@ from openai_server.translate.chat import (
     Failed,
     Finished,
     Reasoning,
-    Shown,
     Stopped,
     Text,
     Translation,
 )
 from openai_server.wire.ends import Loss, Lost, TurnEnd
-from openai_server.wire.tones import Chunk, Error, Finish, SessionReady, ToolCall, tonesFromLines
+from openai_server.wire.tones import Chunk, Error, Finish, SessionReady, Shown, ToolCall, tonesFromLines
 from tests.support import SyncCase
 
 CORPUS = Path(__file__).parent.parent / "corpus"

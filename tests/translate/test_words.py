@@ -15,7 +15,6 @@ from openai_server.translate.words import (
     apiErrorFromError,
     apiErrorFromLoss,
     cleaned,
-    isNoWorker,
     noWorkerError,
 )
 from openai_server.wire.ends import Loss, Lost
@@ -182,16 +181,8 @@ class CleanedTests(SyncCase):
 
 class NoWorkerTests(SyncCase):
     """
-    L{isNoWorker} and L{noWorkerError}.
+    L{noWorkerError}.
     """
-
-    def test_recognised(self) -> None:
-        """
-        The daemon's words, as recorded.
-        """
-        self.assertTrue(isNoWorker(Error(message="no worker bee advertises model 'x'")))
-        for message in ("the model said: no worker bee advertises model 'x'", None, 3):
-            self.assertFalse(isNoWorker(Error(message=message)))
 
     def test_knownModel(self) -> None:
         """

@@ -185,6 +185,20 @@ class IncomingTests(SyncCase):
             ],
         )  # fmt: skip
 
+    def test_noWorker(self) -> None:
+        """
+        (U1) The daemon's words, as recorded; a worker's own words have a code.
+        """
+        said = "no worker bee advertises model 'x'"
+        self.assertTrue(Error(message=said).saysNoWorker)
+        for error in (
+            Error(message=f"the model said: {said}"),
+            Error(message=said, code="worker_error"),
+            Error(message=None),
+            Error(message=[said]),
+        ):
+            self.assertFalse(error.saysNoWorker)
+
     def test_hidden(self) -> None:
         """
         (U27) Known tones without meaning here are told apart by their chi alone.

@@ -13,15 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
 from openai_server.wire.ends import TurnEnd
-from openai_server.wire.tones import Chunk, Error, Prompt, SessionReady, ToolCall
-
-#: What a turn shows before its end.
-Shown: TypeAlias = SessionReady | Chunk | ToolCall | Error
+from openai_server.wire.tones import Prompt, Shown
 
 
 class Audience(Protocol):

@@ -34,6 +34,7 @@ from openai_server.daemon.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from openai_server.daemon.turn import AskedTurn
 from openai_server.wire.ids import RequestIds
 from openai_server.wire.tones import (
+    HIVE,
     PROTO_VERSION,
     Bind,
     Breath,
@@ -44,9 +45,6 @@ from openai_server.wire.tones import (
     Propensity,
     ToolDefinition,
 )
-
-#: The kind of bee this is.
-HIVE: Final = "openai-server"
 
 #: The chi values that this bee speaks and understands.
 CHIS: Final = (

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from twisted.internet.interfaces import IDelayedCall
 
 from openai_server.clock import Clock, Deadline
-from openai_server.daemon.interfaces import Audience, Shown
+from openai_server.daemon.interfaces import Audience
 from openai_server.daemon.protocol import ThrumProtocol
 from openai_server.daemon.registration import Registration
 from openai_server.daemon.registry import WatchedRegistry
@@ -39,15 +39,13 @@ from openai_server.wire.tones import (
     Hidden,
     Prompt,
     SessionReady,
+    Shown,
     ToolCall,
     lineFromTone,
 )
 
 #: Tones of one read, by sid.
 Groups: TypeAlias = dict[str, list[Shown]]
-
-#: How humd's own "no such model" begins. It has no code.
-_NO_WORKER: Final = "no worker bee advertises model"
 
 
 class Switchboard:
@@ -358,9 +356,7 @@ class Switchboard:
             and self._notYet.isActive
             and turn.isHeard
             and not turn.isLive
-            and error.code is None
-            and isinstance(error.message, str)
-            and error.message.startswith(_NO_WORKER)
+            and error.saysNoWorker
         )
 
     def _echoed(self, echo: Echo, groups: Groups, now: float) -> None:

@@ -19,12 +19,12 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from openai_server.clock import Clock, Deadline
-from openai_server.daemon.interfaces import Audience, Shown
+from openai_server.daemon.interfaces import Audience
 from openai_server.daemon.life import newLife
 from openai_server.daemon.timeouts import Timeouts
 from openai_server.errors import APIError
 from openai_server.wire.ends import Loss, Lost, TurnEnd
-from openai_server.wire.tones import Cancel, Error, FromBee, Prompt, SessionReady, ToolCall, ToolResult
+from openai_server.wire.tones import Cancel, Error, FromBee, Prompt, SessionReady, Shown, ToolCall, ToolResult
 
 #: What the model reads in place of the result of a call that nobody answers any more.
 NOBODY_ANSWERS = "This call was not run: the request that it belonged to is over."

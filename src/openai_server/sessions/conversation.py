@@ -31,14 +31,14 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from openai_server.clock import Clock, Deadline
-from openai_server.daemon.interfaces import Shown, Turn
+from openai_server.daemon.interfaces import Turn
 from openai_server.errors import APIError
 from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallTable, ParkedCall
 from openai_server.sessions.handout import Handout
 from openai_server.sessions.terms import Answer, Slot, Terms
 from openai_server.wire.ends import TurnEnd, endsWell
-from openai_server.wire.tones import Chunk, Error, SessionReady, ToolCall
+from openai_server.wire.tones import Chunk, Error, SessionReady, Shown, ToolCall
 
 #: What a parked turn may say while nobody attends it, in tones and characters.
 UNHEARD_TONES: Final = 4096

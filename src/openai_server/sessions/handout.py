@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from openai_server.clock import Clock, Deadline
-from openai_server.daemon.interfaces import Shown
 from openai_server.sessions.calls import ParkedCall
-from openai_server.wire.tones import Chunk
+from openai_server.wire.tones import Chunk, Shown
 
 #: Seconds that a call waits for the block that is being streamed to end.
 BLOCK_PATIENCE: Final = 1.0

@@ -9,11 +9,11 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from openai_server.daemon.interfaces import Shown
 from openai_server.errors import APIError
 from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.plans import Session
 from openai_server.wire.ends import TurnEnd
+from openai_server.wire.tones import Shown
 
 #: How the worker's model knows this server's tools.
 OUR_PREFIX: Final = "mcp__hum__"

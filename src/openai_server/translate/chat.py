@@ -17,10 +17,7 @@ from openai_server.translate.figures import endingOf, isAllZero, usageFromWorker
 from openai_server.translate.stop import StopSearch
 from openai_server.translate.words import apiErrorFromError, apiErrorFromLoss, cleaned, meaningOf
 from openai_server.wire.ends import Lost, TurnEnd
-from openai_server.wire.tones import Chunk, Error, Finish, SessionReady, ToolCall
-
-#: What a turn shows before its end; the same as in the daemon's interfaces.
-Shown: TypeAlias = SessionReady | Chunk | ToolCall | Error
+from openai_server.wire.tones import Chunk, Error, Finish, Shown, ToolCall
 
 
 class Text(msgspec.Struct):

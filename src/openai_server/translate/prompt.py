@@ -20,13 +20,11 @@ from openai_server.api.messages import Message, callsOf
 from openai_server.translate.attachments import Attached, attachmentLine
 from openai_server.translate.tools import Offer
 from openai_server.translate.transcript import Pieces, Placed, joined, piecesOf, transcript
-from openai_server.wire.tones import Prompt
+from openai_server.wire.tones import HIVE, Prompt
 
 #: Bytes of UTF-8 in a system prompt. From 131,072 up the worker cannot start
 #: its process, and tells nobody.
 MAX_SYSTEM: Final = 100_000
-
-HIVE: Final = "openai-server"
 
 _NO_MESSAGE: Final = "There is no message yet: act on your instructions."
 _JSON_ONLY: Final = "Answer with JSON and nothing else: no other words, no Markdown fence."

@@ -32,14 +32,12 @@ class Meaning:
     @ivar isAfterText: C{reason} holds only once text was given.
     @ivar ranNothing: the model refused before it began: asking again is safe
         as long as nothing was shown.
-    @ivar isLasting: asking again is no use.
     """
 
     name: str
     reason: Literal["length", "content_filter"] | None = None
     isAfterText: bool = False
     ranNothing: bool = False
-    isLasting: bool = False
 
 
 _LIMITED: Final = Meaning("rate_limit_exceeded", ranNothing=True)
@@ -50,25 +48,23 @@ _FAILED: Final = Meaning("worker_error")
 _MEANINGS: Final = [
     (re.compile(words, re.IGNORECASE), meaning)
     for words, meaning in [
-        (r"prompt is too long", Meaning("context_length_exceeded", isLasting=True)),
+        (r"prompt is too long", Meaning("context_length_exceeded")),
         (
             r"the model has reached its context window limit",
-            Meaning("context_length_exceeded", reason="length", isAfterText=True, isLasting=True),
+            Meaning("context_length_exceeded", reason="length", isAfterText=True),
         ),
         (r"exceeded the \S+ output token maximum", Meaning("worker_error", reason="length")),
         (
             r"unable to respond to this request, which appears to violate",
             Meaning("worker_error", reason="content_filter"),
         ),
-        (r"request too large", Meaning("prompt_too_large", isLasting=True)),
-        (r"there's an issue with the selected model", Meaning("model_refused", isLasting=True)),
-        (r"credit balance is too low", Meaning("insufficient_quota", isLasting=True)),
+        (r"request too large", Meaning("prompt_too_large")),
+        (r"there's an issue with the selected model", Meaning("model_refused")),
+        (r"credit balance is too low", Meaning("insufficient_quota")),
         (r"request rejected \(429\)|api error: 429\b|limit reached|hit your limit", _LIMITED),
         (r"api error: 529\b|overloaded", _OVERLOADED),
     ]
 ]
-
-_noWorker = re.compile(r"no worker bee advertises model\b", re.IGNORECASE)
 
 #: What must not leave the server, in the order in which it is taken out.
 # Bounded and possessive throughout: a worker's message must not cost more than
@@ -117,13 +113,6 @@ def meaningOf(error: Error) -> Meaning:
         if words.search(said):
             return meaning
     return _FAILED
-
-
-def isNoWorker(error: Error) -> bool:
-    """
-    The daemon says that no connected worker serves the model.
-    """
-    return isinstance(error.message, str) and _noWorker.match(error.message) is not None
 
 
 def noWorkerError(model: str, *, modelIsKnown: bool) -> APIError:

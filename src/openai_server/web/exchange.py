@@ -17,14 +17,13 @@ from typing import Final, Protocol, TypeAlias
 
 from openai_server.api.completion import Call
 from openai_server.clock import Clock, Deadline
-from openai_server.daemon.interfaces import Shown
 from openai_server.errors import APIError
 from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.conversation import Conversation
 from openai_server.translate.chat import Event, Failed, Finished, Reasoning, Stopped, Text, Translation
-from openai_server.translate.words import isNoWorker, noWorkerError
+from openai_server.translate.words import noWorkerError
 from openai_server.wire.ends import TurnEnd
-from openai_server.wire.tones import Error
+from openai_server.wire.tones import Error, Shown
 
 #: Characters, reasoning included, that an answer may have while it is kept whole.
 WHOLE_LIMIT: Final = 32 * 1024 * 1024
@@ -229,7 +228,7 @@ class Exchange:
         """
         See L{Answer.turnEnded<openai_server.sessions.terms.Answer.turnEnded>}.
         """
-        if isinstance(end, Error) and isNoWorker(end):
+        if isinstance(end, Error) and end.saysNoWorker:
             known = self._modelIsKnown(self._model)
             self._give([Failed(noWorkerError(self._model, modelIsKnown=known))])
         else:

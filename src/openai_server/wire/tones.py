@@ -19,6 +19,8 @@ from typing import Any, Final, TypeAlias, Union, cast
 import msgspec
 
 PROTO_VERSION: Final = "0.7.0"
+#: The kind of bee that this is.
+HIVE: Final = "openai-server"
 
 #: Text and numbers of the daemon's that this bee never shows to a client.
 HIDDEN: Final = (
@@ -131,6 +133,18 @@ class Error(_Tone, tag="error"):
     usage: Any = None
     callId: Any = None
 
+    @property
+    def saysNoWorker(self) -> bool:
+        """
+        The daemon's own word that no connected worker serves the model. It
+        has no code.
+        """
+        said = self.message
+        return self.code is None and isinstance(said, str) and said.startswith(_NO_WORKER)
+
+
+_NO_WORKER: Final = "no worker bee advertises model"
+
 
 class Hidden(msgspec.Struct, tag_field="chi", gc=False):
     """
@@ -138,8 +152,8 @@ class Hidden(msgspec.Struct, tag_field="chi", gc=False):
     """
 
 
-#: Tones that belong to one turn and are shown to whoever attends it.
-TurnTone: TypeAlias = SessionReady | Chunk | ToolCall | Finish | Error
+#: What a turn shows before its end.
+Shown: TypeAlias = SessionReady | Chunk | ToolCall | Error
 FromDaemon: TypeAlias = Breath | Echo | SessionReady | Chunk | ToolCall | Finish | Error | Hidden
 
 
