@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,8 +22,15 @@ def hello(tools: Sequence[ToolDefinition]) -> Hello:
     """
     return Hello(
         bee=["forager"], hive="h", hid="x", sender="x", version="0", protoVersion=PROTO_VERSION,
-        propensity=Propensity(), chis=[], tools=list(tools), provides=[],
+        propensity=Propensity(), chis=[], tools=[msgspec.Raw(tool.encoded) for tool in tools], provides=[],
     )  # fmt: skip
+
+
+def told(hello: Hello) -> list[ToolDefinition]:
+    """
+    The tools that a hello lists.
+    """
+    return [msgspec.json.decode(each, type=ToolDefinition) for each in hello.tools]
 
 
 def prompt(sid: str, tools: Sequence[ToolDefinition]) -> Prompt:
@@ -44,7 +52,7 @@ class OfferedTests(SyncCase):
         """
         for tone in tones:
             if isinstance(tone, Hello):
-                self.registered = tone.tools
+                self.registered = told(tone)
             elif isinstance(tone, Prompt):
                 self.offered = [*self.registered, *(tone.tools or [])]
 
@@ -65,7 +73,7 @@ class OfferedTests(SyncCase):
         turns are registered, once each.
         """
         registration = Registration(hello, True)
-        self.registered = registration.opening().tools
+        self.registered = told(registration.opening())
         live: dict[str, set[str]] = {}
         for sid, definitions in steps:
             if sid in live:

@@ -5,6 +5,7 @@ Tests for L{openai_server.daemon.switchboard}, by way of the link.
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from openai_server.daemon.strays import Recent
 from openai_server.errors import APIError
 from openai_server.wire.ends import Loss, Lost
-from openai_server.wire.tones import HIDDEN, Error, Finish
+from openai_server.wire.tones import HIDDEN, Error, Finish, ToolDefinition
 from tests.daemon.world import BREATH, LinkCase, Listening, call, chunk, finish, linesFrom, noWorker, tool
 from tests.support import SyncCase
 
@@ -449,6 +450,22 @@ class RegistrationTests(LinkCase):
         """
         self.ask(tools=[tool("f"), tool("g")])
         self.assertEqual(self.written(), [("prompt", ["f", "g"]), ("hello", ["f", "g"])])
+
+    def test_whatTheDaemonCannotReadIsRefused(self) -> None:
+        """
+        (C23) A definition that is nested too deep would cost every later
+        hello: nothing is written, and nothing of it is kept.
+        """
+        schema: dict[str, Any] = {"type": "object"}
+        for _ in range(130):
+            schema = {"type": "object", "properties": {"a": schema}}
+        deep = ToolDefinition(name="deep", description="", inputSchema=schema)
+        for members in ({"tools": [tool("f"), deep]}, {"sampling": {"responseFormat": schema}}):
+            error = self.assertRaises(APIError, self.ask, **members)
+            self.assertEqual(error.kind.status, 400)
+            self.assertEqual(self.daemon.heard(), [])
+        self.ask(tools=[tool("f")])
+        self.assertEqual(self.written(), [("prompt", ["f"]), ("hello", ["f"])])
 
     def test_promptWithoutToolsAmongOthers(self) -> None:
         """

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,6 +37,7 @@ from openai_server.wire.tones import (
     lineFromTone,
     tonesFromLines,
 )
+from tests.recorder import readableTone
 from tests.support import SyncCase
 
 CORPUS = Path(__file__).parent.parent / "corpus"
@@ -75,6 +77,13 @@ def asJSON(tone: FromBee) -> dict[str, Any]:
     found = json.loads(line.decode())
     assert isinstance(found, dict)
     return found
+
+
+def prompt(**fields: Any) -> Prompt:
+    """
+    A prompt with these fields.
+    """
+    return Prompt(rid="r", sid="s", hive="h", modelId="m", content="", **fields)
 
 
 def read(*tones: dict[str, Any]) -> list[FromDaemon]:
@@ -138,6 +147,49 @@ class OutgoingTests(SyncCase):
         self.assertNotIn("bind", found)
         hello.bind = Bind(host="::1", port=1)
         self.assertEqual(asJSON(hello)["bind"], {"host": "::1", "port": 1, "scheme": "http"})
+
+    def test_definitionIsEncodedOnce(self) -> None:
+        """
+        A hello says the same of a tool as a prompt, from bytes that are there.
+        """
+        tool = ToolDefinition(name="f", description="d", inputSchema={"type": "object"})
+        self.assertIs(tool.encoded, tool.encoded)
+        hello = Hello(
+            bee=["forager"], hive="h", hid="x", sender="x", version="1", protoVersion="0.7.0",
+            propensity=Propensity(), chis=[], tools=[msgspec.Raw(tool.encoded)] * 2, provides=[],
+        )  # fmt: skip
+        said = {"name": "f", "description": "d", "inputSchema": {"type": "object"}}
+        self.assertEqual(asJSON(hello)["tools"], [said, said])
+        self.assertEqual(asJSON(prompt(tools=[tool]))["tools"], [said])
+
+    def test_readable(self) -> None:
+        """
+        (C23) In tools and wishes, the tone's own levels counted.
+        """
+        def deep(levels: int) -> dict[str, Any]:
+            value: dict[str, Any] = {}
+            for _ in range(levels - 1):
+                value = {"a": value}
+            return value
+
+        def tool(schema: dict[str, Any]) -> ToolDefinition:
+            return ToolDefinition(name="f", description="d", inputSchema=schema)
+
+        for fields, isRead in (
+            ({}, True),
+            ({"tools": [tool({}), tool(deep(124))]}, True),
+            ({"tools": [tool({}), tool(deep(125))]}, False),
+            ({"tools": [tool({"maximum": 10**400})]}, False),
+            ({"sampling": deep(126)}, True),
+            ({"sampling": deep(127)}, False),
+            ({"sampling": {"seed": 10**400}}, False),
+        ):
+            self.assertEqual(prompt(**fields).isReadable, isRead, fields)
+            line = lineFromTone(prompt(**fields))
+            if isRead:
+                readableTone(line)
+            else:
+                self.assertRaises(ValueError, readableTone, line)
 
     def test_smallTones(self) -> None:
         """

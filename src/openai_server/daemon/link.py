@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
+from msgspec import Raw
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint, ITransport
@@ -277,7 +278,7 @@ class Link(Service):
             protoVersion=PROTO_VERSION,
             propensity=Propensity(),
             chis=list(CHIS),
-            tools=list(tools),
+            tools=[Raw(tool.encoded) for tool in tools],
             provides=["session"],
             bind=self._bind(),
             source=self._source,

@@ -141,6 +141,10 @@ class Switchboard:
             raise ValueError("the sid has a turn that is not over")
         if (why := self._whyNotNow()) is not None:
             raise APIError("daemon_unavailable", why, retryAfter=1)
+        if not prompt.isReadable:
+            # The daemon would drop it, and later every hello with its tools.
+            said = "The daemon cannot read this request: it is nested too deep, or a number is too large."
+            raise APIError("bad_request", said)
         self._write(prompt)
         turn = AskedTurn(prompt, audience, wire=self, clock=self._clock, timeouts=self._timeouts)
         self._turns[turn.sid] = turn

@@ -14,9 +14,12 @@ Source: thrum's wire specification 0.7.0 and tones recorded from humd 0.31.18.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any, Final, TypeAlias, Union, cast
 
 import msgspec
+
+from openai_server.wire.readable import isReadable
 
 PROTO_VERSION: Final = "0.7.0"
 #: The kind of bee that this is.
@@ -160,7 +163,8 @@ FromDaemon: TypeAlias = Breath | Echo | SessionReady | Chunk | ToolCall | Finish
 # From this bee.
 
 
-class ToolDefinition(msgspec.Struct, kw_only=True, frozen=True):
+# "dict" makes room for what is worked out once.
+class ToolDefinition(msgspec.Struct, kw_only=True, frozen=True, dict=True):
     """
     A tool as prompts and hellos carry it. C{inputSchema} is never null.
     """
@@ -168,6 +172,20 @@ class ToolDefinition(msgspec.Struct, kw_only=True, frozen=True):
     name: str
     description: str
     inputSchema: dict[str, Any]
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """
+        The definition as JSON.
+        """
+        return _encode(self)
+
+    @cached_property
+    def isReadable(self) -> bool:
+        """
+        The daemon can parse a tone with this definition among its tools.
+        """
+        return isReadable(self.inputSchema, self.encoded, around=3)
 
 
 class Attachment(msgspec.Struct, omit_defaults=True, kw_only=True, frozen=True):
@@ -206,6 +224,9 @@ class Hello(_Tone, tag="hello"):
     """
     Who this bee is, and the names of the tools it answers for. The latest
     hello of a hid replaces what the earlier one said.
+
+    @ivar tools: definitions, each L{encoded<ToolDefinition.encoded>}: the
+        same ones go out again and again.
     """
 
     bee: list[str]
@@ -217,7 +238,7 @@ class Hello(_Tone, tag="hello"):
     protoVersion: str
     propensity: Propensity
     chis: list[str]
-    tools: list[ToolDefinition]
+    tools: list[msgspec.Raw]
     provides: list[str]
     bind: Bind | None = None
     source: str | None = None
@@ -240,6 +261,18 @@ class Prompt(_Tone, tag="prompt"):
     allowedTools: list[str] | None = None
     disallowedTools: list[str] | None = None
     cwd: str | None = None
+
+    @property
+    def isReadable(self) -> bool:
+        """
+        The daemon can parse it. Of what clients make up, all but tools and
+        wishes is plain text.
+        """
+        if not all(tool.isReadable for tool in self.tools or ()):
+            return False
+        return self.sampling is None or isReadable(
+            msgspec.to_builtins(self.sampling), _encode(self.sampling), around=1
+        )
 
 
 class ToolResult(_Tone, tag="tool-result"):
