@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from math import isinf
 from typing import Any
 
 from openai_server.embedded.daemon import EmbeddedDaemon
@@ -223,17 +224,40 @@ def faultsOf(line: bytes) -> tuple[Tone | None, list[str]]:
     The tone on a line, when it is one, and all that is wrong with its form.
     """
     try:
-        tone = json.loads(line.decode(), parse_constant=_refuse)
-        json.dumps(tone, ensure_ascii=False).encode()
+        tone = readableTone(line)
     except (ValueError, RecursionError) as error:
         return None, [f"unreadable: {error}"]
-    if not isinstance(tone, dict) or not isName(tone.get("chi")):
-        return None, ["no tone"]
-    return tone, [*_formFaults(tone), *(["nested too deep"] if nesting(tone) > MAX_NESTING else [])]
+    return (None, ["no tone"]) if tone is None else (tone, list(_formFaults(tone)))
+
+
+def readableTone(line: bytes) -> Tone | None:
+    """
+    The tone on a line as the daemon parses it, None when the line holds
+    something else.
+
+    @raise ValueError: the daemon cannot parse it.
+    """
+    tone = json.loads(line.decode(), parse_constant=_refuse, parse_int=_whole, parse_float=_double)
+    json.dumps(tone, ensure_ascii=False).encode()
+    if nesting(tone) > MAX_NESTING:
+        raise ValueError("nested too deep")
+    return tone if isinstance(tone, dict) and isName(tone.get("chi")) else None
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(constant)
+
+
+def _double(digits: str) -> float:
+    number = float(digits)
+    if isinf(number):
+        raise ValueError("a number beyond a double")
+    return number
+
+
+def _whole(digits: str) -> int:
+    _double(digits)
+    return int(digits)
 
 
 def _formFaults(tone: Tone) -> Iterator[str]:

@@ -153,6 +153,16 @@ class FormTests(SyncCase):
         for bad in (b"\xff", b'{"chi":"log","x":"\\ud800"}', b'{"chi":"log","x":NaN}', b"[1]", b"{}", deep):
             self.assertNotEqual(self.violationsOf(bad), [], bad[:40])
         self.assertIn("nested too deep", " ".join(self.violationsOf(deep)))
+        for number in ("1e400", "-1e999", "1" + "0" * 400):
+            tone = b'{"chi":"log","x":[%s]}' % number.encode()
+            self.assertIn("beyond a double", " ".join(self.violationsOf(tone)))
+
+    def test_numbersThatTheDaemonReads(self) -> None:
+        """
+        A whole number of 30 digits is fine.
+        """
+        for number in (10**30, 1e300, -0.5):
+            self.assertEqual(self.violationsOf({**PROMPT, "sampling": {"x": number}}), [])
 
 
 class OrderTests(SyncCase):

@@ -15,9 +15,8 @@ from uuid import NAMESPACE_URL, uuid5
 import msgspec
 
 from openai_server.wire.ids import sigil
+from openai_server.wire.readable import MAX_NESTING, isBeyondDouble, isDeeper
 
-#: Levels of nesting, the tone's own object included, that the daemon parses.
-MAX_NESTING: Final = 127
 #: The name of the daemon's nest, from which it makes sigils.
 NEST: Final = "embedded"
 
@@ -39,26 +38,7 @@ def toneFromLine(line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(tone, dict) or not isinstance(tone.get("chi"), str) or not tone["chi"]:
         return None
-    if line.count(b"[") + line.count(b"{") > MAX_NESTING and isDeeper(tone, MAX_NESTING):
-        return None
-    return tone
-
-
-def isDeeper(value: Any, limit: int) -> bool:
-    """
-    Whether objects and arrays are nested in each other more than C{limit}
-    levels deep.
-    """
-    level, depth = [value], 0
-    while level:
-        level = [each for each in level if isinstance(each, dict | list)]
-        depth += bool(level)
-        if depth > limit:
-            return True
-        level = [
-            child for each in level for child in (each.values() if isinstance(each, dict) else each)
-        ]
-    return False
+    return None if isDeeper(tone, MAX_NESTING) or isBeyondDouble(tone) else tone
 
 
 def lineFromMembers(members: Mapping[str, Any]) -> bytes:
