@@ -72,7 +72,7 @@ BEFORE_ASKING = [
     Place(SessionMemory, "claim"),
     Place(asking, "questionFromRequest"),
     Place(AttachmentFolder, "write"),
-    Place(Pools, "of"),
+    Place(Pools, "current"),
     Place(Slots, "acquire"),
     Place(asking, "Conversation"),
     Place(asking, "promptFromRequest"),

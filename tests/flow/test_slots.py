@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from openai_server.daemon.timeouts import Timeouts
+from openai_server.embedded.models import TEST_MODELS
 from openai_server.web import asking
 from openai_server.web.request import Bug
 from tests.flow.support import FlowCase, Talk, function, image, steps, user
@@ -113,6 +114,26 @@ class LineTests(FlowCase):
         world.advance(6)
         self.assertSaid(sharing, "hello")
         self.assertSaid(again, "Again.")
+        world.settle()
+
+    def test_workerThatJoinsBringsNoSlots(self) -> None:
+        """
+        U21: a worker that comes while a turn runs and shares its model, with
+        one whose id is smaller, does not make the turn be forgotten.
+        """
+        models = {**TEST_MODELS, "aaa": TEST_MODELS["echo"]}
+        world = World(self, maxTurns=1, daemonSettings={"models": models})
+        world.daemon.killWorkers()
+        world.daemon.addWorker("echo", "script")
+        world.advance(1)
+        self.slow(world, 1)
+        world.daemon.addWorker("aaa", "echo")
+        world.advance(1)
+        waiting = Talk(world, model="echo").post(user("hello"))
+        world.advance(1)
+        self.assertIsNone(waiting.status)
+        world.advance(3)
+        self.assertSaid(waiting, "hello")
         world.settle()
 
     def test_fullLine(self) -> None:

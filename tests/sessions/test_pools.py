@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openai_server.daemon.interfaces import Worker
-from openai_server.sessions.pools import ELSEWHERE, MAX_GONE, Pools, poolsFrom
+from openai_server.sessions.pools import MAX_GONE, Pools, poolsFrom
 from tests.support import SyncCase
 
 
@@ -75,42 +75,81 @@ class PoolsFromTests(SyncCase):
 
 
 class PoolsTests(SyncCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.registry = FakeRegistry(True)
+        self.pools = Pools(self.registry)
+
+    def after(self, *workers: str) -> dict[str, str]:
+        """
+        The models of each pool, by one of them, when these workers are
+        registered: a letter for each model.
+        """
+        self.registry.current = tuple(worker(*models) for models in workers)
+        members: dict[str, str] = {}
+        for model, pool in sorted(self.pools.current().items()):
+            members[pool] = members.get(pool, "") + model
+        return {models[0]: models for models in members.values()}
+
     def test_withoutRegistryFile(self) -> None:
         """
         When nothing is known, all models are one pool.
         """
-        pools = Pools(FakeRegistry(False, worker("a"), worker("b")))
-        self.assertEqual((pools.of("a"), pools.of("b")), (ELSEWHERE, ELSEWHERE))
+        self.registry.isKnown = False
+        self.assertEqual(self.after("a", "b"), {})
 
     def test_followsTheRegistry(self) -> None:
         """
-        A change of the registry changes the pools; a model that nobody there
-        serves is in the pool of those elsewhere.
+        A change of the registry changes the pools.
         """
-        registry = FakeRegistry(True, worker("b"), worker("a"))
-        pools = Pools(registry)
-        self.assertEqual([pools.of(model) for model in "abc"], ["a", "b", ELSEWHERE])
-        registry.current = (worker("b", "a"),)
-        self.assertEqual([pools.of(model) for model in "abc"], ["a", "a", ELSEWHERE])
+        self.assertEqual(self.after("b", "a"), {"a": "a", "b": "b"})
+        self.assertEqual(self.after("ba"), {"a": "ab"})
+        self.assertEqual(self.after("a", "b"), {"a": "a", "b": "b"})
+
+    def test_sameUntilSomethingChanges(self) -> None:
+        """
+        What says nothing of models, such as another bee's tools, changes
+        nothing.
+        """
+        self.after("ab", "c")
+        before = self.pools.current()
+        self.after("c", "", "ba")
+        self.assertIs(self.pools.current(), before)
+        self.after("c", "", "bad")
+        self.assertIsNot(self.pools.current(), before)
+
+    def test_fileThatIsGone(self) -> None:
+        """
+        What was known of the workers still is.
+        """
+        self.after("ab", "c")
+        self.registry.isKnown = False
+        self.assertEqual(self.after(), {"a": "ab", "c": "c"})
 
     def test_modelThatIsGoneKeepsItsPool(self) -> None:
         """
         While a restarted daemon waits for its workers, their models are where
         they were and will be again.
         """
-        registry = FakeRegistry(True, worker("b", "a"))
-        pools = Pools(registry)
-        pools.of("b")
-        registry.current = ()
-        self.assertEqual([pools.of(model) for model in "abc"], ["a", "a", ELSEWHERE])
+        self.after("ba", "c")
+        self.assertEqual(self.after(), {"a": "ab", "c": "c"})
+        self.assertEqual(self.after("c"), {"a": "ab", "c": "c"})
+
+    def test_modelThatIsGoneGoesWithTheOthers(self) -> None:
+        """
+        Its turns count with the models that it shared a worker with, whatever
+        that comes to share besides.
+        """
+        self.after("bcd")
+        self.assertEqual(self.after("ac"), {"a": "abcd"})
+        self.assertEqual(self.after("ac", "b"), {"a": "ac", "b": "bd"})
 
     def test_notAllThatAreGoneAreRemembered(self) -> None:
         """
         A daemon whose models change all the time does not make the memory grow.
         """
-        registry = FakeRegistry(True)
-        pools = Pools(registry)
         for number in range(MAX_GONE + 2):
-            registry.current = (worker(f"m{number}"),)
-            pools.of("any")
-        self.assertEqual([pools.of(f"m{number}") for number in (0, 1)], [ELSEWHERE, "m1"])
+            self.registry.current = (worker(f"m{number}"),)
+            self.pools.current()
+        known = self.pools.current()
+        self.assertEqual((len(known), "m0" in known, known["m1"]), (MAX_GONE + 1, False, "m1"))

@@ -18,23 +18,33 @@ from twisted.internet.defer import CancelledError, Deferred
 from openai_server.errors import APIError
 from openai_server.sessions.contexts import Catalogue
 from openai_server.sessions.gate import SILENCE
-from openai_server.sessions.slots import IDLE_POOLS, Limits, Slot, Slots
+from openai_server.sessions.pool import Limits, Slot
+from openai_server.sessions.pools import Pools
+from openai_server.sessions.slots import Slots
 from tests.sessions.test_gate import ONE, OTHER, catalogue
+from tests.sessions.test_pools import FakeRegistry, worker
 from tests.support import SyncCase, TestClock
+
+
+def slotsOf(clock: TestClock, limits: Limits, *workers: str) -> Slots:
+    """
+    Slots, with these workers registered: a letter for each model.
+    """
+    return Slots(clock, limits, Pools(FakeRegistry(True, *(worker(*models) for models in workers))))
 
 
 class SlotsTests(SyncCase):
     def setUp(self) -> None:
         super().setUp()
         self.clock = TestClock()
-        self.slots = Slots(self.clock, Limits(maxTurns=2, queueLength=3))
+        self.slots = slotsOf(self.clock, Limits(maxTurns=2, queueLength=3))
         self.addCleanup(lambda: self.assertEqual(self.clock.getDelayedCalls(), []))
 
-    def ask(self, account: str = "a", tools: Catalogue | None = None, pool: str = "p") -> Deferred[Slot]:
+    def ask(self, account: str = "a", tools: Catalogue | None = None, model: str = "p") -> Deferred[Slot]:
         """
         Ask for a slot.
         """
-        return self.slots.acquire(pool, account, tools)
+        return self.slots.acquire(model, account, tools)
 
     def fill(self) -> list[Slot]:
         """
@@ -79,8 +89,9 @@ class SlotsTests(SyncCase):
         """
         Another pool has its own slots.
         """
+        self.slots = slotsOf(self.clock, Limits(maxTurns=2), "q")
         slots = self.fill()
-        slots.append(self.successResultOf(self.ask(pool="q")))
+        slots.append(self.successResultOf(self.ask(model="q")))
         for slot in slots:
             slot.release()
 
@@ -151,7 +162,7 @@ class SlotsTests(SyncCase):
         However many release their slot the moment they have it, it is one
         after the other.
         """
-        self.slots = Slots(self.clock, Limits(maxTurns=1, queueLength=1000))
+        self.slots = slotsOf(self.clock, Limits(maxTurns=1, queueLength=1000))
         first = self.successResultOf(self.ask())
         waiting = [self.ask().addCallback(lambda slot: slot.release()) for _ in range(1000)]
         first.release()
@@ -202,7 +213,7 @@ class SlotsTests(SyncCase):
         """
         Without a limit everybody gets a slot.
         """
-        self.slots = Slots(self.clock, Limits(maxTurns=0))
+        self.slots = slotsOf(self.clock, Limits(maxTurns=0))
         slots = [self.successResultOf(self.ask()) for _ in range(100)]
         self.assertEqual(self.slots.taken, 100)
         for slot in slots:
@@ -212,7 +223,7 @@ class SlotsTests(SyncCase):
         """
         Without a limit of slots the line at the gate has one.
         """
-        self.slots = Slots(self.clock, Limits(maxTurns=0, queueLength=2))
+        self.slots = slotsOf(self.clock, Limits(maxTurns=0, queueLength=2))
         first = self.successResultOf(self.ask(tools=ONE))
         waiting = [self.ask(tools=OTHER) for _ in range(2)]
         self.assertEqual(self.failed(self.ask(tools=OTHER)).name, "line_full")
@@ -225,7 +236,7 @@ class SlotsTests(SyncCase):
         Without a limit of slots and without a line only those are turned away
         who would have to wait at the gate.
         """
-        self.slots = Slots(self.clock, Limits(maxTurns=0, queueLength=0))
+        self.slots = slotsOf(self.clock, Limits(maxTurns=0, queueLength=0))
         slots = [self.successResultOf(self.ask(tools=ONE)) for _ in range(3)]
         self.assertEqual(self.failed(self.ask(tools=OTHER)).name, "line_full")
         for slot in slots:
@@ -261,23 +272,12 @@ class SlotsTests(SyncCase):
         first.release()
         self.assertEqual(self.slots.taken, 0)
 
-    def test_idlePoolsAreForgotten(self) -> None:
-        """
-        Pools come and go with the workers: those without turns do not pile up.
-        """
-        held = self.successResultOf(self.ask(pool="held"))
-        for number in range(3 * IDLE_POOLS):
-            self.successResultOf(self.ask(pool=str(number))).release()
-        self.assertLess(len(self.slots._pools), IDLE_POOLS + 2)
-        self.assertEqual(self.slots.taken, 1)
-        held.release()
-
 
 class GateAndSlotsTests(SyncCase):
     def setUp(self) -> None:
         super().setUp()
         self.clock = TestClock()
-        self.slots = Slots(self.clock, Limits(maxTurns=3))
+        self.slots = slotsOf(self.clock, Limits(maxTurns=3))
         self.addCleanup(lambda: self.assertEqual(self.clock.getDelayedCalls(), []))
 
     def ask(self, tools: Catalogue | None = None) -> Deferred[Slot]:
@@ -353,7 +353,7 @@ class GateAndSlotsTests(SyncCase):
         U31: the time at the gate does not count towards the line's 30 s, and
         has its own end after 120 s, with a 429; the slot is free again.
         """
-        slots = Slots(self.clock, Limits(maxTurns=0, gateTimeout=100))
+        slots = slotsOf(self.clock, Limits(maxTurns=0, gateTimeout=100))
         waiting = [slots.acquire("p", "a", catalogue(str(number))) for number in range(20)]
         for _ in range(20):
             self.clock.advance(5)
@@ -380,7 +380,7 @@ class GateAndSlotsTests(SyncCase):
         """
         Who waited in the line first has the whole time at the gate.
         """
-        slots = Slots(self.clock, Limits(maxTurns=2, gateTimeout=10))
+        slots = slotsOf(self.clock, Limits(maxTurns=2, gateTimeout=10))
         first = self.successResultOf(slots.acquire("p", "a", ONE))
         first.showedLife()
         second = self.successResultOf(slots.acquire("p", "a", ONE))
@@ -395,6 +395,224 @@ class GateAndSlotsTests(SyncCase):
         self.assertEqual(slots.taken, 0)
 
 
+class RegroupingTests(SyncCase):
+    """
+    Workers that come and go while turns run.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock = TestClock()
+        self.registry = FakeRegistry(True)
+        self.register("b", "c")
+        self.slots = Slots(self.clock, Limits(maxTurns=2, queueLength=3), Pools(self.registry))
+        self.addCleanup(lambda: self.assertEqual(self.clock.getDelayedCalls(), []))
+
+    def ask(self, model: str, tools: Catalogue | None = None) -> Deferred[Slot]:
+        """
+        Ask for a slot.
+        """
+        return self.slots.acquire(model, "a", tools)
+
+    def started(self, *models: str, tools: Catalogue | None = None) -> list[Slot]:
+        """
+        Ask for slots that are there at once.
+        """
+        return [self.successResultOf(self.ask(model, tools)) for model in models]
+
+    def register(self, *workers: str) -> None:
+        """
+        These workers are there now: a letter for each model.
+        """
+        self.registry.current = tuple(worker(*models) for models in workers)
+
+    def release(self, *slots: Slot) -> None:
+        """
+        The turns are over.
+        """
+        for slot in slots:
+            slot.release()
+
+    def assertNothingLeft(self) -> None:
+        """
+        Nobody has a slot or waits for one.
+        """
+        self.assertEqual((self.slots.taken, self.slots.waiting), (0, 0))
+
+    def test_workerThatJoinsBringsNoSlots(self) -> None:
+        """
+        U21: nor does it when its model's id becomes the name of the pool.
+        """
+        slots = self.started("b", "b")
+        self.register("b", "c", "ab")
+        waiting = [self.ask("a"), self.ask("b")]
+        self.assertEqual((self.slots.taken, self.slots.waiting), (2, 2))
+        for slot, asked in zip(slots, waiting, strict=True):
+            slot.release()
+            self.successResultOf(asked).release()
+        self.assertNothingLeft()
+
+    def test_joinedPoolsCountTogether(self) -> None:
+        """
+        U21: of two pools that become one, all turns count, and who waited in
+        either goes on waiting.
+        """
+        slots = self.started("b", "b", "c", "c")
+        waiting = [self.ask("b"), self.ask("c")]
+        self.register("bc")
+        waiting.append(self.ask("c"))
+        self.release(*slots[:2])
+        for asked in waiting:
+            self.assertNoResult(asked)
+        self.release(*slots[2:])
+        self.assertEqual((self.slots.taken, self.slots.waiting), (2, 1))
+        for asked in waiting:
+            self.successResultOf(asked).release()
+        self.assertNothingLeft()
+
+    def test_partedPoolsCountTheirOwn(self) -> None:
+        """
+        Where models no longer share a worker, who waited for a turn of the
+        other's waits no longer.
+        """
+        self.register("bc")
+        slots = self.started("b", "b")
+        waiting = self.ask("c")
+        self.register("b", "c")
+        last = self.ask("b")
+        slots.append(self.successResultOf(waiting))
+        self.assertNoResult(last)
+        self.release(*slots)
+        self.successResultOf(last).release()
+        self.assertNothingLeft()
+
+    def test_fileThatAppears(self) -> None:
+        """
+        Turns that were asked before anything was known count with those of
+        their models, and their gate holds.
+        """
+        self.registry.isKnown = False
+        slots = self.started("b", "b", tools=ONE)
+        waiting = self.ask("c", OTHER)
+        self.assertNoResult(waiting)
+        self.registry.isKnown = True
+        inLine = self.ask("b")
+        self.assertNoResult(inLine)
+        slots.append(self.successResultOf(waiting))
+        self.release(*slots)
+        self.successResultOf(inLine).release()
+        self.assertNothingLeft()
+
+    def test_fileThatIsGone(self) -> None:
+        """
+        The turns of a worker count on.
+        """
+        slots = self.started("b", "b")
+        self.registry.isKnown = False
+        self.assertNoResult(waiting := self.ask("b"))
+        self.release(*slots)
+        self.successResultOf(waiting).release()
+        self.assertNothingLeft()
+
+    def test_workerThatIsGone(self) -> None:
+        """
+        Its turns count until they are over, for the models that it shared with
+        others too.
+        """
+        self.register("bc", "c")
+        slots = self.started("b", "b")
+        self.register("c")
+        self.assertNoResult(waiting := self.ask("c"))
+        slots[0].release()
+        self.assertNoResult(last := self.ask("b"))
+        self.successResultOf(waiting).release()
+        self.release(self.successResultOf(last), slots[1])
+        self.assertNothingLeft()
+
+    def test_gatesBecomeOne(self) -> None:
+        """
+        U31: turns that start in either pool are waited for, by who is at the
+        gate already too, and their tools are hidden.
+        """
+        [first] = self.started("b", tools=ONE)
+        [second] = self.started("c", tools=catalogue("k"))
+        waiting = self.ask("b", OTHER)
+        self.register("bc")
+        self.assertNoResult(inLine := self.ask("c"))
+        first.showedLife()
+        self.assertNoResult(waiting)
+        second.showedLife()
+        third = self.successResultOf(waiting)
+        self.release(first, second)
+        fourth = self.successResultOf(inLine)
+        self.assertEqual(fourth.hiddenNames, ("f", "g", "h", "k"))
+        self.release(third, fourth)
+        self.assertNothingLeft()
+
+    def test_sameToolsInBoth(self) -> None:
+        """
+        Where both pools' workers have the same list, that is the joint one's.
+        """
+        slots = self.started("b", "c", tools=ONE)
+        self.register("abc")
+        slots[0].release()
+        slots += self.started("a", tools=ONE)
+        self.release(*slots)
+
+    def test_listOfAnIdlePool(self) -> None:
+        """
+        What a worker's list holds is known although nothing runs there.
+        """
+        [first] = self.started("b", tools=ONE)
+        first.showedLife()
+        first.release()
+        self.register("ab")
+        [second] = self.started("a")
+        self.assertEqual(second.hiddenNames, ("f", "g"))
+        second.release()
+
+    def test_limitsGoOn(self) -> None:
+        """
+        Time that was waited counts, and who gives up leaves the pool in which
+        it waits now; draining turns free their slots there.
+        """
+        slots = self.started("b", "b")
+        slots[0].drain()
+        self.clock.advance(10)
+        leaving, late = self.ask("b"), self.ask("b")
+        self.clock.advance(19)
+        self.register("ab")
+        last = self.ask("a")
+        leaving.cancel()
+        self.failureResultOf(leaving, CancelledError)
+        self.clock.advance(1)
+        slots.append(self.successResultOf(late))
+        self.assertNoResult(last)
+        self.release(*slots)
+        self.successResultOf(last).release()
+        self.assertNothingLeft()
+
+    def test_changeWhileASlotIsGiven(self) -> None:
+        """
+        Who is given a slot may ask at once for another, whatever the registry
+        says then.
+        """
+        slots = self.started("b", "b")
+
+        def more(slot: Slot) -> None:
+            self.register("bc")
+            slots.append(slot)
+            slots.extend(self.started("c", "c"))
+
+        self.ask("b").addCallback(more)
+        slots[0].release()
+        self.assertEqual([slot.model for slot in slots], ["b", "b", "b", "c", "c"])
+        self.assertNoResult(waiting := self.ask("c"))
+        self.release(*slots)
+        self.successResultOf(waiting).release()
+        self.assertNothingLeft()
+
+
 class SlotsMachine(RuleBasedStateMachine):
     """
     Random requests, ends, signs of life, cancels and time, against what must
@@ -406,7 +624,7 @@ class SlotsMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = TestClock()
-        self.slots = Slots(self.clock, Limits(self.LIMIT, 4, 30, 60, 10))
+        self.slots = slotsOf(self.clock, Limits(self.LIMIT, 4, 30, 60, 10))
         self.live: list[Slot] = []
         self.starting: dict[Slot, tuple[Catalogue | None, float]] = {}
         self.waiting: list[Deferred[None]] = []
@@ -484,9 +702,69 @@ class SlotsMachine(RuleBasedStateMachine):
         assert not self.clock.getDelayedCalls()
 
 
+class RegroupingMachine(RuleBasedStateMachine):
+    """
+    Random requests, ends and changes of the registry.
+    """
+
+    LIMIT = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = TestClock()
+        self.registry = FakeRegistry(True)
+        self.pools = Pools(self.registry)
+        self.slots = Slots(self.clock, Limits(self.LIMIT, 6, 30, 60, 10), self.pools)
+        self.live: list[Slot] = []
+        self.waiting: list[Deferred[None]] = []
+
+    @rule(workers=st.lists(st.text("abcd", min_size=1, max_size=3), max_size=3), isKnown=st.booleans())
+    def change(self, workers: list[str], isKnown: bool) -> None:
+        self.registry.current = tuple(worker(*models) for models in workers)
+        self.registry.isKnown = isKnown
+
+    @rule(model=st.sampled_from("abcd"), tools=st.sampled_from([None, ONE, OTHER]))
+    def ask(self, model: str, tools: Catalogue | None) -> None:
+        groups = self.pools.current()
+        running = [slot for slot in self.live if groups.get(slot.model) == groups.get(model)]
+        asked = self.slots.acquire(model, "a", tools).addCallback(self.live.append)
+        asked.addErrback(lambda failure: failure.trap(APIError, CancelledError) and None)
+        if not asked.called:
+            self.waiting.append(asked)
+        elif self.live and self.live[-1].model == model and self.live[-1] not in running:
+            assert len(running) < self.LIMIT, "more turns than slots"
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data(), isOver=st.booleans())
+    def turn(self, data: st.DataObject, isOver: bool) -> None:
+        slot = data.draw(st.sampled_from(self.live))
+        if isOver:
+            self.live.remove(slot)
+            slot.release()
+        else:
+            slot.showedLife()
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from(self.waiting)).cancel()
+
+    @invariant()
+    def allAreCounted(self) -> None:
+        self.waiting = [asked for asked in self.waiting if not asked.called]
+        assert self.slots.waiting == len(self.waiting)
+        assert len(self.live) <= self.slots.taken <= len(self.live) + len(self.waiting)
+
+    def teardown(self) -> None:
+        while self.live:
+            self.live.pop().release()
+        assert (self.slots.taken, self.slots.waiting) == (0, 0)
+        assert not self.clock.getDelayedCalls()
+
+
 class SlotsPropertyTests(SyncCase):
     """
-    L{SlotsMachine}.
+    L{SlotsMachine} and L{RegroupingMachine}.
     """
 
     def test_neverTooManyNobodyStuckNothingLeaks(self) -> None:
@@ -496,4 +774,13 @@ class SlotsPropertyTests(SyncCase):
         run_state_machine_as_test(
             SlotsMachine,
             settings=settings(deadline=None, max_examples=60, stateful_step_count=40),
+        )
+
+    def test_everyTurnCountsWhereItsModelIs(self) -> None:
+        """
+        U21, U23: whatever workers come and go.
+        """
+        run_state_machine_as_test(
+            RegroupingMachine,
+            settings=settings(deadline=None, max_examples=60, stateful_step_count=30),
         )

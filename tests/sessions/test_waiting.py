@@ -71,7 +71,7 @@ class WaiterTests(SyncCase):
 class FairLineTests(SyncCase):
     def setUp(self) -> None:
         super().setUp()
-        self.line: FairLine[None, str] = FairLine()
+        self.line: FairLine[Waiter[None, str]] = FairLine()
 
     def join(self, *names: str) -> list[Waiter[None, str]]:
         """
@@ -120,7 +120,7 @@ class FairLineTests(SyncCase):
         self.assertEqual(
             [self.line.leave(two), self.line.leave(two), self.line.leave(three)], [True, False, True]
         )
-        self.assertEqual((len(self.line), list(self.line)), (1, [one]))
+        self.assertEqual((len(self.line), list(self.line.emptied()), len(self.line)), (1, [one], 0))
 
     def test_whoMakesPlace(self) -> None:
         """

@@ -17,7 +17,8 @@ vanished, or may start for minutes.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Container, Hashable, Sequence
+from operator import itemgetter
 from typing import Final
 
 from openai_server.clock import Clock
@@ -88,3 +89,15 @@ class Gate:
         Nobody cares any more what this turn's model sees.
         """
         self._starting.pop(turn, None)
+
+    def inherit(self, gates: Sequence[Gate], turns: Container[Hashable]) -> None:
+        """
+        Go on where these gates were, as their workers are now taken for one.
+
+        @param turns: those of their turns that are here now.
+        """
+        lasts = {gate._last for gate in gates}
+        self._last = lasts.pop() if len(lasts) == 1 else None
+        self._visible = frozenset().union(*(gate._visible for gate in gates))
+        starting = [item for gate in gates for item in gate._starting.items() if item[0] in turns]
+        self._starting = dict(sorted(starting, key=itemgetter(1)))

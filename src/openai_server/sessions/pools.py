@@ -49,11 +49,12 @@ def _leader(leaders: dict[str, str], model: str) -> str:
 class Pools:
     """
     The pools of the daemon's registry file, worked out once for each state of
-    it.
+    it. The name of a pool says nothing from one state to the next.
 
-    A model that has gone stays in the pool that it had: workers come back after
-    a restart of the daemon, and a turn that was asked while they were away is
-    to be counted with those that are asked then.
+    A model that has gone stays with those that it shared a worker with:
+    workers come back after a restart of the daemon, and a turn that was asked
+    before, or while they were away, is to be counted with those that are asked
+    then. So it is with all of them when the file itself is gone.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -61,15 +62,30 @@ class Pools:
         self._bees: Sequence[Worker] = ()
         self._pools: Mapping[str, str] = {}
 
-    def of(self, model: str) -> str:
+    def current(self) -> Mapping[str, str]:
         """
-        The pool of a model.
+        The pool of each model, the same object until it is another one for
+        some model. Models that are not in it are L{ELSEWHERE}.
         """
-        if not self._registry.isKnown:
-            return ELSEWHERE
-        bees = tuple(self._registry.bees())
-        if bees != self._bees:
-            found = poolsFrom(bees)
-            gone = [(old, pool) for old, pool in self._pools.items() if old not in found]
-            self._bees, self._pools = bees, {**dict(gone[-MAX_GONE:]), **found}
-        return self._pools.get(model, ELSEWHERE)
+        if self._registry.isKnown:
+            bees = tuple(self._registry.bees())
+            if bees != self._bees:
+                self._bees = bees
+                self._follow(poolsFrom(bees))
+        return self._pools
+
+    def _follow(self, found: Mapping[str, str]) -> None:
+        followed = {**_gone(self._pools, found), **found}
+        if followed != self._pools:
+            self._pools = followed
+
+
+def _gone(before: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
+    # Where models belong that were there before: to the first that is left of
+    # their pool, if any is.
+    heirs: dict[str, str] = {}
+    for model, pool in before.items():
+        if model in found:
+            heirs.setdefault(pool, found[model])
+    gone = [(model, heirs.get(pool, pool)) for model, pool in before.items() if model not in found]
+    return dict(gone[-MAX_GONE:])

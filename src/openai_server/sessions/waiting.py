@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 
@@ -18,6 +18,8 @@ from openai_server.errors import APIError
 T = TypeVar("T")
 #: What decides whether it can be given.
 W = TypeVar("W")
+#: Who stands in a line.
+A = TypeVar("A", bound="Waiter[Any, Any]")
 
 
 class Waiter(Generic[T, W]):
@@ -79,31 +81,27 @@ class Waiter(Generic[T, W]):
             self._deadline.cancel()
 
 
-class FairLine(Generic[T, W]):
+class FairLine(Generic[A]):
     """
     A line in which accounts take turns, and within an account who came first
     is first.
     """
 
     def __init__(self) -> None:
-        self._byAccount: OrderedDict[str, deque[Waiter[T, W]]] = OrderedDict()
+        self._byAccount: OrderedDict[str, deque[A]] = OrderedDict()
         self._length = 0
 
     def __len__(self) -> int:
         return self._length
 
-    def __iter__(self) -> Iterator[Waiter[T, W]]:
-        for own in self._byAccount.values():
-            yield from own
-
-    def join(self, waiter: Waiter[T, W]) -> None:
+    def join(self, waiter: A) -> None:
         """
         Stand at the end of the account's own line.
         """
         self._byAccount.setdefault(waiter.account, deque()).append(waiter)
         self._length += 1
 
-    def leave(self, waiter: Waiter[T, W]) -> bool:
+    def leave(self, waiter: A) -> bool:
         """
         Step out of the line.
 
@@ -116,7 +114,7 @@ class FairLine(Generic[T, W]):
         self._left(waiter.account)
         return True
 
-    def next(self) -> Waiter[T, W] | None:
+    def next(self) -> A | None:
         """
         Take out whose turn it is; None when the line is empty.
         """
@@ -128,13 +126,20 @@ class FairLine(Generic[T, W]):
         self._left(account)
         return waiter
 
-    def lastOfLongest(self, account: str) -> Waiter[T, W] | None:
+    def emptied(self) -> Iterator[A]:
+        """
+        Take out everybody, in turn.
+        """
+        while (waiter := self.next()) is not None:
+            yield waiter
+
+    def lastOfLongest(self, account: str) -> A | None:
         """
         Who has to make place for another one of this account in a full line:
         the last of the account with most waiting, None when this account
         itself would have as many.
         """
-        longest = max(self._byAccount.values(), key=len, default=deque[Waiter[T, W]]())
+        longest = max(self._byAccount.values(), key=len, default=deque[A]())
         own = self._byAccount.get(account, ())
         return longest[-1] if len(longest) > len(own) + 1 else None
 

@@ -22,8 +22,8 @@ from openai_server.sessions.calls import CallTable
 from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.memory import SessionMemory
 from openai_server.sessions.plans import Kind, Session, SessionPlan
-from openai_server.sessions.pools import Pools
-from openai_server.sessions.slots import Slot, Slots
+from openai_server.sessions.pool import Slot
+from openai_server.sessions.slots import Slots
 from openai_server.sessions.terms import OUR_PREFIX, Answer, Terms
 from openai_server.translate.prompt import (
     Question,
@@ -46,7 +46,6 @@ class Desk:
     daemon: Daemon
     memory: SessionMemory
     slots: Slots
-    pools: Pools
     calls: CallTable
     folder: AttachmentFolder
     counters: Counters
@@ -87,8 +86,7 @@ class Desk:
         question = _questionFrom(plan, incoming)
         files = await self._store(question)
         try:
-            pool = self.pools.of(incoming.chat.model)
-            slot = await self.slots.acquire(pool, incoming.account, incoming.catalogue)
+            slot = await self.slots.acquire(incoming.chat.model, incoming.account, incoming.catalogue)
             try:
                 conversation = self._begun(plan, incoming, question, files, slot, answerFor)
             except BaseException:

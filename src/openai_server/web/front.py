@@ -20,9 +20,10 @@ from openai_server.sessions.calls import CallTable
 from openai_server.sessions.hints import SessionKeys
 from openai_server.sessions.memory import Memory, SessionMemory
 from openai_server.sessions.plans import UserHint
+from openai_server.sessions.pool import Limits
 from openai_server.sessions.pools import Pools
 from openai_server.sessions.retries import Retries
-from openai_server.sessions.slots import Limits, Slots
+from openai_server.sessions.slots import Slots
 from openai_server.web.admission import Admission
 from openai_server.web.answering import Answering, Answers
 from openai_server.web.asking import Desk
@@ -69,8 +70,7 @@ class WebFront(Service):
             configuration=configuration,
             daemon=daemon,
             memory=SessionMemory(clock, SessionKeys(), _memoryFrom(configuration)),
-            slots=Slots(clock, _limitsFrom(configuration)),
-            pools=Pools(daemon.registry),
+            slots=Slots(clock, _limitsFrom(configuration), Pools(daemon.registry)),
             calls=CallTable(clock),
             folder=AttachmentFolder(clock, runtimeDirectory),
             counters=Counters(),
