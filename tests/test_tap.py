@@ -366,7 +366,7 @@ class ProgramTests(AsyncCase):
 
     async def test_killed(self) -> None:
         """
-        P10: what a killed process leaves in the runtime directory is gone when
+        P6: what a killed process leaves in the runtime directory is gone when
         the next one has started.
         """
         runtime = Path(mkdtemp(prefix="openai-server-tests-"))

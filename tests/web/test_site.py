@@ -163,6 +163,8 @@ class LogTests(WebCase):
         wire = self.connect()
         asked = self.begin(wire, post("/v1/chat/completions?k=canary", b'"canary"', "X-Request-Id: r1"))
         asked.request.model = "echo"
+        asked.request.session = "forked"
+        asked.request.retry = 2
         self.clock.advance(2)
         stream = asked.stream()
         stream.write(b"data: canary\n\n")
@@ -184,6 +186,8 @@ class LogTests(WebCase):
                 "bytes": 14,
                 "stream": True,
                 "model": "echo",
+                "session": "forked",
+                "retry": 2,
             },
         )
         self.assertNotIn("canary", repr(event))

@@ -59,10 +59,12 @@ class Chat:
         """
         incoming = self._reader.read(account.name, _headersOf(request), request.takeBody())
         request.model = incoming.chat.model
+        request.retry = incoming.retryCount
         if incoming.chat.ignored:
             request.setHeader(b"x-hum-ignored", ",".join(incoming.chat.ignored).encode())
         answering = await self._answers.of(incoming)
-        request.setHeader(b"x-hum-session", answering.kind.value.encode())
+        request.session = answering.kind.value
+        request.setHeader(b"x-hum-session", request.session.encode())
         try:
             if incoming.chat.stream:
                 await self._streamed(request, incoming, answering)

@@ -56,6 +56,8 @@ class APIRequest(server.Request):
 
     @ivar route: the template of the route that answers it.
     @ivar model: the model that was asked for, for the log.
+    @ivar session: what its session is to the client, for the log.
+    @ivar retry: how often the client had sent it before, for the log.
     @ivar stream: the stream that answers it, if one does.
     @ivar outflow: what hands out the bytes of a long answer.
     @ivar account: whose it is, once it was admitted.
@@ -68,6 +70,8 @@ class APIRequest(server.Request):
     site: APISite
     route = "unmatched"
     model: str | None = None
+    session: str | None = None
+    retry: int = 0
     stream: EventStream | None = None
     outflow: Outflow | None = None
     account: object = None
@@ -378,5 +382,7 @@ class APIRequest(server.Request):
             bytes=self.sentLength,
             stream=self.stream is not None and self.stream.hasBegun,
             model=self.model,
+            session=self.session,
+            retry=self.retry or None,
         )
         self.site.requestClosed(self)
