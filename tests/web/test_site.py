@@ -91,6 +91,7 @@ class StoppingTests(WebCase):
         """
         wire = self.connect()
         asked = self.begin(wire)
+        asked.request.mayHaveRun = True
         asked.request.stream = EventStream(asked.request, asked.gone.append)
         self.site.stopAccepting()
         self.site.cut()
@@ -99,6 +100,19 @@ class StoppingTests(WebCase):
         self.assertEqual(answer.header("x-should-retry"), "false")
         self.assertTrue(asked.wasCancelled)
         self.assertEqual((self.ends(), asked.gone), (["drain"], []))
+
+    def test_cutBeforeAnythingRan(self) -> None:
+        """
+        P3: what no worker has seen may be asked again at once.
+        """
+        wire = self.connect()
+        asked = self.begin(wire)
+        self.site.stopAccepting()
+        self.site.cut()
+        (answer,) = answersIn(wire.read())
+        self.assertEqual((answer.status, answer.error["code"]), (503, "shutting_down"))
+        self.assertEqual((answer.header("x-should-retry"), answer.header("retry-after")), (None, "1"))
+        self.assertEqual((asked.wasCancelled, self.ends()), (True, ["drain"]))
 
     def test_cutAfterTheFirstByte(self) -> None:
         """

@@ -63,6 +63,7 @@ class Chat:
         if incoming.chat.ignored:
             request.setHeader(b"x-hum-ignored", ",".join(incoming.chat.ignored).encode())
         answering = await self._answers.of(incoming)
+        request.mayHaveRun = True
         request.session = answering.kind.value
         request.setHeader(b"x-hum-session", request.session.encode())
         try:

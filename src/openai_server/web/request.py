@@ -50,6 +50,13 @@ class Bug(Exception):
     """
 
 
+def shuttingDown() -> APIError:
+    """
+    The error for what comes too late, and can be asked of the next process.
+    """
+    return APIError("shutting_down", "The server is shutting down.", retryAfter=1)
+
+
 class APIRequest(server.Request):
     """
     One HTTP request.
@@ -61,6 +68,8 @@ class APIRequest(server.Request):
     @ivar stream: the stream that answers it, if one does.
     @ivar outflow: what hands out the bytes of a long answer.
     @ivar account: whose it is, once it was admitted.
+    @ivar mayHaveRun: a worker may have begun to act for it, so that it must
+        not simply be asked again.
     @ivar hasFailed: it has been ended with an error.
     @ivar content: its body, when its head was accepted.
     """
@@ -75,6 +84,7 @@ class APIRequest(server.Request):
     stream: EventStream | None = None
     outflow: Outflow | None = None
     account: object = None
+    mayHaveRun = False
     hasFailed = False
     content: Body
 
@@ -201,7 +211,7 @@ class APIRequest(server.Request):
         self._open()
         if self.site.isStopping:
             self.channel.persistent = False
-            self.fail(APIError("shutting_down", "The server is shutting down.", retryAfter=1))
+            self.fail(shuttingDown())
             return
         try:
             self.site.resource.render(self)

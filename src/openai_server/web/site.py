@@ -15,7 +15,7 @@ from twisted.web.resource import IResource
 from openai_server.clock import Clock
 from openai_server.errors import APIError
 from openai_server.web.channel import APIChannel
-from openai_server.web.request import APIRequest
+from openai_server.web.request import APIRequest, shuttingDown
 
 __all__ = ["BODY_LIMIT", "APIRequest", "APISite"]
 
@@ -85,9 +85,8 @@ class APISite(server.Site):
         """
         End each open response with an error that says why.
         """
-        why = "The server is shutting down and could not wait for the end of this answer."
         for request in list(self._open):
-            request.cut(APIError("shutting_down", why, mayRetry=False))
+            request.cut(_tooLate(request))
 
     def closeIdle(self) -> None:
         """
@@ -159,3 +158,10 @@ class APISite(server.Site):
         What is offered in a TLS handshake.
         """
         return [b"http/1.1"]
+
+
+def _tooLate(request: APIRequest) -> APIError:
+    if not request.mayHaveRun:
+        return shuttingDown()
+    why = "The server is shutting down and could not wait for the end of this answer."
+    return APIError("shutting_down", why, mayRetry=False)
