@@ -51,6 +51,21 @@ class StoppingTests(WebCase):
         self.assertEqual([answer.status for answer in answersIn(uploading.read())], [503])
         self.assertEqual(self.chat.asked, [])
 
+    def test_readinessOnKeptConnections(self) -> None:
+        """
+        P21: a balancer whose question was under way when the drain began is
+        told that this server is not ready, however ready the daemon is.
+        """
+        kept = self.connect()
+        kept.send(get("/readyz"))
+        self.assertEqual([answer.status for answer in answersIn(kept.read())], [200])
+        kept.send(get("/readyz")[:10])
+        self.site.stopAccepting()
+        kept.send(get("/readyz")[10:])
+        (answer,) = answersIn(kept.read())
+        self.assertEqual((answer.status, answer.error["code"]), (503, "shutting_down"))
+        self.assertEqual((answer.header("connection"), kept.how), ("close", "closed"))
+
     def test_streamsGoOn(self) -> None:
         """
         P2: an open stream is not touched, and ends well.
