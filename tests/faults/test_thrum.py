@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, fail
@@ -117,10 +119,11 @@ class NoSocketTests(FaultCase):
         too long or whose socket is somebody else's: 503 for requests, the
         reason for the operator (S2, S3).
         """
-        plain = Path(self.mktemp()).absolute()
+        # Not below the test's own folder: the path of a socket must be short.
+        folder = Path(mkdtemp())
+        self.addCleanup(rmtree, folder)
+        plain = folder / "plain"
         plain.write_text("")
-        folder = Path(self.mktemp()).absolute()
-        folder.mkdir()
         foreign = cast("Callable[[str, int], str | None]", lambda path, uid: "belongs to another user")
         for path, number, problem, reason in [
             ("/a", errno.ENOENT, None, "missing"),
