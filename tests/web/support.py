@@ -50,7 +50,8 @@ class Asked:
         Answer with a stream.
         """
         stream = EventStream(self.request, self._gone)
-        stream.begin({"x-hum-session": "s1"})
+        self.request.setHeader("x-hum-session", "s1")
+        stream.begin()
         return stream
 
     def _gone(self, end: End) -> None:

@@ -5,7 +5,6 @@ Tests for L{openai_server.web.sinks}: events become bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from openai_server.api.completion import Call, Usage
@@ -32,7 +31,7 @@ class FakeStream:
     def __init__(self) -> None:
         self.done: list[object] = []
 
-    def begin(self, headers: Mapping[str, str]) -> None:
+    def begin(self) -> None:
         self.done.append("begin")
 
     def write(self, data: bytes) -> None:

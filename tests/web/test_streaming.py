@@ -152,31 +152,20 @@ class FramingTests(StreamCase):
         self.assertEqual(self.taken(), (b"data: role\n\n" + EVENT + b"data: error\n\n", False))
         self.assertEqual((self.wire.how, self.ends(), self.asked.gone), ("closed", ["up-stall"], []))
 
-    def test_abort(self) -> None:
-        """
-        An aborted stream is cut where it is, and its owner is told nothing
-        that it knows.
-        """
-        self.open()
-        self.stream.abort(End.CLIENT_SLOW)
-        self.wire.run()
-        self.assertEqual((self.wire.how, self.ends(), self.asked.gone), ("aborted", ["cl-slow"], []))
-
     def test_nothingAfterTheEnd(self) -> None:
         """
         What is said to a stream that has ended is lost, in every order.
         """
-        for first in ("finish", "fail", "abort"):
+        for first, said in (("finish", ()), ("fail", (b"data: e\n\n",))):
             self.open()
-            getattr(self.stream, first)(*{"fail": (b"data: e\n\n",), "abort": (End.OK,)}.get(first, ()))
+            getattr(self.stream, first)(*said)
             writes = list(self.wire.writes)
             self.stream.write(EVENT)
             self.stream.finish()
             self.stream.fail(EVENT)
-            self.stream.abort(End.BUG)
             self.stream.keepWarm(PING, 5)
             self.assertEqual(self.wire.writes, writes)
-            self.assertEqual(len(self.clock.getDelayedCalls()), 0 if first == "abort" else 1)
+            self.assertEqual(len(self.clock.getDelayedCalls()), 1)
             self.wire.leave()
 
     def test_http10(self) -> None:

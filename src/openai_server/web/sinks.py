@@ -86,7 +86,7 @@ class StreamSink:
             self._stream.write(self._begin())
 
     def _begin(self) -> bytes:
-        self._stream.begin({})
+        self._stream.begin()
         role = self._chunks.role()
         self.hasBegun = True
         return role

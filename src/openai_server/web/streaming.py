@@ -6,7 +6,7 @@ Answers that are streams of server-sent events.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from openai_server.clock import Deadline
@@ -93,15 +93,11 @@ class EventStream:
         """
         return self._outflow.queued
 
-    def begin(self, headers: Mapping[str, str]) -> None:
+    def begin(self) -> None:
         """
         Decide for a stream; the head leaves with the first event.
-
-        @param headers: further headers of the answer.
         """
         self._request.setResponseCode(200)
-        for name, value in headers.items():
-            self._request.setHeader(name, value)
         for name, value in _STREAM_HEADERS.items():
             self._request.setHeader(name, value)
 
@@ -147,15 +143,6 @@ class EventStream:
         self._outflow.send(event)
         self._end()
         self._outflow.drainThen(self._cut)
-
-    def abort(self, end: End) -> None:
-        """
-        Cut the connection at once.
-        """
-        if self._end():
-            self._request.setEnd(end)
-            self._outflow.close()
-            self._request.channel.abort()
 
     def discard(self) -> None:
         """
