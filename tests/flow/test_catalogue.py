@@ -168,6 +168,26 @@ class GateTests(CatalogueCase):
         self.assertEqual(self.differences(world), 0)
         world.settle()
 
+    def test_moreNamesThanCanBeHidden(self) -> None:
+        """
+        U31: where the names of two lists do not fit into one argument of a
+        process, a prompt without tools waits until the last list is known, and
+        is answered.
+        """
+        world = self.world(disallowedTools=("Bash",))
+        for letter in "ab":
+            many = [function(f"{letter}{number:04}".ljust(54, "x")) for number in range(1024)]
+            self.listing(world, *many)
+            world.advance(0.5 if letter == "b" else 3)
+        innocent = Talk(world, model="echo").post(user("hello"))
+        self.assertEqual(len(self.sids(world)), 2)
+        world.advance(5)
+        self.assertSaid(innocent, "hello")
+        hidden = world.sent("prompt")[2]["disallowedTools"]
+        self.assertEqual(hidden, ["Bash", *(f"mcp__hum__{tool['function']['name']}" for tool in many)])
+        self.assertLess(len(" ".join(hidden)), 100_000)
+        world.settle()
+
     def test_sameNamesWithAnotherMeaning(self) -> None:
         """
         U31: another schema is another tool.

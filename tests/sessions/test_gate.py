@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from openai_server.sessions.contexts import Catalogue
 from openai_server.sessions.gate import SILENCE, Gate
+from openai_server.sessions.hiding import sizeOf
 from tests.support import SyncCase, TestClock
 
 
@@ -114,3 +115,75 @@ class GateTests(SyncCase):
         self.gate.started("c", ONE)
         self.gate.showedLife("a", ONE)
         self.assertEqual(self.gate.started("d", None), ("f", "g", "h"))
+
+
+class CrowdedGateTests(SyncCase):
+    """
+    A gate behind which the names of two lists cannot be hidden together.
+    """
+
+    LISTS = [catalogue(*(f"{letter}{number}" for number in range(9))) for letter in "abc"]
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock = TestClock()
+        self.gate = Gate(self.clock, sizeOf(self.LISTS[0].names) + sizeOf(["b0", "b1"]))
+        self.first, self.second, self.third = self.LISTS
+        self.gate.started("a", self.first)
+        self.gate.showedLife("a", self.first)
+
+    def hidden(self) -> set[str]:
+        """
+        What is hidden from a prompt that goes out now.
+        """
+        names = self.gate.started("innocent", None)
+        self.assertEqual(list(names), sorted(names))
+        self.gate.gone("innocent")
+        return set(names)
+
+    def test_waitsForTheLastList(self) -> None:
+        """
+        A prompt without tools waits until it is known which list there is, and
+        no longer.
+        """
+        self.assertTrue(self.gate.isOpenFor(None))
+        self.gate.started("b", self.second)
+        self.gate.started("c", self.second)
+        self.assertFalse(self.gate.isOpenFor(None))
+        self.assertTrue(self.gate.isOpenFor(self.second))
+        self.gate.showedLife("b", self.second)
+        self.assertTrue(self.gate.isOpenFor(None))
+        self.assertFalse(self.gate.isOpenFor(self.first))
+        self.assertEqual(self.hidden(), self.second.names)
+
+    def test_lastListIsNeverShown(self) -> None:
+        """
+        When nobody will show which list there is, the last one's names are
+        hidden, and as many of the others as there is room for.
+        """
+        self.gate.started("b", self.second)
+        self.gate.gone("b")
+        self.assertTrue(self.gate.isOpenFor(None))
+        self.assertEqual(self.hidden(), {*self.second.names, "a0", "a1"})
+        self.gate.started("c", self.third)
+        self.assertFalse(self.gate.isOpenFor(None))
+        self.clock.advance(SILENCE)
+        self.assertTrue(self.gate.isOpenFor(None))
+        self.assertEqual(self.hidden(), {*self.third.names, "b0", "b1"})
+
+    def test_sameListAgainProvesNothing(self) -> None:
+        """
+        Only life shows that a list has arrived.
+        """
+        for turn in "bcd":
+            self.gate.started(turn, self.second)
+        self.assertFalse(self.gate.isOpenFor(None))
+
+    def test_manyListsThatNobodyShows(self) -> None:
+        """
+        Clients that ask and leave do not make the gate grow.
+        """
+        for number in range(100):
+            self.gate.started("b", catalogue(*(f"{number:04}_{at}" for at in range(9))))
+            self.gate.gone("b")
+        self.assertEqual(len(self.gate._visible), 18)

@@ -115,3 +115,18 @@ class ReaderTests(SyncCase):
         self.assertEqual(len(longer.transcript.entries), 3)
         self.assertEqual((longer.chat.model, longer.hints), ("m", incoming.hints))
         self.assertEqual(longer.asked.context, incoming.asked.context)
+
+    def test_namesThatCannotBeHidden(self) -> None:
+        """
+        What the settings disallow and the names of a request's tools go into
+        one argument of bounded length.
+        """
+        reader = Reader(Configuration(disallowedTools=("x" * 99_900,)), lambda: "m", frozenset)
+        functions = [{"name": f"{number}".zfill(40)} for number in range(2)]
+        tools = [{"type": "function", "function": function} for function in functions]
+        for field, given in (("tools", tools), ("functions", functions)):
+            body: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}], field: given[:1]}
+            self.assertIsNotNone(reader.read("a", {}, json.dumps(body).encode()).catalogue)
+            body[field] = given
+            failure = self.assertRaises(APIError, reader.read, "a", {}, json.dumps(body).encode())
+            self.assertEqual((failure.kind.status, failure.param), (400, field))

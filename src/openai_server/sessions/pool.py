@@ -14,6 +14,7 @@ from openai_server.clock import Clock, Deadline
 from openai_server.errors import APIError
 from openai_server.sessions.contexts import Catalogue
 from openai_server.sessions.gate import Gate
+from openai_server.sessions.hiding import MAX_ARGUMENT
 from openai_server.sessions.waiting import FairLine, Waiter
 
 #: Seconds after which a request that was turned away may ask again.
@@ -32,6 +33,8 @@ class Limits:
     @ivar gateTimeout: seconds that a request with its slot waits for turns
         with other tools.
     @ivar drainSlot: seconds that a draining turn holds its slot.
+    @ivar hiddenRoom: bytes for the names of tools that are hidden from one
+        model.
     """
 
     maxTurns: int = 8
@@ -39,6 +42,7 @@ class Limits:
     queueTimeout: float = 30.0
     gateTimeout: float = 120.0
     drainSlot: float = 30.0
+    hiddenRoom: int = MAX_ARGUMENT
 
 
 class Slot:
@@ -120,7 +124,7 @@ class Pool:
         self._limits = limits
         self._slots: dict[Slot, None] = {}
         self._line: FairLine[Request] = FairLine()
-        self._gate = Gate(clock)
+        self._gate = Gate(clock, limits.hiddenRoom)
         self._atGate: deque[Request] = deque()
         self._gateTimer: Deadline | None = None
         self._isMoving = False

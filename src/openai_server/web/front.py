@@ -17,6 +17,7 @@ from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Daemon
 from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallTable
+from openai_server.sessions.hiding import roomBeside
 from openai_server.sessions.hints import SessionKeys
 from openai_server.sessions.memory import Memory, SessionMemory
 from openai_server.sessions.plans import UserHint
@@ -119,4 +120,5 @@ def _limitsFrom(configuration: Configuration) -> Limits:
         queueLength=configuration.queueLength,
         queueTimeout=configuration.queueTimeout,
         drainSlot=configuration.drainSlot,
+        hiddenRoom=roomBeside(configuration.disallowedTools),
     )

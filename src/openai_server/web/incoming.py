@@ -16,6 +16,7 @@ from openai_server.api.messages import Message
 from openai_server.config import Configuration
 from openai_server.sessions.chains import Transcript
 from openai_server.sessions.contexts import Catalogue, catalogueFrom, contextFrom
+from openai_server.sessions.hiding import checkNames, roomBeside
 from openai_server.sessions.hints import Hint, hintsFrom
 from openai_server.sessions.plans import Asked
 from openai_server.sessions.retries import fingerprint
@@ -119,6 +120,7 @@ class Reader:
         self._configuration = configuration
         self._defaultModel = defaultModel
         self._takenNames = takenNames
+        self._room = roomBeside(configuration.disallowedTools)
 
     def read(self, account: str, headers: Mapping[str, str], body: bytes) -> Incoming:
         """
@@ -141,6 +143,9 @@ class Reader:
             checkSchema(schema, "response_format.json_schema.schema")
         taken = self._takenNames()
         offer = offerFromRequest(chat, taken)
+        catalogue = catalogueFrom(offer.definitions)
+        if catalogue is not None:
+            checkNames(catalogue.names, self._room, "functions" if chat.isLegacy else "tools")
         idempotencyKey = headers.get("idempotency-key") or None
         mayBeRetried = "x-stainless-retry-count" in headers or idempotencyKey is not None
         return Incoming(
@@ -150,7 +155,7 @@ class Reader:
             transcript=Transcript.fromMessages(chat.messages),
             offer=offer,
             takenNames=taken,
-            catalogue=catalogueFrom(offer.definitions),
+            catalogue=catalogue,
             fingerprint=fingerprint(body, hints),
             retryCount=_count(headers.get("x-stainless-retry-count", "")),
             idempotencyKey=idempotencyKey,
