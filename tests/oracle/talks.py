@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from openai_server.embedded.content import givenResults, lastUserText
+from openai_server.embedded.content import givenResults, lastUserText, sectionsOf
 from openai_server.embedded.models import Question
 from openai_server.embedded.stage import Step
 from openai_server.embedded.steps import Call, CallTools, Exit, Fail, Say, Silence, Vanish
@@ -101,11 +101,13 @@ def agent(question: Question) -> Sequence[Step]:
     return Plan(members.pop("plan"), **{**members, "calls": tuple(members["calls"])}).steps()
 
 
-def plansIn(text: str) -> list[str]:
+def plansIn(content: str) -> list[str]:
     """
-    The names of all plans in a text, in order.
+    The names of the plans that the user's messages in a prompt have, in order.
     """
-    return re.findall(r'\{"plan": "(\w+)"', text)
+    sections = sectionsOf(content)
+    said = [section.text for section in sections if section.header == "user"] if sections else [content]
+    return [plan for text in said for plan in re.findall(r'\{"plan": "(\w+)"', text)]
 
 
 def talksIn(text: str) -> set[str]:
@@ -201,7 +203,7 @@ class Talk:
     @ivar tag: of the last plan.
     @ivar pending: ids of calls that the last answer ended with.
     @ivar results: of the last plan, by call id, in the order of the calls.
-    @ivar calledAt: when the first of the calls was shown.
+    @ivar beganAt: when the last plan was sent.
     @ivar wasGiven: results for these calls have been posted before.
     """
 
@@ -214,7 +216,7 @@ class Talk:
     count: int = 0
     pending: list[str] = field(default_factory=list)
     results: dict[str, str] = field(default_factory=dict)
-    calledAt: float = 0.0
+    beganAt: float = 0.0
     wasGiven: bool = False
     asked: Asked | None = None
 
@@ -243,6 +245,24 @@ class Talk:
         self.count += 1
         return Plan(f"{self.name}q{self.count}", **members)
 
+    def history(self, cut: int) -> Sequence[Message]:
+        """
+        What its client sends before a new message.
+
+        @param cut: how many of the user's messages are taken back.
+        """
+        if self.isLone:
+            return []
+        places = [at for at, message in enumerate(self.messages) if message["role"] == "user"]
+        return self.messages[: places[-cut:][0]] if cut and places else self.messages
+
+    def begin(self, plan: Plan, now: float) -> None:
+        """
+        The client says something.
+        """
+        self.plan, self.beganAt = plan, now
+        self.pending, self.results = [], {}
+
     def result(self, callId: str) -> str:
         """
         What a tool has found out.
@@ -261,7 +281,7 @@ class Talk:
         last = [f"[{found[-1]}{added and _ALSO + added}]"]
         return "".join([f"[{result}]" for result in found[:-1]] + last) + self.plan.closing
 
-    def answered(self, asked: Asked, now: float) -> None:
+    def answered(self, asked: Asked) -> None:
         """
         The client has an answer: it is part of what was said.
         """
@@ -272,4 +292,3 @@ class Talk:
         self.messages = [*asked.messages, answer]
         self.pending = [call["id"] for call in calls]
         self.wasGiven = False
-        self.calledAt = now

@@ -11,6 +11,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -97,9 +98,7 @@ class Watch:
         elif tone["chi"] == "error" and tone["message"].startswith("no worker"):
             # Nobody was told anything.
             del self.told[tone["sid"]][self._before[tone["sid"]] :]
-        elif tone["chi"] == "error":
-            self.spoilt.add(tone["sid"])
-        elif tone["chi"] == "finish" and "exitCode" in tone:
+        elif tone["chi"] == "error" or (tone["chi"] == "finish" and "exitCode" in tone):
             self.spoilt.add(tone["sid"])
 
     def _prompted(self, tone: dict[str, Any]) -> None:
@@ -128,9 +127,10 @@ plans = st.fixed_dictionaries(
     optional={
         "pace": st.sampled_from([0.02, 0.4]),
         "gap": st.sampled_from([0.01, 0.05]),
-        "fate": st.sampled_from(["failing", "dying", "hanging", "vanishing"]),
+        "fate": st.sampled_from([*["well"] * 12, "failing", "dying", "hanging", "vanishing"]),
     },
 )
+hows = st.sampled_from(["all", "all", "reversed", "twice", "some", "none", "forged"])
 waits = st.sampled_from([0.0, 0.01, 0.05, 0.3, 0.5, 1.0])
 
 
@@ -163,10 +163,11 @@ class Machine(RuleBasedStateMachine):
     # Questions.
 
     @rule(
-        at=st.integers(0, 5),
+        at=st.integers(0, 9),
         plan=plans,
-        tools=st.sets(st.sampled_from(sorted(TOOLS))),
-        callCount=st.integers(0, 2),
+        tools=st.sampled_from([(), ("alpha",), ("alpha", "beta"), ("gamma",)]),
+        callCount=st.sampled_from([1, 2, 1, 0]),
+        cut=st.sampled_from([0, 0, 0, 0, 0, 1, 2]),
         hint=st.sampled_from(sorted(HINTS)),
         isLone=st.booleans(),
         isStream=st.booleans(),
@@ -177,8 +178,9 @@ class Machine(RuleBasedStateMachine):
         self,
         at: int,
         plan: dict[str, Any],
-        tools: set[str],
+        tools: tuple[str, ...],
         callCount: int,
+        cut: int,
         hint: str,
         isLone: bool,
         isStream: bool,
@@ -186,17 +188,17 @@ class Machine(RuleBasedStateMachine):
         wait: float,
     ) -> None:
         """
-        A new talk, or one more message in one.
+        A new talk, or one more message in one, or something that was said
+        before in another way.
         """
-        free = [talk for talk in self._talks.values() if not talk.isBusy and not talk.pending]
-        if at < len(free):
-            talk = free[-1 - at]
+        free = [talk for talk in self._talks.values() if not talk.isBusy and (cut or not talk.pending)]
+        if at < 5 and free:
+            talk = free[-1 - at % len(free)]
         else:
-            talk = self._newTalk(tuple(sorted(tools)), hint, isLone)
+            talk = self._newTalk(tools, hint, isLone)
         names = talk.tools * 2
         made = talk.nextPlan(**plan, calls=names[: callCount if names else 0])
-        before = [] if talk.isLone else talk.messages
-        self._say(talk, [*before, made.message], made, isStream, mayRetry)
+        self._say(talk, [*talk.history(cut), made.message], made, isStream, mayRetry)
         self._wait(wait)
 
     def _newTalk(self, tools: tuple[str, ...], hint: str, isLone: bool) -> Talk:
@@ -208,8 +210,7 @@ class Machine(RuleBasedStateMachine):
     def _say(
         self, talk: Talk, messages: Sequence[Message], plan: Plan, isStream: bool, mayRetry: bool
     ) -> None:
-        talk.plan = plan
-        talk.pending, talk.results = [], {}
+        talk.begin(plan, self._now)
         self._post(
             talk,
             messages,
@@ -220,24 +221,42 @@ class Machine(RuleBasedStateMachine):
             mayComplete=plan.fate == "well",
         )
 
-    @rule(at=st.integers(0, 5), cut=st.integers(1, 3), plan=plans, wait=waits)
-    def edit(self, at: int, cut: int, plan: dict[str, Any], wait: float) -> None:
-        """
-        Something earlier is said in another way.
-        """
-        free = [talk for talk in self._talks.values() if not talk.isBusy and talk.messages and not talk.isLone]
-        if at < len(free):
-            talk = free[at]
-            places = [at for at, message in enumerate(talk.messages) if message["role"] == "user"]
-            made = talk.nextPlan(**plan)
-            self._say(talk, [*talk.messages[: places[-cut:][0]], made.message], made, True, False)
-            self._wait(wait)
-
     # Results.
 
     @rule(
-        at=st.integers(0, 3),
-        how=st.sampled_from(["all", "all", "reversed", "twice", "some", "none", "forged"]),
+        plan=plans,
+        tools=st.sampled_from([("alpha",), ("alpha", "beta"), ("gamma",)]),
+        callCount=st.integers(1, 2),
+        how=hows,
+        isStream=st.booleans(),
+        mayRetry=st.booleans(),
+        wait=waits,
+    )
+    def useTools(
+        self,
+        plan: dict[str, Any],
+        tools: tuple[str, ...],
+        callCount: int,
+        how: str,
+        isStream: bool,
+        mayRetry: bool,
+        wait: float,
+    ) -> None:
+        """
+        A new talk in which tools are called, and have been run a second later.
+        """
+        talk = self._newTalk(tools, "none", False)
+        made = talk.nextPlan(**plan, calls=(tools * 2)[:callCount])
+        self._say(talk, [made.message], made, isStream, mayRetry)
+        self._wait(1)
+        self.eachIsToldItsOwn()
+        if talk in self._waiting:
+            self._result(talk, how, None, isStream, mayRetry, wait)
+
+    @precondition(lambda self: self._waiting)
+    @rule(
+        at=st.integers(0, 9),
+        how=hows,
         plan=st.none() | plans,
         isStream=st.booleans(),
         mayRetry=st.booleans(),
@@ -247,12 +266,14 @@ class Machine(RuleBasedStateMachine):
         self, at: int, how: str, plan: dict[str, Any] | None, isStream: bool, mayRetry: bool, wait: float
     ) -> None:
         """
-        The client has run the tools, or does not care.
+        The client brings results in any order, or too many or too few of
+        them, or does not care.
         """
-        waiting = [talk for talk in self._talks.values() if not talk.isBusy and talk.pending]
-        if at >= len(waiting):
-            return
-        talk = waiting[at]
+        self._result(self._waiting[at % len(self._waiting)], how, plan, isStream, mayRetry, wait)
+
+    def _result(
+        self, talk: Talk, how: str, plan: dict[str, Any] | None, isStream: bool, mayRetry: bool, wait: float
+    ) -> None:
         pending = talk.pending
         for callId in pending:
             talk.result(callId)
@@ -272,15 +293,19 @@ class Machine(RuleBasedStateMachine):
         afresh = "".join(f"[{each['content']}]" for each in results)
         isAlive = (
             not talk.wasGiven
-            and self._wrongAt < talk.calledAt
-            and self._now - talk.calledAt < 40
+            and self._wrongAt < talk.beganAt
+            and self._now - talk.beganAt < 40
             and how != "forged"
         )
-        if plan is None or (isWhole and how != "twice" and len(talk.results) < len(talk.plan.calls)):
+        if plan is None or (isWhole and len(talk.results) < len(talk.plan.calls)):
             self._give(talk, results, afresh, isWhole, isAlive, isStream, mayRetry)
         else:
             self._giveAndSay(talk, results, isWhole, isAlive, talk.nextPlan(**plan), isStream)
         self._wait(wait)
+
+    @property
+    def _waiting(self) -> list[Talk]:
+        return [talk for talk in self._talks.values() if not talk.isBusy and talk.pending]
 
     @staticmethod
     def _resultMessage(talk: Talk, callId: str) -> Message:
@@ -323,7 +348,7 @@ class Machine(RuleBasedStateMachine):
         texts = [plan.opening]
         if isWhole:
             texts.append(talk.resumedText(plan.message["content"]))
-        talk.plan, talk.pending, talk.results = plan, [], {}
+        talk.begin(plan, self._now)
         self._post(
             talk,
             messages,
@@ -371,23 +396,44 @@ class Machine(RuleBasedStateMachine):
         asked.talk.asked = asked
         asked.client.post(asked.body, **asked.headers, **{"x-request-id": asked.id})
 
-    @rule(at=st.integers(0, 5))
-    def leave(self, at: int) -> None:
+    @precondition(lambda self: self._open)
+    @rule(at=st.integers(0, 9), wait=waits)
+    def leave(self, at: int, wait: float) -> None:
         """
         A client goes away.
         """
-        open_ = [asked for asked in self._asked if not asked.isDone]
-        if at < len(open_):
-            asked = open_[at]
-            asked.hasLeft, asked.leftAt = True, self._now
-            asked.client.leave()
+        asked = self._open[at % len(self._open)]
+        asked.hasLeft, asked.leftAt = True, self._now
+        asked.client.leave()
+        self._wait(wait)
 
-    @rule(at=st.integers(0, 2), count=st.integers(1, 2), wait=waits)
+    @property
+    def _open(self) -> list[Asked]:
+        return [asked for asked in self._asked if not asked.isDone]
+
+    @precondition(lambda self: self._lost)
+    @rule(at=st.integers(0, 9), count=st.integers(1, 2), wait=waits)
     def retry(self, at: int, count: int, wait: float) -> None:
         """
         A client's library asks the same again.
         """
-        lost = [
+        old = self._lost[at % len(self._lost)]
+        self._send(
+            replace(
+                old,
+                client=self._world.client(),
+                id=f"{old.id}-{count}-{len(self._asked)}",
+                headers={**old.headers, "x-stainless-retry-count": str(count)},
+                isCertain=False,
+                hasLeft=False,
+                isDone=False,
+            )
+        )
+        self._wait(wait)
+
+    @property
+    def _lost(self) -> list[Asked]:
+        return [
             asked
             for asked in self._asked
             if asked.hasLeft
@@ -395,35 +441,17 @@ class Machine(RuleBasedStateMachine):
             and "x-stainless-retry-count" in asked.headers
             and self._now - asked.leftAt < 3
         ]
-        if at < len(lost):
-            old = lost[at]
-            headers = {**old.headers, "x-stainless-retry-count": str(count)}
-            identity = f"{old.id}-{count}-{len(self._asked)}"
-            self._send(
-                Asked(
-                    old.talk,
-                    self._world.client(),
-                    identity,
-                    old.tag,
-                    old.messages,
-                    old.body,
-                    headers,
-                    old.texts,
-                    False,
-                    old.isPartial,
-                    old.mayComplete,
-                )
-            )
-            self._wait(wait)
 
     # The daemon.
 
     @precondition(lambda self: self._world.daemon.hall is not None)
-    @rule(what=st.sampled_from(["cut", "restart", "crash", "kill"]))
+    @rule(what=st.sampled_from([*[""] * 8, "cut", "cut", "restart", "crash", "kill"]))
     def fail(self, what: str) -> None:
         """
-        Something goes wrong.
+        Something goes wrong, now and then.
         """
+        if not what:
+            return
         daemon = self._world.daemon
         self._wrong()
         if what == "cut":
@@ -441,14 +469,14 @@ class Machine(RuleBasedStateMachine):
         self._wait(0)
 
     @precondition(lambda self: self._world.daemon.hall is None)
-    @rule()
-    def comeBack(self) -> None:
+    @rule(wait=waits)
+    def comeBack(self, wait: float) -> None:
         """
         It is there again.
         """
         self._wrong()
         self._world.daemon.comeBack()
-        self._wait(0)
+        self._wait(wait)
 
     def _wrong(self) -> None:
         self._wrongAt = self._now
@@ -467,7 +495,7 @@ class Machine(RuleBasedStateMachine):
         self._wait(seconds)
 
     def _wait(self, seconds: float) -> None:
-        self._world.advance(seconds, max(0.05, seconds / 50))
+        self._world.advance(seconds, max(0.01, seconds / 50))
 
     @property
     def _now(self) -> float:
@@ -484,10 +512,9 @@ class Machine(RuleBasedStateMachine):
         """
         Every answer so far is the beginning of what was asked for.
         """
-        for asked in self._asked:
-            if not asked.isDone:
-                asked.check()
-                self._conclude(asked)
+        for asked in self._open:
+            asked.check()
+            self._conclude(asked)
 
     def _conclude(self, asked: Asked) -> None:
         if not (asked.isOver or asked.hasLeft):
@@ -496,9 +523,12 @@ class Machine(RuleBasedStateMachine):
         if asked.hasLeft:
             return
         if asked.looksComplete:
-            asked.talk.answered(asked, self._now)
+            asked.talk.answered(asked)
         if asked.isCertain:
             expected = {400, 429} if asked.isPartial else {200, 429}
+            if len(asked.messages) == 1 and asked.talk.isNamed:
+                # It waits for the session that it names.
+                expected.add(409)
             assert asked.client.status in expected, (asked.id, asked.client.wire.received)
             assert asked.looksComplete or asked.client.status != 200, asked.id
 
