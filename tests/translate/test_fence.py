@@ -9,15 +9,23 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openai_server.translate.fence import FenceStrip, withoutFence
+from openai_server.translate.fence import FenceStrip
 from tests.support import SyncCase
 
 SNIPPETS = st.sampled_from(["```", "json", "\n", " ", '{"a":1}', "`", "x", "\r\n", "[", "\t", "`" * 4])
 
 
+def withoutFence(text: str) -> str:
+    """
+    What comes out of a text in one piece.
+    """
+    strip = FenceStrip()
+    return strip.feed(text) + strip.finish()
+
+
 class WithoutFenceTests(SyncCase):
     """
-    L{withoutFence}: whole texts.
+    L{FenceStrip} with whole texts.
     """
 
     def test_table(self) -> None:
@@ -87,6 +95,16 @@ class FenceStripTests(SyncCase):
         pieces = ["```json\n", "{", "\n", "}", "\n``", "`"]
         self.assertEqual([strip.feed(piece) for piece in pieces], ["", "{", "", "\n}", "", ""])
         self.assertEqual(strip.finish(), "")
+
+    def test_longRunOfTicksIsNoFence(self) -> None:
+        """
+        Wherever it is cut, also within the three ticks that it ends with.
+        """
+        for cut in range(1, 8):
+            strip = FenceStrip()
+            run = "`" * 8 + "\n"
+            out = strip.feed("```\n{}" + run[:cut]) + strip.feed(run[cut:]) + strip.finish()
+            self.assertEqual(out, "{}" + run)
 
     def test_heldTextIsBounded(self) -> None:
         """

@@ -31,6 +31,7 @@ class FenceStrip:
         self._held = ""
         self._isOpen = True
         self._isFenced = False
+        self._isInTicks = False
 
     def feed(self, text: str) -> str:
         """
@@ -54,8 +55,10 @@ class FenceStrip:
 
     def _beforeClosing(self, text: str) -> str:
         text = self._held + text
-        kept = max(len(_withoutFence(text)), len(text) - _LONGEST)
+        kept = max(len(_withoutFence(text, self._isInTicks)), len(text) - _LONGEST)
         self._held = text[kept:]
+        if kept:
+            self._isInTicks = text[kept - 1] == "`"
         return text[:kept]
 
     def finish(self) -> str:
@@ -66,19 +69,12 @@ class FenceStrip:
         return "" if self._isFenced and _FENCE in held else held
 
 
-def _withoutFence(text: str) -> str:
+def _withoutFence(text: str, isInTicks: bool) -> str:
     # The text before what is, or may become, the end: white space, up to
-    # three ticks, white space.
+    # three ticks, white space. More ticks are no fence, nor are some that go
+    # on from those before the text.
     bare = text.rstrip(_blank)
     ticks = len(bare) - len(bare.rstrip("`"))
-    if ticks > len(_FENCE):
-        return text
+    if ticks > len(_FENCE) or (isInTicks and ticks == len(bare)):
+        return bare
     return bare[: len(bare) - ticks].rstrip(_blank)
-
-
-def withoutFence(text: str) -> str:
-    """
-    A whole text without a surrounding fence.
-    """
-    strip = FenceStrip()
-    return strip.feed(text) + strip.finish()
