@@ -11,10 +11,12 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openai_server.api.body import MAX_DEPTH
 from openai_server.api.chat import ChatRequest, parse
 from openai_server.api.messages import Part
 from openai_server.errors import APIError
 from openai_server.translate.tools import (
+    MAX_DEFINITIONS,
     MAX_DESCRIPTION,
     Offer,
     argumentsText,
@@ -154,8 +156,51 @@ class OfferTests(SyncCase):
         What the daemon could not read is the client's fault, and named.
         """
         bad = function("f", parameters={"properties": {"a": {"maximum": 10**400}}})
-        error = self.assertRaises(APIError, offerFromRequest, request(function("e"), bad))
-        self.assertEqual(error.param, "tools[1].function.parameters")
+        asked = request(function("e"), bad)
+        deep: dict[str, Any] = {}
+        for _ in range(130):
+            deep = {"items": deep}
+        tools = (asked.tools[0], msgspec.structs.replace(asked.tools[1], parameters=deep))
+        for each in (asked, msgspec.structs.replace(asked, tools=tools)):
+            error = self.assertRaises(APIError, offerFromRequest, each)
+            self.assertEqual(error.param, "tools[1].function.parameters")
+        large = function("f", parameters={"properties": {"a": {"maximum": 10**30}}})
+        self.assertEqual(len(offerFromRequest(request(large)).definitions), 1)
+
+    def test_deepestSchemas(self) -> None:
+        """
+        (C23) Whatever a request may nest, and however its references lead one
+        to the next, the daemon can read what is made of it.
+        """
+        chained: dict[str, Any] = {
+            f"d{n}": {"$ref": f"#/$defs/d{n + 1}", "properties": {"p": {"const": n}}} for n in range(100)
+        }
+        deepest: dict[str, Any] = {}
+        # The levels around it, and one that a branch and its property have.
+        for _ in range(MAX_DEPTH - 5 - 6):
+            deepest = {"items": deepest}
+        branches = [{"properties": {"a": {"const": n}}} for n in range(2)]
+        for parameters in (
+            {"$ref": "#/$defs/d0", "$defs": chained},
+            {"anyOf": [*branches, {"properties": {"a": deepest}}]},
+        ):
+            [definition] = offerFromRequest(request(function("f", parameters=parameters))).definitions
+            self.assertTrue(definition.isReadable)
+
+    def test_manyBytes(self) -> None:
+        """
+        All definitions together have a bound: they go out again and again.
+        """
+        half = function("f", parameters={"description": "x" * (MAX_DEFINITIONS // 2 - 200)})
+        other = function("g", parameters=half["function"]["parameters"])
+        third = function("h", description="x" * 500)
+        self.assertEqual(len(offerFromRequest(request(half, other)).definitions), 2)
+        for asked, param in (
+            (request(half, other, third), "tools"),
+            (request(functions=[each["function"] for each in (half, other, third)]), "functions"),
+        ):
+            error = self.assertRaises(APIError, offerFromRequest, asked)
+            self.assertEqual((error.name, error.param), ("invalid_value", param))
 
 
 def deep(levels: int) -> Any:

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openai_server.errors import APIError
-from openai_server.translate.toolschema import safeSchema
+from openai_server.translate.toolschema import SafeSchemas
+from openai_server.wire.readable import isDeeper
 from tests.support import SyncCase
 
 NOTHING = {"type": "object", "properties": {}}
@@ -25,7 +26,7 @@ def safe(schema: Any) -> dict[str, Any]:
     """
     The safe form of a schema.
     """
-    return safeSchema(schema, "p")
+    return SafeSchemas().of(schema, "p")
 
 
 def nullsIn(value: Any) -> Iterator[str]:
@@ -53,7 +54,7 @@ LEAVES = st.sampled_from([None, "object", "string", True, 3, "#/$defs/a", "#/any
 
 class SafeSchemaTests(SyncCase):
     """
-    L{safeSchema}.
+    L{SafeSchemas}.
     """
 
     def test_usualOnesStay(self) -> None:
@@ -194,15 +195,77 @@ class SafeSchemaTests(SyncCase):
         found = safe({"oneOf": [{"properties": {"k": {"const": n}}} for n in range(1000)]})
         self.assertEqual(len(found["properties"]["k"]["anyOf"]), 1000)
 
-    def test_numbersBeyondADouble(self) -> None:
+    def test_alternativesOfAlternatives(self) -> None:
         """
-        The daemon could not read the line.
+        Branches whose property has alternatives itself: one flat list, each once.
         """
-        large = {"a": {"maximum": 10**30}}
-        self.assertEqual(safe({"properties": large})["properties"], large)
-        for schema in ({"properties": {"a": {"maximum": 10**400}}}, {"enum": [[-(10**400)]]}):
+        one, none = {"const": 1}, {"anyOf": list[Any]()}
+        schemas = [{"anyOf": [STRING, NUMBER]}, one, {"anyOf": [NUMBER, one]}, none]
+        found = safe({"anyOf": [{"properties": {"k": each}} for each in schemas]})
+        self.assertEqual(found["properties"]["k"], {"anyOf": [STRING, NUMBER, one, none]})
+
+    def test_chainedReferences(self) -> None:
+        """
+        (C23) However many references lead one to the next: no recursion, and
+        what they say of one property stands side by side.
+        """
+        for length in (100, 400, 2000):
+            values = [{"const": n} for n in range(length)]
+            defs: dict[str, Any] = {
+                f"d{n}": {"$ref": f"#/$defs/d{n + 1}", "properties": {"p": value}}
+                for n, value in enumerate(values)
+            }
+            found = safe({"$ref": "#/$defs/d0", "$defs": defs})
+            self.assertEqual(found["properties"], {"p": {"anyOf": values}})
+            self.assertFalse(isDeeper(found, 5))
+
+    def test_sharedReference(self) -> None:
+        """
+        Two branches that lead to the same schema both require what it does; a
+        circle adds nothing.
+        """
+        defs = {
+            "one": {"$ref": "#/$defs/both", "required": ["x"]},
+            "two": {"$ref": "#/$defs/both"},
+            "both": {"required": ["a"], "properties": {"a": STRING}, "allOf": [{"$ref": "#/$defs/one"}]},
+        }
+        found = safe({"anyOf": [{"$ref": "#/$defs/one"}, {"$ref": "#/$defs/two"}], "$defs": defs})
+        self.assertEqual((found["properties"], found["required"]), ({"a": STRING}, ["a"]))
+
+    def test_foldingHasABound(self) -> None:
+        """
+        Names that every level repeats, properties that hold each other: what
+        would cost more than the schema is long is refused, and soon.
+        """
+        names = [f"n{n}" for n in range(2000)]
+        twice: dict[str, Any] = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)}
+        twice["d40"] = {"required": names}
+        inside: dict[str, Any] = {"description": "x" * 100_000}
+        for _ in range(20):
+            inside = {"properties": {"a": inside}}
+        paths = ["#/$defs/q" + "/properties/a" * n for n in range(20)]
+        for schema in (
+            {"$ref": "#/$defs/d0", "$defs": twice},
+            {"anyOf": [{"$ref": path} for path in paths], "$defs": {"q": inside}},
+            {"anyOf": [{"properties": {f"k{n}": {"const": m} for n in range(200)}} for m in range(200)]},
+        ):
+            start = time.process_time()
             error = self.assertRaises(APIError, safe, schema)
             self.assertEqual((error.name, error.param), ("invalid_value", "p"))
+            self.assertLess(time.process_time() - start, 1)
+
+    def test_boundIsTheRequests(self) -> None:
+        """
+        Many tools may not cost more than one.
+        """
+        schemas = SafeSchemas()
+        schema = {"anyOf": [{"properties": {"k": {"const": n}}} for n in range(1000)]}
+        for _ in range(10):
+            schemas.of(schema, "p")
+        with self.assertRaises(APIError):
+            for _ in range(10):
+                schemas.of(schema, "p")
+        self.assertEqual(schemas.of({}, "p"), NOTHING)
 
     @settings(deadline=None, max_examples=300)
     @given(

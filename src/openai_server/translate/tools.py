@@ -6,7 +6,7 @@ way between the two.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,11 +15,15 @@ import msgspec
 from openai_server.api.chat import ChatRequest
 from openai_server.api.messages import Part
 from openai_server.api.tools import Tool, ToolChoice
+from openai_server.errors import APIError
 from openai_server.translate.attachments import attachedFromPart, attachmentLine
 from openai_server.translate.names import ToolNames
-from openai_server.translate.toolschema import safeSchema
+from openai_server.translate.toolschema import SafeSchemas
 from openai_server.wire.tones import ToolDefinition
 
+#: Bytes of the definitions of one request together. They go out again with
+#: each prompt of anybody, as long as its turn lives.
+MAX_DEFINITIONS: Final = 2**20
 #: Characters of a description on the wire; the claude CLI cuts at 2,048.
 MAX_DESCRIPTION: Final = 2000
 _CUT: Final = " [...] The whole description is in the system prompt."
@@ -53,7 +57,8 @@ def offerFromRequest(request: ChatRequest, taken: Container[str] = ()) -> Offer:
     C{allowed_tools} only those.
 
     @param taken: names that other bees list.
-    @raise APIError: 400, a schema holds what the daemon cannot read.
+    @raise APIError: 400, the definitions are too large, or hold what the
+        daemon cannot read.
     """
     choice = request.tool_choice
     if choice.mode == "none":
@@ -62,27 +67,41 @@ def offerFromRequest(request: ChatRequest, taken: Container[str] = ()) -> Offer:
     if not tools:
         return Offer()
     names = ToolNames(tools, taken)
-    definitions = tuple(_definition(tool, names.wireName(tool.name)) for tool in tools)
     return Offer(
-        definitions,
+        tuple(_definitions(tools, names, "functions" if request.isLegacy else "tools")),
         names,
         _longDescriptions(tools, names),
         _instruction(choice, names, request.parallel_tool_calls),
     )
 
 
-def _definition(tool: Tool, name: str) -> ToolDefinition:
+def _definitions(tools: Sequence[Tool], names: ToolNames, param: str) -> Iterator[ToolDefinition]:
+    schemas = SafeSchemas()
+    left = MAX_DEFINITIONS
+    for tool in tools:
+        definition = _definition(tool, names.wireName(tool.name), schemas)
+        left -= len(definition.encoded)
+        if left < 0:
+            said = f"The definitions of all tools together have more than {MAX_DEFINITIONS} bytes."
+            raise APIError("invalid_value", said, param=param)
+        if not definition.isReadable:
+            said = "The schema is nested too deep, or a number in it is too large."
+            raise APIError("invalid_value", said, param=f"{tool.param}.parameters")
+        yield definition
+
+
+def _definition(tool: Tool, name: str, schemas: SafeSchemas) -> ToolDefinition:
     description = _description(tool)
     if len(description) > MAX_DESCRIPTION:
         description = description[: MAX_DESCRIPTION - len(_CUT)] + _CUT
-    return ToolDefinition(name=name, description=description, inputSchema=_inputSchema(tool))
+    return ToolDefinition(name=name, description=description, inputSchema=_inputSchema(tool, schemas))
 
 
-def _inputSchema(tool: Tool) -> dict[str, Any]:
+def _inputSchema(tool: Tool, schemas: SafeSchemas) -> dict[str, Any]:
     if tool.kind == "custom":
         text = {"type": "string", "description": "The whole input of the tool, as plain text."}
         return {"type": "object", "properties": {_CUSTOM_FIELD: text}, "required": [_CUSTOM_FIELD]}
-    return safeSchema(tool.parameters, f"{tool.param}.parameters")
+    return schemas.of(tool.parameters, f"{tool.param}.parameters")
 
 
 def _description(tool: Tool) -> str:
