@@ -217,7 +217,9 @@ class WebCase(SyncCase):
         self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
         admission = Admission(self.apiKey, self.allowedHosts, self.corsOrigins, secret=b"secret")
         self.routes = Routes(self.chat, FixedModels(), admission, lambda: self.whyNotReady)
-        self.site = APISite(self.routes.resource(), self.clock, self.clock, bodyLimit=BODY_LIMIT)
+        self.site = APISite(
+            self.routes.resource(), self.clock, self.clock, admission=admission, bodyLimit=BODY_LIMIT
+        )
         self.addCleanup(self.assertNothingLeft)
 
     def assertNothingLeft(self) -> None:

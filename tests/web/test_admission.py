@@ -108,9 +108,10 @@ class HostTests(WebCase):
 
     def test_bodyIsNotLookedAt(self) -> None:
         """
-        C14: a stranger's prompt is never asked.
+        C14: a stranger's prompt is never asked, or even read.
         """
-        self.ask(post().replace(b"Host: localhost", b"Host: evil.example"))
+        data = post().replace(b"Host: localhost", b"Host: evil.example").removesuffix(b"{}")
+        self.assertEqual(self.ask(data).status, 421)
         self.assertEqual(self.chat.asked, [])
 
 
@@ -241,8 +242,10 @@ class AnyOriginTests(WebCase):
         """
         answer = self.ask(preflight("https://anything.example"))
         self.assertEqual((answer.status, answer.header("access-control-allow-origin")), (204, "*"))
-        answer = self.ask(get("/v1/models", "Origin: https://anything.example"))
-        self.assertEqual((answer.status, answer.header("access-control-allow-origin")), (401, "*"))
+        origin = "Origin: https://anything.example"
+        for data in (get("/v1/models", origin), post("/v1/chat/completions", b"{}", origin)):
+            answer = self.ask(data)
+            self.assertEqual((answer.status, answer.header("access-control-allow-origin")), (401, "*"))
 
 
 class ContentTypeTests(WebCase):
@@ -309,9 +312,11 @@ class KeyTests(WebCase):
 
     apiKey = KEY
 
-    def comparisons(self, *headers: str) -> tuple[Answer, int]:
+    def comparisons(self, *headers: str, data: bytes | None = None) -> tuple[Answer, int]:
         """
         Ask with these headers; count how often digests are compared.
+
+        @param data: the request, when it is another than for the models.
         """
         compared: list[tuple[bytes, bytes]] = []
         original = hmac.compare_digest
@@ -321,7 +326,7 @@ class KeyTests(WebCase):
             return original(left, right)
 
         self.patch(admission.hmac, "compare_digest", compare)
-        answer = self.ask(get("/v1/models", *headers))
+        answer = self.ask(data or get("/v1/models", *headers))
         for left, right in compared:
             self.assertEqual((len(left), len(right)), (32, 32))
         return answer, len(compared)
@@ -388,6 +393,43 @@ class KeyTests(WebCase):
             self.assertEqual(self.ask(data).status, 401)
         self.assertEqual(self.ask(post("/v1/chat/completions", b"{")).status, 401)
         self.assertEqual(self.chat.asked, [])
+
+    def test_checkedBeforeTheBody(self) -> None:
+        """
+        C18: whoever has no key need not send a body, be its length said or
+        not, and is not told to; what comes all the same is thrown away.
+        """
+        head = post("/v1/chat/completions", b"").replace(b"Content-Length: 0\r\n", b"")
+        for size in (b"Content-Length: 900000", b"Transfer-Encoding: chunked"):
+            for expects in (b"", b"\r\nExpect: 100-continue"):
+                wire = self.connect()
+                wire.send(head.replace(b"\r\n\r\n", b"\r\n" + size + expects + b"\r\n\r\n"))
+                received = wire.read()
+                self.assertTrue(received.startswith(b"HTTP/1.1 401 Unauthorized\r\n"), received)
+                (answer,) = answersIn(received)
+                self.assertEqual(answer.error["code"], "invalid_api_key")
+                self.assertEqual((answer.header("connection"), wire.finSent), ("close", True))
+                for _ in range(17):
+                    wire.send(bytes(65536))
+                wire.run()
+                self.assertEqual(wire.how, "aborted")
+        self.assertEqual(set(self.ends()), {"auth"})
+
+    def test_comparedOnceWithABody(self) -> None:
+        """
+        C18: with a body, too, the key is compared once, be it right or wrong.
+        """
+        for header, status in ((f"x-api-key: {KEY}", 404), ("x-api-key: no", 401)):
+            answer, count = self.comparisons(data=post("/v1/embeddings", b"{}", header))
+            self.assertEqual((answer.status, count), (status, 1))
+
+    def test_pathsAreNotJudgedFirst(self) -> None:
+        """
+        C18: nor is a path that cannot be one.
+        """
+        for path in ("/v1//models", "/v1/../models", "/v1/%ff"):
+            self.assertEqual(self.ask(get(path)).status, 401)
+            self.assertIn(self.ask(get(path, f"x-api-key: {KEY}")).status, (400, 404))
 
     def test_openPaths(self) -> None:
         """

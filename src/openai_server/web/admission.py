@@ -85,8 +85,8 @@ class Admission:
 
     def admit(self, request: APIRequest) -> Account:
         """
-        Judge a request by its head, before anything of it is parsed. Headers
-        for pages of allowed origins are set in passing, so that they can read
+        Judge a request by its head, once, before its body is read. Headers for
+        pages of allowed origins are set in passing, so that they can read
         errors too.
 
         @raise APIError: it is not let in.

@@ -85,7 +85,9 @@ class WebFront(Service):
         hosts = (*configuration.allowedHosts, *boundHosts)
         admission = Admission(configuration.apiKey, hosts, configuration.corsOrigins)
         routes = Routes(chat, self.models, admission, lambda: daemon.whyNotReady)
-        self.site = APISite(routes.resource(), reactor, clock, bodyLimit=configuration.bodyLimit)
+        self.site = APISite(
+            routes.resource(), reactor, clock, admission=admission, bodyLimit=configuration.bodyLimit
+        )
 
     def startService(self) -> None:
         """

@@ -27,6 +27,7 @@ from openai_server.web.answers import answerError
 from openai_server.web.body import Body, bodyFor, tooLarge
 
 if TYPE_CHECKING:
+    from openai_server.web.admission import Account
     from openai_server.web.channel import APIChannel
     from openai_server.web.outflow import Outflow
     from openai_server.web.site import APISite
@@ -83,7 +84,7 @@ class APIRequest(server.Request):
     retry: int = 0
     stream: EventStream | None = None
     outflow: Outflow | None = None
-    account: object = None
+    account: Account | None = None
     mayHaveRun = False
     hasFailed = False
     content: Body
@@ -140,7 +141,7 @@ class APIRequest(server.Request):
 
     def headReceived(self, method: bytes, target: bytes, version: bytes, length: int | None) -> None:
         """
-        The head is complete.
+        The head is complete. Whoever is not let in need not send a body.
 
         @param length: bytes of the body, None when it is chunked.
         @raise APIError: the body is not wanted.
@@ -149,6 +150,8 @@ class APIRequest(server.Request):
         self.path = target.split(b"?", 1)[0]
         self._checkTarget()
         self._checkHost()
+        if length != 0:
+            self._admit()
         if self.getHeader(b"expect") is not None and version == b"HTTP/1.1" and not self.waitsForContinue:
             raise APIError("expectation_failed", "The only expectation that is met here is 100-continue.")
         if length is not None and length > self.site.bodyLimit:
@@ -156,6 +159,14 @@ class APIRequest(server.Request):
         encodings = self.requestHeaders.getRawHeaders(b"content-encoding") or []
         # Kept back until gotLength: a refused request has no content.
         self._body = bodyFor(b",".join(encodings), self.site.bodyLimit)
+
+    def _admit(self) -> None:
+        try:
+            self.account = self.site.admission.admit(self)
+        except APIError:
+            raise
+        except Exception:
+            raise self._mistake(Failure()) from None
 
     def _checkTarget(self) -> None:
         # Neither absolute-form nor the forms of CONNECT and OPTIONS name anything here.
@@ -204,7 +215,8 @@ class APIRequest(server.Request):
 
     def process(self) -> None:
         """
-        Have the site's resource answer.
+        Let the request in, if that has not been done, and have the site's
+        resource answer.
         """
         self.prepath = []
         self.postpath = [unquote_to_bytes(segment) for segment in self.path[1:].split(b"/")]
@@ -214,7 +226,11 @@ class APIRequest(server.Request):
             self.fail(shuttingDown())
             return
         try:
+            if self.account is None:
+                self._admit()
             self.site.resource.render(self)
+        except APIError as error:
+            self.fail(error)
         except Exception:
             self.processingFailed(Failure())
 
@@ -315,6 +331,10 @@ class APIRequest(server.Request):
         An exception that nobody expected: logged here, once; its text stays
         inside.
         """
+        self.fail(self._mistake(reason))
+        return reason
+
+    def _mistake(self, reason: Failure) -> APIError:
         bug = Bug(f"{reason.type.__name__ if reason.type else 'unknown'} (its text is not logged)")
         _log.failure(
             "request {requestId} failed at {route}",
@@ -323,8 +343,7 @@ class APIRequest(server.Request):
             route=self.route,
         )
         message = f"The server made a mistake. Its operator can look for request {self.requestId}."
-        self.fail(APIError("internal_error", message, mayRetry=False))
-        return reason
+        return APIError("internal_error", message, mayRetry=False)
 
     def finish(self) -> None:
         """

@@ -2,7 +2,7 @@
 """
 What answers which path.
 
-A request passes the door, where its path is judged and its sender admitted,
+A request whose sender is admitted passes the door, where its path is judged,
 and then Klein finds its route. A route returns a JSON body, or None when a
 stream has said everything; errors are raised and rendered in one place.
 """
@@ -226,7 +226,7 @@ class Routes:
 
 def _accountOf(request: APIRequest) -> Account:
     account = request.account
-    assert isinstance(account, Account)
+    assert account is not None
     return account
 
 
@@ -264,12 +264,11 @@ class _Door(Resource):
 
     def render(self, request: Any) -> int:
         """
-        Let a request in, or say why not. Always C{NOT_DONE_YET}: Twisted
+        Have a path answered that can be one. Always C{NOT_DONE_YET}: Twisted
         would give other results a body of its own.
         """
         try:
             request.postpath = _segments(request.path, request.postpath)
-            request.account = self._admission.admit(request)
         except APIError as error:
             request.fail(error)
             return NOT_DONE_YET

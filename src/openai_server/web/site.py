@@ -14,6 +14,7 @@ from twisted.web.resource import IResource
 
 from openai_server.clock import Clock
 from openai_server.errors import APIError
+from openai_server.web.admission import Admission
 from openai_server.web.channel import APIChannel
 from openai_server.web.request import APIRequest, shuttingDown
 
@@ -27,6 +28,7 @@ class APISite(server.Site):
     """
     The factory of our connections, which knows what is open on them.
 
+    @ivar admission: who may ask.
     @ivar clock: the time of everything that waits here.
     @ivar bodyLimit: bytes that a request's body may have, decoded.
     @ivar isStopping: new requests are turned away.
@@ -43,6 +45,7 @@ class APISite(server.Site):
         reactor: IReactorTime,
         clock: Clock,
         *,
+        admission: Admission,
         bodyLimit: int = BODY_LIMIT,
         idleTimeout: float = 60,
     ) -> None:
@@ -52,6 +55,7 @@ class APISite(server.Site):
             is closed.
         """
         super().__init__(resource, reactor=reactor, timeout=idleTimeout, parsePOSTFormSubmission=False)
+        self.admission = admission
         self.clock = clock
         self.bodyLimit = bodyLimit
         self.isStopping = False
