@@ -359,7 +359,7 @@ class MatchTests(TableCase):
         transcript the request shows: no other conversation's.
         """
         question = user("what is 6 * 7?")
-        asked = Transcript([question]).digests[-1]
+        asked = Transcript([question]).whole.digest
         call = self.open()
         self.table.shown([call], asked)
         answer = Entry("assistant", "", (callWithoutId("client.f", "{}"),))
@@ -380,7 +380,7 @@ class MatchTests(TableCase):
         them.
         """
         question = user()
-        asked = Transcript([question]).digests[-1]
+        asked = Transcript([question]).whole.digest
         twins = [self.open(owner) for owner in ("one", "other")]
         for call in twins:
             self.table.shown([call], asked)
@@ -397,7 +397,7 @@ class MatchTests(TableCase):
         """
         question = user("what is 6 * 7?")
         call = self.open()
-        self.table.shown([call], Transcript([question]).digests[-1])
+        self.table.shown([call], Transcript([question]).whole.digest)
         answer = Entry("assistant", "", (callWithoutId("client.f", '{"n": 1}'),))
         self.assertEqual(self.match(question, answer, user()), (Outcome.GIVEN_UP, [call], [], [2]))
         self.assertEqual(self.match(question, answer)[0], Outcome.HISTORY)
@@ -416,7 +416,7 @@ class MatchTests(TableCase):
         for owner in ("one", "other"):
             tone = ToolCall(sid="s", callId="c", toolName="f", args={"of": owner})
             call = self.table.opened(owner, FakeTerms(), tone, 0)
-            self.table.shown([call], Transcript([question]).digests[-1])
+            self.table.shown([call], Transcript([question]).whole.digest)
             calls.append(call)
         value = Entry("function", "42", (), None, "client.f")
         for call in calls:

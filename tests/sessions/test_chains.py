@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openai_server.api.messages import Message
-from openai_server.sessions.chains import START, Transcript, extended
+from openai_server.sessions.chains import Chain, Transcript
 from openai_server.sessions.entries import Entry
 from tests.support import SyncCase
 
@@ -23,6 +23,14 @@ entries = st.builds(
 transcripts = st.lists(entries, max_size=4)
 
 
+def digests(history: list[Entry]) -> list[bytes]:
+    """
+    The digest before each of these, and behind the last.
+    """
+    transcript = Transcript(history)
+    return [transcript.digestBefore(at) for at in range(len(history) + 1)]
+
+
 class ChainTests(SyncCase):
     @settings(deadline=None, max_examples=200)
     @given(transcripts, transcripts)
@@ -31,19 +39,29 @@ class ChainTests(SyncCase):
         Two transcripts meet in a digest exactly where they have the same
         messages.
         """
-        first, second = Transcript(one).digests, Transcript(other).digests
+        first, second = digests(one), digests(other)
         for at in range(len(one) + 1):
             for also in range(len(other) + 1):
                 self.assertEqual(first[at] == second[also], one[:at] == other[:also])
 
-    def test_extendedGoesOn(self) -> None:
+    @settings(deadline=None, max_examples=100)
+    @given(transcripts, st.integers(0, 4), st.booleans())
+    def test_sameDigestByWhateverWay(self, history: list[Entry], cut: int, answersFirst: bool) -> None:
         """
-        A digest that is extended by an entry is the longer transcript's.
+        A transcript that grew piece by piece has the digests of one that came
+        whole, whichever of them is asked for first.
         """
-        history = [Entry("user", "a"), Entry("assistant", "b"), Entry("user", "c")]
-        self.assertEqual(
-            extended(Transcript(history[:2]).digests[-1], history[2]), Transcript(history).digests[-1]
-        )
+        transcript = Transcript([Entry("system", "s"), *history])
+        found = digests(history)
+        behind = {at + 2: found[at + 1] for at, entry in enumerate(history) if entry.role == "assistant"}
+        if answersFirst:
+            self.assertEqual(transcript.answered, behind)
+        self.assertEqual(transcript.whole.digest, found[-1])
+        self.assertEqual((transcript.answered, list(transcript.answered)), (behind, sorted(behind)))
+        chain = Chain(history[:cut])
+        longer = chain.copy()
+        longer.extend(history[cut:])
+        self.assertEqual((longer.digest, chain.digest), (found[-1], found[min(cut, len(history))]))
 
     def test_systemPromptIsNotInTheChain(self) -> None:
         """
@@ -52,19 +70,18 @@ class ChainTests(SyncCase):
         """
         said = [Message("user", "a"), Message("system", "and be brief")]
         head = [Message("system", "s"), Message("developer", "d")]
-        transcript = Transcript.fromMessages([*head, *said])
+        transcript, bare = Transcript.fromMessages([*head, *said]), Transcript.fromMessages(said)
         self.assertEqual(transcript.leading, 2)
-        self.assertEqual(transcript.digests, Transcript.fromMessages(said).digests)
-        self.assertEqual(len(transcript.digests), 3)
-        self.assertEqual(transcript.digestBefore(2), START)
-        self.assertEqual(transcript.digestBefore(3), transcript.digests[1])
+        for at in range(3):
+            self.assertEqual(transcript.digestBefore(2 + at), bare.digestBefore(at))
+        self.assertEqual(transcript.digestBefore(2), Chain().digest)
 
     def test_onlySystemMessages(self) -> None:
         """
         A request that says nothing has the digest of nothing.
         """
         transcript = Transcript([Entry("system", "s")])
-        self.assertEqual((transcript.digests, transcript.leading), ([START], 1))
+        self.assertEqual((transcript.whole.digest, transcript.leading), (Chain().digest, 1))
 
 
 class ShapeTests(SyncCase):

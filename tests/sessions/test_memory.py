@@ -21,6 +21,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from openai_server.api.messages import FunctionCall, Message, ToolCall
 from openai_server.errors import APIError
+from openai_server.sessions import chains
 from openai_server.sessions import memory as memoryModule
 from openai_server.sessions.chains import Transcript
 from openai_server.sessions.contexts import contextFrom
@@ -132,6 +133,35 @@ class TranscriptTests(MemoryCase):
         self.assertPlan(
             self.plan("hi", "hello", "more", "here", "go", system=SYSTEM), Kind.CONTINUED, 5, first
         )
+
+    def hashed(self, *words: str, **kwargs: Any) -> int:
+        """
+        How many messages are hashed to find the session for these.
+        """
+        with mock.patch.object(chains, "_encode", wraps=chains._encode) as encode:
+            self.plan(*words, **kwargs)
+        return encode.call_count
+
+    def test_eachMessageIsHashedOnce(self) -> None:
+        """
+        A long transcript that no session knows is hashed once, whether
+        there is anything to compare it with or not; what goes on in a session
+        is hashed there once more.
+        """
+        talk = [str(number) for number in range(99)]
+        self.assertEqual(self.hashed(*talk), 99)
+        self.talk("hi", "hello")
+        self.assertEqual(self.hashed(*talk), 99)
+        self.assertEqual(self.hashed("hi", "hello", *talk[1:]), 100 + 98)
+
+    def test_nothingToCompareWith(self) -> None:
+        """
+        Where an account has no session of this context, and was never
+        answered, only the digest of the whole is worked out.
+        """
+        self.talk("hi", "hello")
+        with mock.patch.object(chains.Transcript, "answered", None):
+            self.plan("hi", "hello", "more", account="b")
 
     def test_underAHint(self) -> None:
         """
@@ -364,7 +394,7 @@ class TranscriptTests(MemoryCase):
         self.assertPlan(self.plan("busy", "still here", "more"), Kind.CONTINUED, 2, busy)
         for word in map(str, range(20)):
             self.talk(word, "hello")
-        self.assertEqual(len(self.memory._known), 8)
+        self.assertEqual(len(self.memory._known._digests), 8)
         self.assertPlan(self.plan("c", "hello", "more"), Kind.NEW, 0)
 
 

@@ -4,11 +4,14 @@ Where sessions are found.
 
 from __future__ import annotations
 
+from openai_server.sessions.chains import Chain, Transcript
 from openai_server.sessions.contexts import contextFrom
+from openai_server.sessions.entries import Entry
 from openai_server.sessions.hints import Hint, Weight
 from openai_server.sessions.nominations import (
     MAX_NOMINATED,
     Idle,
+    Known,
     Nominations,
     isContradicted,
     scopesOf,
@@ -17,6 +20,7 @@ from openai_server.sessions.plans import Session
 from tests.support import SyncCase
 
 CONTEXT = contextFrom("m", "", None)
+SEEN = Chain().digest
 
 
 def hint(kind: str, value: str, weight: Weight = Weight.SESSION) -> tuple[Hint, bytes]:
@@ -104,10 +108,9 @@ class IdleTests(SyncCase):
         self.assertIsNone(idle.add(used))
         self.assertIn(used, idle)
         for scope in ("a", b"key"):
-            self.assertEqual(idle.at(scope, CONTEXT, used.seen), [used])
-        self.assertEqual(idle.at("b", CONTEXT, used.seen), ())
-        self.assertEqual(idle.at("a", contextFrom("n", "", None), used.seen), ())
-        self.assertEqual(idle.at("a", CONTEXT, b"elsewhere"), ())
+            self.assertEqual(idle.under(scope, CONTEXT), {SEEN: [used]})
+        self.assertEqual(idle.under("b", CONTEXT), {})
+        self.assertEqual(idle.under("a", contextFrom("n", "", None)), {})
 
     def test_removedIsNotFound(self) -> None:
         """
@@ -117,11 +120,16 @@ class IdleTests(SyncCase):
         idle, used, other = Idle(5), session(), session()
         idle.add(used)
         idle.add(other)
-        self.assertEqual(idle.at("a", CONTEXT, used.seen), [other, used])
+        elsewhere = session()
+        elsewhere.told([Entry("user", "hi")])
+        idle.add(elsewhere)
+        found = {SEEN: [used, other], elsewhere.seen.digest: [elsewhere]}
+        self.assertEqual(idle.under("a", CONTEXT), found)
         used.hints["k"] = b"key"
-        here, used.seen = used.seen, b"elsewhere"
+        used.told([Entry("user", "hi")])
+        idle.remove(elsewhere)
         idle.remove(used)
-        self.assertEqual(idle.at("a", CONTEXT, here), [other])
+        self.assertEqual(idle.under("a", CONTEXT), {SEEN: [other]})
         idle.remove(other)
         self.assertEqual((len(idle), idle._at), (0, {}))
 
@@ -132,7 +140,44 @@ class IdleTests(SyncCase):
         idle = Idle(2)
         used = [session() for _ in range(3)]
         self.assertEqual([idle.add(each) for each in used], [None, None, used[0]])
-        self.assertEqual((len(idle), idle.at("a", CONTEXT, used[0].seen)), (2, used[:0:-1]))
+        self.assertEqual((len(idle), idle.under("a", CONTEXT)), (2, {SEEN: used[1:]}))
+
+
+class KnownTests(SyncCase):
+    """
+    Transcripts that were answered.
+    """
+
+    def transcript(self, *texts: str) -> Transcript:
+        """
+        What an account shows that was given these answers.
+        """
+        said = [entry for text in texts for entry in (Entry("user", "?"), Entry("assistant", text))]
+        return Transcript([*said, Entry("user", "more")])
+
+    def test_shownAgain(self) -> None:
+        """
+        Whoever was answered shows the answer, somewhere.
+        """
+        known = Known(9)
+        first = self.transcript("one")
+        known.add("a", first.answered[2])
+        self.assertTrue(known.has("a", first))
+        self.assertTrue(known.has("a", self.transcript("one", "two")))
+        self.assertFalse(known.has("a", self.transcript("two", "one")))
+        self.assertFalse(known.has("b", first))
+
+    def test_bounded(self) -> None:
+        """
+        P20: the oldest are forgotten, and nothing is left of them; the same
+        one twice counts once.
+        """
+        known = Known(2)
+        transcripts = {account: self.transcript(account) for account in "abc"}
+        for account in "aabc":
+            known.add(account, transcripts[account].answered[2])
+        self.assertEqual([known.has(account, transcripts[account]) for account in "abc"], [False, True, True])
+        self.assertEqual((len(known._digests), dict(known._perAccount)), (2, {"b": 1, "c": 1}))
 
 
 class ContradictionTests(SyncCase):

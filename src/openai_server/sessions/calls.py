@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import Final, Protocol
 
 import msgspec
@@ -337,9 +338,8 @@ class CallTable:
         if not tail.start or not self._legacy:
             return ()
         said = transcript.entries[tail.start - 1].calls
-        asked = transcript.digestBefore(tail.start - 1)
         return sorted(
-            self._legacy.get((account, tool, asked), ()),
+            self._legacy.get((account, tool, tail.asked), ()),
             key=lambda call: callWithoutId(call.clientName, call.arguments) not in said,
         )
 
@@ -355,6 +355,7 @@ class _Tail:
     """
 
     def __init__(self, transcript: Transcript) -> None:
+        self._transcript = transcript
         entries = transcript.entries
         start = len(entries)
         while start and entries[start - 1].role != "assistant":
@@ -364,6 +365,13 @@ class _Tail:
         self.results = [at for at, isResult in kinds if isResult]
         first = start if start else next(iter(self.results), len(entries))
         self.extra = [at for at, isResult in kinds if not isResult and at > first - 1]
+
+    @cached_property
+    def asked(self) -> bytes:
+        """
+        The digest of what the last message of the assistant's answers.
+        """
+        return self._transcript.digestBefore(self.start - 1)
 
 
 def _lastOwner(calls: Sequence[ParkedCall]) -> object:

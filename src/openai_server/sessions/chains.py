@@ -1,42 +1,82 @@
 # -*- test-case-name: tests.sessions.test_chains -*-
 """
-Transcripts as chains of digests: after each message one digest that stands
-for everything up to there.
+Digests of transcripts: one for each place in it, that stands for everything up
+to there.
 
 Two transcripts have the same digest after some message exactly if all their
 messages up to there are the same, as L{openai_server.sessions.entries} means
 it. The system and developer messages at the head are left out: they are the
 system prompt and belong to the L{Context}.
+
+A transcript may have ten thousand messages, so each is hashed only where its
+digest is needed, and those before are not hashed again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from hashlib import blake2b
-from typing import Final
 
 import msgspec
 
 from openai_server.api.messages import Message
 from openai_server.sessions.entries import Entry, entriesFrom
 
-#: The digest of a transcript without any message.
-START: Final = bytes(16)
-
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def extended(digest: bytes, entry: Entry) -> bytes:
+class Chain:
     """
-    The digest of the same transcript with one more message.
+    A transcript as far as it has come: it can be gone on with, and knows its
+    digest.
     """
-    return blake2b(digest + _encode(entry), digest_size=16).digest()
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self._hash = blake2b(digest_size=16)
+        self.extend(entries)
+
+    def copy(self) -> Chain:
+        """
+        The same transcript, that goes its own way.
+        """
+        made = Chain()
+        made._hash = self._hash.copy()
+        return made
+
+    def extend(self, entries: Iterable[Entry]) -> None:
+        """
+        Go on with these messages.
+        """
+        # The bytes of each message tell where it ends.
+        update = self._hash.update
+        for entry in entries:
+            update(_encode(entry))
+
+    def extendNoting(self, entries: Iterable[Entry], role: str) -> Iterator[tuple[int, bytes]]:
+        """
+        Go on with these messages.
+
+        @return: the number of messages up to each one of this role, and the
+            digest there.
+        """
+        update = self._hash.update
+        for count, entry in enumerate(entries, 1):
+            update(_encode(entry))
+            if entry.role == role:
+                yield count, self._hash.digest()
+
+    @property
+    def digest(self) -> bytes:
+        """
+        16 bytes.
+        """
+        return self._hash.digest()
 
 
 class Transcript:
     """
-    The messages of one request, compared once and hashed at most once.
+    The messages of one request.
 
     @ivar entries: one for each message.
     @ivar leading: how many system messages stand at the head.
@@ -61,15 +101,23 @@ class Transcript:
         return self.entries[self.leading :]
 
     @cached_property
-    def digests(self) -> Sequence[bytes]:
+    def whole(self) -> Chain:
         """
-        The digest before the first entry of L{told}, then one after each.
+        All of L{told}. Not to be gone on with: see L{Chain.copy}.
         """
-        digest = START
-        found = [digest]
-        for entry in self.told:
-            digest = extended(digest, entry)
-            found.append(digest)
+        return Chain(self.told)
+
+    @cached_property
+    def answered(self) -> dict[int, bytes]:
+        """
+        The digest behind each message of the assistant's, by the index of the
+        next message, in order.
+        """
+        chain = Chain()
+        noted = chain.extendNoting(self.told, "assistant")
+        found = {self.leading + count: digest for count, digest in noted}
+        # What was hashed on the way need not be hashed again.
+        self.whole = chain
         return found
 
     def digestBefore(self, at: int) -> bytes:
@@ -77,7 +125,9 @@ class Transcript:
         The digest of everything before the entry with this index, which is not
         one of the system prompt's.
         """
-        return self.digests[at - self.leading]
+        if at == len(self.entries):
+            return self.whole.digest
+        return Chain(self.entries[self.leading : at]).digest
 
     @cached_property
     def showsHistory(self) -> bool:

@@ -36,7 +36,6 @@ once, so that its sid is never used again.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -45,10 +44,17 @@ from twisted.internet.defer import Deferred, succeed
 
 from openai_server.clock import Clock
 from openai_server.errors import APIError
-from openai_server.sessions.chains import START
+from openai_server.sessions.chains import Chain
 from openai_server.sessions.entries import answerEntry
 from openai_server.sessions.hints import SessionKeys, Weight
-from openai_server.sessions.nominations import Idle, KeyedHints, Nominations, isContradicted, scopesOf
+from openai_server.sessions.nominations import (
+    Idle,
+    KeyedHints,
+    Known,
+    Nominations,
+    isContradicted,
+    scopesOf,
+)
 from openai_server.sessions.plans import Asked, Kind, Session, SessionPlan, UserHint
 from openai_server.sessions.waiting import Waiter
 
@@ -89,8 +95,6 @@ class SessionMemory:
     """
     The sessions of this server that may be used again.
 
-    @ivar _known: account and digest of transcripts that were answered, the
-        oldest first.
     @ivar _waiting: lone messages by the session that they wait for, in order.
     @ivar _promptSize: characters of the system prompts that are kept.
     """
@@ -101,7 +105,7 @@ class SessionMemory:
         self._settings = settings
         self._nominations = Nominations(settings.sessions)
         self._idle = Idle(settings.sessions)
-        self._known: OrderedDict[tuple[str, bytes], None] = OrderedDict()
+        self._known = Known(4 * settings.sessions)
         self._waiting: dict[Session, list[_Wait]] = {}
         self._promptSize = 0
 
@@ -146,9 +150,7 @@ class SessionMemory:
             L{answerEntry}.
         """
         session.told([answerEntry(text, calls)])
-        self._known[session.account, session.seen] = None
-        if len(self._known) > 4 * self._settings.sessions:
-            self._known.popitem(last=False)
+        self._known.add(session.account, session.seen.digest)
 
     def release(self, session: Session, mayGoOn: bool) -> None:
         """
@@ -204,7 +206,7 @@ class SessionMemory:
         asked = wanted.asked
         self._idle.remove(session)
         session.isBusy = True
-        before = session.seen
+        before = session.seen.copy()
         self._nominations.nominate(session, wanted.hints)
         session.told(asked.transcript.entries[start:])
         isSilent = asked.context.system != session.context.system
@@ -214,10 +216,10 @@ class SessionMemory:
         asked = wanted.asked
         session = Session(asked.account, asked.context)
         if self._settings.continuation:
-            session.told(asked.transcript.told)
+            session.seen = asked.transcript.whole.copy()
             self._nominations.nominate(session, wanted.hints)
             self._keepPrompt(session, wanted)
-        return SessionPlan(kind, session, 0, START)
+        return SessionPlan(kind, session, 0, Chain())
 
     def _keepPrompt(self, session: Session, wanted: _Wanted) -> None:
         prompt = wanted.asked.systemPrompt
@@ -256,25 +258,23 @@ class SessionMemory:
         # The idle session whose transcript this request extends the furthest.
         asked = wanted.asked
         transcript = asked.transcript
-        scopes = list(scopesOf(asked.account, wanted.hints, self._nominations))
-        for at in range(len(transcript.entries) - 1, transcript.leading, -1):
-            if not scopes or transcript.entries[at - 1].role != "assistant":
-                continue
-            seen = transcript.digestBefore(at)
-            for scope, by in scopes:
-                for session in self._idle.at(scope, asked.context, seen):
-                    if not isContradicted(session, wanted.hints, by):
+        scopes = scopesOf(asked.account, wanted.hints, self._nominations)
+        places = [(by, found) for scope, by in scopes if (found := self._idle.under(scope, asked.context))]
+        if not places:
+            return None, 0
+        last = len(transcript.entries)
+        for at, seen in reversed(transcript.answered.items()):
+            for by, found in places:
+                for session in reversed(found.get(seen, ())):
+                    if at < last and not isContradicted(session, wanted.hints, by):
                         return session, at
         return None, 0
 
     def _isKnown(self, wanted: _Wanted) -> bool:
         asked = wanted.asked
-        transcript = asked.transcript
         if any(self._nominations.of(key) for _, key in wanted.hints):
             return True
-        return transcript.showsHistory and any(
-            (asked.account, seen) in self._known for seen in transcript.digests
-        )
+        return self._known.has(asked.account, asked.transcript)
 
     def _forget(self, session: Session) -> None:
         session.isForgotten = True

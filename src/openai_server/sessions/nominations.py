@@ -1,16 +1,17 @@
 # -*- test-case-name: tests.sessions.test_nominations -*-
 """
 Where sessions are found: by the hints under which they were used, and by what
-they have seen.
+they have seen; and which transcripts are known.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from openai_server.sessions.chains import Transcript
 from openai_server.sessions.contexts import Context
 from openai_server.sessions.hints import Hint
 from openai_server.sessions.plans import Session
@@ -22,7 +23,8 @@ MAX_NOMINATED: Final = 16
 KeyedHints: TypeAlias = Sequence[tuple[Hint, bytes]]
 
 
-_Place: TypeAlias = tuple[str | bytes, Context, bytes]
+#: An account or a hint, and a context.
+_Scope: TypeAlias = tuple[str | bytes, Context]
 
 
 @dataclass
@@ -104,14 +106,15 @@ class Idle:
     The sessions that nobody uses, by what they have seen.
 
     @ivar _limit: how many are remembered.
-    @ivar _places: where each can be found; the one that was used longest ago
-        first.
+    @ivar _places: under which scopes each can be found, and the digest of what
+        it has seen; the one that was used longest ago first.
+    @ivar _at: sessions by scope and by that digest.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._places: OrderedDict[Session, list[_Place]] = OrderedDict()
-        self._at: dict[_Place, list[Session]] = {}
+        self._places: OrderedDict[Session, tuple[list[_Scope], bytes]] = OrderedDict()
+        self._at: dict[_Scope, dict[bytes, list[Session]]] = {}
 
     def __len__(self) -> int:
         return len(self._places)
@@ -125,11 +128,12 @@ class Idle:
 
         @return: another one that had to make place for it.
         """
-        scopes: list[str | bytes] = [session.account, *session.hints.values()]
-        places = [(scope, session.context, session.seen) for scope in scopes]
-        self._places[session] = places
-        for place in places:
-            self._at.setdefault(place, []).append(session)
+        found: list[str | bytes] = [session.account, *session.hints.values()]
+        scopes = [(each, session.context) for each in found]
+        seen = session.seen.digest
+        self._places[session] = scopes, seen
+        for scope in scopes:
+            self._at.setdefault(scope, {}).setdefault(seen, []).append(session)
         if len(self._places) <= self._limit:
             return None
         oldest = next(iter(self._places))
@@ -140,17 +144,56 @@ class Idle:
         """
         Somebody uses the session now.
         """
-        for place in self._places.pop(session):
-            self._at[place].remove(session)
-            if not self._at[place]:
-                del self._at[place]
+        scopes, seen = self._places.pop(session)
+        for scope in scopes:
+            here = self._at[scope]
+            here[seen].remove(session)
+            if not here[seen]:
+                del here[seen]
+                if not here:
+                    del self._at[scope]
 
-    def at(self, scope: str | bytes, context: Context, seen: bytes) -> Sequence[Session]:
+    def under(self, scope: str | bytes, context: Context) -> Mapping[bytes, Sequence[Session]]:
         """
-        Sessions of this account or hint that have seen exactly this, the
-        latest first.
+        Sessions of this account or hint by the digest of what they have seen,
+        the latest last.
         """
-        return self._at.get((scope, context, seen), ())[::-1]
+        return self._at.get((scope, context), {})
+
+
+class Known:
+    """
+    Transcripts that were answered.
+
+    @ivar _limit: how many are remembered.
+    @ivar _digests: with the account of each, the oldest first.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._digests: OrderedDict[tuple[str, bytes], None] = OrderedDict()
+        self._perAccount: Counter[str] = Counter()
+
+    def add(self, account: str, seen: bytes) -> None:
+        """
+        This account was answered, and will show this.
+        """
+        if (account, seen) not in self._digests:
+            self._digests[account, seen] = None
+            self._perAccount[account] += 1
+        if len(self._digests) > self._limit:
+            (oldest, _), _ = self._digests.popitem(last=False)
+            self._perAccount[oldest] -= 1
+            if not self._perAccount[oldest]:
+                del self._perAccount[oldest]
+
+    def has(self, account: str, transcript: Transcript) -> bool:
+        """
+        The account shows an answer of this server's.
+        """
+        if account not in self._perAccount:
+            return False
+        return any((account, seen) in self._digests for seen in transcript.answered.values())
 
 
 def isContradicted(session: Session, hints: KeyedHints, by: int) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from openai_server.sessions.chains import START, Transcript, extended
+from openai_server.sessions.chains import Chain, Transcript
 from openai_server.sessions.contexts import Context
 from openai_server.sessions.entries import Entry
 from openai_server.sessions.hints import Hint
@@ -61,7 +61,7 @@ class Session:
 
     @ivar isBusy: somebody uses it.
     @ivar isForgotten: it will never be used again.
-    @ivar seen: the digest of the transcript as the session has seen it.
+    @ivar seen: the transcript as the session has seen it.
     @ivar hints: under which key each kind of hint named it last.
     @ivar systemPrompt: the one it was begun with, where it is kept.
     """
@@ -72,7 +72,7 @@ class Session:
         self.context = context
         self.isBusy = True
         self.isForgotten = False
-        self.seen = START
+        self.seen = Chain()
         self.hints: dict[str, bytes] = {}
         self.systemPrompt: str | None = None
 
@@ -80,8 +80,7 @@ class Session:
         """
         These messages go to the worker now.
         """
-        for entry in entries:
-            self.seen = extended(self.seen, entry)
+        self.seen.extend(entries)
 
     def suits(self, context: Context) -> bool:
         """
@@ -106,7 +105,7 @@ class SessionPlan:
     kind: Kind
     session: Session
     start: int
-    seenBefore: bytes
+    seenBefore: Chain
     systemPrompt: str | None = None
 
     @property
