@@ -10,8 +10,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openai_server.api.chat import JSONSchema, ResponseFormat
 from openai_server.errors import APIError
-from openai_server.translate.schema import MAX_ANSWER, MAX_SCHEMA, checkAnswer, checkSchema
+from openai_server.translate.schema import MAX_ANSWER, MAX_CARRIED, MAX_SCHEMA, checkAnswer, checkSchema
+from openai_server.wire.tones import Prompt
 from tests.support import SyncCase
 
 #: An expression that needs ages for the text below.
@@ -195,3 +197,31 @@ class CheckSchemaTests(SyncCase):
         checkSchema({"type": "weird", "description": "x" * MAX_SCHEMA}, "p")
         ticks = iter(range(1000))
         checkSchema({"type": "weird"}, "p", now=lambda: next(ticks), budget=0)
+
+    def test_whatTheDaemonCannotReadIsRefused(self) -> None:
+        """
+        (C23) The schema goes out in the prompt: numbers beyond a double, more
+        levels than the daemon parses, and more bytes than anybody needs.
+        """
+        for schema in ({"maximum": 10**400}, {"enum": [[-(10**309)]]}, {"description": "x" * MAX_CARRIED}):
+            error = self.assertRaises(APIError, checkSchema, schema, "x.schema")
+            self.assertEqual((error.name, error.param), ("invalid_value", "x.schema"))
+        checkSchema({"maximum": 10**30}, "x.schema")
+
+    def test_levelsAreThoseOfThePrompt(self) -> None:
+        """
+        (C23) What is let through is what the daemon parses where it stands.
+        """
+        schema: dict[str, Any] = {}
+        for levels in range(1, 127):
+            wanted = ResponseFormat("json_schema", JSONSchema("n", schema))
+            prompt = Prompt(
+                rid="r", sid="s", hive="h", modelId="m", content="", sampling={"responseFormat": wanted}
+            )
+            try:
+                checkSchema(schema, "p", budget=0)
+            except APIError:
+                self.assertFalse(prompt.isReadable, levels)
+            else:
+                self.assertTrue(prompt.isReadable, levels)
+            schema = {"not": schema}

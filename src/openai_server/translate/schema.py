@@ -20,6 +20,7 @@ from jsonschema import Draft7Validator, Draft202012Validator, ValidationError, v
 from referencing import Registry
 
 from openai_server.errors import APIError
+from openai_server.wire.readable import isReadable
 
 Outcome: TypeAlias = Literal["valid", "invalid", "unchecked"]
 
@@ -28,6 +29,11 @@ BUDGET: Final = 0.01
 #: Bytes of a schema, and characters of an answer, that are checked.
 MAX_SCHEMA: Final = 128 * 1024
 MAX_ANSWER: Final = 256 * 1024
+#: Bytes of a schema that a prompt may carry.
+MAX_CARRIED: Final = 2**20
+
+#: Levels of nesting that a prompt has around the schema of its answer.
+_AROUND: Final = 4
 
 #: Keywords inside keywords. Python's own limit must not be met in here: the
 #: library underneath panics when it is.
@@ -131,13 +137,20 @@ def checkSchema(
     budget: float = BUDGET,
 ) -> None:
     """
-    Refuse what is no JSON Schema. What is too large to be looked at passes.
+    Refuse what is no JSON Schema, and what the daemon could not read. What is
+    too large to be looked at passes.
 
     @param now: a clock in seconds.
     @param budget: seconds.
     @raise APIError: 400 with this C{param}.
     """
-    if len(msgspec.json.encode(schema)) > MAX_SCHEMA:
+    encoded = msgspec.json.encode(schema)
+    if len(encoded) > MAX_CARRIED:
+        raise APIError("invalid_value", f"The schema has more than {MAX_CARRIED} bytes.", param=param)
+    if not isReadable(schema, encoded, around=_AROUND):
+        said = "The schema is nested too deep, or a number in it is too large."
+        raise APIError("invalid_value", said, param=param)
+    if len(encoded) > MAX_SCHEMA:
         return
     token = _budget.set(_Budget(now, budget))
     try:
