@@ -27,8 +27,8 @@ from openai_server.web import chat as webChat
 from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
 from openai_server.web.exchange import Exchange
+from openai_server.web.mistakes import Bug
 from openai_server.web.outflow import Outflow
-from openai_server.web.request import Bug
 from openai_server.web.streaming import EventStream
 from tests.faults.support import FaultCase, asked, tool
 from tests.world import Client, World
@@ -68,7 +68,7 @@ BEFORE_ASKING = [
     Place(incoming, "offerFromRequest"),
     Place(incoming, "fingerprint"),
     Place(webChat, "StreamSink"),
-    Place(CallTable, "match"),
+    Place(answering, "matchFromTranscript"),
     Place(SessionMemory, "claim"),
     Place(asking, "questionFromRequest"),
     Place(AttachmentFolder, "write"),

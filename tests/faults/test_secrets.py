@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from openai_server.log import JSONLog, lineFromEvent
 from openai_server.translate.chat import Translation
 from openai_server.web import incoming
-from openai_server.web.request import Bug
+from openai_server.web.mistakes import Bug
 from tests.faults.support import FaultCase, asked, tool
 from tests.world import Client, World
 

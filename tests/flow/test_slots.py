@@ -11,7 +11,7 @@ from typing import Any
 from openai_server.daemon.timeouts import Timeouts
 from openai_server.embedded.models import TEST_MODELS
 from openai_server.web import asking
-from openai_server.web.request import Bug
+from openai_server.web.mistakes import Bug
 from tests.flow.support import FlowCase, Talk, function, image, steps, user
 from tests.world import Client, World
 

@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
 
 from openai_server.errors import KINDS, APIError, End
-from openai_server.web.request import Bug
+from openai_server.web.mistakes import Bug
 from openai_server.web.routes import UNSUPPORTED
 from tests.web.support import Answer, Asked, WebCase, answersIn, get, post
 

@@ -25,6 +25,7 @@ from openai_server.api.sse import errorEvent
 from openai_server.errors import APIError, End
 from openai_server.web.answers import answerError
 from openai_server.web.body import Body, bodyFor, tooLarge
+from openai_server.web.mistakes import errorFromMistake
 
 if TYPE_CHECKING:
     from openai_server.web.admission import Account
@@ -42,13 +43,6 @@ _METHODS = frozenset(b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT".spl
 
 # Not an attribute of the request: events would carry it, and its query string.
 _log = Logger()
-
-
-class Bug(Exception):
-    """
-    A programming error, as it is logged: with its type and its place, without
-    its text, which may hold what a client or a worker has said.
-    """
 
 
 def shuttingDown() -> APIError:
@@ -166,7 +160,7 @@ class APIRequest(server.Request):
         except APIError:
             raise
         except Exception:
-            raise self._mistake(Failure()) from None
+            raise errorFromMistake(Failure(), self.requestId, self.route) from None
 
     def _checkTarget(self) -> None:
         # Neither absolute-form nor the forms of CONNECT and OPTIONS name anything here.
@@ -331,19 +325,8 @@ class APIRequest(server.Request):
         An exception that nobody expected: logged here, once; its text stays
         inside.
         """
-        self.fail(self._mistake(reason))
+        self.fail(errorFromMistake(reason, self.requestId, self.route))
         return reason
-
-    def _mistake(self, reason: Failure) -> APIError:
-        bug = Bug(f"{reason.type.__name__ if reason.type else 'unknown'} (its text is not logged)")
-        _log.failure(
-            "request {requestId} failed at {route}",
-            Failure(bug, Bug, reason.getTracebackObject()),
-            requestId=self.requestId,
-            route=self.route,
-        )
-        message = f"The server made a mistake. Its operator can look for request {self.requestId}."
-        return APIError("internal_error", message, mayRetry=False)
 
     def finish(self) -> None:
         """
