@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.sessions.test_calls -*-
 """
-Tool calls that were given to clients, and which of them a request answers.
+Tool calls that were given to clients.
 
 A client knows a call by its public id alone. The id is bound to the account:
 for another account it is as unknown as one that was never given. A call takes
@@ -14,15 +14,11 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property
 from typing import Final, Protocol
 
-import msgspec
-
+from openai_server.api.arguments import argumentsText
 from openai_server.clock import Clock
 from openai_server.errors import APIError
-from openai_server.sessions.chains import Transcript
-from openai_server.sessions.entries import Entry, callWithoutId
 from openai_server.sessions.ids import newPublicCallId
 from openai_server.wire.tones import ToolCall
 
@@ -34,8 +30,6 @@ MAX_ARGUMENTS: Final = 32 * 2**20
 MAX_CLOSED: Final = 10_000
 #: Seconds for which they are.
 REMEMBERED: Final = 3600.0
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Terms(Protocol):
@@ -100,45 +94,6 @@ class ParkedCall:
     legacyKey: tuple[str, str, bytes] | None = field(default=None, repr=False)
 
 
-class Outcome(Enum):
-    """
-    What a request does with the calls of a turn that waits.
-    """
-
-    #: It has nothing to do with any: plain history.
-    HISTORY = "history"
-    #: It answers calls that were answered before: plain history, or a retry.
-    AGAIN = "again"
-    #: It answers all calls that were shown. With C{extra}, it says more.
-    ALL = "all"
-    #: It answers some of them and says nothing else.
-    SOME = "some"
-    #: It answers some of them, or none, and goes on with something else.
-    GIVEN_UP = "given up"
-    #: It answers calls for which the model waits no longer.
-    LATE = "late"
-
-
-@dataclass(frozen=True)
-class Match:
-    """
-    What a request does with parked calls.
-
-    @ivar owner: whose calls they are; None under C{HISTORY} and C{AGAIN}.
-    @ivar results: each answered call with the index of the message that
-        answers it.
-    @ivar missing: the other calls that the client was shown.
-    @ivar extra: the indexes of the messages that come with the results and are
-        none.
-    """
-
-    outcome: Outcome
-    owner: object = None
-    results: Sequence[tuple[ParkedCall, int]] = ()
-    missing: Sequence[ParkedCall] = ()
-    extra: Sequence[int] = ()
-
-
 class CallTable:
     """
     All calls, of all accounts.
@@ -163,8 +118,6 @@ class CallTable:
         """
         return sum(map(len, self._open.values()))
 
-    # What becomes of a call.
-
     def opened(self, owner: object, terms: Terms, tone: ToolCall, now: float) -> ParkedCall:
         """
         A model has made a call, of a tool that the client declared.
@@ -173,7 +126,7 @@ class CallTable:
         @raise APIError: C{worker_error}: the turn has too many open calls.
         """
         own = self._open.get(owner, [])
-        arguments = argumentsFrom(tone.args)
+        arguments = argumentsText(tone.args)
         if len(own) >= MAX_OPEN or sum(len(call.arguments) for call in own) + len(arguments) > MAX_ARGUMENTS:
             raise APIError("worker_error", "The model made too many tool calls at once.", mayRetry=False)
         name = tone.toolName or tone.name or ""
@@ -272,129 +225,39 @@ class CallTable:
             if not self._legacy[key]:
                 del self._legacy[key]
 
-    # Which calls a request answers.
+    # Which calls there are.
 
-    def match(self, account: str, transcript: Transcript) -> Match:
+    @property
+    def hasShown(self) -> bool:
         """
-        What a request does with the calls of a turn that waits. Nothing is
-        changed: for each result that is used, say L{taken}.
-
-        What counts are the messages after the last one of the assistant's. Two
-        results for one call: the last one counts.
+        Some client may ask for some call.
         """
-        if not self._byId and not self._legacy:
-            return Match(Outcome.HISTORY)
-        tail = _Tail(transcript)
-        found = self._results(account, transcript, tail)
-        owner = _lastOwner([*self._waitingBefore(account, transcript, tail), *found])
-        if owner is None:
-            return Match(Outcome.AGAIN if found else Outcome.HISTORY)
-        results = [(call, at) for call, at in found.items() if call.owner is owner]
-        waiting = [call for call in self._open.get(owner, ()) if call.state is CallState.SHOWN]
-        missing = [call for call in waiting if call not in found]
-        outcome = _outcome(results, missing, tail.extra)
-        if outcome is Outcome.HISTORY:
-            return Match(outcome)
-        return Match(outcome, owner, results, missing, tail.extra)
+        return bool(self._byId)
 
-    def _results(self, account: str, transcript: Transcript, tail: _Tail) -> dict[ParkedCall, int]:
-        found: dict[ParkedCall, int] = {}
-        for at in tail.results:
-            call = self._answeredBy(account, transcript, tail, transcript.entries[at], found)
-            if call is not None:
-                found[call] = at
-        return found
-
-    def _answeredBy(
-        self,
-        account: str,
-        transcript: Transcript,
-        tail: _Tail,
-        entry: Entry,
-        found: Mapping[ParkedCall, int],
-    ) -> ParkedCall | None:
-        if entry.resultFor is not None:
-            return self._byId.get((account, entry.resultFor))
-        named = self._withoutId(account, transcript, tail, entry.name or "")
-        return next((call for call in named if call not in found), None)
-
-    def _waitingBefore(self, account: str, transcript: Transcript, tail: _Tail) -> list[ParkedCall]:
-        # Calls of the last answer that the model still waits for.
-        if not tail.start:
-            return []
-        found = []
-        for named in transcript.entries[tail.start - 1].calls:
-            known = self._byId.get((account, named))
-            tool = named.partition("\0")[0]
-            possible = [known] if known else self._withoutId(account, transcript, tail, tool)
-            found += [call for call in possible if call.state is CallState.SHOWN][:1]
-        return found
-
-    def _withoutId(
-        self, account: str, transcript: Transcript, tail: _Tail, tool: str
-    ) -> Sequence[ParkedCall]:
-        # Calls of this tool that were shown in the deprecated shape, as the
-        # last answer here may have shown one; first those with its arguments.
-        if not tail.start or not self._legacy:
-            return ()
-        said = transcript.entries[tail.start - 1].calls
-        return sorted(
-            self._legacy.get((account, tool, tail.asked), ()),
-            key=lambda call: callWithoutId(call.clientName, call.arguments) not in said,
-        )
-
-
-class _Tail:
-    """
-    What a request says after the last message of the assistant's.
-
-    @ivar start: the index of its first message.
-    @ivar results: the indexes of messages that answer calls.
-    @ivar extra: the indexes of the others; without an assistant's message,
-        only of those behind the first result: what is before it is history.
-    """
-
-    def __init__(self, transcript: Transcript) -> None:
-        self._transcript = transcript
-        entries = transcript.entries
-        start = len(entries)
-        while start and entries[start - 1].role != "assistant":
-            start -= 1
-        self.start = start
-        kinds = [(at, entries[at].role in ("tool", "function")) for at in range(start, len(entries))]
-        self.results = [at for at, isResult in kinds if isResult]
-        first = start if start else next(iter(self.results), len(entries))
-        self.extra = [at for at, isResult in kinds if not isResult and at > first - 1]
-
-    @cached_property
-    def asked(self) -> bytes:
+    def find(self, account: str, publicId: str) -> ParkedCall | None:
         """
-        The digest of what the last message of the assistant's answers.
+        The call with this id, if a client of this account was shown it.
         """
-        return self._transcript.digestBefore(self.start - 1)
+        return self._byId.get((account, publicId))
 
+    @property
+    def hasWithoutId(self) -> bool:
+        """
+        Some call was shown in the deprecated shape.
+        """
+        return bool(self._legacy)
 
-def _lastOwner(calls: Sequence[ParkedCall]) -> object:
-    return next((call.owner for call in reversed(calls) if call.owner is not None), None)
+    def withoutId(self, account: str, tool: str, asked: bytes) -> Sequence[ParkedCall]:
+        """
+        The calls of this tool that clients were shown in the deprecated shape.
 
+        @param tool: its name at the client.
+        @param asked: the digest of the transcript that was answered so.
+        """
+        return self._legacy.get((account, tool, asked), ())
 
-def _outcome(
-    results: Sequence[tuple[ParkedCall, int]], missing: Sequence[ParkedCall], extra: Sequence[int]
-) -> Outcome:
-    if any(call.state is CallState.LATE for call, _ in results):
-        return Outcome.LATE
-    if not missing:
-        return Outcome.ALL
-    if extra:
-        return Outcome.GIVEN_UP
-    return Outcome.SOME if results else Outcome.HISTORY
-
-
-def argumentsFrom(args: object) -> str:
-    """
-    A call's arguments as a client is given them: always a string. A string is
-    passed on as it is, be it JSON or not.
-    """
-    if isinstance(args, str):
-        return args
-    return "{}" if args is None else _encode(args).decode()
+    def waitingOf(self, owner: object) -> list[ParkedCall]:
+        """
+        The calls of this owner's that were shown and wait for results.
+        """
+        return [call for call in self._open.get(owner, ()) if call.state is CallState.SHOWN]

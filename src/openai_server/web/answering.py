@@ -17,9 +17,10 @@ from twisted.internet.defer import TimeoutError
 
 from openai_server.api.completion import Call
 from openai_server.errors import APIError
-from openai_server.sessions.calls import Match, Outcome, ParkedCall
+from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.entries import callWithoutId
+from openai_server.sessions.matching import Match, Outcome, matchFromTranscript
 from openai_server.sessions.plans import Kind, Session, SessionPlan
 from openai_server.sessions.retries import Attempt, Retries
 from openai_server.translate.chat import Failed, Finished, Translation
@@ -107,7 +108,7 @@ class Answers:
         return None if found is None else found.running
 
     async def _found(self, incoming: Incoming) -> Answering:
-        match = self._desk.calls.match(incoming.account, incoming.transcript)
+        match = matchFromTranscript(self._desk.calls, incoming.account, incoming.transcript)
         conversation = match.owner
         if not isinstance(conversation, Conversation):
             return await self.asked(incoming)
