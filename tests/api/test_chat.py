@@ -120,6 +120,18 @@ class ParseTests(SyncCase):
         both = request(reasoning={"effort": "low"}, reasoning_effort="high")
         self.assertEqual(both.reasoning_effort, "high")
 
+    def test_vendorsFieldsOfAnotherType(self) -> None:
+        """
+        Other servers' fields are unknown here, whatever they hold: ignored,
+        and named like any other.
+        """
+        odd = {"reasoning": "high", "session_id": 7, "chat_id": ["c"]}
+        found = request(**odd, whatever=1)
+        self.assertEqual((found.reasoning_effort, found.session_id, found.chat_id), (None, None, None))
+        self.assertEqual(found.ignored, ("reasoning", "session_id", "chat_id", "whatever"))
+        self.assertEqual(request(reasoning={"effort": 3}, chat_id="c").ignored, ("reasoning",))
+        self.assertEqual(request(reasoning=False).ignored, ())
+
     def test_stop(self) -> None:
         """
         One or several; empty ones say nothing; more than four are taken.

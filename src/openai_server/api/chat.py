@@ -11,7 +11,7 @@ extras of other servers all the time.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -135,8 +135,9 @@ class _Fields(msgspec.Struct):
 
 
 _HONOURED: Final = frozenset(_Fields.__struct_fields__) - _WITHOUT_EFFECT | _BY_HAND
-#: What other servers' clients add, and is read here; OpenAI does not know it.
-_VENDORS: Final = frozenset({"reasoning", "session_id", "chat_id"})
+#: What other servers' clients add, and is read here where it is of this type;
+#: OpenAI does not know it.
+_VENDORS: Final[dict[str, Any]] = {"reasoning": _Reasoning, "session_id": str, "chat_id": str}
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,8 +190,9 @@ def parse(body: bytes, *, strict: bool = False, defaultModel: str | None = None)
     @raise APIError: 400, with C{param} where one field is at fault.
     """
     given = {key: value for key, value in objectFromBody(body).items() if value is not None}
-    ignored = _ignored(given, strict)
-    fields = converted(given, _Fields)
+    odd = _oddVendors(given)
+    ignored = _ignored(given, odd, strict)
+    fields = converted(_without(odd, given), _Fields)
     _refuse(fields)
     tools, choice, isLegacy = _tools(given)
     return ChatRequest(
@@ -222,14 +224,32 @@ def parse(body: bytes, *, strict: bool = False, defaultModel: str | None = None)
     )
 
 
-def _ignored(given: Mapping[str, Any], strict: bool) -> tuple[str, ...]:
+def _oddVendors(given: Mapping[str, Any]) -> Collection[str]:
+    # Their fields have no rules that a client could break.
+    return [name for name in _VENDORS if name in given and not _fits(given[name], _VENDORS[name])]
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _without(odd: Collection[str], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: value for name, value in given.items() if name not in odd} if odd else given
+
+
+def _ignored(given: Mapping[str, Any], odd: Collection[str], strict: bool) -> tuple[str, ...]:
     if strict:
         for name in given:
             if name in _VENDORS or name not in _HONOURED | _WITHOUT_EFFECT:
                 name = _headerSafe(name)
                 raise APIError("unknown_parameter", f"Unknown parameter: '{name}'.", param=name)
     # An empty or false value asks for nothing, so nothing was ignored.
-    asked = (name for name, value in given.items() if name not in _HONOURED and value not in (False, {}, []))
+    known = _HONOURED.difference(odd) if odd else _HONOURED
+    asked = (name for name, value in given.items() if name not in known and value not in (False, {}, []))
     return tuple(_firstFew(asked))
 
 
