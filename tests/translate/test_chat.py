@@ -313,6 +313,17 @@ class FinishTests(SyncCase):
             error = self.failure(end, text("x"))
             self.assertEqual((error.name, error.mayRetry), ("worker_error", False))
 
+    def test_turnThatGoesOn(self) -> None:
+        """
+        After a tool's result even the first tone may say that the model
+        refused: its worker has acted, so it must not be run again.
+        """
+        limited = Error(message="API Error: 429 rate limit")
+        for seen in (False, True):
+            [event] = Translation(seen=seen).finish(limited)
+            assert isinstance(event, Failed)
+            self.assertEqual((event.error.name, event.error.mayRetry), ("rate_limit_exceeded", not seen))
+
     def test_silentSuccess(self) -> None:
         """
         A model may say nothing; an answer that was lost looks the same but

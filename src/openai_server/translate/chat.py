@@ -88,6 +88,7 @@ class Translation:
         stripFence: bool = False,
         showTools: bool = False,
         ownCalls: Container[str] = (),
+        seen: bool = False,
     ) -> None:
         """
         @param stop: cut the text at the first of these; reasoning is not
@@ -97,13 +98,15 @@ class Translation:
             each, as reasoning.
         @param ownCalls: ids of calls that the client answers: what the worker
             tells of them is left out.
+        @param seen: the turn goes on from an earlier answer, so its worker
+            has acted already.
         """
         self._stop = StopSearch(stop) if stop else None
         self._fence = FenceStrip() if stripFence else None
         self._isPlain = self._stop is None and self._fence is None
         self._showTools = showTools
         self._ownCalls = ownCalls
-        self._hasSeen = False
+        self._hasSeen = seen
         self._hasCalls = False
         self._hasText = False
         self._isStopped = False
