@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from openai_server.api.arguments import argumentsText
 from openai_server.api.chat import ChatRequest
 from openai_server.api.messages import Part
 from openai_server.api.tools import Tool, ToolChoice
@@ -132,16 +133,6 @@ def _instruction(choice: ToolChoice, names: ToolNames, isParallel: bool) -> str:
     return " ".join(said)
 
 
-def argumentsText(args: Any) -> str:
-    """
-    The arguments of a call as the text that OpenAI's clients expect: JSON for
-    what came as an object, and as it is what came as text, JSON or not.
-    """
-    if args is None or args == "":
-        return "{}"
-    return args if isinstance(args, str) else _json(args)
-
-
 def inputText(args: Any) -> str:
     """
     The input of a call of a custom tool, out of the one field that its
@@ -155,47 +146,6 @@ def inputText(args: Any) -> str:
     if isinstance(args, dict) and isinstance(args.get(_CUSTOM_FIELD), str):
         return str(args[_CUSTOM_FIELD])
     return args if isinstance(args, str) else argumentsText(args)
-
-
-def _json(value: Any) -> str:
-    try:
-        return msgspec.json.encode(value).decode()
-    except RecursionError:
-        return _deepJSON(value)
-
-
-def _deepJSON(value: Any) -> str:
-    # What could be decoded may still be too deep to be encoded from here.
-    written: list[str] = []
-    todo: list[Any] = [value]
-    while todo:
-        item = todo.pop()
-        if isinstance(item, _Verbatim):
-            written.append(item)
-        elif isinstance(item, dict):
-            members = [[_Verbatim(_json(str(key)) + ":"), inner] for key, inner in item.items()]
-            todo += _backwards("{", members, "}")
-        elif isinstance(item, list):
-            todo += _backwards("[", [[inner] for inner in item], "]")
-        else:
-            written.append(_json(item))
-    return "".join(written)
-
-
-class _Verbatim(str):
-    """
-    JSON already.
-    """
-
-
-def _backwards(opening: str, members: Sequence[Sequence[Any]], closing: str) -> list[Any]:
-    row: list[Any] = [_Verbatim(opening)]
-    for number, member in enumerate(members):
-        if number:
-            row.append(_Verbatim(","))
-        row += member
-    row.append(_Verbatim(closing))
-    return row[::-1]
 
 
 def resultText(content: str | Sequence[Part] | None, param: str = "content") -> str:

@@ -17,9 +17,9 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from openai_server.api.arguments import argumentsText
 from openai_server.api.messages import ATTACHED_MEMBERS, Message, ToolCall, callsOf
 from openai_server.translate.attachments import Attached, attachedFromPart, attachmentLine
-from openai_server.translate.tools import argumentsText
 
 #: Text, and between it what was attached, each on a line of its own.
 Pieces: TypeAlias = "tuple[str | Attached, ...]"
