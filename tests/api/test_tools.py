@@ -50,9 +50,9 @@ class ToolsTests(SyncCase):
         full = function("f", description="x", parameters=schema, strict=True)
         one, two, three = toolsFromObject([full, CUSTOM, function("g", strict=None)])
         self.assertEqual((one.kind, one.name, one.description), ("function", "f", "x"))
-        self.assertEqual((one.parameters, one.strict, one.param), (schema, True, "tools[0].function"))
+        self.assertEqual((one.parameters, one.param), (schema, "tools[0].function"))
         self.assertEqual((two.kind, two.name, two.format), ("custom", "patch", {"type": "text"}))
-        self.assertEqual((three.description, three.parameters, three.strict), ("", None, False))
+        self.assertEqual((three.description, three.parameters), ("", None))
 
     def test_functions(self) -> None:
         """

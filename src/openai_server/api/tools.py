@@ -34,7 +34,6 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     description: str = ""
     parameters: dict[str, Any] | None = None
-    strict: bool = False
     format: dict[str, Any] | None = None
     param: str = "tools"
 
@@ -56,7 +55,6 @@ class _Function(msgspec.Struct):
     name: str
     description: str | None = None
     parameters: dict[str, Any] | None = None
-    strict: bool | None = None
 
 
 class _Custom(msgspec.Struct):
@@ -137,7 +135,6 @@ def _function(function: _Function, where: str) -> Tool:
         name=function.name,
         description=function.description or "",
         parameters=function.parameters,
-        strict=bool(function.strict),
         param=where,
     )
 

@@ -202,7 +202,6 @@ def promptFromRequest(
     rid: str,
     sid: str,
     offer: Offer | None = None,
-    model: str | None = None,
     paths: Sequence[str | None] = (),
     sendAttachments: bool = True,
     cwd: str | None = None,
@@ -212,8 +211,6 @@ def promptFromRequest(
     """
     The tone that asks a question.
 
-    @param model: the daemon's id of the model, where it differs from the
-        client's.
     @param paths: see L{Question.content}.
     @param sendAttachments: put them into the tone too.
     """
@@ -222,7 +219,7 @@ def promptFromRequest(
         rid=rid,
         sid=sid,
         hive=HIVE,
-        modelId=model or request.model,
+        modelId=request.model,
         content=question.content(paths),
         systemPrompt=question.systemPrompt,
         tools=list(offer.definitions) or None if offer is not None else None,
