@@ -12,22 +12,14 @@ session exactly if
     included, and says something more: only that is sent then,
   - nobody uses the session now.
 
-Which sessions are looked at: with hints, those that were used under one of the
-same hints, unless a stronger hint says otherwise (behind C{prompt_cache_key},
-which says nothing of a person, another C{user} does too); without any hint, all
-of the account's. Everything else gets a fresh session, which is told the whole
-transcript.
+Which sessions are looked at is said in L{openai_server.sessions.candidates}.
+Everything else gets a fresh session, which is told the whole transcript.
 
-I{Lone messages}: a client may leave the history to the server and send only
-the newest message. Under a session hint, the strongest one, it goes on in the
-session used last under that hint; under C{user} alone according to
-L{UserHint}. When that session is busy, a lone message under a session hint
-waits for it, as one under C{user} does where that always names the
-conversation; else it gets a fresh one. A lone message that comes with another
-model, other tools or another system prompt gets a fresh session too, which
-knows nothing of what was said before: what the request says holds. One that
-says nothing of a system prompt has not changed it, and the plan holds the one
-to go on with.
+A I{lone message}, of a client that leaves the history to the server, may wait
+for a session that is busy. One that comes with another model, other tools or
+another system prompt gets a fresh session, which knows nothing of what was
+said before: what the request says holds. One that says nothing of a system
+prompt has not changed it, and the plan holds the one to go on with.
 
 All this is bounded and only an optimisation: what is forgotten is told to a
 fresh session. A session whose turn did not come to a good end is forgotten at
@@ -44,17 +36,11 @@ from twisted.internet.defer import Deferred, succeed
 
 from openai_server.clock import Clock
 from openai_server.errors import APIError
+from openai_server.sessions.candidates import Candidates, Wanted
 from openai_server.sessions.chains import Chain
 from openai_server.sessions.entries import answerEntry
 from openai_server.sessions.hints import SessionKeys, Weight
-from openai_server.sessions.nominations import (
-    Idle,
-    KeyedHints,
-    Known,
-    Nominations,
-    isContradicted,
-    scopesOf,
-)
+from openai_server.sessions.nominations import Idle, Known, Nominations
 from openai_server.sessions.plans import Asked, Kind, Session, SessionPlan, UserHint
 from openai_server.sessions.waiting import Waiter
 
@@ -82,13 +68,7 @@ class Memory:
     sessions: int = 10_000
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    asked: Asked
-    hints: KeyedHints
-
-
-_Wait: TypeAlias = Waiter[SessionPlan, _Wanted]
+_Wait: TypeAlias = Waiter[SessionPlan, Wanted]
 
 
 class SessionMemory:
@@ -106,6 +86,7 @@ class SessionMemory:
         self._nominations = Nominations(settings.sessions)
         self._idle = Idle(settings.sessions)
         self._known = Known(4 * settings.sessions)
+        self._candidates = Candidates(self._nominations, self._idle, self._known, settings.userHint)
         self._waiting: dict[Session, list[_Wait]] = {}
         self._promptSize = 0
 
@@ -135,9 +116,9 @@ class SessionMemory:
             return None
         return self._continued(self._wantedFrom(asked), session, asked.transcript.leading)
 
-    def _wantedFrom(self, asked: Asked) -> _Wanted:
+    def _wantedFrom(self, asked: Asked) -> Wanted:
         keys = self._keys
-        return _Wanted(
+        return Wanted(
             asked, [(hint, keys.key(asked.account, hint.kind, hint.value)) for hint in asked.hints]
         )
 
@@ -190,19 +171,19 @@ class SessionMemory:
 
     # Which session.
 
-    def _plan(self, wanted: _Wanted) -> SessionPlan:
+    def _plan(self, wanted: Wanted) -> SessionPlan:
         asked = wanted.asked
         if not self._settings.continuation:
             return self._fresh(wanted, Kind.NEW)
         if asked.transcript.isLone:
-            session, start = self._nominated(wanted), asked.transcript.leading
+            session, start = self._candidates.forLone(wanted), asked.transcript.leading
         else:
-            session, start = self._extended(wanted)
+            session, start = self._candidates.forTranscript(wanted)
         if session is None or session.isBusy:
-            return self._fresh(wanted, Kind.FORKED if self._isKnown(wanted) else Kind.NEW)
+            return self._fresh(wanted, Kind.FORKED if self._candidates.isKnown(wanted) else Kind.NEW)
         return self._continued(wanted, session, start)
 
-    def _continued(self, wanted: _Wanted, session: Session, start: int) -> SessionPlan:
+    def _continued(self, wanted: Wanted, session: Session, start: int) -> SessionPlan:
         asked = wanted.asked
         self._idle.remove(session)
         session.isBusy = True
@@ -212,7 +193,7 @@ class SessionMemory:
         isSilent = asked.context.system != session.context.system
         return SessionPlan(Kind.CONTINUED, session, start, before, session.systemPrompt if isSilent else None)
 
-    def _fresh(self, wanted: _Wanted, kind: Kind) -> SessionPlan:
+    def _fresh(self, wanted: Wanted, kind: Kind) -> SessionPlan:
         asked = wanted.asked
         session = Session(asked.account, asked.context)
         if self._settings.continuation:
@@ -221,60 +202,12 @@ class SessionMemory:
             self._keepPrompt(session, wanted)
         return SessionPlan(kind, session, 0, Chain())
 
-    def _keepPrompt(self, session: Session, wanted: _Wanted) -> None:
+    def _keepPrompt(self, session: Session, wanted: Wanted) -> None:
         prompt = wanted.asked.systemPrompt
         mayComeAlone = any(hint.weight is not Weight.CACHE for hint, _ in wanted.hints)
         if prompt and mayComeAlone and self._promptSize + len(prompt) <= MAX_PROMPTS:
             session.systemPrompt = prompt
             self._promptSize += len(prompt)
-
-    def _nominated(self, wanted: _Wanted) -> Session | None:
-        # For a lone message.
-        at = self._deciding(wanted)
-        if at is None:
-            return None
-        context = wanted.asked.context
-        suited = [
-            session
-            for session in self._nominations.of(wanted.hints[at][1])
-            if session.suits(context) and not isContradicted(session, wanted.hints, at)
-        ]
-        equal = (session for session in suited if session.context == context)
-        return next(equal, suited[0] if suited else None)
-
-    def _deciding(self, wanted: _Wanted) -> int | None:
-        # The index of the hint under which a lone message goes on.
-        for at, (hint, key) in enumerate(wanted.hints):
-            if hint.weight is Weight.SESSION or (hint.weight is Weight.USER and self._namesTalk(key)):
-                return at
-        return None
-
-    def _namesTalk(self, user: bytes) -> bool:
-        if self._settings.userHint is UserHint.AUTO:
-            return not self._nominations.showsHistory(user)
-        return self._settings.userHint is UserHint.ALWAYS
-
-    def _extended(self, wanted: _Wanted) -> tuple[Session | None, int]:
-        # The idle session whose transcript this request extends the furthest.
-        asked = wanted.asked
-        transcript = asked.transcript
-        scopes = scopesOf(asked.account, wanted.hints, self._nominations)
-        places = [(by, found) for scope, by in scopes if (found := self._idle.under(scope, asked.context))]
-        if not places:
-            return None, 0
-        last = len(transcript.entries)
-        for at, seen in reversed(transcript.answered.items()):
-            for by, found in places:
-                for session in reversed(found.get(seen, ())):
-                    if at < last and not isContradicted(session, wanted.hints, by):
-                        return session, at
-        return None, 0
-
-    def _isKnown(self, wanted: _Wanted) -> bool:
-        asked = wanted.asked
-        if any(self._nominations.of(key) for _, key in wanted.hints):
-            return True
-        return self._known.has(asked.account, asked.transcript)
 
     def _forget(self, session: Session) -> None:
         session.isForgotten = True
@@ -283,19 +216,11 @@ class SessionMemory:
 
     # Waiting for a busy session.
 
-    def _busyFor(self, wanted: _Wanted) -> Session | None:
-        if not (self._settings.continuation and wanted.asked.transcript.isLone):
-            return None
-        at = self._deciding(wanted)
-        if at is None or not self._mayWait(wanted.hints[at][0].weight):
-            return None
-        session = self._nominated(wanted)
+    def _busyFor(self, wanted: Wanted) -> Session | None:
+        session = self._candidates.toWaitFor(wanted) if self._settings.continuation else None
         return session if session is not None and session.isBusy else None
 
-    def _mayWait(self, weight: Weight) -> bool:
-        return weight is Weight.SESSION or self._settings.userHint is UserHint.ALWAYS
-
-    def _wait(self, session: Session, wanted: _Wanted) -> Deferred[SessionPlan]:
+    def _wait(self, session: Session, wanted: Wanted) -> Deferred[SessionPlan]:
         waiter: _Wait = Waiter(self._clock, wanted.asked.account, wanted, self._leave)
         if len(self._waiting.get(session, ())) >= MAX_WAITING:
             waiter.turnAway(_busy())
