@@ -1,6 +1,6 @@
 """
-The whole server in memory under load: the daemon's output comes in pieces of
-any size, and clients leave and read slowly in between.
+The whole server in memory under load: what it and the daemon say to each other
+comes in pieces of any size, and clients leave and read slowly in between.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class LoadedWorld(World):
 
     @ivar onFinish: called with the sid of each C{finish}, right before and
         right after the read that brings the end of it.
+    @ivar isHalting: what the server writes arrives in pieces too, one a turn.
     @ivar pauses: how often the server stopped reading from the daemon.
     """
 
@@ -36,7 +37,9 @@ class LoadedWorld(World):
 
     def __init__(self, test: SyncCase, chance: Random, **settings: Any) -> None:
         super().__init__(test, **settings)
+        self.isHalting = False
         self.pauses = 0
+        self._unsent = b""
         for pump in self.endpoint.pumps:
             pump.clientIO.pauseProducing = self._paused
         self._chance = chance
@@ -51,6 +54,7 @@ class LoadedWorld(World):
         if self._chance is None:
             super().flush()
             return
+        self._say()
         hasMoved = True
         while hasMoved:
             hasMoved = sum(self._pump(pump) for pump in self.endpoint.pumps) > 0
@@ -71,6 +75,16 @@ class LoadedWorld(World):
         self.flush()
         self.runWires()
 
+    def _say(self) -> None:
+        # All that the server has written, or the beginning of it.
+        pump = self.endpoint.pumps[-1]
+        self._unsent += pump.clientIO.getOutBuffer() or b""
+        if self._unsent:
+            size = len(self._unsent)
+            end = self._chance.randint(1, size) if self.isHalting and self._chance is not None else size
+            said, self._unsent = self._unsent[:end], self._unsent[end:]
+            pump.serverIO.bufferReceived(said)
+
     def _pump(self, pump: IOPump) -> bool:
         said: bytes = pump.serverIO.getOutBuffer() or b""
         finishes = list(_finishes(said))
@@ -81,6 +95,8 @@ class LoadedWorld(World):
             pump.clientIO.bufferReceived(said[start:end])
             for sid in sids:
                 self.onFinish(sid, True)
+        if self.isHalting:
+            self._unsent += pump.clientIO.getOutBuffer() or b""
         return bool(pump.pump()) or bool(said)
 
     def _cuts(self, length: int) -> Iterator[tuple[int, int]]:

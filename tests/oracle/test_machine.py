@@ -323,15 +323,15 @@ class Machine(RuleBasedStateMachine):
         mayRetry: bool,
     ) -> None:
         resumed = talk.resumedText() if isWhole else ""
-        texts = [resumed] if isWhole and isAlive else [resumed, afresh]
         talk.wasGiven |= isWhole
         self._post(
             talk,
             [*talk.messages, *results],
-            texts,
+            [resumed, afresh],
             isStream,
             mayRetry,
             isCertain=isAlive,
+            sure=resumed if isWhole else None,
             isPartial=not isWhole,
         )
 
@@ -345,9 +345,7 @@ class Machine(RuleBasedStateMachine):
         isStream: bool,
     ) -> None:
         messages = [*talk.messages, *results, plan.message]
-        texts = [plan.opening]
-        if isWhole:
-            texts.append(talk.resumedText(plan.message["content"]))
+        texts = [talk.resumedText(plan.message["content"]), plan.opening] if isWhole else [plan.opening]
         talk.begin(plan, self._now)
         self._post(
             talk,
@@ -356,6 +354,7 @@ class Machine(RuleBasedStateMachine):
             isStream,
             False,
             isCertain=isAlive and plan.fate == "well",
+            sure=texts[0],
         )
 
     # Clients.
@@ -369,6 +368,7 @@ class Machine(RuleBasedStateMachine):
         mayRetry: bool,
         *,
         isCertain: bool,
+        sure: str | None = None,
         isPartial: bool = False,
         mayComplete: bool = True,
     ) -> None:
@@ -386,6 +386,7 @@ class Machine(RuleBasedStateMachine):
                 headers,
                 texts,
                 isCertain and self._isWell,
+                sure,
                 isPartial,
                 mayComplete,
             )
