@@ -295,7 +295,6 @@ class LossTests(LinkCase):
         self.assertEqual(self.successResultOf(draining.turn.whenOver()), Lost(Loss.DAEMON_LOST, True))
         self.assertIsNone(parked.end)
         self.assertIsNotNone(self.link.whyNotReady)
-        self.assertIsNone(self.link.incarnation)
 
     def test_thousandTurnsAreLostAtOnce(self) -> None:
         """
@@ -349,7 +348,6 @@ class LossTests(LinkCase):
         self.assertEqual([each["name"] for each in hello["tools"]], ["f"])
         self.assertEqual((attach["chi"], attach["sid"]), ("attach", "s1"))
         daemon.say(BREATH)
-        self.assertEqual(self.link.incarnation, 4711)
         turn.answer("c1", "f", "r", False)
         turn.resume()
         daemon.say(chunk("s1", "on"), finish("s1"))

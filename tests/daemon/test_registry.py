@@ -70,9 +70,9 @@ class ContentTests(RegistryCase):
         self.assertEqual(
             list(self.registry.bees()),
             [
-                Worker(name="w1", hid="h1", models=("b", "a"), tools=("humfs_read",), provides=("fs",)),
-                Worker(name="w2", hid="", models=("a", "c"), tools=(), provides=()),
-                Worker(name="us", hid=HID, models=(), tools=("f", "bare"), provides=()),
+                Worker(name="w1", hid="h1", models=("b", "a"), tools=("humfs_read",)),
+                Worker(name="w2", hid="", models=("a", "c"), tools=()),
+                Worker(name="us", hid=HID, models=(), tools=("f", "bare")),
             ],
         )
         self.assertEqual(list(self.registry.models()), ["b", "a", "c"])
@@ -85,7 +85,7 @@ class ContentTests(RegistryCase):
             a=7,
             b=None,
             c={"models": "no"},
-            d={"models": [1, "m", None], "hid": 5, "tools": {}, "provides": "x"},
+            d={"models": [1, "m", None], "hid": 5, "tools": {}},
         )
         self.assertEqual([bee.name for bee in self.registry.bees()], ["c", "d"])
         self.assertEqual(list(self.registry.models()), ["m"])

@@ -191,7 +191,7 @@ class FakeRegistry:
             changed()
 
     def bees(self) -> Sequence[Worker]:
-        return [Worker(name="w", hid="", models=self._models, tools=(), provides=())]
+        return [Worker(name="w", hid="", models=self._models, tools=())]
 
     def models(self) -> Sequence[str]:
         return self._models

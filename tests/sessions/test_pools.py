@@ -18,7 +18,7 @@ def worker(*models: str) -> Worker:
     """
     A bee with these models.
     """
-    return Worker("name", "hid", models, (), ())
+    return Worker("name", "hid", models, ())
 
 
 class FakeRegistry:

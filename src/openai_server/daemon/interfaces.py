@@ -115,7 +115,6 @@ class Worker:
     hid: str
     models: tuple[str, ...]
     tools: tuple[str, ...]
-    provides: tuple[str, ...]
 
 
 class Registry(Protocol):
@@ -159,13 +158,6 @@ class Daemon(Protocol):
 
     @property
     def registry(self) -> Registry: ...
-
-    @property
-    def incarnation(self) -> object | None:
-        """
-        A value that is equal before and after a reconnect to the same daemon
-        process, and None when not connected or not known.
-        """
 
     def newRid(self) -> str:
         """

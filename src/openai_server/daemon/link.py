@@ -130,7 +130,6 @@ class Link(Service):
         )
         registry.onChange(self._switchboard.registryChanged)
         self._problem: str | None = "not started"
-        self._incarnation: object | None = None
         self._lastIncarnation: object | None = None
         self._protoVersion: object = PROTO_VERSION
         factory = Factory.forProtocol(cast("Any", self._newProtocol))
@@ -197,13 +196,6 @@ class Link(Service):
         return self._registry
 
     @property
-    def incarnation(self) -> object | None:
-        """
-        See L{openai_server.daemon.interfaces.Daemon.incarnation}.
-        """
-        return self._incarnation
-
-    @property
     def turnCount(self) -> int:
         """
         How many turns are not over, the draining ones included.
@@ -230,9 +222,9 @@ class Link(Service):
         """
         assert protocol.transport is not None
         self._switchboard.protocol = protocol
-        self._incarnation = self._incarnationOf(protocol.transport)
-        isSame = self._incarnation is not None and self._incarnation == self._lastIncarnation
-        self._lastIncarnation = self._incarnation
+        incarnation = self._incarnationOf(protocol.transport)
+        isSame = incarnation is not None and incarnation == self._lastIncarnation
+        self._lastIncarnation = incarnation
         return self._switchboard.opening(isSame)
 
     def connectionReady(self, protocol: ThrumProtocol) -> None:
@@ -254,7 +246,6 @@ class Link(Service):
         See L{openai_server.daemon.protocol.Receiver.connectionGone}.
         """
         self._spare.hold()
-        self._incarnation = None
         if self.running:
             self._note(why)
         self._switchboard.connectionGone()
