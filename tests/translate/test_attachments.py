@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from openai_server.api.messages import Part
 from openai_server.errors import APIError
-from openai_server.translate.attachments import MAX_URL, SLICE, Attached, attachedFromPart, attachmentLine
+from openai_server.translate.attachments import (
+    MAX_URL,
+    SLICE,
+    Attached,
+    attachedFromPart,
+    attachmentLine,
+    decodedSlices,
+)
 from openai_server.wire.tones import Attachment
 from tests.support import SyncCase
 
@@ -42,6 +49,13 @@ def image(url: Any) -> Attached:
     return attached(type="image_url", image_url={"url": url})
 
 
+def bare(found: Attached) -> Attached:
+    """
+    The same without its place.
+    """
+    return msgspec.structs.replace(found, param="")
+
+
 class AttachedTests(SyncCase):
     """
     L{attachedFromPart}.
@@ -62,8 +76,8 @@ class AttachedTests(SyncCase):
         data = base64Of(PNG)
         for url in (f"data:image/png;base64,{data}", f"DATA:IMAGE/PNG;charset=x;BASE64,{data}"):
             expected = Attached("image", "image/png", data=data)
-            self.assertEqual(image(url), expected)
-            self.assertEqual(attached(type="image_url", image_url=url), expected)
+            self.assertEqual(bare(image(url)), expected)
+            self.assertEqual(bare(attached(type="image_url", image_url=url)), expected)
 
     def test_remoteImage(self) -> None:
         """
@@ -76,7 +90,7 @@ class AttachedTests(SyncCase):
             ("HTTPS://example.com/photo", "image/*"),
             ("http://[broken/photo.gif", "image/*"),
         ):
-            self.assertEqual(image(url), Attached("image", mediaType, url=url))
+            self.assertEqual(bare(image(url)), Attached("image", mediaType, url=url))
 
     def test_otherSchemes(self) -> None:
         """
@@ -161,6 +175,31 @@ class AttachedTests(SyncCase):
         url = f"data:text/plain;base64,{half}{half}"
         self.refused("image_url", type="image_url", image_url=url)
 
+    def test_onlyTheEndsAreDecodedAtOnce(self) -> None:
+        """
+        What is wrong in the middle of megabytes shows when it is decoded,
+        slice by slice.
+        """
+        good = "A" * SLICE * 3
+        found = image(f"data:text/plain;base64,{good[:-SLICE]}!{good[1 - SLICE :]}")
+        slices = decodedSlices(found)
+        self.assertEqual([len(next(slices)) for _ in range(2)], [SLICE // 4 * 3] * 2)
+        error = self.assertRaises(APIError, next, slices)
+        self.assertEqual((error.name, error.param), ("invalid_value", "messages[0].content[1].image_url.url"))
+        for bad in (f"!{good[1:]}", f"{good[1:]}!", f"{good[:-4]}=AA="):
+            self.refused("image_url", type="image_url", image_url=f"data:text/plain;base64,{bad}")
+
+    @settings(deadline=None, max_examples=60)
+    @given(st.binary(min_size=1, max_size=400), st.booleans(), st.booleans())
+    def test_anyBase64(self, data: bytes, isWrapped: bool, isPadded: bool) -> None:
+        """
+        With or without line breaks and padding.
+        """
+        text = (base64.encodebytes(data) if isWrapped else base64.b64encode(data)).decode()
+        found = image(f"data:text/plain;base64,{text if isPadded else text.replace('=', '')}")
+        self.assertEqual(found.data, base64Of(data))
+        self.assertEqual(b"".join(decodedSlices(found)), data)
+
     @settings(deadline=None, max_examples=60)
     @given(st.binary(min_size=1, max_size=50), st.sampled_from([0, 1, 2, 3]))
     def test_size(self, data: bytes, more: int) -> None:
@@ -179,7 +218,7 @@ class AttachedTests(SyncCase):
         """
         for name, mediaType in (("wav", "audio/wav"), ("mp3", "audio/mpeg")):
             found = attached(type="input_audio", input_audio={"data": "QUJD", "format": name})
-            self.assertEqual(found, Attached("audio", mediaType, data="QUJD"))
+            self.assertEqual(bare(found), Attached("audio", mediaType, data="QUJD"))
         odd = {"data": "QUJD", "format": "flac"}
         self.assertEqual(
             self.refused("input_audio.format", type="input_audio", input_audio=odd), "unsupported_value"
@@ -195,11 +234,11 @@ class AttachedTests(SyncCase):
             {"filename": "a.PDF", "file_data": f"data:application/pdf;base64,{data}"},
             {"filename": "a.PDF", "file_data": data},
         ):
-            self.assertEqual(
-                attached(type="file", file=file), Attached("pdf", "application/pdf", data=data, name="a.PDF")
-            )
-        bare = attached(type="file", file={"file_data": "QUJD"})
-        self.assertEqual((bare.kind, bare.mediaType), ("file", "application/octet-stream"))
+            found = attached(type="file", file=file)
+            self.assertEqual(bare(found), Attached("pdf", "application/pdf", data=data, name="a.PDF"))
+            self.assertEqual(found.param, "messages[0].content[1].file.file_data")
+        unnamed = attached(type="file", file={"file_data": "QUJD"})
+        self.assertEqual((unnamed.kind, unnamed.mediaType), ("file", "application/octet-stream"))
 
     def test_filesThatAreNotHere(self) -> None:
         """

@@ -6,18 +6,28 @@ from __future__ import annotations
 
 import os
 import stat
-from base64 import b64encode, encodebytes
+from base64 import b64encode
 from pathlib import Path
 from shutil import rmtree
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 
 from openai_server.errors import APIError
-from openai_server.web.attachments import SLICE, AttachmentFolder, Stored
+from openai_server.translate import attachments
+from openai_server.translate.attachments import SLICE, Attached
+from openai_server.web.attachments import AttachmentFolder, Stored
 from tests.support import SyncCase, TestClock
 from tests.test_runtime import deadProcess
+
+
+def image(data: str, mediaType: str = "image/png") -> Attached:
+    """
+    An image in a request.
+    """
+    return Attached("image", mediaType, data=data, param="messages[0].content[1]")
 
 
 class AttachmentCase(SyncCase):
@@ -37,7 +47,7 @@ class AttachmentCase(SyncCase):
         """
         Begin to write.
         """
-        return Deferred.fromCoroutine(self.folder.write("image", mediaType, data, "messages[0].content[1]"))
+        return Deferred.fromCoroutine(self.folder.write(image(data, mediaType)))
 
     def write(self, data: str, mediaType: str = "image/png") -> Stored:
         """
@@ -80,9 +90,9 @@ class WriteTests(AttachmentCase):
         """
         for mediaType, extension in (
             ("image/jpeg", ".jpg"),
-            ("Application/PDF; name=x", ".pdf"),
+            ("application/pdf", ".pdf"),
             ("audio/wav", ".wav"),
-            ("text/plain;charset=utf-8", ".txt"),
+            ("text/plain", ".txt"),
             ("../../etc/passwd", ".bin"),
             ("image/../../x", ".bin"),
             ("", ".bin"),
@@ -105,20 +115,13 @@ class WriteTests(AttachmentCase):
         self.assertEqual(turns, [0, 0])
 
     @settings(deadline=None, max_examples=40)
-    @given(st.binary(max_size=400), st.booleans(), st.booleans())
-    def test_anyBase64(self, data: bytes, isWrapped: bool, isPadded: bool) -> None:
+    @given(st.binary(min_size=1, max_size=400))
+    def test_anyBase64(self, data: bytes) -> None:
         """
-        With or without line breaks and padding, whatever is put in is in the
-        file, wherever slices are cut.
+        Whatever is put in is in the file, wherever slices are cut.
         """
-        from openai_server.web import attachments
-
-        original, attachments.SLICE = attachments.SLICE, 13  # type: ignore[misc]
-        try:
-            text = (encodebytes(data) if isWrapped else b64encode(data)).decode()
-            stored = self.write(text if isPadded else text.replace("=", ""))
-        finally:
-            attachments.SLICE = original  # type: ignore[misc]
+        with mock.patch.object(attachments, "SLICE", 12):
+            stored = self.write(b64encode(data).decode())
         self.assertEqual((stored.path.read_bytes(), stored.size), (data, len(data)))
         stored.release()
 
@@ -129,11 +132,21 @@ class WriteTests(AttachmentCase):
         """
         good = b64encode(b"a" * SLICE).decode()
         for data in ("?", "Y", "YQ==YQ==", "YWJj" + "é", good + "?", good[:1000] + "=" + good[1001:]):
-            done = self.writing(data)
-            self.clock.advance(0)
-            error = self.failureResultOf(done, APIError).value
-            self.assertEqual((error.name, error.param), ("invalid_value", "messages[0].content[1]"))
+            for done in (self.writing(data), Deferred.fromCoroutine(self.folder.check(image(data)))):
+                self.clock.advance(0)
+                error = self.failureResultOf(done, APIError).value
+                self.assertEqual((error.name, error.param), ("invalid_value", "messages[0].content[1]"))
         self.assertEqual((self.files(), self.folder.usedBytes), ([], 0))
+
+    def test_checkedWithoutAFile(self) -> None:
+        """
+        Data that goes out in the prompt alone is checked as slowly.
+        """
+        checking = Deferred.fromCoroutine(self.folder.check(image("YWJj" * (SLICE // 2))))
+        self.assertNoResult(checking)
+        self.clock.advance(0)
+        self.successResultOf(checking)
+        self.assertEqual(list(self.root.iterdir()), [])
 
     def test_total(self) -> None:
         """
@@ -174,7 +187,7 @@ class WriteTests(AttachmentCase):
         in the log without the content.
         """
         folder = AttachmentFolder(self.clock, self.root / "missing")
-        done = Deferred.fromCoroutine(folder.write("image", "image/png", "YQ=="))
+        done = Deferred.fromCoroutine(folder.write(image("YQ==")))
         self.assertEqual(self.failureResultOf(done, APIError).value.kind.status, 429)
         self.assertEqual(folder.usedBytes, 0)
 

@@ -2,12 +2,17 @@
 """
 Images, sound and files of a request: what they really are, checked, and the
 line that names each of them to the model.
+
+Checking all of the base64 of megabytes takes long. A part is looked at at both
+ends; whoever does something with its data decodes it slice by slice and lets
+the reactor turn between them.
 """
 
 from __future__ import annotations
 
 import binascii
 import re
+from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -19,6 +24,8 @@ from openai_server.wire.tones import Attachment
 
 #: Characters of base64 that are decoded at a time: a multiple of 4.
 SLICE: Final = 256 * 1024
+#: Characters at either end that are looked at before.
+_END: Final = 4096
 MAX_URL: Final = 8192
 
 _MAGIC: Final[dict[str, tuple[bytes, ...]]] = {
@@ -30,11 +37,27 @@ _MAGIC: Final[dict[str, tuple[bytes, ...]]] = {
 }
 _ALIASES: Final = {"image/jpg": "image/jpeg", "audio/mp3": "audio/mpeg", "audio/x-wav": "audio/wav"}
 _EXTENSIONS: Final = {
-    "png": "image/png",
-    "jpg": "image/jpeg",
-    "jpeg": "image/jpeg",
-    "gif": "image/gif",
-    "webp": "image/webp",
+    "application/json": ".json",
+    "application/pdf": ".pdf",
+    "audio/flac": ".flac",
+    "audio/mpeg": ".mp3",
+    "audio/ogg": ".ogg",
+    "audio/wav": ".wav",
+    "image/gif": ".gif",
+    "image/jpeg": ".jpg",
+    "image/png": ".png",
+    "image/svg+xml": ".svg",
+    "image/webp": ".webp",
+    "text/csv": ".csv",
+    "text/html": ".html",
+    "text/markdown": ".md",
+    "text/plain": ".txt",
+    "video/mp4": ".mp4",
+    "video/webm": ".webm",
+}
+_IMAGES: Final = {
+    ".jpeg": "image/jpeg",
+    **{extension: each for each, extension in _EXTENSIONS.items() if each.startswith("image/")},
 }
 _mediaType = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63}")
 _unfit = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]")
@@ -46,9 +69,11 @@ class Attached(msgspec.Struct, frozen=True):
 
     @ivar kind: image, audio, pdf, video or file.
     @ivar mediaType: a media type in lower case, without parameters.
-    @ivar data: base64 that decodes, or None.
+    @ivar data: base64 without blanks and with its padding, or None; see
+        L{decodedSlices}.
     @ivar url: an http or https address, which is never fetched here, or None.
     @ivar name: the file's name as the client gave it, or None.
+    @ivar param: where it stands in the request.
     """
 
     kind: str
@@ -56,6 +81,7 @@ class Attached(msgspec.Struct, frozen=True):
     data: str | None = None
     url: str | None = None
     name: str | None = None
+    param: str = ""
 
     @property
     def size(self) -> int | None:
@@ -99,7 +125,8 @@ def attachedFromPart(part: Part, param: str) -> Attached:
 
     @param param: where the part stands in the request.
     @raise APIError: 400: an address that is neither data nor http(s), base64
-        that does not decode, bytes that are not what they are said to be.
+        that does not begin or end as such, bytes that are not what they are
+        said to be.
     """
     if part.input_audio is not None and part.type == "input_audio":
         return _fromAudio(part.input_audio, f"{param}.input_audio")
@@ -121,7 +148,7 @@ def _fromAddress(url: str, param: str) -> Attached:
         raise _wrong("Addresses are of the schemes data, http or https.", param)
     if len(url) > MAX_URL or _unfit.search(url):
         raise _wrong(f"An address has at most {MAX_URL} characters, and no blanks.", param)
-    return Attached("image", _guessed(url), url=url)
+    return Attached("image", _guessed(url), url=url, param=param)
 
 
 def _guessed(url: str) -> str:
@@ -129,7 +156,7 @@ def _guessed(url: str) -> str:
         extension = urlsplit(url).path.rpartition(".")[2]
     except ValueError:
         extension = ""
-    return _EXTENSIONS.get(extension.lower(), "image/*")
+    return _IMAGES.get(f".{extension.lower()}", "image/*")
 
 
 def _fromAudio(audio: Audio, param: str) -> Attached:
@@ -168,23 +195,43 @@ def _checked(mediaType: str, data: str, name: str | None, param: str) -> Attache
     mediaType = _ALIASES.get(mediaType, mediaType)
     if _mediaType.fullmatch(mediaType) is None:
         raise _wrong("The media type is not one.", param)
-    data = _wholeBase64(data, param)
-    _checkMagic(mediaType, binascii.a2b_base64(data[:64]), param)
-    return Attached(_kind(mediaType), mediaType, data=data, name=name)
-
-
-def _wholeBase64(data: str, param: str) -> str:
     if "\n" in data or " " in data:
         data = "".join(data.split())
-    data += "=" * (-len(data) % 4)
-    try:
-        for start in range(0, len(data), SLICE):
-            binascii.a2b_base64(data[start : start + SLICE], strict_mode=True)
-    except ValueError:
-        raise _wrong("The base64 does not decode.", param) from None
+    if len(data) % 4:
+        data += "=" * (-len(data) % 4)
     if not data or 0 <= data.find("=") < len(data) - 2:
         raise _wrong("The base64 is empty, or ends before its end.", param)
-    return data
+    first = _decoded(data[:_END], param)
+    _decoded(data[-_END:], param)
+    _checkMagic(mediaType, first, param)
+    return Attached(_kind(mediaType), mediaType, data=data, name=name, param=param)
+
+
+def _decoded(data: str, param: str) -> bytes:
+    try:
+        return binascii.a2b_base64(data, strict_mode=True)
+    except ValueError:
+        raise _wrong("The base64 does not decode.", param) from None
+
+
+def decodedSlices(attached: Attached) -> Iterator[bytes]:
+    """
+    The data of an attachment, piece by piece.
+
+    @raise APIError: 400, this piece does not decode.
+    """
+    data = attached.data or ""
+    for start in range(0, len(data), SLICE):
+        yield _decoded(data[start : start + SLICE], attached.param)
+
+
+def extensionOf(mediaType: str) -> str:
+    """
+    How the name of a file of this type ends.
+
+    @param mediaType: as L{Attached} has it.
+    """
+    return _EXTENSIONS.get(mediaType, ".bin")
 
 
 def _checkMagic(mediaType: str, first: bytes, param: str) -> None:

@@ -25,6 +25,7 @@ from openai_server.sessions.plans import Kind, Session, SessionPlan
 from openai_server.sessions.pool import Slot
 from openai_server.sessions.slots import Slots
 from openai_server.sessions.terms import OUR_PREFIX, Answer, Terms
+from openai_server.translate.attachments import Attached
 from openai_server.translate.prompt import (
     Question,
     promptFromRequest,
@@ -142,18 +143,22 @@ class Desk:
 
     async def _store(self, question: Question) -> Sequence[Stored | None]:
         files: list[Stored | None] = []
-        if self.configuration.attachments == "tone":
-            return files
         try:
             for attached in question.attachments:
-                written = None
-                if attached.data is not None:
-                    written = await self.folder.write(attached.kind, attached.mediaType, attached.data)
-                files.append(written)
+                stored = await self._stored(attached)
+                files.append(stored)
         except BaseException:
             _release(files)
             raise
         return files
+
+    async def _stored(self, attached: Attached) -> Stored | None:
+        if attached.data is None:
+            return None
+        if self.configuration.attachments != "tone":
+            return await self.folder.write(attached)
+        await self.folder.check(attached)
+        return None
 
 
 def _release(files: Sequence[Stored | None]) -> None:

@@ -12,9 +12,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from binascii import Error as BadBase64
-from binascii import a2b_base64
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -25,34 +23,10 @@ from twisted.logger import Logger
 from openai_server.clock import Clock
 from openai_server.errors import APIError
 from openai_server.runtime import makeFolder, removeLeftBehind
+from openai_server.translate.attachments import Attached, decodedSlices, extensionOf
 
 #: Bytes of all files together.
 TOTAL_BYTES: Final = 512 * 1024 * 1024
-#: Bytes of base64 that are decoded and written in one turn of the reactor.
-SLICE: Final = 256 * 1024
-
-_EXTENSIONS: Final = {
-    "application/json": ".json",
-    "application/pdf": ".pdf",
-    "audio/flac": ".flac",
-    "audio/mp3": ".mp3",
-    "audio/mpeg": ".mp3",
-    "audio/ogg": ".ogg",
-    "audio/wav": ".wav",
-    "audio/x-wav": ".wav",
-    "image/gif": ".gif",
-    "image/jpeg": ".jpg",
-    "image/jpg": ".jpg",
-    "image/png": ".png",
-    "image/svg+xml": ".svg",
-    "image/webp": ".webp",
-    "text/csv": ".csv",
-    "text/html": ".html",
-    "text/markdown": ".md",
-    "text/plain": ".txt",
-    "video/mp4": ".mp4",
-    "video/webm": ".webm",
-}
 
 
 @dataclass
@@ -119,31 +93,37 @@ class AttachmentFolder:
         if path is not None:
             shutil.rmtree(path, ignore_errors=True)
 
-    async def write(self, kind: str, mediaType: str, data: str, param: str | None = None) -> Stored:
+    async def check(self, attached: Attached) -> None:
         """
-        Put an attachment into a file. The reactor turns between slices.
+        Check the data of an attachment that gets no file. The reactor turns
+        between slices.
 
-        @param kind: what it is, as the tone says it.
-        @param data: base64.
-        @param param: the path of the field, for errors.
+        @raise APIError: 400, it is not base64.
+        """
+        await self._decode(attached, lambda piece: None)
+
+    async def write(self, attached: Attached) -> Stored:
+        """
+        Put an attachment with data into a file. The reactor turns between
+        slices.
+
         @raise APIError: it is not base64, there is no room, or the disk does
             not want it. Then, and when this is cancelled, no file is left.
         """
-        reserved = len(data) * 3 // 4
-        if self._usedBytes + reserved > self._totalBytes:
+        size = attached.size or 0
+        if self._usedBytes + size > self._totalBytes:
             raise _noRoom()
-        self._usedBytes += reserved
+        self._usedBytes += size
         try:
-            path = self._newPath(mediaType)
-            size = await self._fill(path, data, param)
+            path = self._newPath(attached.mediaType)
+            await self._fill(path, attached)
         except OSError as error:
-            self._log.error("cannot store {kind}: {reason}", kind=kind, reason=error.strerror)
-            self._usedBytes -= reserved
+            self._log.error("cannot store {kind}: {reason}", kind=attached.kind, reason=error.strerror)
+            self._usedBytes -= size
             raise _noRoom() from None
         except BaseException:
-            self._usedBytes -= reserved
+            self._usedBytes -= size
             raise
-        self._usedBytes -= reserved - size
         self._stored.add(path)
         return Stored(path, size, self)
 
@@ -160,23 +140,23 @@ class AttachmentFolder:
         # Somebody who tidies up may have taken it away.
         if self._path is None or not self._path.is_dir():
             self._path = makeFolder(self._root)
-        plain = mediaType.partition(";")[0].strip().lower()
-        return self._path / (secrets.token_hex(8) + _EXTENSIONS.get(plain, ".bin"))
+        return self._path / (secrets.token_hex(8) + extensionOf(mediaType))
 
-    async def _fill(self, path: Path, data: str, param: str | None) -> int:
+    async def _fill(self, path: Path, attached: Attached) -> None:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        size = 0
         try:
-            for decoded in _decodedSlices(data, param):
-                if size:
-                    await self._nextTurn()
-                size += _writeAll(file, decoded)
+            await self._decode(attached, lambda piece: _writeAll(file, piece))
         except BaseException:
             path.unlink(missing_ok=True)
             raise
         finally:
             os.close(file)
-        return size
+
+    async def _decode(self, attached: Attached, take: Callable[[bytes], None]) -> None:
+        for number, piece in enumerate(decodedSlices(attached)):
+            if number:
+                await self._nextTurn()
+            take(piece)
 
     def _nextTurn(self) -> Deferred[None]:
         turned: Deferred[None] = Deferred(lambda _: call.cancel())
@@ -184,30 +164,10 @@ class AttachmentFolder:
         return turned
 
 
-def _decodedSlices(data: str, param: str | None) -> Iterator[bytes]:
-    """
-    Base64 slice by slice; white space in it is skipped, missing padding is
-    added.
-    """
-    carried = ""
-    for at in range(0, len(data), SLICE):
-        text = carried + "".join(data[at : at + SLICE].split())
-        isLast = at + SLICE >= len(data)
-        whole = len(text) if isLast else len(text) // 4 * 4
-        text, carried = text[:whole], text[whole:]
-        if isLast:
-            text += "=" * (-len(text) % 4)
-        try:
-            yield a2b_base64(text.encode("ascii"), strict_mode=True)
-        except (BadBase64, UnicodeEncodeError):
-            raise APIError("invalid_value", "The data is not valid base64.", param=param) from None
-
-
-def _writeAll(file: int, data: bytes) -> int:
+def _writeAll(file: int, data: bytes) -> None:
     left = memoryview(data)
     while left:
         left = left[os.write(file, left) :]
-    return len(data)
 
 
 def _noRoom() -> APIError:
