@@ -20,6 +20,7 @@ from openai_server.config.exposure import descriptionFromAddress, isLoopback, is
 from openai_server.config.folders import keyPath
 from openai_server.config.kinds import Listing
 from openai_server.config.layers import Given
+from openai_server.config.settings import TOOLS_ROOM
 from tests.support import SyncCase
 
 SECRET = "sk-very-secret-indeed"
@@ -567,6 +568,15 @@ class TableTests(ConfigCase):
         self.assertIn(f"apiKey = ********  (file {self.file})", lines)
         self.assertIn("cwd = null  (default)", lines)
         self.assertNotIn(SECRET, "".join(lines))
+
+    def test_tooManyToolsForOneArgument(self) -> None:
+        """
+        The worker's process could not start, and nobody would be told.
+        """
+        names = ["x" * 99] * 400
+        self.assertEqual(len(Listing().fromJSON(names)), 400)
+        error = self.assertRaises(ValueError, Listing(TOOLS_ROOM).fromJSON, names)
+        self.assertIn("32768 bytes", str(error))
 
     @settings(deadline=None, max_examples=100)
     @given(st.lists(st.text("abc/-:.", min_size=1), max_size=5))

@@ -95,6 +95,23 @@ class ResultsTests(ParkedCase):
         self.assertEqual(world.sent("cancel"), [])
         world.settle()
 
+    def test_refusalBehindAResultMayNotBeAskedAgain(self) -> None:
+        """
+        The model has acted already, although this answer shows nothing of it
+        (the retry rule).
+        """
+        world = World(self)
+        world.daemon.faults.dropTone = lambda line: b"tool_executed" in line
+        script = [{"tool": "look", "args": {}, "saying": ""}, {"result_error": "API Error: 429"}]
+        talk = Talk(world, tools=[function("look")])
+        talk.ask(user("#script " + json.dumps(script)))
+        world.advance(1)
+        client = talk.ask(*talk.resultsOf("grey"))
+        world.advance(1)
+        self.assertEqual((client.status, client.error["code"]), (429, "rate_limit_exceeded"))
+        self.assertEqual((client.header("x-should-retry"), client.header("retry-after")), ("false", None))
+        world.settle()
+
     def test_allResultsAndAUsersMessage(self) -> None:
         """
         The message is appended to the last result, behind a line that marks it.

@@ -140,7 +140,11 @@ class Listing:
     """
     Several strings: an array in the file, comma-separated in the environment,
     the option repeated on the command line.
+
+    @ivar most: bytes that they may have together, with a blank between two.
     """
+
+    most: int | None = None
 
     def fromJSON(self, value: object) -> tuple[str, ...]:
         """
@@ -148,7 +152,10 @@ class Listing:
         """
         if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) and item for item in value):
             raise ValueError("is not a list of strings")
-        return tuple(Text().fromText(item) for item in value)
+        items = tuple(Text().fromText(item) for item in value)
+        if self.most is not None and len(" ".join(items).encode("utf-8", "replace")) > self.most:
+            raise ValueError(f"has more than {self.most} bytes together")
+        return items
 
     def fromText(self, text: str) -> tuple[str, ...]:
         """

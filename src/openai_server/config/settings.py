@@ -15,6 +15,9 @@ from openai_server.config.kinds import Kind, Listing, Seconds, Text, Truth, Valu
 
 #: What every environment variable of this server begins with.
 PREFIX: Final = "OPENAI_SERVER_"
+#: Bytes of the names of tools that go to a worker's process as one argument:
+#: from 131,072 up it cannot start, and some room is for names of clients.
+TOOLS_ROOM: Final = 32 * 1024
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,8 @@ SETTINGS: Final = (
     Setting("turnTimeout", Seconds(), "a whole turn", "s"),
     Setting("maxTurns", Whole(0, 100_000), "live and parked turns per worker; 0: unlimited"),
     Setting("cwd", Text(), "folder in which the worker works"),
-    Setting("allowedTools", Listing(), "the worker's own tools that it may use"),
-    Setting("disallowedTools", Listing(), "the worker's own tools that it must not use"),
+    Setting("allowedTools", Listing(TOOLS_ROOM), "the worker's own tools that it may use"),
+    Setting("disallowedTools", Listing(TOOLS_ROOM), "the worker's own tools that it must not use"),
     Setting("models", Listing(), "model ids to list besides those that workers advertise"),
     Setting("defaultModel", Text(), "model of requests that name none"),
     Setting("allowedHosts", Listing(), "further names that the Host header may have when no key is set"),

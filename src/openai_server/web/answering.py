@@ -137,7 +137,7 @@ class Answers:
         made: list[Answering] = []
 
         def answerFor(conversation: Conversation, plan: SessionPlan) -> Answering:
-            made.append(self._answering(incoming, conversation, plan.session, plan.kind))
+            made.append(self._answering(incoming, conversation, plan.kind))
             return made[0]
 
         await self._desk.ask(incoming, answerFor, session)
@@ -147,11 +147,10 @@ class Answers:
         results = _resultsFrom(incoming, match)
         call, text = results[-1]
         results[-1] = (call, text + _addedTo(match, incoming))
-        session = conversation.terms.session
-        answering = self._answering(incoming, conversation, session, Kind.CONTINUED)
+        answering = self._answering(incoming, conversation, Kind.CONTINUED, isResumed=True)
         conversation.resume(results, answering)
         told = sorted([*(at for _, at in match.results), *match.extra])
-        session.told(incoming.transcript.entries[at] for at in told)
+        conversation.terms.session.told(incoming.transcript.entries[at] for at in told)
         return answering
 
     @staticmethod
@@ -172,13 +171,14 @@ class Answers:
             conversation.cancel()
 
     def _answering(
-        self, incoming: Incoming, conversation: Conversation, session: Session, kind: Kind
+        self, incoming: Incoming, conversation: Conversation, kind: Kind, isResumed: bool = False
     ) -> Answering:
         translation = Translation(
             stop=incoming.chat.stop,
             stripFence=incoming.wantsJSON,
             showTools=self._configuration.workerTools,
             ownCalls=conversation.seenCalls,
+            seen=isResumed,
         )
         answering = Answering(
             self._desk.clock,
@@ -191,7 +191,7 @@ class Answers:
             asked=incoming.transcript.digestBefore(len(incoming.transcript.entries))
             if incoming.isLegacy
             else None,
-            onEnd=lambda: self._ended(incoming, answering, session),
+            onEnd=lambda: self._ended(incoming, answering),
         )
         answering.kind = kind
         answering.attempt = self._retries.begin(
@@ -199,8 +199,8 @@ class Answers:
         )
         return answering
 
-    def _ended(self, incoming: Incoming, answering: Answering, session: Session) -> None:
-        told = answering.told
+    def _ended(self, incoming: Incoming, answering: Answering) -> None:
+        told, session = answering.told, answering.conversation.terms.session
         if not isinstance(answering.ended, Finished) or told.text is None:
             self._desk.memory.release(session, False)
         else:
