@@ -101,7 +101,7 @@ class ResultsTests(ParkedCase):
         (the retry rule).
         """
         world = World(self)
-        world.daemon.faults.dropTone = lambda line: b"tool_executed" in line
+        world.daemon.faults.dropTone = lambda line: b'"chunk"' in line
         script = [{"tool": "look", "args": {}, "saying": ""}, {"result_error": "API Error: 429"}]
         talk = Talk(world, tools=[function("look")])
         talk.ask(user("#script " + json.dumps(script)))
