@@ -479,6 +479,42 @@ class ResumeTests(ConversationCase):
         self.assertEqual(answer.told, ["echo", "Mixed.", GOOD])
         self.assertNothingLeft()
 
+    def test_resultOfACallThatFailedMeanwhileIsNotSent(self) -> None:
+        """
+        The model has had its error; the other call gets its result (U7).
+        """
+        first, second = self.park("c1", "c2")
+        self.conversation.tonesReceived([Error(sid=SID, message="no", callId="c1")])
+        self.conversation.resume([(first, "rain"), (second, "snow")], FakeAnswer())
+        self.assertEqual(self.turn.done, [("answer", "c2", "weather", "snow", False), ("resume",)])
+
+    def test_givenUpCallThatFailedMeanwhileIsNotAnswered(self) -> None:
+        """
+        Nor is it when the client goes on without the results.
+        """
+        first, second = self.park("c1", "c2")
+        self.conversation.tonesReceived([Error(sid=SID, message="no", callId="c1")])
+        self.conversation.giveUp([(first, "rain"), (second, "snow")])
+        self.assertEqual(self.turn.done, [("answer", "c2", "weather", "snow", False), ("cancel",)])
+
+    def test_echoBehindTheHandOutReachesNobody(self) -> None:
+        """
+        Tones may come in any order (U30).
+        """
+        self.park("c1")
+        told = list(self.answer.told)
+        self.conversation.turnEchoed()
+        self.assertEqual(self.answer.told, told)
+
+    def test_parkedTurnThatWaitsForWhatNobodyCanGiveIsCancelled(self) -> None:
+        """
+        There is no answer to be told of it (X15).
+        """
+        self.park("c1")
+        self.conversation.tonesReceived([call("c2", "other", sigil="abcdef012345")])
+        self.assertEqual(self.turn.done, [("cancel",)])
+        self.assertTrue(self.conversation.isOver)
+
     def test_textThatNobodyHeardComesFirst(self) -> None:
         """
         What arrived while the turn was parked opens the next answer.

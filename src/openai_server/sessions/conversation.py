@@ -227,7 +227,7 @@ class Conversation:
                 self._callFailed(tone)
             case SessionReady():
                 self._compareTools(tone)
-            case _ if not self.isSettling:
+            case Chunk() if not self.isSettling:
                 self._keepUnheard(tone)
 
     def _compareTools(self, tone: SessionReady) -> None:
@@ -354,11 +354,9 @@ class Conversation:
 
     # Text that nobody hears yet.
 
-    def _keepUnheard(self, tone: Shown) -> None:
-        if isinstance(tone, SessionReady):
-            return
+    def _keepUnheard(self, tone: Chunk) -> None:
         self._unheard.append(tone)
-        if isinstance(tone, Chunk) and isinstance(tone.delta, str):
+        if isinstance(tone.delta, str):
             self._unheardSize += len(tone.delta)
         if len(self._unheard) > UNHEARD_TONES or self._unheardSize > UNHEARD_CHARACTERS:
             self._counters.add("unheard_overflows")
