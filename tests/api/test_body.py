@@ -101,7 +101,7 @@ class ObjectFromBodyTests(SyncCase):
         """
         Below the count the decoder's own bound on nesting ends it.
         """
-        self.assertIn("nested", self.refused(b'{"a":' + b"[" * 300_000).message)
+        self.assertIn("nested", self.refused(b'{"a":' + b"[" * 30_000).message)
 
     def test_lastOfTwoKeysCounts(self) -> None:
         """
@@ -142,6 +142,19 @@ class SurrogateTests(SyncCase):
             (r"\u00e9\uD7FF\ue000", "\u00e9\ud7ff\ue000"),
         ):
             self.assertEqual(objectFromBody(b'{"a":"%b"}' % escaped.encode()), {"a": text}, escaped)
+
+    def test_whatElseIsWrongStaysWrong(self) -> None:
+        """
+        Beside a lone one too, and nothing is read into raw control characters.
+        """
+        for body in (
+            rb'{"a":"\ud83d","b":x}',
+            rb'{"a":"\udX"}',
+            b'{"a":"\\ud83d\0\0"}',
+            b'{"a":"\\u00e9\0\0ud83d"}',
+        ):
+            error = self.assertRaises(APIError, objectFromBody, body)
+            self.assertEqual(error.name, "invalid_json", body)
 
     def test_inKeys(self) -> None:
         """

@@ -13,8 +13,9 @@ import msgspec
 
 from openai_server.errors import APIError
 
-#: Arrays and objects that a body may hold, counted before anything is decoded.
-MAX_CONTAINERS: Final = 400_000
+#: Arrays and objects that a body may hold, counted before anything is decoded:
+#: three for each of 10,000 messages. Each of them costs time in many places.
+MAX_CONTAINERS: Final = 2**15
 #: Levels of arrays and objects, the body's own object counted.
 MAX_DEPTH: Final = 100
 
@@ -22,7 +23,6 @@ _decode = msgspec.json.Decoder().decode
 
 _HIGH = rb"[dD][89abAB][0-9a-fA-F]{2}"
 _LOW = rb"[dD][c-fC-F][0-9a-fA-F]{2}"
-_surrogate = re.compile(rb"\\u[dD][89a-fA-F]")
 # Begins with a literal, so that the search for it is a fast one.
 _lone = re.compile(rb"\\u(?:%b(?!\\u%b)|(?<!\\u%b\\u)%b)" % (_HIGH, _LOW, _HIGH, _LOW))
 _place = re.compile(r" - at `(?:key in )?\$(.*)`$", re.DOTALL)
@@ -42,7 +42,7 @@ def objectFromBody(body: bytes) -> dict[str, Any]:
     containers = body.count(b"[") + body.count(b"{")
     if containers > MAX_CONTAINERS:
         raise APIError("bad_request", f"The request body has over {MAX_CONTAINERS} arrays and objects.")
-    decoded = _decoded(_withoutLoneSurrogates(body))
+    decoded = _decoded(body)
     if not isinstance(decoded, dict):
         raise APIError("bad_request", "The request body must be a JSON object.")
     if containers > MAX_DEPTH:
@@ -60,16 +60,22 @@ def _decoded(body: bytes) -> Any:
     except RecursionError:
         raise _tooDeep() from None
     except msgspec.MsgspecError as error:
+        whole = _withoutLoneSurrogates(body)
+        if whole is not body:
+            return _decoded(whole)
         said = _place.sub("", str(error))
         raise APIError("invalid_json", f"The request body is not valid JSON: {said}.") from None
 
 
 def _withoutLoneSurrogates(body: bytes) -> bytes:
-    if b"\\u" not in body or _surrogate.search(body) is None:
+    # With other bytes for escaped backslashes only real escapes are left
+    # behind a backslash. No JSON holds these bytes, and all of this runs in C,
+    # whatever the body is made of.
+    if b"\\u" not in body or b"\0" in body:
         return body
-    # An escaped backslash written as \u005c leaves only real escapes behind a
-    # backslash. All of this runs in C, whatever the body is made of.
-    return _lone.sub(rb"\\ufffd", body.replace(rb"\\", rb"\u005c"))
+    marked = body.replace(rb"\\", b"\0\0")
+    whole = _lone.sub(rb"\\ufffd", marked)
+    return body if whole == marked else whole.replace(b"\0\0", rb"\\")
 
 
 def _checkDepth(body: dict[str, Any]) -> None:
