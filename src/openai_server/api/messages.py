@@ -6,7 +6,6 @@ that a type alone does not say.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -28,7 +27,7 @@ TEXT_MEMBERS: Final = {
 ATTACHED_MEMBERS: Final = {"image_url": "image_url", "input_audio": "input_audio", "file": "file"}
 
 
-class Audio(msgspec.Struct, frozen=True):
+class Audio(msgspec.Struct, frozen=True, gc=False):
     """
     Sound in a content part: base64 and C{wav} or C{mp3}.
     """
@@ -37,7 +36,7 @@ class Audio(msgspec.Struct, frozen=True):
     format: str
 
 
-class File(msgspec.Struct, frozen=True):
+class File(msgspec.Struct, frozen=True, gc=False):
     """
     A file in a content part. C{file_data} is a data: URL or bare base64.
     """
@@ -47,7 +46,7 @@ class File(msgspec.Struct, frozen=True):
     file_id: str | None = None
 
 
-class Image(msgspec.Struct, frozen=True):
+class Image(msgspec.Struct, frozen=True, gc=False):
     """
     The address of an image in a content part.
     """
@@ -56,7 +55,7 @@ class Image(msgspec.Struct, frozen=True):
     detail: str | None = None
 
 
-class Part(msgspec.Struct, frozen=True):
+class Part(msgspec.Struct, frozen=True, gc=False):
     """
     One part of a message's content. Which member counts is said by C{type}.
     """
@@ -76,7 +75,7 @@ class Part(msgspec.Struct, frozen=True):
         return self.refusal if self.type == "refusal" else self.text
 
 
-class FunctionCall(msgspec.Struct, frozen=True):
+class FunctionCall(msgspec.Struct, frozen=True, gc=False):
     """
     A call as the assistant made it; C{arguments} should be a JSON string, and
     an object or nothing is met as well.
@@ -86,7 +85,7 @@ class FunctionCall(msgspec.Struct, frozen=True):
     arguments: Any = None
 
 
-class CustomCall(msgspec.Struct, frozen=True):
+class CustomCall(msgspec.Struct, frozen=True, gc=False):
     """
     A call of a custom tool, with its one free text.
     """
@@ -95,7 +94,7 @@ class CustomCall(msgspec.Struct, frozen=True):
     input: str | None = None
 
 
-class ToolCall(msgspec.Struct, frozen=True):
+class ToolCall(msgspec.Struct, frozen=True, gc=False):
     """
     One call of an assistant's message, with C{function} or C{custom}.
     """
@@ -106,7 +105,7 @@ class ToolCall(msgspec.Struct, frozen=True):
     custom: CustomCall | None = None
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """
     One message. Reasoning that a client echoes back is not read.
     """
@@ -150,24 +149,31 @@ def messagesFromObject(value: Any) -> tuple[Message, ...]:
     if not messages:
         raise APIError("invalid_value", "'messages' must hold at least one message.", param="messages")
     for index, message in enumerate(messages):
-        _check(message, f"messages[{index}]")
+        try:
+            _check(message)
+        except APIError as error:
+            error.param = f"messages[{index}].{error.param}"
+            raise
     return messages
 
 
-def _check(message: Message, where: str) -> None:
-    if message.role not in ROLES:
+def _check(message: Message) -> None:
+    role = message.role
+    if role not in ROLES:
         known = ", ".join(ROLES)
-        raise APIError("invalid_value", f"Unknown role; known are {known}.", param=f"{where}.role")
-    if message.role == "tool" and not message.tool_call_id:
-        raise _missing(f"{where}.tool_call_id")
-    if message.role == "function" and not message.name:
-        raise _missing(f"{where}.name")
-    if isinstance(message.content, tuple):
+        raise APIError("invalid_value", f"Unknown role; known are {known}.", param="role")
+    if role == "tool" and not message.tool_call_id:
+        raise _missing("tool_call_id")
+    if role == "function" and not message.name:
+        raise _missing("name")
+    if type(message.content) is tuple:
         for index, part in enumerate(message.content):
-            _checkPart(part, message.role, f"{where}.content[{index}]")
+            # Most are plain text: no call for each of them.
+            if part.type != "text" or part.text is None:
+                _checkPart(part, role, f"content[{index}]")
     for index, call in enumerate(message.tool_calls or ()):
         if call.function is None and call.custom is None:
-            raise _missing(f"{where}.tool_calls[{index}].{call.type or 'function'}")
+            raise _missing(f"tool_calls[{index}].{call.type or 'function'}")
 
 
 def _checkPart(part: Part, role: str, where: str) -> None:
@@ -188,10 +194,11 @@ def _missing(param: str) -> APIError:
     return APIError("missing_required_parameter", f"Missing required parameter: '{param}'.", param=param)
 
 
-def callsOf(message: Message) -> Iterator[ToolCall]:
+def callsOf(message: Message) -> tuple[ToolCall, ...]:
     """
     All calls of an assistant's message, the deprecated C{function_call} too.
     """
-    yield from message.tool_calls or ()
-    if message.function_call is not None:
-        yield ToolCall(type="function", function=message.function_call)
+    calls = message.tool_calls or ()
+    if message.function_call is None:
+        return calls
+    return (*calls, ToolCall(type="function", function=message.function_call))

@@ -11,7 +11,7 @@ looks like a header is one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Final, TypeAlias
 
@@ -26,6 +26,8 @@ Pieces: TypeAlias = "tuple[str | Attached, ...]"
 
 #: A message and its place in the request.
 Placed: TypeAlias = tuple[int, Message]
+
+_Section: TypeAlias = tuple[str, Pieces]
 
 _SPEAKERS: Final = {
     "developer": "system instruction",
@@ -42,6 +44,10 @@ def piecesOf(placed: Placed) -> Pieces:
     @raise APIError: 400, an attachment is no good.
     """
     index, message = placed
+    content = message.content
+    if not isinstance(content, tuple) and not message.refusal:
+        # Nearly all messages of a long conversation.
+        return (content,) if content else ()
     pieces: list[str | Attached] = []
     for number, part in enumerate(message.parts):
         if part.type in ATTACHED_MEMBERS:
@@ -67,7 +73,9 @@ def transcript(placed: Sequence[Placed], boundary: str, *, isTail: bool = False)
     @raise APIError: 400, an attachment is no good.
     """
     names = {call.id: _calledName(call) for _, message in placed for call in callsOf(message)}
-    sections = [section for each in placed for section in _sections(each[1], piecesOf(each), names)]
+    sections: list[_Section] = []
+    for each in placed:
+        sections += _sections(each[1], piecesOf(each), names)
     boundary = _unused(boundary, sections)
     pieces: list[str | Attached] = [_INTRODUCTION.format(boundary=boundary, what=_what(isTail))]
     for header, own in sections:
@@ -93,16 +101,20 @@ def _what(isTail: bool) -> str:
     return "the continuation of our conversation" if isTail else "a conversation"
 
 
-def _sections(message: Message, own: Pieces, names: Mapping[str | None, str]) -> Iterator[tuple[str, Pieces]]:
+def _sections(message: Message, own: Pieces, names: Mapping[str | None, str]) -> list[_Section]:
     if message.role in ("tool", "function"):
-        yield _resultHeader(message, names), own
-        return
-    calls = list(callsOf(message))
-    if own or not calls:
-        name = f" {_quoted(message.name)}" if message.name else ""
-        yield _SPEAKERS[message.role] + name, own
-    for call in calls:
-        yield f"assistant calls the tool {_quoted(_calledName(call))}{_withId(call.id)}", (_calledWith(call),)
+        return [(_resultHeader(message, names), own)]
+    name = f" {_quoted(message.name)}" if message.name else ""
+    said: list[_Section] = [(_SPEAKERS[message.role] + name, own)]
+    calls = callsOf(message)
+    if not calls:
+        return said
+    called: list[_Section] = [(_callHeader(call), (_calledWith(call),)) for call in calls]
+    return said + called if own else called
+
+
+def _callHeader(call: ToolCall) -> str:
+    return f"assistant calls the tool {_quoted(_calledName(call))}{_withId(call.id)}"
 
 
 def _resultHeader(message: Message, names: Mapping[str | None, str]) -> str:
@@ -131,19 +143,19 @@ def _calledWith(call: ToolCall) -> str:
     return (call.custom.input or "") if call.custom is not None else ""
 
 
-def _unused(boundary: str, sections: Sequence[tuple[str, Pieces]]) -> str:
-    texts = [text for header, own in sections for text in (header, *_texts(own))]
-    while any(boundary in text for text in texts):
+def _unused(boundary: str, sections: Sequence[_Section]) -> str:
+    # As one text: parts stand next to each other, so a boundary could be
+    # spread over two.
+    said = "".join(
+        [
+            piece if isinstance(piece, str) else f"\n{attachmentLine(piece)}\n"
+            for header, own in sections
+            for piece in (header, *own)
+        ]
+    )
+    while boundary in said:
         boundary = sha256(boundary.encode()).hexdigest()[: len(boundary) + 8]
     return boundary
-
-
-def _texts(own: Pieces) -> Iterator[str]:
-    # Parts stand next to each other, so a boundary could be spread over two.
-    yield "".join(piece for piece in own if isinstance(piece, str))
-    for piece in own:
-        if not isinstance(piece, str):
-            yield attachmentLine(piece)
 
 
 def joined(pieces: Iterable[str | Attached], lineFor: Callable[[Attached], str]) -> str:
