@@ -143,10 +143,11 @@ class OfferTests(SyncCase):
 
     def test_manyTools(self) -> None:
         """
-        A thousand of them, each its own.
+        Five hundred of them with some parameters each, each its own.
         """
-        found = offerFromRequest(request(*(function(f"t/{n}") for n in range(1000))))
-        self.assertEqual(len(set(offered(found))), 1000)
+        parameters = {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(25)}}
+        found = offerFromRequest(request(*(function(f"t/{n}", parameters=parameters) for n in range(500))))
+        self.assertEqual(len(set(offered(found))), 500)
 
     def test_badSchema(self) -> None:
         """

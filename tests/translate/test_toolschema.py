@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openai_server.errors import APIError
-from openai_server.translate.toolschema import SafeSchemas
+from openai_server.translate.toolschema import MAX_CONTAINERS, SafeSchemas
 from openai_server.wire.readable import isDeeper
 from tests.support import SyncCase
 
@@ -209,7 +209,7 @@ class SafeSchemaTests(SyncCase):
         (C23) However many references lead one to the next: no recursion, and
         what they say of one property stands side by side.
         """
-        for length in (100, 400, 2000):
+        for length in (100, 400, 1500):
             values = [{"const": n} for n in range(length)]
             defs: dict[str, Any] = {
                 f"d{n}": {"$ref": f"#/$defs/d{n + 1}", "properties": {"p": value}}
@@ -247,24 +247,34 @@ class SafeSchemaTests(SyncCase):
         for schema in (
             {"$ref": "#/$defs/d0", "$defs": twice},
             {"anyOf": [{"$ref": path} for path in paths], "$defs": {"q": inside}},
-            {"anyOf": [{"properties": {f"k{n}": {"const": m} for n in range(200)}} for m in range(200)]},
+            {"anyOf": [{"properties": {f"k{n}": True for n in range(200)}} for _ in range(200)]},
         ):
             start = time.process_time()
             error = self.assertRaises(APIError, safe, schema)
             self.assertEqual((error.name, error.param), ("invalid_value", "p"))
             self.assertLess(time.process_time() - start, 1)
 
+    def test_manyContainers(self) -> None:
+        """
+        They are counted before anything is done with them, of all tools together.
+        """
+        schemas = SafeSchemas()
+        half = {"properties": {f"p{n}": {} for n in range(MAX_CONTAINERS // 2 - 2)}}
+        self.assertEqual(len(schemas.of(half, "p")["properties"]), MAX_CONTAINERS // 2 - 2)
+        schemas.of(half, "p")
+        error = self.assertRaises(APIError, schemas.of, {"properties": {}}, "q")
+        self.assertEqual((error.name, error.param), ("invalid_value", "q"))
+
     def test_boundIsTheRequests(self) -> None:
         """
         Many tools may not cost more than one.
         """
         schemas = SafeSchemas()
-        schema = {"anyOf": [{"properties": {"k": {"const": n}}} for n in range(1000)]}
-        for _ in range(10):
-            schemas.of(schema, "p")
-        with self.assertRaises(APIError):
-            for _ in range(10):
-                schemas.of(schema, "p")
+        schema = {"anyOf": [{"properties": {f"k{n}": True for n in range(2500)}}] * 2}
+        for _ in range(3):
+            self.assertEqual(len(schemas.of(schema, "p")["properties"]), 2500)
+        error = self.assertRaises(APIError, schemas.of, schema, "q")
+        self.assertEqual((error.name, error.param), ("invalid_value", "q"))
         self.assertEqual(schemas.of({}, "p"), NOTHING)
 
     @settings(deadline=None, max_examples=300)

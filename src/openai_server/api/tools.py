@@ -14,7 +14,7 @@ import msgspec
 from openai_server.api.body import converted
 from openai_server.errors import APIError
 
-MAX_TOOLS: Final = 1024
+MAX_TOOLS: Final = 512
 #: Characters of a tool's name. OpenAI allows 64; MCP's names are longer.
 MAX_NAME: Final = 256
 

@@ -32,10 +32,14 @@ _TYPES: Final = {**dict.fromkeys(_MAPS, dict), **dict.fromkeys((*_UNIONS, "requi
 _REPLACED: Final = frozenset({*_UNIONS, "$ref", "type", "properties", "required"})
 _NESTED: Final = frozenset({dict, list})
 
-#: What the foldings of one request may cost: the bytes of the properties that
-#: are put together, and for each of them and of the required names some more.
+#: Arrays and objects that the schemas of one request may hold.
+MAX_CONTAINERS: Final = 2**14
+#: What the foldings of one request may cost, some 10 ms: the bytes of the
+#: properties that are put together, and for each of them, each required name
+#: and each schema so much more.
 MAX_FOLDING: Final = 2**20
 _EACH: Final = 64
+_EACH_SCHEMA: Final = 512
 
 
 class SafeSchemas:
@@ -45,6 +49,7 @@ class SafeSchemas:
 
     def __init__(self) -> None:
         self._left = MAX_FOLDING
+        self._containers = 0
 
     def of(self, parameters: Any, param: str) -> dict[str, Any]:
         """
@@ -52,8 +57,10 @@ class SafeSchemas:
         at the top, no null members, no unions at the top.
 
         @param param: where it stands in the request.
-        @raise APIError: 400, its unions and references are too many.
+        @raise APIError: 400, it holds too much, or its unions and references
+            lead to too much.
         """
+        self._count(msgspec.json.encode(parameters), param)
         schema = _schema(parameters) if isinstance(parameters, dict) else {}
         if not schema.keys().isdisjoint((*_UNIONS, "$ref")):
             folding = _Folding(schema, param, self._left)
@@ -61,6 +68,12 @@ class SafeSchemas:
             self._left = folding.left
         properties = schema.pop("properties", {})
         return {**schema, "type": "object", "properties": properties}
+
+    def _count(self, encoded: bytes, param: str) -> None:
+        self._containers += encoded.count(b"{") + encoded.count(b"[")
+        if self._containers > MAX_CONTAINERS:
+            said = f"The schemas of all tools together have over {MAX_CONTAINERS} arrays and objects."
+            raise APIError("invalid_value", said, param=param)
 
 
 def _schema(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,6 +157,7 @@ class _Folding:
             if isLeft:
                 self._leave(schema)
             elif id(schema) not in self._groups:
+                self._pay(_EACH_SCHEMA)
                 self._addProperties(schema.get("properties", {}))
                 groups = self._groups[id(schema)] = list(self._groupsOf(schema))
                 todo.append((schema, True))
