@@ -240,6 +240,18 @@ class AttachedTests(SyncCase):
         unnamed = attached(type="file", file={"file_data": "QUJD"})
         self.assertEqual((unnamed.kind, unnamed.mediaType), ("file", "application/octet-stream"))
 
+    def test_extensions(self) -> None:
+        """
+        Of the types that are known, whatever else a client said.
+        """
+        for mediaType, extension in (
+            ("image/png", ".png"),
+            ("audio/mpeg", ".mp3"),
+            ("image/*", ".bin"),
+            ("../../x", ".bin"),
+        ):
+            self.assertEqual(extensionOf(mediaType), extension)
+
     def test_filesThatAreNotHere(self) -> None:
         """
         There is no Files API.

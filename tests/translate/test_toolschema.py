@@ -173,7 +173,8 @@ class SafeSchemaTests(SyncCase):
         """
         Outside, missing, in a circle: they say nothing.
         """
-        for reference in ("http://x/y", "#", "#/$defs/none", "#/$defs/loop", "#/type/x"):
+        long = "#/$defs/loop" + "/x" * 100_000
+        for reference in ("http://x/y", "#", "#/$defs/none", "#/$defs/loop", "#/type/x", long):
             schema = {"$ref": reference, "$defs": {"loop": {"anyOf": [{"$ref": "#/$defs/loop"}]}}}
             self.assertEqual(safe(schema)["properties"], {})
 
