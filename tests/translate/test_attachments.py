@@ -20,6 +20,7 @@ from openai_server.translate.attachments import (
     attachedFromPart,
     attachmentLine,
     decodedSlices,
+    extensionOf,
 )
 from openai_server.wire.tones import Attachment
 from tests.support import SyncCase
