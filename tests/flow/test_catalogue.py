@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.internet.testing import StringTransport
 
+from openai_server.api.tools import MAX_TOOLS
 from tests.flow.support import FlowCase, Message, Talk, function, steps, user
 from tests.world import World
 
@@ -171,12 +172,13 @@ class GateTests(CatalogueCase):
     def test_moreNamesThanCanBeHidden(self) -> None:
         """
         U31: where the names of two lists do not fit into one argument of a
-        process, a prompt without tools waits until the last list is known, and
-        is answered.
+        process beside the operator's own, a prompt without tools waits until
+        the last list is known, and is answered.
         """
-        world = self.world(disallowedTools=("Bash",))
+        own = ["Bash", "x" * 40_000]
+        world = self.world(disallowedTools=tuple(own))
         for letter in "ab":
-            many = [function(f"{letter}{number:04}".ljust(54, "x")) for number in range(1024)]
+            many = [function(f"{letter}{number:04}".ljust(54, "x")) for number in range(MAX_TOOLS)]
             self.listing(world, *many)
             world.advance(0.5 if letter == "b" else 3)
         innocent = Talk(world, model="echo").post(user("hello"))
@@ -184,7 +186,7 @@ class GateTests(CatalogueCase):
         world.advance(5)
         self.assertSaid(innocent, "hello")
         hidden = world.sent("prompt")[2]["disallowedTools"]
-        self.assertEqual(hidden, ["Bash", *(f"mcp__hum__{tool['function']['name']}" for tool in many)])
+        self.assertEqual(hidden, [*own, *(f"mcp__hum__{tool['function']['name']}" for tool in many)])
         self.assertLess(len(" ".join(hidden)), 100_000)
         world.settle()
 

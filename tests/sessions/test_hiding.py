@@ -39,11 +39,11 @@ class HidingTests(SyncCase):
         """
         Where the settings leave too little room, the request is refused.
         """
-        room = roomBeside(["x" * 40_000])
-        self.assertEqual(room, 59_999)
+        room = roomBeside(["x" * 70_000])
+        self.assertEqual(room, 29_999)
         failure = self.assertRaises(APIError, checkNames, LONGEST, room, "tools")
         self.assertEqual((failure.kind.status, failure.param), (400, "tools"))
-        checkNames(LONGEST[:900], room, "tools")
+        checkNames(LONGEST[:450], room, "tools")
 
     def test_firstThatFit(self) -> None:
         """
