@@ -409,6 +409,20 @@ class Machine(RuleBasedStateMachine):
         asked.client.leave()
         self._wait(wait)
 
+    @rule(plan=plans, isStream=st.booleans(), waits=st.tuples(waits, waits, waits))
+    def comeAgain(self, plan: dict[str, Any], isStream: bool, waits: tuple[float, float, float]) -> None:
+        """
+        A new talk whose client loses its connection and asks the same again.
+        """
+        talk = self._newTalk((), "none", False)
+        made = talk.nextPlan(**plan)
+        self._say(talk, [made.message], made, isStream, True)
+        self._wait(waits[0])
+        self.eachIsToldItsOwn()
+        if talk.isBusy:
+            self.leave(len(self._open) - 1, waits[1])
+            self.retry(len(self._lost) - 1, 1, waits[2])
+
     @property
     def _open(self) -> list[Asked]:
         return [asked for asked in self._asked if not asked.isDone]
