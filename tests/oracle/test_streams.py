@@ -86,7 +86,7 @@ class Visitor:
             patience=chance.uniform(0.3, 1.5) if habit == "leaves" else chance.uniform(0, 0.19),
             size=size,
             padding=8000 if isStuck else 4000 if isSlow else chance.choice((0, 0, 10, 300)),
-            pace=chance.choice((0.0, 0.01, 0.03)) if not isStuck else 0.02,
+            pace=0.02 if isStuck else chance.choice((0.0, 0.01) if isSlow else (0.0, 0.01, 0.03)),
             end=chance.choice(("failing", "dying")) if habit == "is failed" else "well",
         )
 
@@ -116,7 +116,7 @@ class Visitor:
             case "stops reading":
                 pass
             case "reads slowly":
-                self.client.wire.read(chance.randint(0, 6_000))
+                self.client.wire.read(chance.randint(0, 4_000))
             case "leaves" | "leaves before headers" if now > self.begin + self.patience:
                 self.leave()
             case _:
