@@ -80,9 +80,8 @@ class Chat:
 
     async def _streamed(self, request: APIRequest, incoming: Incoming, answering: Answering) -> None:
         stream = EventStream(request, lambda end: self._clientLeft(request, incoming, answering))
-        heading = self._heading(incoming)
-        self._keepWarm(request, stream, heading.templates())
-        sink = StreamSink(stream, heading, request.setEnd)
+        sink = StreamSink(stream, self._heading(incoming), request.setEnd)
+        self._keepWarm(request, stream, sink.chunks)
         answering.attach(sink)
         await self._outcome(sink, request, incoming, answering)
 

@@ -63,6 +63,7 @@ class StreamSink:
 
     @ivar outcome: fires with None when the stream has been ended, or fails
         with an C{APIError} when it never began.
+    @ivar chunks: the chunks of this answer.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class StreamSink:
         self._stream = stream
         self._heading = heading
         self._setEnd = setEnd
-        self._chunks = heading.templates()
+        self.chunks = heading.templates()
 
     def holdPassed(self) -> None:
         """
@@ -87,7 +88,7 @@ class StreamSink:
 
     def _begin(self) -> bytes:
         self._stream.begin()
-        role = self._chunks.role()
+        role = self.chunks.role()
         self.hasBegun = True
         return role
 
@@ -104,9 +105,9 @@ class StreamSink:
             pieces.append(self._begin())
         for event in events:
             if type(event) is Text:
-                pieces.append(self._chunks.text(*event.pieces))
+                pieces.append(self.chunks.text(*event.pieces))
             elif type(event) is Reasoning:
-                pieces.append(self._chunks.reasoning(event.text))
+                pieces.append(self.chunks.reasoning(event.text))
             elif type(event) is Called:
                 self._calls(event, pieces)
             elif type(event) is Finished:
@@ -126,13 +127,13 @@ class StreamSink:
     def _calls(self, called: Called, pieces: list[bytes]) -> None:
         for index, call in enumerate(called.calls):
             isCustom = call.kind == "custom"
-            pieces.append(self._chunks.callStart(index, call.id, call.name, isCustom=isCustom))
-            pieces.append(self._chunks.callArguments(index, call.arguments, isCustom=isCustom))
+            pieces.append(self.chunks.callStart(index, call.id, call.name, isCustom=isCustom))
+            pieces.append(self.chunks.callArguments(index, call.arguments, isCustom=isCustom))
 
     def _finish(self, event: Finished, pieces: list[bytes]) -> None:
-        pieces.append(self._chunks.finish(self._heading.reason(event.reason)))
+        pieces.append(self.chunks.finish(self._heading.reason(event.reason)))
         if self._heading.includeUsage:
-            pieces.append(self._chunks.usage(event.usage))
+            pieces.append(self.chunks.usage(event.usage))
         pieces.append(DONE)
         self._write(pieces)
         self._stream.finish()
