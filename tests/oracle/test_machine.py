@@ -13,6 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
@@ -27,10 +28,10 @@ from hypothesis.stateful import (
 
 from openai_server.daemon.timeouts import Timeouts
 from openai_server.embedded.models import TEST_MODELS
+from tests.oracle.loaded import LoadedWorld
 from tests.oracle.talks import Asked, Message, Plan, Talk, agent, plansIn, talksIn
 from tests.recorder import StrictRecorder
 from tests.support import SyncCase
-from tests.world import World
 
 MODELS = {**TEST_MODELS, "agent": agent}
 TIMEOUTS = Timeouts(firstLife=30, stall=70, drain=60)
@@ -143,8 +144,8 @@ class Machine(RuleBasedStateMachine):
     def __init__(self, stand: Stand) -> None:
         super().__init__()
         self._stand = stand
-        self._world = World(
-            stand, daemonSettings={"models": MODELS}, timeouts=TIMEOUTS, headersHold=2.0
+        self._world = LoadedWorld(
+            stand, Random(0), daemonSettings={"models": MODELS}, timeouts=TIMEOUTS, headersHold=2.0
         )
         self._talks: dict[str, Talk] = {}
         self._asked: list[Asked] = []
