@@ -1,6 +1,6 @@
 """
 What clients may do in the middle of an answer, and what the daemon is told of
-it: rows K and P of the failure matrix, through the whole server.
+it: rows K and P of docs/failures.md, through the whole server.
 """
 
 from __future__ import annotations
