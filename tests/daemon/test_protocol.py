@@ -327,7 +327,7 @@ class LineTests(ProtocolCase):
             (b'{"chi":"chunk","sid":"s","delta":"\\ud83d"}', "json"),
             (b'{"chi":"chunk","sid":"s","delta":"\xff"}', "utf-8"),
             (b'{"chi":"chunk","sid":"s","delta":NaN}', "json"),
-            (b'{"chi":"chunk","sid":"s","delta":' + b"[" * 5000 + b"]" * 5000 + b"}", "nesting"),
+            (b'{"chi":"chunk","sid":"s","delta":' + b"[" * 200_000 + b"]" * 200_000 + b"}", "nesting"),
         ]:
             self.bad.clear()
             self.receiving.batches.clear()
