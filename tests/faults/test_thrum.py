@@ -360,7 +360,7 @@ class LossTests(FaultCase):
         """
         world = World(self)
         for size in [*range(60), *range(-80, 0)]:
-            world.daemon.faults.rewrite = cutAt(world, size, lambda line: b"CUT" in line)
+            world.daemon.faults.rewrite = cutAt(world, size, lambda line: b'"CUT"' in line)
             client = world.script({"say": "half"}, chunk("CUT"), {"silence": 1}, stream=True)
             world.advance(0.5)
             world.daemon.faults.rewrite = None
