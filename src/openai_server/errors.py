@@ -84,6 +84,7 @@ KINDS: Final[dict[str, Kind]] = {
     "expectation_failed": Kind(417, _INVALID, None, End.BAD),
     "headers_too_large": Kind(431, _INVALID, None, End.BAD),
     "rate_limit_exceeded": Kind(429, "rate_limit_error", "rate_limit_exceeded", End.WORKER_ERROR),
+    "too_many_wrong_keys": Kind(429, "rate_limit_error", "rate_limit_exceeded", End.AUTH),
     "line_full": Kind(429, "rate_limit_error", "server_is_overloaded", End.SHED),
     "insufficient_quota": Kind(429, "insufficient_quota", "insufficient_quota", End.WORKER_ERROR),
     "internal_error": Kind(500, _SERVER, "internal_error", End.BUG),
@@ -140,3 +141,10 @@ class APIError(Exception):
         self.retryAfter = retryAfter
         self.mayRetry = mayRetry
         self.headers = headers or {}
+
+
+def shuttingDown() -> APIError:
+    """
+    The error for what comes too late, and can be asked of the next process.
+    """
+    return APIError("shutting_down", "The server is shutting down.", retryAfter=1)

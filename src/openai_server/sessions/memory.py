@@ -35,7 +35,7 @@ from typing import Final, TypeAlias
 from twisted.internet.defer import Deferred, succeed
 
 from openai_server.clock import Clock
-from openai_server.errors import APIError
+from openai_server.errors import APIError, shuttingDown
 from openai_server.sessions.candidates import Candidates, Wanted
 from openai_server.sessions.chains import Chain
 from openai_server.sessions.entries import answerEntry
@@ -165,9 +165,7 @@ class SessionMemory:
         """
         for waiting in list(self._waiting.values()):
             for waiter in list(waiting):
-                waiter.turnAway(
-                    APIError("shutting_down", "The server is shutting down.", retryAfter=RETRY_AFTER)
-                )
+                waiter.turnAway(shuttingDown())
 
     # Which session.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from openai_server.clock import Clock, Deadline
-from openai_server.errors import APIError
+from openai_server.errors import APIError, shuttingDown
 from openai_server.sessions.contexts import Catalogue
 from openai_server.sessions.gate import Gate
 from openai_server.sessions.hiding import MAX_ARGUMENT
@@ -303,10 +303,3 @@ def _lineFull() -> APIError:
 
 def _waitedTooLong() -> APIError:
     return APIError("line_full", "The model had no free place in time.", retryAfter=RETRY_AFTER)
-
-
-def shuttingDown() -> APIError:
-    """
-    Why nobody is let in at the end.
-    """
-    return APIError("shutting_down", "The server is shutting down.", retryAfter=RETRY_AFTER)

@@ -23,8 +23,9 @@ from collections.abc import Mapping
 from twisted.internet.defer import Deferred, fail
 
 from openai_server.clock import Clock
+from openai_server.errors import shuttingDown
 from openai_server.sessions.contexts import Catalogue
-from openai_server.sessions.pool import Limits, Pool, Request, Slot, shuttingDown
+from openai_server.sessions.pool import Limits, Pool, Request, Slot
 from openai_server.sessions.pools import ELSEWHERE, Pools
 
 

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from twisted.web import http, server
 
 from openai_server.api.sse import errorEvent
-from openai_server.errors import APIError, End
+from openai_server.errors import APIError, End, shuttingDown
 from openai_server.web.answers import answerError
 from openai_server.web.body import Body, bodyFor, tooLarge
 from openai_server.web.mistakes import errorFromMistake
@@ -43,13 +43,6 @@ _METHODS = frozenset(b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT".spl
 
 # Not an attribute of the request: events would carry it, and its query string.
 _log = Logger()
-
-
-def shuttingDown() -> APIError:
-    """
-    The error for what comes too late, and can be asked of the next process.
-    """
-    return APIError("shutting_down", "The server is shutting down.", retryAfter=1)
 
 
 class APIRequest(server.Request):

@@ -13,10 +13,10 @@ from twisted.web import http, server
 from twisted.web.resource import IResource
 
 from openai_server.clock import Clock
-from openai_server.errors import APIError
+from openai_server.errors import APIError, shuttingDown
 from openai_server.web.admission import Admission
 from openai_server.web.channel import APIChannel
-from openai_server.web.request import APIRequest, shuttingDown
+from openai_server.web.request import APIRequest
 
 __all__ = ["BODY_LIMIT", "APIRequest", "APISite"]
 
