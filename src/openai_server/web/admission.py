@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from openai_server.config.exposure import isLoopback
 from openai_server.errors import APIError
+from openai_server.web.wrongkeys import WrongKeys
 
 if TYPE_CHECKING:
     from openai_server.web.request import APIRequest
@@ -82,6 +83,7 @@ class Admission:
         self._allowedHosts = frozenset(_plainHost(host.encode("utf-8")) for host in allowedHosts)
         self._origins = frozenset(origin.encode("utf-8") for origin in corsOrigins if origin != "*")
         self._anyOrigin = "*" in corsOrigins and apiKey is not None
+        self._wrongKeys = WrongKeys()
 
     def admit(self, request: APIRequest) -> Account:
         """
@@ -161,11 +163,19 @@ class Admission:
         if self._keyDigest is None:
             return
         if not hmac.compare_digest(_digest(_keyIn(request)), self._keyDigest):
+            self._checkHowOften(request)
             raise APIError(
                 "invalid_api_key",
                 "The API key is missing or wrong. Send it as 'Authorization: Bearer KEY'.",
                 headers={"www-authenticate": "Bearer"},
             )
+
+    def _checkHowOften(self, request: APIRequest) -> None:
+        address = getattr(request.getClientAddress(), "host", "")
+        wait = self._wrongKeys.note(address, request.site.clock.monotonic())
+        if wait:
+            said = "This address has sent too many wrong API keys."
+            raise APIError("too_many_wrong_keys", said, retryAfter=wait)
 
     def _checkContentType(self, request: APIRequest) -> None:
         if self._keyDigest is not None or request.method != b"POST":
