@@ -215,7 +215,7 @@ class LayerTests(ConfigCase):
 
 class RefusalTests(ConfigCase):
     """
-    Whatever is wrong is said in one line that names place, key and reason.
+    (P18) Whatever is wrong is said in one line that names place, key and reason.
     """
 
     def test_brokenFiles(self) -> None:

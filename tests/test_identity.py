@@ -47,7 +47,7 @@ class HidTests(SyncCase):
 
 class KeyFileTests(SyncCase):
     """
-    The key file is the user's alone, and is never overwritten.
+    (V3) The key file is the user's alone, and is never overwritten.
     """
 
     def setUp(self) -> None:

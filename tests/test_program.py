@@ -52,7 +52,7 @@ class FakeReactor:
 
 class SignalsTests(SyncCase):
     """
-    The first signal drains, the second ends.
+    (P4) The first signal drains, the second ends.
     """
 
     def setUp(self) -> None:

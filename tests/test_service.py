@@ -268,7 +268,7 @@ class StartTests(ServiceCase):
 
 class StopTests(ServiceCase):
     """
-    From the top down, and never for ever.
+    P1: from the top down, and never for ever.
     """
 
     def test_idle(self) -> None:

@@ -396,7 +396,7 @@ class ProgramTests(AsyncCase):
 
     async def test_portInUse(self) -> None:
         """
-        One line, a status that is not 0, and no traceback.
+        (P16) One line, a status that is not 0, and no traceback.
         """
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
@@ -411,7 +411,7 @@ class ProgramTests(AsyncCase):
 
     async def test_brokenConfiguration(self) -> None:
         """
-        One line on the standard error.
+        (P18) One line on the standard error.
         """
         (self.home / "hum" / "hives").mkdir(parents=True)
         file = self.home / "hum" / "hives" / "openai-server.json"
@@ -425,7 +425,7 @@ class ProgramTests(AsyncCase):
 
     async def test_badKeyFile(self) -> None:
         """
-        The start ends, and the file stays as it is.
+        (V3) The start ends, and the file stays as it is.
         """
         (self.home / "hum" / "bees").mkdir(parents=True)
         file = self.home / "hum" / "bees" / "openai-server.key"

@@ -37,7 +37,7 @@ class ObjectFromBodyTests(SyncCase):
 
     def test_notJSON(self) -> None:
         """
-        Each kind of broken body is a 400, never a crash.
+        (C22) Each kind of broken body is a 400, never a crash.
         """
         for body in (
             b"",
@@ -62,7 +62,7 @@ class ObjectFromBodyTests(SyncCase):
 
     def test_notUTF8InAFieldThatNobodyReads(self) -> None:
         """
-        The whole body is checked, values and keys.
+        (C22) The whole body is checked, values and keys.
         """
         for body in (b'{"unknown":{"x":["\xff"]}}', b'{"\xc3\x28":1}', b'{"a":"\xed\xa0\x80"}'):
             self.assertIn("UTF-8", self.refused(body).message)
@@ -92,7 +92,7 @@ class ObjectFromBodyTests(SyncCase):
 
     def test_tooManyContainers(self) -> None:
         """
-        They are counted before anything is decoded: the body need not even be
+        (C24) They are counted before anything is decoded: the body need not even be
         JSON.
         """
         self.assertIn("arrays", self.refused(b"[" * (MAX_CONTAINERS + 1)).message)
@@ -105,7 +105,7 @@ class ObjectFromBodyTests(SyncCase):
 
     def test_lastOfTwoKeysCounts(self) -> None:
         """
-        Duplicate keys: the last wins, deeper down too.
+        (C25) Duplicate keys: the last wins, deeper down too.
         """
         self.assertEqual(objectFromBody(b'{"a":1,"a":{"b":1,"b":2}}'), {"a": {"b": 2}})
 

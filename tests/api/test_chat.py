@@ -160,7 +160,7 @@ class ParseTests(SyncCase):
 
     def test_refused(self) -> None:
         """
-        Wrong types, values out of range, and what cannot be had.
+        (C26) Wrong types, values out of range, and what cannot be had.
         """
         for fields, said in (
             ({"model": 3}, ("invalid_type", "model")),
@@ -314,7 +314,7 @@ FIELDS = st.sampled_from(
 
 class AnythingTests(SyncCase):
     """
-    Whatever a client sends.
+    (C26) Whatever a client sends.
     """
 
     @settings(deadline=None, max_examples=150)

@@ -97,7 +97,7 @@ class MessageTests(SyncCase):
 
     def test_tooMany(self) -> None:
         """
-        The bound is checked before they are looked at.
+        (C24) The bound is checked before they are looked at.
         """
         self.assertEqual(self.refused(*[[]] * (MAX_MESSAGES + 1)), ("invalid_value", "messages"))
 

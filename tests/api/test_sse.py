@@ -192,7 +192,7 @@ class RoundTripTests(SyncCase):
     )
     def test_textsComeOutAsTheyWentIn(self, texts: list[str], reads: int, model: str) -> None:
         """
-        However the bytes are cut, each event is one C{data:} line, and the
+        (C28) However the bytes are cut, each event is one C{data:} line, and the
         texts and the model's name are exactly what they were.
         """
         chunks = ChunkTemplates("id", 1, model)

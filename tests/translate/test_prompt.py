@@ -92,7 +92,7 @@ class QuestionTests(SyncCase):
 
     def test_nulInTheSystemPrompt(self) -> None:
         """
-        It would end the worker's argument; content may hold it.
+        (C27) It would end the worker's argument; content may hold it.
         """
         question = questionFromRequest(request(system("a\0b"), user("c\0d")), "b")
         self.assertEqual((question.systemPrompt, question.content()), ("ab", "c\0d"))
@@ -101,7 +101,7 @@ class QuestionTests(SyncCase):
     @given(st.integers(-2, 3), st.sampled_from("a\u00e9\u20ac\U0001f600"))
     def test_longSystemPrompt(self, more: int, letter: str) -> None:
         """
-        The rest moves to the head of the content, cut between characters.
+        (C27) The rest moves to the head of the content, cut between characters.
         """
         words = "x" * (MAX_SYSTEM + more - 1) + letter + "END"
         question = questionFromRequest(request(system(words), user("hi")), "b")
