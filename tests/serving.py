@@ -27,7 +27,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import blockingCallFromThread, deferToThread
 from twisted.logger import LogEvent, globalLogPublisher
 
-from openai_server.clock import ReactorClock
+from openai_server.clock import MonotonicClock
 from openai_server.daemon.link import Link
 from openai_server.embedded.daemon import EmbeddedDaemon
 from openai_server.embedded.models import TEST_MODELS, Model, Question
@@ -58,7 +58,7 @@ USUAL_FILES = {
 }
 
 
-class SkippingClock(ReactorClock):
+class SkippingClock(MonotonicClock):
     """
     Real time that can be put forward.
     """
@@ -68,13 +68,13 @@ class SkippingClock(ReactorClock):
         self._skipped = 0.0
         self._calls: list[IDelayedCall] = []
 
-    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> IDelayedCall:
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any, **kw: Any) -> IDelayedCall:
         self._calls = [call for call in self._calls if call.active()]
-        self._calls.append(super().callLater(delay, callable, *args))
+        self._calls.append(super().callLater(delay, callable, *args, **kw))
         return self._calls[-1]
 
-    def monotonic(self) -> float:
-        return super().monotonic() + self._skipped
+    def seconds(self) -> float:
+        return super().seconds() + self._skipped
 
     def skip(self, seconds: float) -> None:
         """

@@ -47,25 +47,15 @@ class AsyncCase(_Strict, unittest.TestCase):
 
 class TestClock(task.Clock):
     """
-    A clock moved by hand: the reactor's time and the monotonic one together,
-    or the reactor's alone.
+    A clock moved by hand, whose calls can be made to come early.
     """
 
     __test__ = False
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._stepped = 0.0
-
-    def monotonic(self) -> float:
-        """
-        Seconds advanced so far, steps of the wall clock left out.
-        """
-        return self.seconds() - self._stepped
-
     def step(self, seconds: float) -> None:
         """
-        Let the wall clock, on which the reactor runs, jump.
+        Let the wall clock, on which the reactor's calls run, jump ahead.
         """
-        self._stepped += seconds
-        self.advance(seconds)
+        for call in self.getDelayedCalls():
+            call.reset(max(0.0, call.getTime() - self.seconds() - seconds))
+        self.advance(0)

@@ -8,7 +8,7 @@ import time
 
 from twisted.internet.task import Clock as FakeReactor
 
-from openai_server.clock import Deadline, ReactorClock
+from openai_server.clock import Deadline, MonotonicClock, Timeout, Timeouts
 from tests.support import SyncCase, TestClock
 
 
@@ -21,7 +21,7 @@ class DeadlineTests(SyncCase):
         super().setUp()
         self.clock = TestClock()
         self.passed: list[float] = []
-        self.deadline = Deadline(self.clock, 10, lambda: self.passed.append(self.clock.monotonic()))
+        self.deadline = Deadline(self.clock, 10, lambda: self.passed.append(self.clock.seconds()))
 
     def test_passesAtItsTime(self) -> None:
         """
@@ -75,7 +75,92 @@ class DeadlineTests(SyncCase):
         self.assertEqual(self.passed, [10.0])
 
 
-class ReactorClockTests(SyncCase):
+class TimeoutsTests(SyncCase):
+    """
+    Waits of one length share a timer and pass in order.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock = TestClock()
+        self.timeouts = Timeouts(self.clock, 10)
+        self.passed: list[tuple[str, float]] = []
+
+    def begin(self, name: str) -> Timeout:
+        """
+        A wait that notes when it is over.
+        """
+        return self.timeouts.begin(lambda: self.passed.append((name, self.clock.seconds())))
+
+    def test_eachPassesAtItsOwnTimeOnOneTimer(self) -> None:
+        """
+        Three waits, one timer at any time, and none is early or late.
+        """
+        for name in "abc":
+            self.begin(name)
+            self.clock.advance(1)
+            self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.clock.advance(7)
+        self.clock.pump([1, 1, 1])
+        self.assertEqual(self.passed, [("a", 10.0), ("b", 11.0), ("c", 12.0)])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_cancelledIsForgottenAtOnce(self) -> None:
+        """
+        A cancelled wait takes no room and never passes, wherever it stands.
+        """
+        first, second, third = map(self.begin, "abc")
+        second.cancel()
+        first.cancel()
+        first.cancel()
+        self.assertEqual(len(self.timeouts), 1)
+        self.clock.advance(10)
+        self.assertEqual(self.passed, [("c", 10.0)])
+        third.cancel()
+
+    def test_cancelledByAnotherThatPassesAtTheSameMoment(self) -> None:
+        """
+        What passes first may cancel the next.
+        """
+        others: list[Timeout] = []
+        self.timeouts.begin(lambda: others[0].cancel())
+        others.append(self.begin("other"))
+        self.clock.advance(10)
+        self.assertEqual(self.passed, [])
+
+    def test_begunInAPassingWaitWaitsInFull(self) -> None:
+        """
+        A wait that begins another one does not end it.
+        """
+        self.timeouts.begin(lambda: again.append(self.begin("again")))
+        again: list[Timeout] = []
+        self.clock.advance(10)
+        self.clock.advance(9.9)
+        self.assertEqual(self.passed, [])
+        self.clock.advance(0.1)
+        self.assertEqual([name for name, _ in self.passed], ["again"])
+
+    def test_steppedWallClockPassesNothingEarly(self) -> None:
+        """
+        When the reactor's calls come early, the waits go on.
+        """
+        self.begin("a")
+        self.clock.step(7200)
+        self.assertEqual(self.passed, [])
+        self.clock.advance(10)
+        self.assertEqual(self.passed, [("a", 10.0)])
+
+    def test_stopForgetsAll(self) -> None:
+        """
+        No timer is left.
+        """
+        self.begin("a")
+        self.timeouts.stop()
+        self.timeouts.stop()
+        self.assertEqual((self.clock.getDelayedCalls(), len(self.timeouts)), ([], 0))
+
+
+class MonotonicClockTests(SyncCase):
     """
     The clock of the program.
     """
@@ -85,10 +170,10 @@ class ReactorClockTests(SyncCase):
         Timers are the reactor's; the time is the system's monotonic one.
         """
         reactor = FakeReactor()
-        clock = ReactorClock(reactor)
+        clock = MonotonicClock(reactor)
         fired: list[str] = []
         clock.callLater(2, fired.append, "now")
         reactor.advance(2)
         self.assertEqual(fired, ["now"])
         before = time.monotonic()
-        self.assertGreaterEqual(clock.monotonic(), before)
+        self.assertGreaterEqual(clock.seconds(), before)

@@ -270,7 +270,7 @@ class World:
                 **{"models": TEST_MODELS, "pace": 0.0, "startUp": START_UP, **(daemonSettings or {})}
             ),
             directory=self.folder,
-            now=lambda: NOW + self.clock.monotonic(),
+            now=lambda: NOW + self.clock.seconds(),
         )
         self.recorder = StrictRecorder()
         self.recorder.watch(self.daemon)
@@ -286,7 +286,7 @@ class World:
             timeouts=timeouts or Timeouts(),
             registerTools=self.configuration.registerTools,
             incarnationOf=lambda transport: self.daemon.incarnation,
-            now=lambda: NOW + self.clock.monotonic(),
+            now=lambda: NOW + self.clock.seconds(),
             jitter=lambda: 0.5,
         )
         self.front = WebFront(
@@ -296,7 +296,7 @@ class World:
             daemon=self.link,
             hid=HID,
             runtimeDirectory=self.folder,
-            now=lambda: NOW + self.clock.monotonic(),
+            now=lambda: NOW + self.clock.seconds(),
         )
         self.clients: list[Client] = []
         self.logged: list[LogEvent] = []

@@ -2,54 +2,52 @@
 """
 Time, as everything that waits in this server sees it.
 
-The reactor's own time is the wall clock, which steps. A deadline that fires
-therefore looks at L{Clock.monotonic} and waits on when it is early.
+The reactor's own time is the wall clock, which steps. Everything here takes an
+C{IReactorTime} whose C{seconds()} never step; a call that was scheduled on the
+reactor may still come early, so whatever fires looks at the time again.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from zope.interface import implementer
+
+#: Seconds by which a call may come early and still count as due.
+_EARLY = 0.001
 
 
-class Clock(Protocol):
+@implementer(IReactorTime)
+class MonotonicClock:
     """
-    What waits needs: calls later, and a time that never steps.
-    """
-
-    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> IDelayedCall:
-        """
-        Call in this many seconds of the reactor's time.
-        """
-
-    def monotonic(self) -> float:
-        """
-        Seconds since some moment, never stepping.
-        """
-
-
-class ReactorClock:
-    """
-    The clock of the running program.
+    The time of the running program: the reactor's calls, and seconds that
+    never step.
     """
 
     def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
 
-    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> IDelayedCall:
+    def seconds(self) -> float:
         """
-        See L{Clock.callLater}.
-        """
-        return self._reactor.callLater(delay, callable, *args)
-
-    def monotonic(self) -> float:
-        """
-        See L{Clock.monotonic}.
+        Return the seconds since some moment in the past.
         """
         return time.monotonic()
+
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any, **kw: Any) -> IDelayedCall:
+        """
+        Call in this many seconds of the reactor's time.
+        """
+        return self._reactor.callLater(delay, callable, *args, **kw)
+
+    def getDelayedCalls(self) -> Sequence[IDelayedCall]:
+        """
+        Return the reactor's calls that are still to come.
+        """
+        return self._reactor.getDelayedCalls()
 
 
 class Deadline:
@@ -59,19 +57,21 @@ class Deadline:
     L{extend} only notes the new time; the timer looks at it when it fires, so
     that a busy turn costs no timer for each tone.
 
-    @ivar due: the monotonic time at which C{passed} is called.
+    @ivar due: the time at which C{passed} is called, in the clock's seconds.
     """
 
-    def __init__(self, clock: Clock, seconds: float, passed: Callable[[], None]) -> None:
+    __slots__ = ("_call", "_clock", "_passed", "due")
+
+    def __init__(self, clock: IReactorTime, seconds: float, passed: Callable[[], None]) -> None:
         self._clock = clock
         self._passed = passed
-        self.due = clock.monotonic() + seconds
+        self.due = clock.seconds() + seconds
         self._call: IDelayedCall | None = clock.callLater(seconds, self._look)
 
     @property
     def isActive(self) -> bool:
         """
-        Neither passed nor cancelled.
+        Whether the deadline has neither passed nor been cancelled.
         """
         return self._call is not None
 
@@ -80,7 +80,7 @@ class Deadline:
         Let this many seconds from now pass instead. Putting off is free; a
         time earlier than before moves the timer.
         """
-        due = self._clock.monotonic() + seconds
+        due = self._clock.seconds() + seconds
         if due < self.due and self._call is not None:
             self._call.cancel()
             self._call = self._clock.callLater(seconds, self._look)
@@ -95,9 +95,89 @@ class Deadline:
             call.cancel()
 
     def _look(self) -> None:
-        left = self.due - self._clock.monotonic()
-        if left > 0.001:
+        left = self.due - self._clock.seconds()
+        if left > _EARLY:
             self._call = self._clock.callLater(left, self._look)
         else:
             self._call = None
             self._passed()
+
+
+class Timeouts:
+    """
+    Many waits of the same length with one timer: they pass in the order in
+    which they began, so an ordered dict holds them in the order of their ends.
+
+    The timer is not moved when a wait is cancelled; L{stop} drops it.
+    """
+
+    def __init__(self, clock: IReactorTime, duration: float) -> None:
+        """
+        @param duration: seconds of each wait.
+        """
+        self.duration = duration
+        self._clock = clock
+        self._waits: OrderedDict[Timeout, None] = OrderedDict()
+        self._timer: IDelayedCall | None = None
+
+    def __len__(self) -> int:
+        """
+        Return how many waits there are.
+        """
+        return len(self._waits)
+
+    def begin(self, passed: Callable[[], None]) -> Timeout:
+        """
+        Begin one wait.
+
+        @param passed: called once when it is over, unless it is cancelled.
+        """
+        wait = Timeout(self._waits, self._clock.seconds() + self.duration, passed)
+        self._waits[wait] = None
+        if self._timer is None:
+            self._timer = self._clock.callLater(self.duration, self._look)
+        return wait
+
+    def stop(self) -> None:
+        """
+        Forget all waits.
+        """
+        self._waits.clear()
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self._clock.seconds()
+        while self._waits:
+            wait = next(iter(self._waits))
+            if wait.due - now > _EARLY:
+                # A wait that began while others passed may have set it.
+                if self._timer is None:
+                    self._timer = self._clock.callLater(wait.due - now, self._look)
+                return
+            del self._waits[wait]
+            wait.passed()
+
+
+class Timeout:
+    """
+    One wait of L{Timeouts}.
+
+    @ivar due: when it passes, in the clock's seconds.
+    @ivar passed: what is called then.
+    """
+
+    __slots__ = ("_waits", "due", "passed")
+
+    def __init__(self, waits: OrderedDict[Timeout, None], due: float, passed: Callable[[], None]) -> None:
+        self._waits = waits
+        self.due = due
+        self.passed = passed
+
+    def cancel(self) -> None:
+        """
+        Wait no longer. Does nothing when the time has passed.
+        """
+        self._waits.pop(self, None)

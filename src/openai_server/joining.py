@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.application.service import IService
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from openai_server import __version__
-from openai_server.clock import Clock
 from openai_server.config import Loaded, keyPath
 from openai_server.daemon.endpoint import SocketEndpoint, peerProcess
 from openai_server.daemon.interfaces import Daemon
@@ -36,7 +36,7 @@ class Joining:
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, clock: Clock, loaded: Loaded, environ: Mapping[str, str]) -> None:
+    def __init__(self, reactor: Any, clock: IReactorTime, loaded: Loaded, environ: Mapping[str, str]) -> None:
         self._reactor = reactor
         self._clock = clock
         self._loaded = loaded

@@ -21,13 +21,13 @@ from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolNegotiationFactory
+from twisted.internet.interfaces import IListeningPort, IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from openai_server.clock import Clock, Deadline
+from openai_server.clock import Deadline
 from openai_server.greeting import Bound
 
 #: Seconds for a step of the shutdown that nobody set a time for.
@@ -124,7 +124,7 @@ class OpenAIService(Service):
     def __init__(
         self,
         reactor: Any,
-        clock: Clock,
+        clock: IReactorTime,
         descriptions: Sequence[str],
         drainTimeout: float,
         compose: Compose,

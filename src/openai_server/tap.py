@@ -19,7 +19,7 @@ from typing import Any
 from twisted.python import usage
 
 from openai_server import __version__
-from openai_server.clock import ReactorClock
+from openai_server.clock import MonotonicClock
 from openai_server.config import SETTINGS, Configuration, ConfigurationError, Loaded, Setting, load
 from openai_server.joining import Joining
 from openai_server.log import JSONLog, outputOf
@@ -146,7 +146,7 @@ def makeService(options: Options) -> OpenAIService:
     from twisted.internet import reactor
 
     configuration = options.loaded.configuration
-    clock = ReactorClock(reactor)
+    clock = MonotonicClock(reactor)
     joining = Joining(reactor, clock, options.loaded, options.environ)
     terms = (reactor, clock, configuration.descriptions, configuration.drainTimeout, joining.join)
     if options.parent is None:

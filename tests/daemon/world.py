@@ -148,7 +148,7 @@ class FakeEndpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         assert not any(connection.isOpen for connection in self.connections), "two connections"
-        self.attempts.append(self._clock.monotonic())
+        self.attempts.append(self._clock.seconds())
         if self.problem is not None:
             return fail(self.problem)
         if self.isSlow:

@@ -18,7 +18,7 @@ from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
 from twisted.internet.testing import StringTransport
 
-from openai_server.clock import ReactorClock
+from openai_server.clock import MonotonicClock
 from openai_server.embedded.daemon import EmbeddedDaemon
 from openai_server.embedded.models import TEST_MODELS
 from openai_server.embedded.settings import Settings
@@ -311,7 +311,7 @@ class SocketTests(Contract, AsyncCase):
         directory.mkdir(parents=True)
         # The path of a Unix socket has a limit of some hundred bytes.
         self.daemon = EmbeddedDaemon(
-            clock=ReactorClock(reactor),  # type: ignore[arg-type]
+            clock=MonotonicClock(reactor),  # type: ignore[arg-type]
             settings=SETTINGS,
             directory=Path("/tmp") if len(str(directory.absolute())) > 60 else directory,
             reactor=reactor,  # type: ignore[arg-type]

@@ -62,7 +62,7 @@ class Replay:
         self._daemon = EmbeddedDaemon(
             clock=self._clock,
             settings=Settings(models={"fake-model": script}, startUp=START_UP),
-            now=lambda: START + self._clock.monotonic(),
+            now=lambda: START + self._clock.seconds(),
         )
         self._bees: list[Bee] = []
         self._current: dict[str, int] = {}
@@ -78,7 +78,7 @@ class Replay:
         """
         self._daemon.start()
         for record in self._records:
-            self._clock.advance(max(0.0, record["t"] - self._clock.monotonic()))
+            self._clock.advance(max(0.0, record["t"] - self._clock.seconds()))
             self._replay(record)
         self._await()
         self._clock.advance(0.05)
@@ -151,8 +151,8 @@ class Replay:
         return came
 
     def _await(self, connection: int | None = None) -> None:
-        end = self._clock.monotonic() + PATIENCE
-        while self._isWaiting(connection) and self._clock.monotonic() < end:
+        end = self._clock.seconds() + PATIENCE
+        while self._isWaiting(connection) and self._clock.seconds() < end:
             self._clock.advance(0.01)
 
     def _isWaiting(self, connection: int | None) -> bool:

@@ -26,7 +26,7 @@ class World:
             clock=self.clock,
             settings=Settings(**{"models": TEST_MODELS, "pace": 0.0, **settings}),
             directory=self._made(test) if folder else None,
-            now=lambda: 1_000_000.0 + self.clock.monotonic(),
+            now=lambda: 1_000_000.0 + self.clock.seconds(),
         )
         self.daemon.start()
         test.addCleanup(self._stop, test)

@@ -278,7 +278,7 @@ class SlowReaderTests(ClientCase):
         stream = channel.requests[0].stream
         most = 0
         while "cl-stuck" not in world.ends:
-            self.assertLess(world.clock.monotonic(), 30)
+            self.assertLess(world.clock.seconds(), 30)
             world.turn(0.1)
             most = max(most, stream.queued)
         self.assertIn(most, range(QUEUE_BYTES, QUEUE_BYTES + 12 * 9000))
@@ -340,7 +340,7 @@ class SlowReaderTests(ClientCase):
         world = LoadedWorld(self, Random(0), daemonSettings=TAGGED)
         client = self.ask(world, size=128, padding=8192, pace=0.0, kernelSize=65536)
         while not client.isComplete:
-            self.assertLess(world.clock.monotonic(), 30)
+            self.assertLess(world.clock.seconds(), 30)
             world.turn(0.01)
             client.wire.read()
         self.assertGreater(client.wire.pauses, 0)

@@ -516,7 +516,7 @@ class Machine(RuleBasedStateMachine):
 
     @property
     def _now(self) -> float:
-        return self._world.clock.monotonic()
+        return self._world.clock.seconds()
 
     @property
     def _isWell(self) -> bool:

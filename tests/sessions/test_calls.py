@@ -62,7 +62,7 @@ class TableCase(SyncCase):
         A model makes a call.
         """
         tone = ToolCall(sid="s", callId=callId, toolName="f", args={"n": 1})
-        return self.table.opened(owner, FakeTerms(**terms), tone, self.clock.monotonic())
+        return self.table.opened(owner, FakeTerms(**terms), tone, self.clock.seconds())
 
     def shown(self, count: int = 1, owner: object = "turn", **terms: Any) -> list[ParkedCall]:
         """

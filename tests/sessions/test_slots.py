@@ -640,7 +640,7 @@ class SlotsMachine(RuleBasedStateMachine):
             self.waiting.append(waits)
 
     def started(self, slot: Slot, tools: Catalogue | None) -> None:
-        now = self.clock.monotonic()
+        now = self.clock.seconds()
         if tools is not None and tools != self.last:
             young = [began for _, began in self.starting.values() if began + SILENCE > now]
             if young:

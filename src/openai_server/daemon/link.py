@@ -23,7 +23,6 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from openai_server.clock import Clock
 from openai_server.daemon.connector import Backoff, Connector, NotingEndpoint
 from openai_server.daemon.endpoint import CannotConnect, SpareDescriptor, peerProcess
 from openai_server.daemon.interfaces import Audience
@@ -80,7 +79,7 @@ class Link(Service):
     def __init__(
         self,
         *,
-        clock: Clock,
+        clock: IReactorTime,
         endpoint: IStreamClientEndpoint,
         hid: str,
         version: str,
@@ -138,8 +137,7 @@ class Link(Service):
             NotingEndpoint(endpoint, self._spare, self._attemptFailed),
             factory,
             retryPolicy=self._backoff.delay,
-            # It uses callLater alone.
-            clock=cast("IReactorTime", clock),
+            clock=clock,
         )
 
     # The service.

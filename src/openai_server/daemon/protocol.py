@@ -13,12 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol, cast
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
-from openai_server.clock import Clock, Deadline
+from openai_server.clock import Deadline
 from openai_server.daemon.backlog import Backlog, Transport
 from openai_server.daemon.timeouts import Timeouts
 from openai_server.wire.tones import Breath, FromBee, FromDaemon, PerfMark, lineFromTone, tonesFromLines
@@ -82,7 +83,7 @@ class ThrumProtocol(LineReceiver):
         self,
         *,
         receiver: Receiver,
-        clock: Clock,
+        clock: IReactorTime,
         timeouts: Timeouts,
         newRid: Callable[[], str],
         badTones: Counter[str],
@@ -156,7 +157,7 @@ class ThrumProtocol(LineReceiver):
         if self._heard:
             rest = max(0.0, self._timeouts.heartbeat - self._timeouts.echo)
             self._watch = Deadline(self._clock, rest, self._beat)
-        elif self._clock.monotonic() - self._watch.due > _LATE:
+        elif self._clock.seconds() - self._watch.due > _LATE:
             self._watch = Deadline(self._clock, _LATE, self._listen)
         else:
             self.abort(f"no answer to a heartbeat within {self._timeouts.echo:g} s")
@@ -272,7 +273,7 @@ class ThrumProtocol(LineReceiver):
             self._receiver.connectionReady(self)
 
     def _complain(self) -> None:
-        now = self._clock.monotonic()
+        now = self._clock.seconds()
         if now >= self._quietUntil:
             self._quietUntil = now + _QUIET
             self._log.warn("dropped lines of the daemon's, so far: {bad}", bad=dict(self.badTones))

@@ -16,9 +16,8 @@ from typing import Any, Final, Protocol
 
 import msgspec
 from twisted.application.service import Service
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from openai_server.clock import Clock
 from openai_server.daemon.interfaces import Registry, Worker
 
 #: Seconds between two looks at the file, at least.
@@ -60,7 +59,7 @@ class RegistryFile(Service):
     it is asked something a quarter of a second after its last look.
     """
 
-    def __init__(self, path: str, clock: Clock) -> None:
+    def __init__(self, path: str, clock: IReactorTime) -> None:
         self._path = path
         self._clock = clock
         self._timer: IDelayedCall | None = None
@@ -135,7 +134,7 @@ class RegistryFile(Service):
         """
         See L{WatchedRegistry.look}.
         """
-        self._lookedAt = self._clock.monotonic()
+        self._lookedAt = self._clock.seconds()
         version = self._signature()
         if version != self._version:
             self._version = version
@@ -148,7 +147,7 @@ class RegistryFile(Service):
         self.look()
 
     def _lookWhenOld(self) -> None:
-        if self._clock.monotonic() - self._lookedAt >= PERIOD:
+        if self._clock.seconds() - self._lookedAt >= PERIOD:
             self.look()
 
     def _signature(self) -> tuple[int, int, int] | None:

@@ -13,9 +13,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from openai_server.clock import Clock, Deadline
+from openai_server.clock import Deadline
 from openai_server.daemon.interfaces import Audience
 from openai_server.daemon.protocol import ThrumProtocol
 from openai_server.daemon.registration import Registration
@@ -59,7 +59,7 @@ class Switchboard:
     def __init__(
         self,
         *,
-        clock: Clock,
+        clock: IReactorTime,
         timeouts: Timeouts,
         registration: Registration,
         registry: WatchedRegistry,
@@ -175,7 +175,7 @@ class Switchboard:
             turn.ended(turn.refusal)
             return
         self._byRid.pop(turn.prompt.rid, None)
-        turn.askAgain(self.newRid(), self._clock.monotonic())
+        turn.askAgain(self.newRid(), self._clock.seconds())
         self._write(turn.prompt)
         self._noteAsked(turn)
 
@@ -261,7 +261,7 @@ class Switchboard:
         """
         Give each turn what one read brought for it.
         """
-        now = self._clock.monotonic()
+        now = self._clock.seconds()
         groups: Groups = defaultdict(list)
         for tone in tones:
             # Nearly all are chunks: no call for each of them.

@@ -16,9 +16,10 @@ from typing import Protocol
 
 import msgspec
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from openai_server.clock import Clock, Deadline
+from openai_server.clock import Deadline
 from openai_server.daemon.interfaces import Audience
 from openai_server.daemon.life import newLife
 from openai_server.daemon.timeouts import Timeouts
@@ -74,7 +75,7 @@ class AskedTurn:
     _log = Logger()
 
     def __init__(
-        self, prompt: Prompt, audience: Audience, *, wire: Wire, clock: Clock, timeouts: Timeouts
+        self, prompt: Prompt, audience: Audience, *, wire: Wire, clock: IReactorTime, timeouts: Timeouts
     ) -> None:
         self.prompt = prompt
         self.isOver = False
@@ -92,7 +93,7 @@ class AskedTurn:
         self._calls: dict[str, ToolCall | None] = {}
         self._end: TurnEnd | None = None
         self._whenOver: list[Deferred[TurnEnd]] = []
-        self._lastTone = clock.monotonic()
+        self._lastTone = clock.seconds()
         self._quiet, self._why = timeouts.echo, Loss.NO_ECHO
         self._limit = self._lastTone + timeouts.turn
         self._deadline = Deadline(clock, min(timeouts.echo, timeouts.turn), self._look)
@@ -269,7 +270,7 @@ class AskedTurn:
 
     def _look(self) -> None:
         # Tones only note their time: most often it is too early.
-        now = self._clock.monotonic() + 0.001
+        now = self._clock.seconds() + 0.001
         if now >= self._limit:
             self._life.giveUp(Loss.TOO_LONG)
         elif now >= self._lastTone + self._quiet:
@@ -282,7 +283,7 @@ class AskedTurn:
         See L{openai_server.daemon.life.Living.goOn}.
         """
         self.isParked = False
-        self._await(self._clock.monotonic(), self._timeouts.stall, Loss.STALLED)
+        self._await(self._clock.seconds(), self._timeouts.stall, Loss.STALLED)
         if not self._wire.isReady:
             self._life.end(Lost(Loss.DAEMON_LOST, self.seen))
 
@@ -291,7 +292,7 @@ class AskedTurn:
         See L{openai_server.daemon.life.Living.rest}.
         """
         self.isParked = True
-        self._await(self._clock.monotonic(), inf, Loss.STALLED)
+        self._await(self._clock.seconds(), inf, Loss.STALLED)
 
     def drain(self, why: Loss | None) -> None:
         """
@@ -300,7 +301,7 @@ class AskedTurn:
         isParted = self.isParked and not self._wire.isReady
         self.isHeard = self.isParked = False
         self._limit = inf
-        self._await(self._clock.monotonic(), self._timeouts.drain, Loss.DRAIN_LIMIT)
+        self._await(self._clock.seconds(), self._timeouts.drain, Loss.DRAIN_LIMIT)
         if self._wire.isReady:
             self._wire.send(Cancel(rid=self._wire.newRid(), sid=self.sid))
             self._refuseOpenCalls()

@@ -10,11 +10,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, Protocol
 
 from twisted.internet import protocol
-from twisted.internet.interfaces import IDelayedCall, IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from openai_server.clock import Clock
 from openai_server.embedded.lines import lineFromMembers, toneFromLine
 from openai_server.embedded.settings import Faults
 
@@ -57,7 +56,7 @@ class Host(Protocol):
     """
 
     @property
-    def clock(self) -> Clock:
+    def clock(self) -> IReactorTime:
         """
         What it waits with.
         """

@@ -17,11 +17,10 @@ from pathlib import Path
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, IReactorUNIX
+from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, IReactorTime, IReactorUNIX
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from openai_server.clock import Clock
 from openai_server.embedded.client import Client, Observer
 from openai_server.embedded.hall import Hall
 from openai_server.embedded.registry import RegistryFile
@@ -49,7 +48,7 @@ class EmbeddedDaemon(Service):
     def __init__(
         self,
         *,
-        clock: Clock,
+        clock: IReactorTime,
         settings: Settings | None = None,
         directory: Path | None = None,
         reactor: IReactorUNIX | None = None,

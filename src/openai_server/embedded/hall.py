@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from openai_server.clock import Clock
+from twisted.internet.interfaces import IReactorTime
+
 from openai_server.embedded.client import Client, Observer
 from openai_server.embedded.lines import NEST, lineFromMembers
 from openai_server.embedded.registry import RegistryFile, manifestFromHello
@@ -29,7 +30,7 @@ class Premises(Protocol):
     What stays when the daemon restarts.
     """
 
-    clock: Clock
+    clock: IReactorTime
     faults: Faults
     observer: Observer | None
     lineObserver: Callable[[bytes], None] | None
@@ -56,7 +57,7 @@ class Hall:
         self._isOpen = True
 
     @property
-    def clock(self) -> Clock:
+    def clock(self) -> IReactorTime:
         """
         See L{openai_server.embedded.client.Host}.
         """

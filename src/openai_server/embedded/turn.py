@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from openai_server.clock import Clock
 from openai_server.embedded.lines import TurnLines, nestId
 from openai_server.embedded.stage import Result, Step, Wait
 
@@ -36,7 +35,7 @@ class Household(Protocol):
     What a turn needs of the process and the worker that it runs in.
     """
 
-    clock: Clock
+    clock: IReactorTime
     toolPatience: float
     waitsForClients: bool
 

@@ -18,9 +18,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final, Protocol
 
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from openai_server.clock import Clock
 from openai_server.embedded.cell import Cell, vanishes
 from openai_server.embedded.settings import Settings
 from openai_server.embedded.stage import Result
@@ -77,7 +76,7 @@ class Worker:
     """
 
     def __init__(
-        self, name: str, models: Sequence[str], settings: Settings, clock: Clock, startTime: int
+        self, name: str, models: Sequence[str], settings: Settings, clock: IReactorTime, startTime: int
     ) -> None:
         self.name = name
         self.models = models

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
 
+from twisted.internet.interfaces import IReactorTime
+
 from openai_server.api.arguments import argumentsText
-from openai_server.clock import Clock
 from openai_server.errors import APIError
 from openai_server.sessions.ids import newPublicCallId
 from openai_server.wire.tones import ToolCall
@@ -105,7 +106,7 @@ class CallTable:
     @ivar _past: the late and the closed ones, the oldest first.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._byId: dict[tuple[str, str], ParkedCall] = {}
         self._legacy: dict[tuple[str, str, bytes], list[ParkedCall]] = {}
@@ -198,7 +199,7 @@ class CallTable:
             call.owner = None
             self._forgetLegacy(call)
         if wasShown:
-            call.closedAt = self._clock.monotonic()
+            call.closedAt = self._clock.seconds()
             self._past[call] = None
             self._past.move_to_end(call)
             self._forgetOld()
@@ -211,7 +212,7 @@ class CallTable:
                 del self._open[call.owner]
 
     def _forgetOld(self) -> None:
-        horizon = self._clock.monotonic() - REMEMBERED
+        horizon = self._clock.seconds() - REMEMBERED
         while len(self._past) > MAX_CLOSED or next(iter(self._past)).closedAt < horizon:
             call, _ = self._past.popitem(last=False)
             call.owner = None

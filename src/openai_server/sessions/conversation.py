@@ -28,9 +28,10 @@ from itertools import groupby
 from typing import Final
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from openai_server.clock import Clock, Deadline
+from openai_server.clock import Deadline
 from openai_server.daemon.interfaces import Turn
 from openai_server.errors import APIError
 from openai_server.metrics import Counters
@@ -60,7 +61,9 @@ class Conversation:
 
     _log = Logger()
 
-    def __init__(self, clock: Clock, terms: Terms, calls: CallTable, slot: Slot, counters: Counters) -> None:
+    def __init__(
+        self, clock: IReactorTime, terms: Terms, calls: CallTable, slot: Slot, counters: Counters
+    ) -> None:
         self.terms = terms
         self.isSettling = False
         self._clock = clock
@@ -286,7 +289,7 @@ class Conversation:
     def _accept(self, tone: ToolCall) -> None:
         self._seen.add(tone.callId)
         try:
-            call = self._table.opened(self, self.terms, tone, self._clock.monotonic())
+            call = self._table.opened(self, self.terms, tone, self._clock.seconds())
         except APIError as error:
             self._fail(error)
             return
@@ -332,7 +335,7 @@ class Conversation:
             self._table.shown(handed, answer.asked)
             if not self._unroutable:
                 self._asked().park()
-                left = self._handout.firstArrival + self.terms.parkTimeout - self._clock.monotonic()
+                left = self._handout.firstArrival + self.terms.parkTimeout - self._clock.seconds()
                 self._park = Deadline(self._clock, max(left, 0), self._parkPassed)
             answer.calledTools(handed)
         if self._unroutable:

@@ -27,7 +27,8 @@ from collections.abc import Container, Hashable, Sequence
 from operator import itemgetter
 from typing import Final
 
-from openai_server.clock import Clock
+from twisted.internet.interfaces import IReactorTime
+
 from openai_server.sessions.contexts import Catalogue
 from openai_server.sessions.hiding import MAX_ARGUMENT, firstThatFit, sizeOf
 
@@ -47,7 +48,7 @@ class Gate:
         oldest first.
     """
 
-    def __init__(self, clock: Clock, room: int = MAX_ARGUMENT) -> None:
+    def __init__(self, clock: IReactorTime, room: int = MAX_ARGUMENT) -> None:
         """
         @param room: for the names that are hidden from one model, in bytes.
         """
@@ -73,7 +74,7 @@ class Gate:
         Seconds until the oldest turn that is waited for counts no longer; 0
         when there is none.
         """
-        now = self._clock.monotonic()
+        now = self._clock.seconds()
         for turn, began in list(self._starting.items()):
             if began + SILENCE > now:
                 return began + SILENCE - now
@@ -86,7 +87,7 @@ class Gate:
 
         @return: names that its model must not see, sorted.
         """
-        self._starting[turn] = self._clock.monotonic()
+        self._starting[turn] = self._clock.seconds()
         if catalogue is None:
             return self._hidden
         if catalogue != self._last:

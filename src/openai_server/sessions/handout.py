@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from openai_server.clock import Clock, Deadline
+from twisted.internet.interfaces import IReactorTime
+
+from openai_server.clock import Deadline
 from openai_server.sessions.calls import ParkedCall
 from openai_server.wire.tones import Chunk, Shown
 
@@ -37,7 +39,9 @@ class Handout:
     @ivar new: those of them that no answer has handed out.
     """
 
-    def __init__(self, clock: Clock, window: float, isParallel: bool, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, clock: IReactorTime, window: float, isParallel: bool, ready: Callable[[], None]
+    ) -> None:
         """
         @param window: seconds that calls wait for others after the latest.
         @param isParallel: whether several may be handed out at once.

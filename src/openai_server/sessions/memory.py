@@ -33,8 +33,8 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
 
-from openai_server.clock import Clock
 from openai_server.errors import APIError, shuttingDown
 from openai_server.sessions.candidates import Candidates, Wanted
 from openai_server.sessions.chains import Chain
@@ -79,7 +79,7 @@ class SessionMemory:
     @ivar _promptSize: characters of the system prompts that are kept.
     """
 
-    def __init__(self, clock: Clock, keys: SessionKeys, settings: Memory) -> None:
+    def __init__(self, clock: IReactorTime, keys: SessionKeys, settings: Memory) -> None:
         self._clock = clock
         self._keys = keys
         self._settings = settings

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from openai_server.clock import Clock, Deadline
+from twisted.internet.interfaces import IReactorTime
+
+from openai_server.clock import Deadline
 from openai_server.errors import APIError, shuttingDown
 from openai_server.sessions.contexts import Catalogue
 from openai_server.sessions.gate import Gate
@@ -107,7 +109,7 @@ class Request(Waiter[Slot, Catalogue | None]):
     """
 
     def __init__(
-        self, clock: Clock, account: str, model: str, catalogue: Catalogue | None, pool: Pool
+        self, clock: IReactorTime, account: str, model: str, catalogue: Catalogue | None, pool: Pool
     ) -> None:
         super().__init__(clock, account, catalogue, lambda _: self.pool.left(self))
         self.model = model
@@ -119,7 +121,7 @@ class Pool:
     The turns of models that share a worker.
     """
 
-    def __init__(self, clock: Clock, limits: Limits) -> None:
+    def __init__(self, clock: IReactorTime, limits: Limits) -> None:
         self._clock = clock
         self._limits = limits
         self._slots: dict[Slot, None] = {}

@@ -19,7 +19,9 @@ from hashlib import sha256
 from itertools import count
 from typing import Final, Generic, TypeVar
 
-from openai_server.clock import Clock, Deadline
+from twisted.internet.interfaces import IReactorTime
+
+from openai_server.clock import Deadline
 from openai_server.errors import APIError
 from openai_server.sessions.digests import digestOf
 from openai_server.sessions.hints import Hint
@@ -76,7 +78,7 @@ class Retries(Generic[R, A]):
         was begun; the oldest first.
     """
 
-    def __init__(self, clock: Clock, *, window: float = 300.0, bytesLimit: int = 64 * 2**20) -> None:
+    def __init__(self, clock: IReactorTime, *, window: float = 300.0, bytesLimit: int = 64 * 2**20) -> None:
         self._clock = clock
         self._window = window
         self._limit = bytesLimit
@@ -120,7 +122,7 @@ class Retries(Generic[R, A]):
         """
         key = _keyFrom(account, idempotencyKey)
         if key is not None:
-            self._keys[key] = (fingerprint, self._clock.monotonic())
+            self._keys[key] = (fingerprint, self._clock.seconds())
             self._keys.move_to_end(key)
             self._forgetKeys()
         return Attempt((account, fingerprint), key, running, next(self._numbers))
@@ -132,7 +134,7 @@ class Retries(Generic[R, A]):
         if not attempt.isAttended:
             return
         attempt.isAttended = False
-        attempt.goneAt = self._clock.monotonic()
+        attempt.goneAt = self._clock.seconds()
         self._lost[attempt] = None
         self._byRequest.setdefault(attempt.request, []).append(attempt)
         self.bytesKept += attempt.size
@@ -200,11 +202,11 @@ class Retries(Generic[R, A]):
                 self._timer.cancel()
                 self._timer = None
         elif self._timer is None or not self._timer.isActive:
-            left = oldest.goneAt + self._window - self._clock.monotonic()
+            left = oldest.goneAt + self._window - self._clock.seconds()
             self._timer = Deadline(self._clock, left, self._forgetOld)
 
     def _forgetOld(self) -> None:
-        horizon = self._clock.monotonic() - self._window
+        horizon = self._clock.seconds() - self._window
         for attempt in list(self._lost):
             if attempt.goneAt > horizon + 0.001:
                 break
@@ -220,7 +222,7 @@ class Retries(Generic[R, A]):
             )
 
     def _forgetKeys(self) -> None:
-        horizon = self._clock.monotonic() - self._window
+        horizon = self._clock.seconds() - self._window
         while self._keys:
             key, (_, since) = next(iter(self._keys.items()))
             if since > horizon and len(self._keys) <= MAX_ATTEMPTS:

@@ -21,8 +21,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IReactorTime
 
-from openai_server.clock import Clock
 from openai_server.errors import shuttingDown
 from openai_server.sessions.contexts import Catalogue
 from openai_server.sessions.pool import Limits, Pool, Request, Slot
@@ -37,7 +37,7 @@ class Slots:
     @ivar _byName: pools that have been used.
     """
 
-    def __init__(self, clock: Clock, limits: Limits, pools: Pools) -> None:
+    def __init__(self, clock: IReactorTime, limits: Limits, pools: Pools) -> None:
         self._clock = clock
         self._limits = limits
         self._pools = pools

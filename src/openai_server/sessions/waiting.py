@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
-from openai_server.clock import Clock, Deadline
+from openai_server.clock import Deadline
 from openai_server.errors import APIError
 
 #: What is waited for.
@@ -35,7 +36,9 @@ class Waiter(Generic[T, W]):
     @ivar deferred: fires with what was waited for.
     """
 
-    def __init__(self, clock: Clock, account: str, wanted: W, leave: Callable[[Waiter[T, W]], None]) -> None:
+    def __init__(
+        self, clock: IReactorTime, account: str, wanted: W, leave: Callable[[Waiter[T, W]], None]
+    ) -> None:
         self.account = account
         self.wanted = wanted
         self.deferred: Deferred[T] = Deferred(self._cancelled)

@@ -172,7 +172,7 @@ class Admission:
 
     def _checkHowOften(self, request: APIRequest) -> None:
         address = getattr(request.getClientAddress(), "host", "")
-        wait = self._wrongKeys.note(address, request.site.clock.monotonic())
+        wait = self._wrongKeys.note(address, request.site.clock.seconds())
         if wait:
             said = "This address has sent too many wrong API keys."
             raise APIError("too_many_wrong_keys", said, retryAfter=wait)

@@ -163,8 +163,7 @@ class Answers:
         for call, _ in match.results:
             self._desk.calls.taken(call)
         waiting = conversation.whenSettled()
-        # Only callLater is used of a reactor's time.
-        waiting.addTimeout(SETTLE_PATIENCE, self._desk.clock)  # type: ignore[arg-type]
+        waiting.addTimeout(SETTLE_PATIENCE, self._desk.clock)
         try:
             await waiting
         except TimeoutError:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
+from twisted.internet.interfaces import IReactorTime
 
 from openai_server.api.messages import Message
-from openai_server.clock import Clock
 from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Daemon
 from openai_server.errors import APIError
@@ -42,7 +42,7 @@ class Desk:
     All that questions share.
     """
 
-    clock: Clock
+    clock: IReactorTime
     configuration: Configuration
     daemon: Daemon
     memory: SessionMemory

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Final
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from openai_server.clock import Clock
 from openai_server.errors import APIError
 from openai_server.runtime import makeFolder, removeLeftBehind
 from openai_server.translate.attachments import Attached, decodedSlices, extensionOf
@@ -55,7 +55,7 @@ class AttachmentFolder:
 
     _log = Logger()
 
-    def __init__(self, clock: Clock, root: Path, totalBytes: int = TOTAL_BYTES) -> None:
+    def __init__(self, clock: IReactorTime, root: Path, totalBytes: int = TOTAL_BYTES) -> None:
         """
         Touches nothing yet; the folder is made for the first file.
 

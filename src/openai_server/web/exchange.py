@@ -15,8 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
+from twisted.internet.interfaces import IReactorTime
+
 from openai_server.api.completion import Call
-from openai_server.clock import Clock, Deadline
+from openai_server.clock import Deadline
 from openai_server.errors import APIError
 from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.conversation import Conversation
@@ -101,7 +103,7 @@ class Exchange:
 
     def __init__(
         self,
-        clock: Clock,
+        clock: IReactorTime,
         conversation: Conversation,
         translation: Translation,
         *,

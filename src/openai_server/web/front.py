@@ -12,7 +12,6 @@ from pathlib import Path
 from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 
-from openai_server.clock import Clock
 from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Daemon
 from openai_server.metrics import Counters
@@ -50,7 +49,7 @@ class WebFront(Service):
         self,
         *,
         reactor: IReactorTime,
-        clock: Clock,
+        clock: IReactorTime,
         configuration: Configuration,
         daemon: Daemon,
         hid: str,

@@ -22,10 +22,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from zope.interface import implementer
 
-from openai_server.clock import Clock, Deadline
+from openai_server.clock import Deadline
 from openai_server.errors import End
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Outflow:
         """
         self.queued = 0
         self._request = request
-        self._clock: Clock = request.site.clock
+        self._clock: IReactorTime = request.site.clock
         self._onStuck = onStuck
         self._pieces: deque[bytes] = deque()
         self._isPaused = False

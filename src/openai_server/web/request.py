@@ -86,7 +86,7 @@ class APIRequest(server.Request):
         super().__init__(channel, queued, parsePOSTFormSubmission=False)
         self.site = channel.site
         self.clientproto = b"HTTP/1.1"
-        self._began = self.site.clock.monotonic()
+        self._began = self.site.clock.seconds()
 
     # The request.
 
@@ -364,7 +364,7 @@ class APIRequest(server.Request):
             self._end = end
 
     def _milliseconds(self) -> int:
-        return int((self.site.clock.monotonic() - self._began) * 1000)
+        return int((self.site.clock.seconds() - self._began) * 1000)
 
     def _open(self) -> None:
         self._isOpen = True

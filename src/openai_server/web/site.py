@@ -12,7 +12,6 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web import http, server
 from twisted.web.resource import IResource
 
-from openai_server.clock import Clock
 from openai_server.errors import APIError, shuttingDown
 from openai_server.web.admission import Admission
 from openai_server.web.channel import APIChannel
@@ -43,7 +42,7 @@ class APISite(server.Site):
         self,
         resource: IResource,
         reactor: IReactorTime,
-        clock: Clock,
+        clock: IReactorTime,
         *,
         admission: Admission,
         bodyLimit: int = BODY_LIMIT,
