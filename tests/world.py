@@ -404,9 +404,9 @@ class World:
         Let every turn come to its end, and look whether anything is left.
         """
         self.advance(1)
-        desk = self.front.desk
+        submitter = self.front.submitter
         self._test.assertEqual(
-            {"turns": self.link.turnCount, "slots": desk.slots.taken, "calls": len(desk.calls)},
+            {"turns": self.link.turnCount, "slots": submitter.slots.taken, "calls": len(submitter.calls)},
             {"turns": 0, "slots": 0, "calls": 0},
         )
 
@@ -425,5 +425,6 @@ class World:
         self._test.assertEqual(self.recorder.violations, [])
         self._test.assertEqual([call for call in self.clock.getDelayedCalls() if call.active()], [])
         self._test.assertEqual(list(self.folder.iterdir()), [], "files are left")
-        desk = self.front.desk
-        self._test.assertEqual((desk.slots.taken, desk.slots.waiting, self.link.turnCount), (0, 0, 0))
+        submitter = self.front.submitter
+        slots = submitter.slots
+        self._test.assertEqual((slots.taken, slots.waiting, self.link.turnCount), (0, 0, 0))

@@ -9,7 +9,8 @@ from typing import Any
 
 from openai.types.chat import ChatCompletion
 
-from openai_server.api.completion import Call, Usage, completionBody
+from openai_server.api.completion import completionBody
+from openai_server.api.output import Call, Usage
 from tests.support import SyncCase
 
 FIXED: dict[str, Any] = {"id": "chatcmpl-1", "created": 5, "model": "a/b"}

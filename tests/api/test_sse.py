@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
 from openai.types.chat import ChatCompletionChunk
 
-from openai_server.api.completion import Usage
+from openai_server.api.output import Usage
 from openai_server.api.sse import DONE, KEEP_ALIVE_COMMENT, ChunkTemplates, errorEvent
 from openai_server.errors import APIError
 from tests.support import SyncCase

@@ -321,7 +321,7 @@ class NoWorkerTests(LinkCase):
         assert heard.turn is not None
         self.daemon.say(noWorker("s1"))
         heard.turn.cancel()
-        self.assertIsInstance(self.successResultOf(heard.turn.whenOver()), Error)
+        self.assertIsInstance(heard.overs[0], Error)
         self.registry.rewrite("m")
         self.clock.advance(5)
         self.assertEqual(self.daemon.heard(), [])

@@ -57,8 +57,6 @@ class EndTests(LinkCase):
         """
         heard = self.asked()
         assert heard.turn is not None
-        before = heard.turn.whenOver()
-        self.assertNoResult(before)
         self.daemon.say(
             {"chi": "session-ready", "sid": "s1"}, chunk("s1", "a"), chunk("s1", "b"), finish("s1")
         )
@@ -66,8 +64,7 @@ class EndTests(LinkCase):
         self.assertEqual(kinds, [str, SessionReady, Chunk, Chunk, Finish])
         self.assertEqual(len(heard.batches), 1)
         self.assertTrue(heard.turn.isOver)
-        self.assertIs(self.successResultOf(before), heard.end)
-        self.assertIs(self.successResultOf(heard.turn.whenOver()), heard.end)
+        self.assertEqual(heard.overs, [heard.end])
         self.assertEqual(heard.turn.sid, "s1")
 
     def test_errorEndsTurn(self) -> None:
@@ -355,17 +352,16 @@ class CancelTests(LinkCase):
         """
         heard = self.asked()
         assert heard.turn is not None
-        over = heard.turn.whenOver()
         heard.turn.cancel()
         heard.turn.cancel()
         self.assertEqual([tone["chi"] for tone in self.daemon.heard()], ["cancel"])
         self.daemon.say(chunk("s1", "late"), call("s1", "c1"))
         [answer] = self.daemon.heard()
         self.assertEqual((answer["callId"], answer["isError"]), ("c1", True))
-        self.assertNoResult(over)
+        self.assertEqual(heard.overs, [])
         self.assertFalse(heard.turn.isOver)
         self.daemon.say(finish("s1"))
-        self.assertIsInstance(self.successResultOf(over), Finish)
+        self.assertIsInstance(heard.overs[0], Finish)
         self.assertEqual(heard.told, ["echoed"])
         self.assertEqual(self.link.counts["late_tones"], 1)
 
@@ -393,7 +389,7 @@ class CancelTests(LinkCase):
             self.daemon.say(chunk("s1", "late"))
         self.assertFalse(heard.turn.isOver)
         self.clock.advance(5)
-        self.assertEqual(self.successResultOf(heard.turn.whenOver()), Lost(Loss.DRAIN_LIMIT, False))
+        self.assertEqual(heard.overs, [Lost(Loss.DRAIN_LIMIT, False)])
 
     def test_sidOfADrainingTurnIsTaken(self) -> None:
         """

@@ -212,6 +212,7 @@ class Listening:
     """
 
     def __init__(self) -> None:
+        self.overs: list[TurnEnd] = []
         self.told: list[Any] = []
         self.batches: list[list[Shown]] = []
         self.turn: Turn | None = None
@@ -225,6 +226,9 @@ class Listening:
 
     def turnEnded(self, end: TurnEnd) -> None:
         self.told.append(end)
+
+    def turnOver(self, end: TurnEnd) -> None:
+        self.overs.append(end)
 
     @property
     def text(self) -> str:

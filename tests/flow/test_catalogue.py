@@ -70,7 +70,7 @@ class CatalogueCase(FlowCase):
         """
         How often a model saw something else than it was offered.
         """
-        return world.front.desk.counters.get("catalogue_differences")
+        return world.front.submitter.counters.get("catalogue_differences")
 
 
 class AgentsTests(CatalogueCase):

@@ -4,11 +4,10 @@ Requests that come again: no agent runs twice for one of them.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-from openai_server.sessions.retries import Retries
-from openai_server.web import exchange, front
+from openai_server.sessions import retries
+from openai_server.web import response
 from tests.flow.support import FlowCase, Talk, function, steps
 from tests.world import Client, World
 
@@ -66,6 +65,25 @@ class JoiningTests(RetryCase):
             self.assertSaid(client, "Slowly.", "new")
             self.assertEqual(len(self.sids(world)), 1)
             self.assertEqual(world.sent("cancel"), [])
+            self.assertEqual(world.ends, ["cl-gone", "ok"])
+            world.settle()
+
+    def test_joinsWhileTheOldConnectionLooksAlive(self) -> None:
+        """
+        A proxy was dropped and nobody has told us: the retry gets the answer
+        from its beginning, streamed or not, the old connection is ended, and
+        no agent runs twice.
+        """
+        for stream in (False, True):
+            world = World(self)
+            first = world.script(*SLOW, stream=stream, headers=FIRST)
+            world.advance(1.5)
+            client = self.again(world, stream=stream)
+            self.assertEqual(first.wire.how, "aborted")
+            self.assertFalse(first.isComplete)
+            world.advance(3)
+            self.assertSaid(client, "Slowly.", "new")
+            self.assertEqual((len(self.sids(world)), world.sent("cancel")), (1, []))
             self.assertEqual(world.ends, ["cl-gone", "ok"])
             world.settle()
 
@@ -262,10 +280,10 @@ class OtherTests(RetryCase):
 
     def test_attendedAnswer(self) -> None:
         """
-        While its client is there, an answer is that client's.
+        While its client counts no further, an answer is that client's.
         """
         world = World(self)
-        first = world.script(*SLOW, headers=FIRST)
+        first = world.script(*SLOW, headers=retry())
         self.assertAskedAnew(world, self.again(world))
         self.assertSaid(first, "Slowly.")
 
@@ -476,7 +494,7 @@ class IdempotencyTests(RetryCase):
         world.script({"say": "One."}, headers=self.key())
         world.advance(1)
         client = world.script({"say": "Two."}, headers=self.key())
-        self.assertRefused(client, 409, "idempotency_key_reuse")
+        self.assertRefused(client, 409, "idempotency_key_reused")
         self.assertEqual(client.header("x-should-retry"), "false")
         self.assertEqual(len(self.sids(world)), 1)
         self.assertEqual(world.ends, ["ok", "bad"])
@@ -497,11 +515,11 @@ class IdempotencyTests(RetryCase):
 
     def test_keyIsForgotten(self) -> None:
         """
-        After 300 s it may be used again.
+        300 s after its answer it may be used again.
         """
         world = World(self)
         world.script({"say": "One."}, headers=self.key())
-        world.advance(301, 5)
+        world.advance(310, 5)
         client = world.script({"say": "Two."}, headers=self.key())
         world.advance(1)
         self.assertSaid(client, "Two.")
@@ -517,7 +535,7 @@ class BoundTests(RetryCase):
         """
         A world that keeps no more than so many bytes of answers.
         """
-        self.patch(front, "Retries", partial(Retries, bytesLimit=size))
+        self.patch(retries, "MAX_BYTES", size)
         return World(self)
 
     def test_answersAreBounded(self) -> None:
@@ -541,7 +559,7 @@ class BoundTests(RetryCase):
         """
         It may be of any length; only what is kept whole is bounded.
         """
-        self.patch(exchange, "WHOLE_LIMIT", 1000)
+        self.patch(response, "WHOLE_LIMIT", 1000)
         world = World(self)
         said = ({"say": "x" * 500}, {"sleep": 0.1}, {"say": "y" * 5000, "parts": 5})
         stream, whole = world.script(*said, stream=True), world.script(*said)

@@ -207,9 +207,9 @@ class LeavingTests(ClientCase):
         second = self.ask(world, "b")
         third = self.ask(world, "c")
         world.advance(1)
-        self.assertEqual((world.front.desk.slots.waiting, len(world.sent("prompt"))), (2, 1))
+        self.assertEqual((world.front.submitter.slots.waiting, len(world.sent("prompt"))), (2, 1))
         second.leave()
-        self.assertEqual((world.front.desk.slots.waiting, world.ends), (1, ["cl-gone"]))
+        self.assertEqual((world.front.submitter.slots.waiting, world.ends), (1, ["cl-gone"]))
         world.advance(12)
         self.assertEqual([tagged.count(*each) for each in (("a", first.text), ("c", third.text))], [30, 10])
         asked = [tone["content"].split()[0] for tone in world.sent("prompt")]
@@ -226,9 +226,9 @@ class LeavingTests(ClientCase):
         tools = [{"type": "function", "function": {"name": "look"}}]
         first = self.ask(world, "a")
         second = self.ask(world, "b", tools=tools)
-        self.assertEqual((world.front.desk.slots.taken, len(world.sent("prompt"))), (2, 1))
+        self.assertEqual((world.front.submitter.slots.taken, len(world.sent("prompt"))), (2, 1))
         second.leave()
-        self.assertEqual((world.front.desk.slots.taken, world.ends), (1, ["cl-gone"]))
+        self.assertEqual((world.front.submitter.slots.taken, world.ends), (1, ["cl-gone"]))
         world.advance(3)
         self.assertEqual(tagged.count("a", first.text), 10)
         self.assertEqual((len(world.sent("prompt")), world.sent("cancel")), (1, []))
@@ -275,15 +275,15 @@ class SlowReaderTests(ClientCase):
         stuck = self.ask(world, "a", size=80, padding=8000, pace=0.1, kernelSize=4096)
         other = self.ask(world, "b", size=100)
         (channel,) = (each for each in world.front.site._channels if each.transport is stuck.wire)
-        stream = channel.requests[0].stream
+        (request,) = channel.requests
         most = 0
         while "cl-stuck" not in world.ends:
             self.assertLess(world.clock.seconds(), 30)
             world.turn(0.1)
-            most = max(most, stream.queued)
+            most = max(most, request.stream.queued if request.stream else 0)
         self.assertIn(most, range(QUEUE_BYTES, QUEUE_BYTES + 12 * 9000))
         self.assertEqual(len(world.sent("cancel")), 1)
-        self.assertEqual((stream.queued, stuck.wire.how), (0, "aborted"))
+        self.assertEqual((request.stream.queued, stuck.wire.how), (0, "aborted"))
         stuck.wire.read()
         self.assertFalse(stuck.isComplete)
         world.advance(25)
@@ -537,4 +537,4 @@ class ShutdownTests(ClientCase):
         self.assertEqual((second.status, second.error["code"]), (503, "shutting_down"))
         self.assertFalse(first.isComplete)
         self.assertEqual(len(world.sent("prompt")), 1)
-        self.assertEqual(world.front.desk.slots.waiting, 0)
+        self.assertEqual(world.front.submitter.slots.waiting, 0)

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from twisted.internet.defer import Deferred, succeed
-
 from openai_server.errors import APIError
 from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallState, CallTable, ParkedCall
@@ -20,7 +18,7 @@ from openai_server.sessions.conversation import (
     Conversation,
 )
 from openai_server.sessions.plans import Session
-from openai_server.sessions.terms import Terms
+from openai_server.sessions.turncontext import TurnContext
 from openai_server.wire.ends import Loss, Lost, TurnEnd
 from openai_server.wire.tones import Chunk, Error, Finish, SessionReady, Shown, ToolCall
 from tests.support import SyncCase, TestClock
@@ -57,8 +55,6 @@ class FakeTurn:
         self.isOver = False
         self.done: list[tuple[object, ...]] = []
         self.isConnected = True
-        self._over: list[Deferred[TurnEnd]] = []
-        self._end: TurnEnd | None = None
 
     def cancel(self) -> None:
         self.done.append(("cancel",))
@@ -77,20 +73,6 @@ class FakeTurn:
             raise APIError("daemon_unavailable", "away", retryAfter=1)
         self.done.append(("answer", callId, toolName, text, isError))
 
-    def whenOver(self) -> Deferred[TurnEnd]:
-        if self._end is not None:
-            return succeed(self._end)
-        over: Deferred[TurnEnd] = Deferred()
-        self._over.append(over)
-        return over
-
-    def over(self, end: TurnEnd) -> None:
-        """
-        The worker is done.
-        """
-        self._end = end
-        for deferred in self._over:
-            deferred.callback(end)
 
 
 class FakeSlot:
@@ -156,7 +138,7 @@ class ConversationCase(SyncCase):
         self.slot = FakeSlot()
         self.counters = Counters()
         self.answer = FakeAnswer()
-        terms = Terms(
+        context = TurnContext(
             account="account",
             session=Session("account", contextFrom("m", "", None)),
             names={"weather": "weather", "t_1": "odd name"},
@@ -166,7 +148,7 @@ class ConversationCase(SyncCase):
             collectWindow=0.02,
             parkTimeout=50.0,
         )
-        self.conversation = Conversation(self.clock, terms, self.table, self.slot, self.counters)
+        self.conversation = Conversation(self.clock, context, self.table, self.slot, self.counters)
         self.conversation.begin(self.answer, lambda: self.turn)
 
     def park(self, *callIds: str) -> Sequence[ParkedCall]:
@@ -184,7 +166,7 @@ class ConversationCase(SyncCase):
         """
         self.turn.isOver = True
         self.conversation.turnEnded(end)
-        self.turn.over(end)
+        self.conversation.turnOver(end)
 
     def assertNothingLeft(self) -> None:
         """
@@ -229,7 +211,7 @@ class PlainTests(ConversationCase):
         """
         self.conversation.turnEnded(Lost(Loss.NO_LIFE, False))
         self.assertEqual(self.slot.done, ["drain"])
-        self.turn.over(Lost(Loss.DRAIN_LIMIT, False))
+        self.conversation.turnOver(Lost(Loss.DRAIN_LIMIT, False))
         self.assertEqual(self.slot.done, ["drain", "release"])
 
     def test_cancelledTurnDrainsItsSlotAndTellsNobody(self) -> None:
@@ -240,7 +222,7 @@ class PlainTests(ConversationCase):
         self.conversation.cancel()
         self.assertEqual(self.turn.done, [("cancel",)])
         self.assertEqual(self.slot.done, ["drain"])
-        self.turn.over(GOOD)
+        self.conversation.turnOver(GOOD)
         self.assertEqual(self.slot.done, ["drain", "release"])
         self.assertFalse(self.conversation.hasEndedWell)
         self.assertEqual(self.answer.told, [])

@@ -11,7 +11,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openai_server.api.completion import PromptDetails, Usage
+from openai_server.api.output import PromptDetails, Usage
 from openai_server.translate.figures import endingOf, isAllZero, usageFromWorker
 from tests.support import SyncCase
 

@@ -17,7 +17,6 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from openai_server.api.body import converted, objectFromBody
-from openai_server.api.completion import Call, FinishReason, ReasoningField, Usage, completionBody
 from openai_server.api.messages import Message, messagesFromObject
 from openai_server.api.tools import (
     Tool,
@@ -28,19 +27,6 @@ from openai_server.api.tools import (
     toolsFromObject,
 )
 from openai_server.errors import APIError
-
-__all__ = [
-    "Call",
-    "ChatRequest",
-    "FinishReason",
-    "JSONSchema",
-    "Message",
-    "ReasoningField",
-    "ResponseFormat",
-    "Usage",
-    "completionBody",
-    "parse",
-]
 
 #: Characters of a model's id.
 MAX_MODEL: Final = 256
@@ -178,6 +164,23 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str | None = None
     chat_id: str | None = None
     ignored: tuple[str, ...] = ()
+
+    @property
+    def wantsJSON(self) -> bool:
+        """
+        Whether the answer is to be JSON.
+        """
+        return self.response_format is not None and self.response_format.type != "text"
+
+    @property
+    def schema(self) -> dict[str, Any] | None:
+        """
+        The JSON Schema that the answer is to follow.
+        """
+        wanted = self.response_format
+        if wanted is None or wanted.type != "json_schema" or wanted.json_schema is None:
+            return None
+        return wanted.json_schema.schema
 
 
 def parse(body: bytes, *, strict: bool = False, defaultModel: str | None = None) -> ChatRequest:

@@ -10,7 +10,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
+from openai_server.api.output import Call, Usage
+
 #: Under which keys reasoning is shown.
 ReasoningField: TypeAlias = Literal["reasoning_content", "reasoning", "both", "none"]
 
@@ -24,60 +25,13 @@ REASONING_KEYS: Final[dict[str, tuple[str, ...]]] = {
 _encode = msgspec.json.Encoder().encode
 
 
-class PromptDetails(msgspec.Struct, frozen=True):
-    """
-    Of which the tokens of a prompt were.
-    """
-
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-    audio_tokens: int = 0
-
-
-class CompletionDetails(msgspec.Struct, frozen=True):
-    """
-    Of which the tokens of an answer were. Workers do not tell them apart.
-    """
-
-    reasoning_tokens: int = 0
-    audio_tokens: int = 0
-    accepted_prediction_tokens: int = 0
-    rejected_prediction_tokens: int = 0
-
-
-class Usage(msgspec.Struct, frozen=True):
-    """
-    What an answer cost, in tokens.
-    """
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
-    prompt_tokens_details: PromptDetails = PromptDetails()
-    completion_tokens_details: CompletionDetails = CompletionDetails()
-
-
-class Call(msgspec.Struct, frozen=True):
-    """
-    One call that is handed to the client.
-
-    @ivar arguments: a function's arguments as JSON text, or a custom tool's
-        input.
-    """
-
-    id: str
-    name: str
-    arguments: str
-    kind: Literal["function", "custom"] = "function"
-
-
 def completionBody(
     *,
     id: str,
     created: int,
     model: str,
     text: str,
-    finishReason: FinishReason,
+    finishReason: str,
     reasoning: str = "",
     reasoningField: ReasoningField = "reasoning_content",
     calls: Sequence[Call] = (),

@@ -14,7 +14,8 @@ from typing import Final
 
 import msgspec
 
-from openai_server.api.completion import REASONING_KEYS, FinishReason, ReasoningField, Usage
+from openai_server.api.completion import REASONING_KEYS, ReasoningField
+from openai_server.api.output import Usage
 from openai_server.api.problem import errorBody
 from openai_server.errors import APIError
 
@@ -139,7 +140,7 @@ class ChunkTemplates:
             b'"tool_calls":[{"index":%d,"%b":{"%b":%b}}]' % (index, kind, arguments, jsonLine(piece))
         )
 
-    def finish(self, reason: FinishReason) -> bytes:
+    def finish(self, reason: str) -> bytes:
         """
         The chunk that says why the answer is over.
         """

@@ -15,8 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
-
 from openai_server.wire.ends import TurnEnd
 from openai_server.wire.tones import Prompt, Shown
 
@@ -24,7 +22,7 @@ from openai_server.wire.tones import Prompt, Shown
 class Audience(Protocol):
     """
     Who asked: told of everything on one turn, in order, synchronously. After
-    L{turnEnded}, or after it called L{Turn.cancel}, nothing more comes.
+    L{turnEnded}, or after it called L{Turn.cancel}, only L{turnOver} comes.
 
     An exception out of one of these methods fails this turn alone.
     """
@@ -46,6 +44,13 @@ class Audience(Protocol):
         """
         The turn is over. Called exactly once, unless the turn was cancelled
         first.
+        """
+
+    def turnOver(self, end: TurnEnd) -> None:
+        """
+        The worker is done with the turn, which may be later than its end for
+        the audience. Called exactly once, as the last thing, also after
+        C{cancel}.
         """
 
 
@@ -94,12 +99,6 @@ class Turn(Protocol):
 
         @param toolName: the name as the C{tool-call} had it.
         @raise APIError: C{daemon_unavailable} when there is no connection.
-        """
-
-    def whenOver(self) -> Deferred[TurnEnd]:
-        """
-        Fires with how the turn ended, at once when it has; a cancelled turn
-        fires at its real end. Never fails. Each call gives a Deferred of its own.
         """
 
 

@@ -15,7 +15,6 @@ from math import inf
 from typing import Protocol
 
 import msgspec
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -91,8 +90,6 @@ class AskedTurn:
         self._clock = clock
         self._timeouts = timeouts
         self._calls: dict[str, ToolCall | None] = {}
-        self._end: TurnEnd | None = None
-        self._whenOver: list[Deferred[TurnEnd]] = []
         self._lastTone = clock.seconds()
         self._quiet, self._why = timeouts.echo, Loss.NO_ECHO
         self._limit = self._lastTone + timeouts.turn
@@ -159,17 +156,6 @@ class AskedTurn:
         self._calls[callId] = None
         rid = self._wire.newRid()
         self._wire.send(toolResult(rid, self.sid, callId, toolName, text, isError))
-
-    def whenOver(self) -> Deferred[TurnEnd]:
-        """
-        See L{openai_server.daemon.interfaces.Turn.whenOver}.
-        """
-        over: Deferred[TurnEnd] = Deferred()
-        if self._end is None:
-            self._whenOver.append(over)
-        else:
-            over.callback(self._end)
-        return over
 
     # What the wire brings.
 
@@ -327,7 +313,6 @@ class AskedTurn:
         See L{openai_server.daemon.life.Living.finish}.
         """
         heard = self.isHeard
-        self._end = end
         self.isOver = True
         self.isHeard = self.isParked = False
         self._deadline.cancel()
@@ -336,9 +321,10 @@ class AskedTurn:
         self._wire.turnOver(self)
         if heard:
             self._tell(end)
-        waiting, self._whenOver = self._whenOver, []
-        for over in waiting:
-            over.callback(end)
+        try:
+            self._audience.turnOver(end)
+        except Exception:
+            self._log.failure("the audience of a turn failed when it was over")
 
     def _tell(self, end: TurnEnd) -> None:
         try:

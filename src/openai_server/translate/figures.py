@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal, TypeAlias
 
-from openai_server.api.completion import PromptDetails, Usage
+from openai_server.api.output import PromptDetails, Usage
 
 #: What a worker's finish reason means; C{error} is no finish reason.
 Ending: TypeAlias = Literal["stop", "length", "content_filter", "error"]

@@ -6,12 +6,16 @@ The HTTP side as one service: its parts, joined.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 
+from openai_server.api.chatdialect import ChatDialect, KeepAlive
+from openai_server.api.completion import ReasoningField
+from openai_server.api.dialect import Dialect
 from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Daemon
 from openai_server.metrics import Counters
@@ -25,14 +29,13 @@ from openai_server.sessions.pools import Pools
 from openai_server.sessions.retries import Retries
 from openai_server.sessions.slots import Slots
 from openai_server.web.admission import Admission
-from openai_server.web.answering import Answering, Answers
-from openai_server.web.asking import Desk
 from openai_server.web.attachments import AttachmentFolder
-from openai_server.web.chat import Chat
-from openai_server.web.incoming import Reader
+from openai_server.web.completion import Completion
 from openai_server.web.models import OfferedModels
+from openai_server.web.response import Response
 from openai_server.web.routes import Routes
 from openai_server.web.site import APISite
+from openai_server.web.submission import Submitter
 
 
 class WebFront(Service):
@@ -40,8 +43,8 @@ class WebFront(Service):
     Everything from the HTTP connection to the daemon's seam.
 
     @ivar site: the protocol factory.
-    @ivar desk: what all questions share.
-    @ivar answers: what answers which request.
+    @ivar submitter: what all questions share.
+    @ivar completion: what answers all requests.
     @ivar models: what can be asked for.
     """
 
@@ -64,8 +67,8 @@ class WebFront(Service):
         @param now: the wall clock, in seconds since 1970.
         """
         self.models = OfferedModels(configuration.models, daemon.registry, now)
-        self.retries: Retries[Answering, Answering] = Retries(clock)
-        self.desk = Desk(
+        self.retries: Retries[Response] = Retries(clock)
+        self.submitter = Submitter(
             clock=clock,
             configuration=configuration,
             daemon=daemon,
@@ -78,12 +81,18 @@ class WebFront(Service):
         self._daemon = daemon
         self._hid = hid
         self._configuration = configuration
-        reader = Reader(configuration, self._defaultModel, self._takenNames)
-        self.answers = Answers(self.desk, self.retries, self.models.isKnown)
-        chat = Chat(configuration, reader, self.answers, now)
+        self.completion = Completion(self.submitter, self.retries, self.models.isKnown, self._takenNames)
+        chat = ChatDialect(
+            strict=configuration.strict,
+            defaultModel=lambda: configuration.defaultModel,
+            reasoningField=cast("ReasoningField", configuration.reasoningField),
+            keepAlive=cast("KeepAlive", configuration.keepAlive),
+            now=now,
+        )
         hosts = (*configuration.allowedHosts, *boundHosts)
         admission = Admission(configuration.apiKey, hosts, configuration.corsOrigins)
-        routes = Routes(chat, self.models, admission, lambda: daemon.whyNotReady)
+        dialects: Mapping[str, Dialect] = {"/v1/chat/completions": chat}
+        routes = Routes(self.completion, dialects, self.models, admission, lambda: daemon.whyNotReady)
         self.site = APISite(
             routes.resource(), reactor, clock, admission=admission, bodyLimit=configuration.bodyLimit
         )
@@ -93,18 +102,15 @@ class WebFront(Service):
         Remove what dead processes left.
         """
         super().startService()
-        self.desk.folder.start()
+        self.submitter.folder.start()
 
     def stopService(self) -> None:
         """
         Turn away whoever still waits, and remove all files.
         """
         super().stopService()
-        self.answers.stop()
-        self.desk.folder.stop()
-
-    def _defaultModel(self) -> str | None:
-        return self._configuration.defaultModel
+        self.completion.stop()
+        self.submitter.folder.stop()
 
     def _takenNames(self) -> frozenset[str]:
         bees = self._daemon.registry.bees()

@@ -13,7 +13,7 @@ import re
 import secrets
 from collections.abc import Coroutine
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred, succeed
@@ -23,16 +23,16 @@ from twisted.web import http, server
 
 from openai_server.api.sse import errorEvent
 from openai_server.errors import APIError, End, shuttingDown
-from openai_server.web.answers import answerError
+from openai_server.web.answers import answerError, answerJSON
 from openai_server.web.body import Body, bodyFor, tooLarge
 from openai_server.web.mistakes import errorFromMistake
+from openai_server.web.streaming import EventStream
 
 if TYPE_CHECKING:
     from openai_server.web.admission import Account
     from openai_server.web.channel import APIChannel
     from openai_server.web.outflow import Outflow
     from openai_server.web.site import APISite
-    from openai_server.web.streaming import EventStream
 
 _LABEL = rb"[A-Za-z0-9_-]{1,63}"
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:" + _LABEL + rb"\.)*" + _LABEL + rb"\.?)(?::[0-9]{1,5})?")
@@ -43,6 +43,23 @@ _METHODS = frozenset(b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT".spl
 
 # Not an attribute of the request: events would carry it, and its query string.
 _log = Logger()
+
+
+class Owner(Protocol):
+    """
+    Who answers a request.
+    """
+
+    def clientGone(self, end: End) -> None:
+        """
+        The client is gone, or was cut, before its answer was complete.
+        """
+
+    def delivered(self, inGoodOrder: bool) -> None:
+        """
+        The answer was complete, and the client has it, or has left before it
+        had all of it.
+        """
 
 
 class APIRequest(server.Request):
@@ -69,6 +86,7 @@ class APIRequest(server.Request):
     model: str | None = None
     session: str | None = None
     retry: int = 0
+    owner: Owner | None = None
     stream: EventStream | None = None
     outflow: Outflow | None = None
     account: Account | None = None
@@ -77,6 +95,7 @@ class APIRequest(server.Request):
     content: Body
 
     _end: End | None = None
+    _isAnswered = False
     _isOpen = False
     _work: Deferred[bytes | None] | None = None
     _requestId = ""
@@ -270,7 +289,69 @@ class APIRequest(server.Request):
         if not self.channel.persistent:
             headers.setRawHeaders(b"Connection", [b"close"])
 
-    def fail(self, error: APIError) -> None:
+    @property
+    def isAnswered(self) -> bool:
+        """
+        Whether all of the answer was given, be it on its way or sent.
+        """
+        return self._isAnswered or self.isOver or (self.stream is not None and self.stream.hasEnded)
+
+    @property
+    def hasBegun(self) -> bool:
+        """
+        Whether a byte of the answer was sent.
+        """
+        return bool(self.startedWriting)
+
+    def begin(self, contentType: bytes) -> None:
+        """
+        Decide for a stream; the head leaves with its first bytes.
+        """
+        self.stream = EventStream(self, self._gone)
+        self.stream.begin(contentType)
+
+    def _gone(self, end: End) -> None:
+        owner, self.owner = self.owner, None
+        if owner is not None:
+            owner.clientGone(end)
+
+    def keepWarm(self, ping: bytes, interval: float) -> None:
+        """
+        Say something whenever the stream has been silent for a while.
+        """
+        assert self.stream is not None
+        self.stream.keepWarm(ping, interval)
+
+    def send(self, data: bytes) -> None:
+        """
+        Send some of a stream.
+        """
+        assert self.stream is not None
+        self.stream.write(data)
+
+    def complete(self) -> None:
+        """
+        End a stream well when the client has taken all of it.
+        """
+        assert self.stream is not None
+        self.stream.finish()
+
+    def answer(self, body: bytes, status: int = 200) -> None:
+        """
+        Answer with a whole JSON body.
+        """
+        self._isAnswered = True
+        answerJSON(self, body, status)
+
+    def abort(self) -> None:
+        """
+        Cut the connection.
+        """
+        self.owner = None
+        self.setEnd(End.CLIENT_GONE)
+        self.channel.abort()
+
+    def fail(self, error: APIError, event: bytes | None = None) -> None:
         """
         End this request with an error, in the way that is still open: as an
         answer before the first byte, as an event after it. The first failure
@@ -284,7 +365,7 @@ class APIRequest(server.Request):
             self._failWithStatus(error)
         elif self.stream is not None and self.stream.isOpen:
             self.hasFailed = True
-            self.stream.fail(errorEvent(error))
+            self.stream.fail(errorEvent(error) if event is None else event)
 
     def _failWithStatus(self, error: APIError) -> None:
         if self.stream is not None:
@@ -310,6 +391,7 @@ class APIRequest(server.Request):
             self.setEnd(error.kind.end)
             self.hasFailed = True
             self.channel.abort()
+        self._gone(error.kind.end)
         if work is not None:
             work.cancel()
 
@@ -319,6 +401,7 @@ class APIRequest(server.Request):
         inside.
         """
         self.fail(errorFromMistake(reason, self.requestId, self.route))
+        self._gone(End.BUG)
         return reason
 
     def finish(self) -> None:
@@ -331,6 +414,9 @@ class APIRequest(server.Request):
         self.setEnd(End.OK if self.code < 400 else End.BAD)
         super().finish()
         self._close()
+        if self.owner is not None and not self.hasFailed:
+            owner, self.owner = self.owner, None
+            owner.delivered(True)
 
     def connectionLost(self, reason: Failure) -> None:
         """
@@ -340,6 +426,12 @@ class APIRequest(server.Request):
             self.outflow.close()
         if self.stream is not None:
             self.stream.connectionLost()
+        owner, self.owner = self.owner, None
+        if owner is not None:
+            if self.isAnswered:
+                owner.delivered(False)
+            else:
+                owner.clientGone(End.CLIENT_GONE)
         self.setEnd(End.CLIENT_GONE)
         if not self.startedWriting:
             # Nobody sees this status but the access log.

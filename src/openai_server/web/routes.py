@@ -9,7 +9,7 @@ stream has said everything; errors are raised and rendered in one place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeAlias
 
@@ -23,9 +23,10 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from zope.interface import implementer
 
 import openai_server
+from openai_server.api.dialect import Dialect
 from openai_server.api.models import Model, modelBody, modelListBody
 from openai_server.errors import APIError
-from openai_server.web.admission import Account, Admission
+from openai_server.web.admission import Admission
 from openai_server.web.answers import answerJSON
 from openai_server.web.request import APIRequest
 
@@ -41,16 +42,14 @@ UNSUPPORTED: Final = frozenset(
 _SHOWN_ID: Final = 200
 
 
-class ChatCompletions(Protocol):
+class Answering(Protocol):
     """
-    What answers C{POST /v1/chat/completions}.
+    What answers the requests of all dialects.
     """
 
-    async def complete(self, request: APIRequest, account: Account) -> bytes | None:
+    async def answer(self, request: APIRequest, dialect: Dialect) -> None:
         """
-        Give a JSON body; or answer with an L{EventStream
-        <openai_server.web.streaming.EventStream>} and give None when that has
-        been ended, in whatever way.
+        Answer a request; ends when its response does.
 
         Cancelled when the client leaves and when the server stops: then the
         request is answered already, and C{CancelledError} is to be let out.
@@ -118,8 +117,8 @@ async def _answer(request: APIRequest, work: _Answer) -> None:
     body = await request.doing(work)
     if isinstance(body, bytes):
         answerJSON(request, body)
-    elif body is not None or request.stream is None or not request.stream.hasEnded:
-        raise TypeError(f"the route gave {type(body).__name__} and no complete stream")
+    elif not request.isAnswered:
+        raise TypeError("the route gave no complete answer")
     await request.whenOver()
 
 
@@ -132,7 +131,8 @@ class Routes:
 
     def __init__(
         self,
-        chat: ChatCompletions,
+        answering: Answering,
+        dialects: Mapping[str, Dialect],
         models: Models,
         admission: Admission,
         whyNotReady: Callable[[], str | None],
@@ -141,7 +141,8 @@ class Routes:
         @param whyNotReady: gives a reason for the operator, or None when
             prompts can be asked.
         """
-        self._chat = chat
+        self._answering = answering
+        self._dialects = dialects
         self._models = models
         self._admission = admission
         self._whyNotReady = whyNotReady
@@ -159,7 +160,8 @@ class Routes:
         """
         The main path.
         """
-        return await self._chat.complete(request, _accountOf(request))
+        await self._answering.answer(request, self._dialects["/v1/chat/completions"])
+        return None
 
     @_route("/v1/models")
     async def listModels(self, request: APIRequest) -> bytes:
@@ -222,12 +224,6 @@ class Routes:
             request.processingFailed(failure)
         await request.whenOver()
         return None
-
-
-def _accountOf(request: APIRequest) -> Account:
-    account = request.account
-    assert account is not None
-    return account
 
 
 def _errorFromRouting(error: HTTPException, request: APIRequest) -> APIError:

@@ -12,17 +12,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openai_server.api.completion import Usage
+from openai_server.api.output import Failed, Finished, Reasoning, Text, Usage, WorkerTool
 from openai_server.errors import APIError
-from openai_server.translate.chat import (
-    Event,
-    Failed,
-    Finished,
-    Reasoning,
-    Stopped,
-    Text,
-    Translation,
-)
+from openai_server.translate.output import Event, Stopped, Translation
 from openai_server.wire.ends import Loss, Lost, TurnEnd
 from openai_server.wire.tones import Chunk, Error, Finish, SessionReady, Shown, ToolCall, tonesFromLines
 from tests.support import SyncCase
@@ -185,10 +177,10 @@ class ToolLinesTests(SyncCase):
         self.assertEqual(
             Translation(showTools=True).feed(tones),
             [
-                Reasoning("[Bash called]\n"),
-                Reasoning("[Bash done]\n"),
-                Reasoning("[Read called]\n"),
-                Reasoning("[a tool called]\n"),
+                WorkerTool("Bash", False),
+                WorkerTool("Bash", True),
+                WorkerTool("Read", False),
+                WorkerTool("a tool", False),
             ],
         )
 
@@ -201,7 +193,7 @@ class ToolLinesTests(SyncCase):
         own.add("mine")
         mirror = Chunk(sid="s", chunkType="tool_executed", toolName="f", callId="mine")
         odd = Chunk(sid="s", chunkType="tool_executed", toolName="g", callId=["mine"])
-        self.assertEqual(translation.feed([mirror, odd]), [Reasoning("[g done]\n")])
+        self.assertEqual(translation.feed([mirror, odd]), [WorkerTool("g", True)])
 
 
 class StopTests(SyncCase):

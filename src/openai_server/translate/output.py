@@ -1,6 +1,6 @@
-# -*- test-case-name: tests.translate.test_chat -*-
+# -*- test-case-name: tests.translate.test_output -*-
 """
-What a turn shows, as the events of a chat answer.
+What a turn shows, as output in no dialect.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from openai_server.api.completion import FinishReason, Usage
+from openai_server.api.output import Failed, Finished, Output, Reasoning, Text, WorkerTool
 from openai_server.errors import APIError
 from openai_server.translate.fence import FenceStrip
 from openai_server.translate.figures import endingOf, isAllZero, usageFromWorker
@@ -20,25 +20,6 @@ from openai_server.wire.ends import Lost, TurnEnd
 from openai_server.wire.tones import Chunk, Error, Finish, Shown, ToolCall
 
 
-class Text(msgspec.Struct):
-    """
-    Some of the answer.
-
-    @ivar pieces: its deltas as they came, none of them empty: each is an
-        event of its own on a stream.
-    """
-
-    pieces: list[str]
-
-
-class Reasoning(msgspec.Struct, gc=False):
-    """
-    A piece of the model's reasoning. Never empty.
-    """
-
-    text: str
-
-
 class Stopped(msgspec.Struct, gc=False):
     """
     A stop string was found: the text before it has been given, nothing after
@@ -46,31 +27,12 @@ class Stopped(msgspec.Struct, gc=False):
     """
 
 
-class Finished(msgspec.Struct):
-    """
-    The answer is complete.
-
-    @ivar usage: None when the worker said nothing.
-    """
-
-    reason: FinishReason
-    usage: Usage | None = None
-
-
-class Failed(msgspec.Struct):
-    """
-    The answer cannot be completed.
-    """
-
-    error: APIError
-
-
 #: The types of deltas that need no look at each.
 _STRINGS: Final = {str}
 #: The kinds of chunks that are text, or say where some begins and ends.
 _TEXTUAL: Final = {"text_start", "text_delta", "content_block_stop"}
 
-Event: TypeAlias = Text | Reasoning | Stopped | Finished | Failed
+Event: TypeAlias = Output | Stopped
 
 
 class Translation:
@@ -94,8 +56,7 @@ class Translation:
         @param stop: cut the text at the first of these; reasoning is not
             searched.
         @param stripFence: take a surrounding Markdown fence off the text.
-        @param showTools: show the tools that the worker ran by itself, a line
-            each, as reasoning.
+        @param showTools: show the tools that the worker ran by itself.
         @param ownCalls: ids of calls that the client answers: what the worker
             tells of them is left out.
         @param seen: the turn goes on from an earlier answer, so its worker
@@ -182,8 +143,8 @@ class Translation:
     def _tool(self, name: Any, callId: Any, isDone: bool, events: list[Event]) -> None:
         if isinstance(callId, str) and callId in self._ownCalls:
             return
-        shown = cleaned(name)[:100] or "a tool"
-        self._reasoning(f"[{shown} {'done' if isDone else 'called'}]\n", events)
+        if not self._isStopped:
+            events.append(WorkerTool(cleaned(name)[:100] or "a tool", isDone))
 
     def _held(self) -> str:
         held = self._stop.finish() if self._stop is not None else ""
