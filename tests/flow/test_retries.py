@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.error import ConnectionDone
+
 from openai_server.sessions import retries
 from openai_server.web import response
 from tests.flow.support import FlowCase, Talk, function, steps
@@ -22,6 +24,13 @@ def retry(count: int = 1) -> dict[str, str]:
     What it says with a later one.
     """
     return {"x-stainless-retry-count": str(count)}
+
+
+def close(client: Client) -> None:
+    """
+    Hang up in good order.
+    """
+    client.wire.leave(ConnectionDone())
 
 
 class RetryCase(FlowCase):
@@ -289,12 +298,28 @@ class OtherTests(RetryCase):
 
     def test_receivedAnswer(self) -> None:
         """
-        Nor is one kept that was received.
+        Nor is one kept that was received: its connection went on, or was
+        closed in good order.
+        """
+        for goOn in (lambda first: first.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"), close):
+            world = World(self)
+            first = world.script(*SLOW, headers=FIRST)
+            world.advance(3)
+            goOn(first)
+            self.assertAskedAnew(world, self.again(world))
+
+    def test_answerThatMayNotHaveBeenReceived(self) -> None:
+        """
+        The bytes have left and nothing shows that they arrived: the retry gets
+        the same answer, and the agent does not run again.
         """
         world = World(self)
-        world.script(*SLOW, headers=FIRST)
+        first = world.script(*SLOW, headers=FIRST)
         world.advance(3)
-        self.assertAskedAnew(world, self.again(world))
+        self.assertSaid(self.again(world), "Slowly.")
+        self.assertEqual(len(self.sids(world)), 1)
+        first.leave()
+        world.settle()
 
     def test_after300Seconds(self) -> None:
         """
@@ -552,6 +577,7 @@ class BoundTests(RetryCase):
             self.assertEqual(len(self.sids(world)), prompts)
             world.advance(2)
             self.assertSaid(client, f"{n}" * 100)
+            close(client)
         self.assertEqual(world.front.retries.bytesKept, 0)
         world.settle()
 

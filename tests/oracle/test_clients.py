@@ -12,7 +12,7 @@ from typing import Any
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 
 from openai_server.embedded.models import TEST_MODELS
-from openai_server.web.channel import EARLY_BYTES
+from openai_server.web.http import EARLY_BYTES
 from openai_server.web.outflow import QUEUE_BYTES, SLICE
 from tests.oracle import tagged
 from tests.oracle.loaded import LoadedWorld

@@ -223,7 +223,7 @@ class WebCase(SyncCase):
         dialects: dict[str, Dialect] = {"/v1/chat/completions": ChatDialect()}
         self.routes = Routes(self.chat, dialects, FixedModels(), admission, lambda: self.whyNotReady)
         self.site = APISite(
-            self.routes.resource(), self.clock, self.clock, admission=admission, bodyLimit=BODY_LIMIT
+            self.routes.resource(), self.clock, admission=admission, bodyLimit=BODY_LIMIT
         )
         self.addCleanup(self.assertNothingLeft)
 
@@ -279,6 +279,14 @@ class WebCase(SyncCase):
         # A StubTreq builds a plain Site around a resource; this one is ours.
         stub._agent._serverFactory = self.site
         return stub
+
+    def timers(self) -> list[Any]:
+        """
+        The calls to come, but for those of connections that wait in common.
+        """
+        common = (self.site.idleTimes, self.site.headTimes, self.site.bodyTimes)
+        calls: Any = self.clock.getDelayedCalls()
+        return [call for call in calls if getattr(call.func, "__self__", None) not in common]
 
     def log(self) -> list[LogEvent]:
         """

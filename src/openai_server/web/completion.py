@@ -325,12 +325,8 @@ def _accountOf(request: Request) -> str:
 
 
 def _hintsOf(request: Request, inquiry: Inquiry) -> Sequence[Hint]:
-    headers = {
-        name.decode("latin-1").lower(): values[-1].decode("utf-8", "replace")
-        for name, values in request.requestHeaders.getAllRawHeaders()
-    }
     return hintsFrom(
-        headers,
+        request.headersAsText(),
         metadata=inquiry.metadata,
         sessionId=inquiry.session_id,
         chatId=inquiry.chat_id,

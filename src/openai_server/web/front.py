@@ -94,7 +94,7 @@ class WebFront(Service):
         dialects: Mapping[str, Dialect] = {"/v1/chat/completions": chat}
         routes = Routes(self.completion, dialects, self.models, admission, lambda: daemon.whyNotReady)
         self.site = APISite(
-            routes.resource(), reactor, clock, admission=admission, bodyLimit=configuration.bodyLimit
+            routes.resource(), clock, admission=admission, bodyLimit=configuration.bodyLimit
         )
 
     def startService(self) -> None:

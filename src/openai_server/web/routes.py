@@ -12,22 +12,22 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeAlias
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from klein import Klein
-from twisted.internet.defer import CancelledError
+from klein.resource import KleinResource
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.python.failure import Failure
-from twisted.web.resource import IResource, Resource
+from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
-from zope.interface import implementer
 
 import openai_server
 from openai_server.api.dialect import Dialect
 from openai_server.api.models import Model, modelBody, modelListBody
 from openai_server.errors import APIError
 from openai_server.web.admission import Admission
-from openai_server.web.answers import answerJSON
 from openai_server.web.request import APIRequest
 
 #: First segments of OpenAI's paths that are not served here.
@@ -95,12 +95,12 @@ def _route(template: str, method: str = "GET") -> Callable[[_Route[_P]], _Route[
 
     def declare(route: _Route[_P]) -> _Route[_P]:
         @wraps(route)
-        async def answer(
+        def answer(
             self: Routes, request: APIRequest, *args: _P.args, **kwargs: _P.kwargs
-        ) -> bytes | None:
+        ) -> Deferred[None]:
             request.route = template
-            await _answer(request, route(self, request, *args, **kwargs))
-            return None
+            work = Deferred.fromCoroutine(_answer(request, route(self, request, *args, **kwargs)))
+            return request.doing(work)
 
         for path in {template, template.removeprefix("/v1")}:
             _app.route(path, methods=[method])(answer)
@@ -114,12 +114,13 @@ async def _answer(request: APIRequest, work: _Answer) -> None:
     Answer with what comes of the work. Ends when the request is over: Klein
     finishes whatever is not finished by then.
     """
-    body = await request.doing(work)
+    body = await work
     if isinstance(body, bytes):
-        answerJSON(request, body)
+        request.answer(body)
     elif not request.isAnswered:
         raise TypeError("the route gave no complete answer")
-    await request.whenOver()
+    if not request.isOver:
+        await request.whenOver()
 
 
 class Routes:
@@ -151,7 +152,7 @@ class Routes:
         """
         The root of the site.
         """
-        return _Door(self._admission, self.app.resource())
+        return _Resource(self.app, self._admission)
 
     # OpenAI's.
 
@@ -212,18 +213,25 @@ class Routes:
     @_app.handle_errors(Exception)
     async def failed(self, request: Any, failure: Failure) -> bytes | None:
         """
-        The one place where errors become answers. A request that was cut has
-        been answered before its work was cancelled.
+        Tell the client what went wrong in a route that Klein found.
         """
-        error = failure.value
-        if isinstance(error, HTTPException):
-            error = _errorFromRouting(error, request)
-        if isinstance(error, APIError):
-            request.fail(error)
-        elif not (isinstance(error, CancelledError) and request.hasFailed):
-            request.processingFailed(failure)
+        _tell(request, failure)
         await request.whenOver()
         return None
+
+
+def _tell(request: APIRequest, failure: Failure) -> None:
+    """
+    The one place where errors become answers. A request that was cut has been
+    answered before its work was cancelled.
+    """
+    error = failure.value
+    if isinstance(error, HTTPException):
+        error = _errorFromRouting(error, request)
+    if isinstance(error, APIError):
+        request.fail(error)
+    elif not (isinstance(error, CancelledError) and (request.hasFailed or request.isOver)):
+        request.processingFailed(failure)
 
 
 def _errorFromRouting(error: HTTPException, request: APIRequest) -> APIError:
@@ -245,26 +253,35 @@ def _errorFromRouting(error: HTTPException, request: APIRequest) -> APIError:
     return APIError("unknown_url", "There is nothing at this path.")
 
 
-@implementer(IResource)
-class _Door(Resource):
+class _Resource(KleinResource):
     """
-    What each request passes before its route is looked for.
+    Finds exact paths in a table, and leaves the others to Klein.
     """
 
-    isLeaf = True
-
-    def __init__(self, admission: Admission, inside: IResource) -> None:
-        super().__init__()
+    def __init__(self, app: Klein, admission: Admission) -> None:
+        super().__init__(app)
         self._admission = admission
-        self._inside = inside
+        self._klein = app
+        # By path and method: each rule of Klein's that has no variable.
+        self._exact: dict[tuple[bytes, bytes], str] = {
+            (rule.rule.encode(), method.encode()): rule.endpoint
+            for rule in app.url_map.iter_rules()
+            if not rule.arguments
+            for method in rule.methods or ()
+        }
 
-    def render(self, request: Any) -> int:
+    def render(self, request: Any) -> Any:
         """
         Have a path answered that can be one. Always C{NOT_DONE_YET}: Twisted
         would give other results a body of its own.
         """
+        endpoint = self._exact.get((request.path, request.method))
+        if endpoint is not None and not self._admission.isPreflight(request):
+            answering = maybeDeferred(self._klein.execute_endpoint, endpoint, request)
+            answering.addErrback(self._failed, request)
+            return NOT_DONE_YET
         try:
-            request.postpath = _segments(request.path, request.postpath)
+            request.postpath = _segments(request.path)
         except APIError as error:
             request.fail(error)
             return NOT_DONE_YET
@@ -272,11 +289,15 @@ class _Door(Resource):
             request.route = "preflight"
             self._admission.answerPreflight(request)
         else:
-            self._inside.render(request)
+            super().render(request)
         return NOT_DONE_YET
 
+    @staticmethod
+    def _failed(failure: Failure, request: APIRequest) -> None:
+        _tell(request, failure)
 
-def _segments(path: bytes, decoded: list[bytes]) -> list[bytes]:
+
+def _segments(path: bytes) -> list[bytes]:
     """
     The decoded segments of a path, without the empty one that a trailing
     slash makes.
@@ -284,8 +305,9 @@ def _segments(path: bytes, decoded: list[bytes]) -> list[bytes]:
     @raise APIError: no path can have these. Slashes are counted before
         decoding, since the id of a model may have two in a row.
     """
-    inner = path[1:].split(b"/")[:-1]
-    if b"" in inner or not {b".", b".."}.isdisjoint(decoded):
+    inner = path[1:].split(b"/")
+    decoded = [unquote_to_bytes(segment) for segment in inner]
+    if b"" in inner[:-1] or not {b".", b".."}.isdisjoint(decoded):
         raise APIError("unknown_url", "There is nothing at this path.")
     try:
         b"/".join(decoded).decode("utf-8")

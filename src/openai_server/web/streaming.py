@@ -126,6 +126,13 @@ class EventStream:
         elif self._ping:
             self._arm()
 
+    def probe(self) -> None:
+        """
+        Write something that no client minds.
+        """
+        if not (self._hasEnded or self._outflow.queued):
+            self._outflow.send(self._ping or b":\n\n")
+
     def finish(self) -> None:
         """
         The answer is complete: end it well when the client has taken it.
