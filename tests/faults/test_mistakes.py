@@ -11,7 +11,8 @@ from typing import Any
 
 from twisted.logger import LogLevel
 
-from openai_server.api.sse import ChunkTemplates
+from openai_server.api.chat.dialect import ChatDialect
+from openai_server.api.chat.render import ChatRenderer
 from openai_server.daemon.link import Link
 from openai_server.daemon.registration import Registration
 from openai_server.daemon.switchboard import Switchboard
@@ -21,7 +22,7 @@ from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.memory import SessionMemory
 from openai_server.sessions.pools import Pools
 from openai_server.sessions.slots import Slots
-from openai_server.translate.chat import Translation
+from openai_server.translate.output import Translation
 from openai_server.web import answering, asking, incoming, sinks
 from openai_server.web import chat as webChat
 from openai_server.web.admission import Admission
@@ -63,19 +64,19 @@ class Place:
 #: Before a prompt is sent.
 BEFORE_ASKING = [
     Place(Admission, "admit"),
-    Place(incoming, "parse"),
+    Place(ChatDialect, "parse"),
     Place(incoming, "hintsFrom"),
-    Place(incoming, "offerFromRequest"),
+    Place(incoming, "offerFrom"),
     Place(incoming, "fingerprint"),
     Place(webChat, "StreamSink"),
     Place(answering, "matchFromTranscript"),
     Place(SessionMemory, "claim"),
-    Place(asking, "questionFromRequest"),
+    Place(asking, "textFromInquiry"),
     Place(AttachmentFolder, "write"),
     Place(Pools, "current"),
     Place(Slots, "acquire"),
     Place(asking, "Conversation"),
-    Place(asking, "promptFromRequest"),
+    Place(asking, "promptFrom"),
     Place(answering, "Translation"),
     Place(answering, "Answering"),
     Place(Link, "newRid"),
@@ -93,7 +94,8 @@ BEFORE_BYTES = [
     Place(Translation, "feed"),
     Place(sinks.StreamSink, "give"),
     Place(EventStream, "begin"),
-    Place(ChunkTemplates, "role"),
+    Place(ChatRenderer, "feed"),
+    Place(ChatRenderer, "start"),
 ]
 
 #: When some of the answer has been sent.
@@ -110,8 +112,7 @@ AFTER_BYTES = [
 AT_THE_END = [
     Place(Exchange, "turnEnded"),
     Place(Translation, "finish"),
-    Place(ChunkTemplates, "finish"),
-    Place(ChunkTemplates, "usage"),
+    Place(ChatRenderer, "_end"),
 ]
 
 
@@ -238,8 +239,7 @@ class BeforeBytesTests(MistakeCase):
             Place(sinks.WholeSink, "give"),
             Place(Exchange, "turnEnded"),
             Place(Translation, "finish"),
-            Place(sinks.WholeSink, "body"),
-            Place(sinks, "completionBody"),
+            Place(ChatRenderer, "body"),
         ]
         for place, isLate in [
             *((each, False) for each in early + always),
@@ -341,7 +341,7 @@ class CallTests(MistakeCase):
             Place(CallTable, "shown"),
             Place(Exchange, "calledTools"),
             Place(answering, "_callFrom"),
-            Place(ChunkTemplates, "callStart"),
+            Place(ChatRenderer, "_call"),
         ]:
             with self.subTest(place=str(place)):
                 world = World(self)

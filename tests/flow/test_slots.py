@@ -510,7 +510,7 @@ class WayOutTests(FlowCase):
             def fail(*args: Any, **named: Any) -> None:
                 raise ZeroDivisionError
 
-            patch = self.patch(asking, "promptFromRequest", fail)
+            patch = self.patch(asking, "promptFrom", fail)
             client = world.script({"say": "x"})
             patch.restore()
             self.assertRefused(client, 500, "internal_error")

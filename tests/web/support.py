@@ -16,6 +16,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.logger import LogEvent, globalLogPublisher
 
+from openai_server.api.chat.dialect import ChatDialect
+from openai_server.api.dialect import Dialect
 from openai_server.errors import End
 from openai_server.web.admission import Account, Admission
 from openai_server.web.routes import Routes
@@ -51,7 +53,7 @@ class Asked:
         """
         stream = EventStream(self.request, self._gone)
         self.request.setHeader("x-hum-session", "s1")
-        stream.begin()
+        stream.begin(b"text/event-stream; charset=utf-8")
         return stream
 
     def _gone(self, end: End) -> None:
@@ -70,9 +72,9 @@ class RecordingChat:
         self.asked: list[Asked] = []
         self.script: Callable[[Asked], None] = lambda asked: None
 
-    async def complete(self, request: APIRequest, account: Account) -> bytes | None:
+    async def complete(self, request: APIRequest, account: Account, dialect: Dialect) -> bytes | None:
         """
-        See L{openai_server.web.routes.ChatCompletions.complete}.
+        See L{openai_server.web.routes.Completions.complete}.
         """
         asked = Asked(request, account)
         asked.answer = Deferred(lambda _: setattr(asked, "wasCancelled", True))
@@ -216,7 +218,13 @@ class WebCase(SyncCase):
         globalLogPublisher.addObserver(self.events.append)
         self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
         admission = Admission(self.apiKey, self.allowedHosts, self.corsOrigins, secret=b"secret")
-        self.routes = Routes(self.chat, FixedModels(), admission, lambda: self.whyNotReady)
+        self.routes = Routes(
+            self.chat,
+            {"/v1/chat/completions": ChatDialect()},
+            FixedModels(),
+            admission,
+            lambda: self.whyNotReady,
+        )
         self.site = APISite(
             self.routes.resource(), self.clock, self.clock, admission=admission, bodyLimit=BODY_LIMIT
         )

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from openai_server.api.completion import Call
+from openai_server.api.inquiry import Call
+from openai_server.api.output import Failed, Finished, Output, Reasoning, Text, ToolCalls
 from openai_server.errors import APIError
-from openai_server.translate.chat import Failed, Finished, Reasoning, Text, Translation
+from openai_server.translate.output import Translation
 from openai_server.web import exchange as module
-from openai_server.web.exchange import Called, Exchange, Given
+from openai_server.web.exchange import Exchange
 from openai_server.wire.tones import Chunk, Error, Finish
 from tests.support import SyncCase, TestClock
 
@@ -45,12 +46,12 @@ class FakeSink:
     """
 
     def __init__(self, begins: bool = True) -> None:
-        self.given: list[Given] = []
+        self.given: list[Output] = []
         self.hasBegun = False
         self.holds = 0
         self._begins = begins
 
-    def give(self, events: Sequence[Given]) -> None:
+    def give(self, events: Sequence[Output]) -> None:
         self.given += events
         self.hasBegun = self._begins
 
@@ -125,7 +126,7 @@ class AnswerTests(ExchangeCase):
         call: Any = object()
         self.exchange.calledTools([call])
         calls = (Call("call_x", "f", "{}"),)
-        self.assertEqual(sink.given, [Called(calls), Finished("tool_calls", None)])
+        self.assertEqual(sink.given, [ToolCalls(calls), Finished("tool_calls", None)])
         self.assertEqual(self.exchange.told.calls, calls)
 
     def test_stopStringEndsTheAnswerAndCancelsTheTurn(self) -> None:

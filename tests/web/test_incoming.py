@@ -7,7 +7,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from openai_server.api.messages import Message
+from openai_server.api.chat.dialect import ChatDialect
+from openai_server.api.inquiry import Message
 from openai_server.config import Configuration
 from openai_server.errors import APIError
 from openai_server.web.incoming import Incoming, Reader
@@ -25,16 +26,17 @@ class ReaderTests(SyncCase):
         """
         A request with these fields.
         """
-        reader = Reader(Configuration(retryGrace=2), lambda: "default", lambda: {"taken"})
+        reader = Reader(Configuration(retryGrace=2), lambda: {"taken"})
+        dialect = ChatDialect(defaultModel=lambda: "default")
         body = {"messages": [{"role": "user", "content": "hi"}], **fields}
-        return reader.read("account", headers or {}, json.dumps(body).encode())
+        return reader.read(dialect, "account", headers or {}, json.dumps(body).encode())
 
     def test_defaultModel(self) -> None:
         """
         A request without a model asks for the default one.
         """
-        self.assertEqual(self.read().chat.model, "default")
-        self.assertEqual(self.read(model="other").chat.model, "other")
+        self.assertEqual(self.read().inquiry.model, "default")
+        self.assertEqual(self.read(model="other").inquiry.model, "other")
 
     def test_retryCountAndGrace(self) -> None:
         """
@@ -90,22 +92,6 @@ class ReaderTests(SyncCase):
         error = self.assertRaises(APIError, self.read, response_format=wrong)
         self.assertEqual(error.param, "response_format.json_schema.schema")
 
-    def test_wishForJSON(self) -> None:
-        """
-        What the answer is to be.
-        """
-        schema = {"type": "object"}
-        wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-        stray = {"json_schema": {"name": "x", "schema": schema}}
-        cases: list[tuple[dict[str, Any], bool, object]] = [
-            ({}, False, None),
-            ({"type": "text", **stray}, False, None),
-            ({"type": "json_object", **stray}, True, None),
-        ]
-        for format, wantsJSON, found in [*cases, (wanted, True, schema)]:
-            incoming = self.read(response_format=format or None)
-            self.assertEqual((incoming.wantsJSON, incoming.schema), (wantsJSON, found))
-
     def test_longerTranscriptKeepsTheRest(self) -> None:
         """
         A repair asks the same with two messages more.
@@ -113,7 +99,7 @@ class ReaderTests(SyncCase):
         incoming = self.read(model="m", user="u")
         longer = incoming.followedBy(Message("assistant", "{"), Message("user", "again"))
         self.assertEqual(len(longer.transcript.entries), 3)
-        self.assertEqual((longer.chat.model, longer.hints), ("m", incoming.hints))
+        self.assertEqual((longer.inquiry.model, longer.hints), ("m", incoming.hints))
         self.assertEqual(longer.asked.context, incoming.asked.context)
 
     def test_namesThatCannotBeHidden(self) -> None:
@@ -121,12 +107,13 @@ class ReaderTests(SyncCase):
         What the settings disallow and the names of a request's tools go into
         one argument of bounded length.
         """
-        reader = Reader(Configuration(disallowedTools=("x" * 99_900,)), lambda: "m", frozenset)
+        reader = Reader(Configuration(disallowedTools=("x" * 99_900,)), frozenset)
+        chat = ChatDialect(defaultModel=lambda: "m")
         functions = [{"name": f"{number}".zfill(40)} for number in range(2)]
         tools = [{"type": "function", "function": function} for function in functions]
         for field, given in (("tools", tools), ("functions", functions)):
             body: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}], field: given[:1]}
-            self.assertIsNotNone(reader.read("a", {}, json.dumps(body).encode()).catalogue)
+            self.assertIsNotNone(reader.read(chat, "a", {}, json.dumps(body).encode()).catalogue)
             body[field] = given
-            failure = self.assertRaises(APIError, reader.read, "a", {}, json.dumps(body).encode())
+            failure = self.assertRaises(APIError, reader.read, chat, "a", {}, json.dumps(body).encode())
             self.assertEqual((failure.kind.status, failure.param), (400, field))

@@ -7,20 +7,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from openai_server.api.completion import Call, Usage
+from openai_server.api.chat.render import ChatRenderer
+from openai_server.api.inquiry import Call
+from openai_server.api.output import Failed, Finished, Reasoning, Text, ToolCalls, Usage
 from openai_server.errors import APIError, End
-from openai_server.translate.chat import Failed, Finished, Reasoning, Text
-from openai_server.web.exchange import Called
-from openai_server.web.sinks import Heading, StreamSink, WholeSink
+from openai_server.web.sinks import StreamSink, WholeSink
 from tests.support import SyncCase
 
-HEADING: dict[str, Any] = {
-    "id": "chatcmpl-1",
-    "created": 1,
-    "model": "m",
-    "reasoningField": "reasoning_content",
-}
-CALLS = Called((Call("call_a", "f", '{"x":1}'), Call("call_b", "g", "free", "custom")))
+CALLS = ToolCalls((Call("call_a", "f", '{"x":1}'), Call("call_b", "g", "free", "custom")))
 
 
 class FakeStream:
@@ -31,7 +25,7 @@ class FakeStream:
     def __init__(self) -> None:
         self.done: list[object] = []
 
-    def begin(self) -> None:
+    def begin(self, contentType: bytes) -> None:
         self.done.append("begin")
 
     def write(self, data: bytes) -> None:
@@ -76,7 +70,7 @@ class StreamSinkTests(SyncCase):
         """
         stream = FakeStream()
         self.ends: list[End] = []
-        sink = StreamSink(stream, Heading(**HEADING | heading), self.ends.append)  # type: ignore[arg-type]
+        sink = StreamSink(stream, ChatRenderer("chatcmpl-1", 1, "m", **heading), self.ends.append)  # type: ignore[arg-type]
         return sink, stream
 
     def test_roleAndFirstTextLeaveInOneWrite(self) -> None:
@@ -105,8 +99,8 @@ class StreamSinkTests(SyncCase):
         """
         In this order, and the stream is ended well.
         """
-        sink, stream = self.newSink(includeUsage=True)
-        sink.give([Text(["a"]), Finished("stop", Usage(1, 2, 3))])
+        sink, stream = self.newSink(wantsUsage=True)
+        sink.give([Text(["a"]), Finished("stop", Usage(1, 2))])
         finish, usage, done = stream.chunks[-3:]
         self.assertEqual(finish["choices"][0]["finish_reason"], "stop")
         self.assertEqual((usage["choices"], usage["usage"]["total_tokens"], done), ([], 3, "[DONE]"))
@@ -135,35 +129,15 @@ class StreamSinkTests(SyncCase):
         self.assertEqual(self.ends, [End.WORKER_ERROR])
         self.successResultOf(sink.outcome)
 
-    def test_callsHaveDenseIndexesAndBothShapes(self) -> None:
-        """
-        Id, type and name once; then the arguments.
-        """
-        sink, stream = self.newSink()
-        sink.give([CALLS, Finished("tool_calls")])
-        pieces = [delta["tool_calls"][0] for delta in stream.deltas if "tool_calls" in delta]
-        self.assertEqual([piece["index"] for piece in pieces], [0, 0, 1, 1])
-        self.assertEqual((pieces[0]["id"], pieces[0]["type"]), ("call_a", "function"))
-        self.assertEqual(pieces[1]["function"], {"arguments": '{"x":1}'})
-        self.assertEqual((pieces[2]["type"], pieces[3]["custom"]), ("custom", {"input": "free"}))
-
-    def test_legacyCallEndsWithItsOwnReason(self) -> None:
-        """
-        C{function_call} in place of C{tool_calls}.
-        """
-        sink, stream = self.newSink(isLegacy=True)
-        sink.give([Called(CALLS.calls[:1]), Finished("tool_calls")])
-        self.assertEqual(stream.chunks[-2]["choices"][0]["finish_reason"], "function_call")
-        self.assertEqual(stream.deltas[1], {"function_call": {"name": "f", "arguments": ""}})
-
     def test_hiddenReasoningWritesNothing(self) -> None:
         """
-        An empty write would end a chunked body.
+        An empty write would end a chunked body, and a stream that shows
+        nothing need not begin.
         """
         sink, stream = self.newSink(reasoningField="none")
         sink.give([Reasoning("hm")])
         sink.give([Reasoning("hm")])
-        self.assertEqual(len(stream.deltas), 1)
+        self.assertEqual((stream.done, sink.hasBegun), ([], False))
 
 
 class WholeSinkTests(SyncCase):
@@ -171,40 +145,31 @@ class WholeSinkTests(SyncCase):
     One body.
     """
 
-    def test_bodyHasEverything(self) -> None:
+    def test_keepsEverything(self) -> None:
         """
-        Text, reasoning and usage of all events.
+        All events, until the last one.
         """
-        sink = WholeSink(Heading(**HEADING))
+        sink = WholeSink()
         sink.holdPassed()
         sink.give([Reasoning("hm"), Text(["a", "b"])])
         self.assertNoResult(sink.outcome)
-        sink.give([Text(["c"]), Finished("length", Usage(1, 2, 3))])
+        sink.give([Text(["c"]), Finished("length", Usage(1, 2))])
         self.successResultOf(sink.outcome)
-        body = json.loads(sink.body())
-        [choice] = body["choices"]
-        self.assertEqual(choice["finish_reason"], "length")
-        message = choice["message"]
-        self.assertEqual((message["content"], message["reasoning_content"]), ("abc", "hm"))
-        self.assertEqual(body["usage"]["total_tokens"], 3)
+        self.assertEqual((sink.text, len(sink.events)), ("abc", 4))
         self.assertEqual((sink.hasUsage, sink.hasCalls, sink.hasBegun), (True, False, False))
 
-    def test_callsWithoutTextHaveNullContent(self) -> None:
+    def test_calls(self) -> None:
         """
-        And no usage, which nobody knows yet.
+        The answer has no usage, which nobody knows yet.
         """
-        sink = WholeSink(Heading(**HEADING))
+        sink = WholeSink()
         sink.give([CALLS, Finished("tool_calls")])
-        body = json.loads(sink.body())
-        message = body["choices"][0]["message"]
-        self.assertEqual((message["content"], len(message["tool_calls"])), (None, 2))
-        self.assertNotIn("usage", body)
         self.assertEqual((sink.hasUsage, sink.hasCalls), (False, True))
 
     def test_failureIsRaised(self) -> None:
         """
         Whatever was said before.
         """
-        sink = WholeSink(Heading(**HEADING))
+        sink = WholeSink()
         sink.give([Text(["a"]), Failed(APIError("worker_error", "no"))])
         self.failureResultOf(sink.outcome, APIError)

@@ -15,7 +15,8 @@ from typing import Final, TypeAlias
 
 from twisted.internet.defer import TimeoutError
 
-from openai_server.api.completion import Call
+from openai_server.api.inquiry import Call
+from openai_server.api.output import Failed, Finished
 from openai_server.errors import APIError
 from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.conversation import Conversation
@@ -23,7 +24,7 @@ from openai_server.sessions.entries import callWithoutId
 from openai_server.sessions.matching import Match, Outcome, matchFromTranscript
 from openai_server.sessions.plans import Kind, Session, SessionPlan
 from openai_server.sessions.retries import Attempt, Retries
-from openai_server.translate.chat import Failed, Finished, Translation
+from openai_server.translate.output import Translation
 from openai_server.translate.tools import inputText, resultText
 from openai_server.web.asking import Desk
 from openai_server.web.exchange import Exchange
@@ -36,7 +37,6 @@ SETTLE_PATIENCE: Final = 10.0
 _ALSO: Final = {
     "user": "The user adds to this result:",
     "system": "An instruction of the system came with this result:",
-    "developer": "An instruction of the system came with this result:",
 }
 
 Attempts: TypeAlias = Retries["Answering", "Answering"]
@@ -156,8 +156,7 @@ class Answers:
     @staticmethod
     def _bringsFiles(incoming: Incoming, match: Match) -> bool:
         # A result is text alone: what else the user adds goes into a new turn.
-        added = (incoming.chat.messages[at] for at in match.extra)
-        return any(part.words is None for message in added for part in message.parts)
+        return any(incoming.inquiry.messages[at].hasMedia for at in match.extra)
 
     async def _settled(self, conversation: Conversation, match: Match) -> None:
         for call, _ in match.results:
@@ -173,9 +172,8 @@ class Answers:
         self, incoming: Incoming, conversation: Conversation, kind: Kind, isResumed: bool = False
     ) -> Answering:
         translation = Translation(
-            stop=incoming.chat.stop,
-            stripFence=incoming.wantsJSON,
-            showTools=self._configuration.workerTools,
+            stop=incoming.inquiry.stop,
+            stripFence=incoming.inquiry.wantsJSON,
             ownCalls=conversation.seenCalls,
             seen=isResumed,
         )
@@ -183,12 +181,12 @@ class Answers:
             self._desk.clock,
             conversation,
             translation,
-            model=incoming.chat.model,
+            model=incoming.inquiry.model,
             modelIsKnown=self._modelIsKnown,
-            headersHold=self._configuration.headersHold if incoming.chat.stream else None,
+            headersHold=self._configuration.headersHold if incoming.inquiry.isStreamed else None,
             callFrom=lambda call: _callFrom(call, conversation),
             asked=incoming.transcript.digestBefore(len(incoming.transcript.entries))
-            if incoming.isLegacy
+            if not incoming.inquiry.showsCallIds
             else None,
             onEnd=lambda: self._ended(incoming, answering),
         )
@@ -204,7 +202,7 @@ class Answers:
             self._desk.memory.release(session, False)
         else:
             made = [
-                callWithoutId(call.name, call.arguments) if incoming.isLegacy else call.id
+                call.id if incoming.inquiry.showsCallIds else callWithoutId(call.name, call.arguments)
                 for call in told.calls
             ]
             self._desk.memory.answered(session, told.text, made)
@@ -225,12 +223,12 @@ def _callFrom(call: ParkedCall, conversation: Conversation) -> Call:
 
 
 def _resultsFrom(incoming: Incoming, match: Match) -> list[tuple[ParkedCall, str]]:
-    messages = incoming.chat.messages
-    return [(call, resultText(messages[at].content, f"messages[{at}].content")) for call, at in match.results]
+    messages = incoming.inquiry.messages
+    return [(call, resultText(messages[at].content)) for call, at in match.results]
 
 
 def _addedTo(match: Match, incoming: Incoming) -> str:
-    added = (incoming.chat.messages[at] for at in match.extra)
+    added = (incoming.inquiry.messages[at] for at in match.extra)
     text = ""
     for whose, run in groupby(added, lambda message: _ALSO[message.role]):
         said = "\n\n".join(filter(None, (message.text for message in run)))

@@ -20,15 +20,17 @@ def answerJSON(
     request: APIRequest, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> None:
     """
-    Answer with a whole JSON body. A large one leaves as the client reads it;
-    a client that reads nothing of it for ten seconds is cut.
+    Answer with a whole body, of JSON unless its type is set already. A large
+    one leaves as the client reads it; a client that reads nothing of it for
+    ten seconds is cut.
 
     @param headers: further headers of the answer.
     """
     request.setResponseCode(status)
     for name, value in (headers or {}).items():
         request.setHeader(name, value)
-    request.setHeader(b"Content-Type", b"application/json")
+    if not request.responseHeaders.hasHeader(b"content-type"):
+        request.setHeader(b"Content-Type", b"application/json")
     request.setHeader(b"Cache-Control", b"no-store")
     request.setHeader(b"Content-Length", b"%d" % len(body))
     Outflow(request).sendAll(body)
@@ -39,6 +41,8 @@ def answerError(request: APIRequest, error: APIError) -> None:
     Answer with an error, before any byte of another answer.
     """
     request.setEnd(error.kind.end)
+    # A stream that never began may have set its own.
+    request.responseHeaders.removeHeader(b"content-type")
     headers = dict(error.headers)
     if error.retryAfter is not None:
         headers["retry-after"] = str(error.retryAfter)

@@ -10,10 +10,9 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import msgspec
 from twisted.internet.interfaces import IReactorTime
 
-from openai_server.api.messages import Message
+from openai_server.api.inquiry import Message
 from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Daemon
 from openai_server.errors import APIError
@@ -27,10 +26,10 @@ from openai_server.sessions.slots import Slots
 from openai_server.sessions.terms import OUR_PREFIX, Answer, Terms
 from openai_server.translate.attachments import Attached
 from openai_server.translate.prompt import (
-    Question,
-    promptFromRequest,
-    questionFromRequest,
-    questionFromTail,
+    PromptText,
+    promptFrom,
+    textFromInquiry,
+    textFromTail,
 )
 from openai_server.web.attachments import AttachmentFolder, Stored
 from openai_server.web.incoming import Incoming
@@ -84,12 +83,12 @@ class Desk:
     async def _askOn(
         self, plan: SessionPlan, incoming: Incoming, answerFor: Callable[[Conversation, SessionPlan], Answer]
     ) -> None:
-        question = _questionFrom(plan, incoming)
-        files = await self._store(question)
+        text = _textFrom(plan, incoming)
+        files = await self._store(text)
         try:
-            slot = await self.slots.acquire(incoming.chat.model, incoming.account, incoming.catalogue)
+            slot = await self.slots.acquire(incoming.inquiry.model, incoming.account, incoming.catalogue)
             try:
-                conversation = self._begun(plan, incoming, question, files, slot, answerFor)
+                conversation = self._begun(plan, incoming, text, files, slot, answerFor)
             except BaseException:
                 slot.release()
                 raise
@@ -103,7 +102,7 @@ class Desk:
         self,
         plan: SessionPlan,
         incoming: Incoming,
-        question: Question,
+        text: PromptText,
         files: Sequence[Stored | None],
         slot: Slot,
         answerFor: Callable[[Conversation, SessionPlan], Answer],
@@ -111,9 +110,9 @@ class Desk:
         terms = self._terms(plan, incoming)
         conversation = Conversation(self.clock, terms, self.calls, slot, self.counters)
         hidden = (OUR_PREFIX + name for name in slot.hiddenNames)
-        prompt = promptFromRequest(
-            incoming.chat,
-            question,
+        prompt = promptFrom(
+            incoming.inquiry,
+            text,
             rid=self.daemon.newRid(),
             sid=plan.sid,
             offer=incoming.offer,
@@ -136,15 +135,15 @@ class Desk:
             names={each.name: names.clientName(each.name) or each.name for each in definitions},
             customTools=frozenset(each.name for each in definitions if names.kind(each.name) == "custom"),
             foreignTools=incoming.takenNames,
-            parallel=incoming.chat.parallel_tool_calls,
+            parallel=incoming.inquiry.isParallel,
             collectWindow=self.configuration.collectWindow,
             parkTimeout=self.configuration.parkTimeout,
         )
 
-    async def _store(self, question: Question) -> Sequence[Stored | None]:
+    async def _store(self, text: PromptText) -> Sequence[Stored | None]:
         files: list[Stored | None] = []
         try:
-            for attached in question.attachments:
+            for attached in text.attachments:
                 stored = await self._stored(attached)
                 files.append(stored)
         except BaseException:
@@ -167,13 +166,13 @@ def _release(files: Sequence[Stored | None]) -> None:
             stored.release()
 
 
-def _questionFrom(plan: SessionPlan, incoming: Incoming) -> Question:
+def _textFrom(plan: SessionPlan, incoming: Incoming) -> PromptText:
     boundary = secrets.token_hex(8)
-    chat, start = incoming.chat, plan.start
+    inquiry, start = incoming.inquiry, plan.start
     if plan.kind is not Kind.CONTINUED:
-        return questionFromRequest(chat, boundary, incoming.offer)
+        return textFromInquiry(inquiry, boundary, incoming.offer)
     if plan.systemPrompt is not None:
         # A process that is started anew reads the system prompt of this prompt.
         said = Message(role="system", content=plan.systemPrompt)
-        chat, start = msgspec.structs.replace(chat, messages=(said, *chat.messages)), start + 1
-    return questionFromTail(chat, start, boundary, incoming.offer)
+        inquiry, start = inquiry.withMessages((said, *inquiry.messages)), start + 1
+    return textFromTail(inquiry, start, boundary, incoming.offer)

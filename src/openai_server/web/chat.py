@@ -1,21 +1,18 @@
 # -*- test-case-name: tests.flow -*-
 """
-The way of one chat completion: the request is read, what answers it is found,
+The way of one completion: the request is read, what answers it is found,
 and the answer goes to the client, as a stream or whole.
 """
 
 from __future__ import annotations
 
-import secrets
-import time
-from collections.abc import Callable, Mapping
-from typing import Final, cast
+from collections.abc import Mapping
+from typing import Final
 
 from twisted.internet.defer import CancelledError
 
-from openai_server.api.completion import ReasoningField
-from openai_server.api.messages import Message
-from openai_server.api.sse import KEEP_ALIVE_COMMENT, ChunkTemplates
+from openai_server.api.dialect import Dialect
+from openai_server.api.inquiry import Message
 from openai_server.config import Configuration
 from openai_server.errors import APIError, End
 from openai_server.translate.schema import checkAnswer
@@ -23,7 +20,7 @@ from openai_server.web.admission import Account
 from openai_server.web.answering import Answering, Answers
 from openai_server.web.incoming import Incoming, Reader
 from openai_server.web.request import APIRequest
-from openai_server.web.sinks import Heading, StreamSink, WholeSink
+from openai_server.web.sinks import StreamSink, WholeSink
 from openai_server.web.streaming import EventStream, keepAliveInterval
 
 _REPAIR: Final = (
@@ -34,8 +31,7 @@ _REPAIR: Final = (
 
 class Chat:
     """
-    Answers C{POST /v1/chat/completions}; see L{ChatCompletions
-    <openai_server.web.routes.ChatCompletions>}.
+    Answers requests of any dialect.
     """
 
     def __init__(
@@ -43,31 +39,26 @@ class Chat:
         configuration: Configuration,
         reader: Reader,
         answers: Answers,
-        now: Callable[[], float] = time.time,
     ) -> None:
-        """
-        @param now: the wall clock, in seconds since 1970.
-        """
         self._configuration = configuration
         self._reader = reader
         self._answers = answers
-        self._now = now
 
-    async def complete(self, request: APIRequest, account: Account) -> bytes | None:
+    async def complete(self, request: APIRequest, account: Account, dialect: Dialect) -> bytes | None:
         """
-        See L{ChatCompletions.complete<openai_server.web.routes.ChatCompletions.complete>}.
+        Give the body of a whole answer, or answer with a stream and give None.
         """
-        incoming = self._reader.read(account.name, _headersOf(request), request.takeBody())
-        request.model = incoming.chat.model
+        incoming = self._reader.read(dialect, account.name, _headersOf(request), request.takeBody())
+        request.model = incoming.inquiry.model
         request.retry = incoming.retryCount
-        if incoming.chat.ignored:
-            request.setHeader(b"x-hum-ignored", ",".join(incoming.chat.ignored).encode())
+        if incoming.inquiry.ignored:
+            request.setHeader(b"x-hum-ignored", ",".join(incoming.inquiry.ignored).encode())
         answering = await self._answers.of(incoming)
         request.mayHaveRun = True
         request.session = answering.kind.value
         request.setHeader(b"x-hum-session", request.session.encode())
         try:
-            if incoming.chat.stream:
+            if incoming.inquiry.isStreamed:
                 await self._streamed(request, incoming, answering)
                 return None
             return await self._whole(request, incoming, answering)
@@ -80,16 +71,13 @@ class Chat:
 
     async def _streamed(self, request: APIRequest, incoming: Incoming, answering: Answering) -> None:
         stream = EventStream(request, lambda end: self._clientLeft(request, incoming, answering))
-        sink = StreamSink(stream, self._heading(incoming), request.setEnd)
-        self._keepWarm(request, stream, sink.chunks)
+        renderer = incoming.dialect.renderer(incoming.inquiry)
+        sink = StreamSink(stream, renderer, request.setEnd)
+        ping = renderer.keepAlive()
+        if ping:
+            stream.keepWarm(ping, keepAliveInterval(request, self._configuration.keepAliveInterval))
         answering.attach(sink)
         await self._outcome(sink, request, incoming, answering)
-
-    def _keepWarm(self, request: APIRequest, stream: EventStream, chunks: ChunkTemplates) -> None:
-        pings = {"chunk": chunks.keepAlive(), "comment": KEEP_ALIVE_COMMENT}
-        ping = pings.get(self._configuration.keepAlive)
-        if ping is not None:
-            stream.keepWarm(ping, keepAliveInterval(request, self._configuration.keepAliveInterval))
 
     async def _whole(self, request: APIRequest, incoming: Incoming, answering: Answering) -> bytes:
         sink = await self._collected(request, incoming, answering)
@@ -100,10 +88,13 @@ class Chat:
             request.setHeader(b"x-hum-schema", verdict.encode())
         if not sink.hasUsage:
             request.setHeader(b"x-hum-usage", b"unknown")
-        return sink.body()
+        renderer = incoming.dialect.renderer(incoming.inquiry)
+        body = renderer.body(sink.events)
+        request.setHeader(b"Content-Type", renderer.bodyType)
+        return body
 
     async def _collected(self, request: APIRequest, incoming: Incoming, answering: Answering) -> WholeSink:
-        sink = WholeSink(self._heading(incoming))
+        sink = WholeSink()
         answering.attach(sink)
         await self._outcome(sink, request, incoming, answering)
         return sink
@@ -143,16 +134,6 @@ class Chat:
         # A server that stops waits for no retry.
         isStopping = request.end is End.DRAINED
         self._answers.clientLeft(answering, 0 if isStopping else incoming.grace)
-
-    def _heading(self, incoming: Incoming) -> Heading:
-        return Heading(
-            id=f"chatcmpl-{secrets.token_urlsafe(18)}",
-            created=int(self._now()),
-            model=incoming.chat.model,
-            reasoningField=cast("ReasoningField", self._configuration.reasoningField),
-            includeUsage=incoming.chat.includeUsage,
-            isLegacy=incoming.isLegacy,
-        )
 
 
 def _headersOf(request: APIRequest) -> Mapping[str, str]:

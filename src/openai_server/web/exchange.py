@@ -13,35 +13,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
-from openai_server.api.completion import Call
+from openai_server.api.inquiry import Call
+from openai_server.api.output import Failed, Finished, Output, Reasoning, Text, ToolCalls, WorkerTool
 from openai_server.clock import Deadline
 from openai_server.errors import APIError
 from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.conversation import Conversation
-from openai_server.translate.chat import Event, Failed, Finished, Reasoning, Stopped, Text, Translation
+from openai_server.translate.output import Stopped, Translated, Translation
 from openai_server.translate.words import noWorkerError
 from openai_server.wire.ends import TurnEnd
 from openai_server.wire.tones import Error, Shown
 
 #: Characters, reasoning included, that an answer may have while it is kept whole.
 WHOLE_LIMIT: Final = 32 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Called:
-    """
-    The answer's tool calls: the last event before its finish.
-    """
-
-    calls: tuple[Call, ...]
-
-
-#: What a sink is given.
-Given: TypeAlias = Event | Called
 
 
 class Sink(Protocol):
@@ -55,7 +43,7 @@ class Sink(Protocol):
         Whether a byte of the answer has been sent.
         """
 
-    def give(self, events: Sequence[Given]) -> None:
+    def give(self, events: Sequence[Output]) -> None:
         """
         Some more of the answer, in order. The last event of all is a
         C{Finished} or a C{Failed}.
@@ -137,7 +125,7 @@ class Exchange:
         self._callFrom = callFrom
         self._onEnd = onEnd
         self._sink: Sink | None = None
-        self._kept: list[Given] | None = []
+        self._kept: list[Output] | None = []
         self._hold: Deadline | None = None
         self._holdHasPassed = False
         self._grace: Deadline | None = None
@@ -224,7 +212,7 @@ class Exchange:
         """
         handed = tuple(map(self._callFrom, calls))
         self.told.calls = handed
-        self._give([*self._translation.flush(), Called(handed), Finished("tool_calls", None)])
+        self._give([*self._translation.flush(), ToolCalls(handed), Finished("tool_calls", None)])
 
     def turnEnded(self, end: TurnEnd) -> None:
         """
@@ -244,21 +232,22 @@ class Exchange:
 
     # Events.
 
-    def _give(self, events: Sequence[Given]) -> None:
+    def _give(self, translated: Sequence[Translated]) -> None:
         if self.ended is not None:
             return
-        for event in events:
-            if type(event) is Text:
-                self._tell(event.pieces)
-            elif type(event) is Reasoning:
-                self._lengthen(len(event.text))
-            elif type(event) is Stopped:
-                self._stopped(events)
+        events: list[Output] = []
+        for event in translated:
+            if isinstance(event, Stopped):
+                self._stopped(translated)
                 return
-        if self._kept is not None:
-            events = self._keep(events)
-        self._pass(events)
-        last = events[-1]
+            if isinstance(event, Text):
+                self._tell(event.pieces)
+            elif isinstance(event, Reasoning):
+                self._lengthen(len(event.text))
+            events.append(event)
+        passed = events if self._kept is None else self._keep(events)
+        self._pass(passed)
+        last = passed[-1]
         if isinstance(last, Finished | Failed):
             self._finish(last)
 
@@ -272,17 +261,19 @@ class Exchange:
         if self.told.length > WHOLE_LIMIT:
             self.told.pieces = None
 
-    def _stopped(self, events: Sequence[Given]) -> None:
+    def _stopped(self, translated: Sequence[Translated]) -> None:
         # The text before the stop string is all of the answer.
         self.conversation.cancel()
-        before = [event for event in events if isinstance(event, Text | Reasoning)]
+        before: list[Output] = [
+            event for event in translated if isinstance(event, Text | Reasoning | WorkerTool)
+        ]
         last = Finished("stop", None)
         if self._kept is not None:
             self._kept += [*before, last]
         self._pass([*before, last])
         self._finish(last)
 
-    def _keep(self, events: Sequence[Given]) -> Sequence[Given]:
+    def _keep(self, events: Sequence[Output]) -> Sequence[Output]:
         assert self._kept is not None
         if self.told.pieces is None:
             self.conversation.cancel()
@@ -292,7 +283,7 @@ class Exchange:
         self._kept += events
         return events
 
-    def _pass(self, events: Sequence[Given]) -> None:
+    def _pass(self, events: Sequence[Output]) -> None:
         if self._sink is not None:
             self._sink.give(events)
             if self._sink is not None and self._sink.hasBegun:

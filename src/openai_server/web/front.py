@@ -6,12 +6,14 @@ The HTTP side as one service: its parts, joined.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 
+from openai_server.api.chat.dialect import ChatDialect
+from openai_server.api.dialect import Dialect
 from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Daemon
 from openai_server.metrics import Counters
@@ -56,12 +58,14 @@ class WebFront(Service):
         runtimeDirectory: Path,
         boundHosts: Sequence[str] = (),
         now: Callable[[], float] = time.time,
+        dialects: Mapping[str, Dialect] | None = None,
     ) -> None:
         """
         @param hid: this bee's own, whose tools in the registry are no others'.
         @param runtimeDirectory: where the folder for attachments is made.
         @param boundHosts: the addresses that the ports are bound to.
         @param now: the wall clock, in seconds since 1970.
+        @param dialects: what else is spoken at which path, beside chat.
         """
         self.models = OfferedModels(configuration.models, daemon.registry, now)
         self.retries: Retries[Answering, Answering] = Retries(clock)
@@ -78,12 +82,13 @@ class WebFront(Service):
         self._daemon = daemon
         self._hid = hid
         self._configuration = configuration
-        reader = Reader(configuration, self._defaultModel, self._takenNames)
+        reader = Reader(configuration, self._takenNames)
         self.answers = Answers(self.desk, self.retries, self.models.isKnown)
-        chat = Chat(configuration, reader, self.answers, now)
+        completions = Chat(configuration, reader, self.answers)
         hosts = (*configuration.allowedHosts, *boundHosts)
         admission = Admission(configuration.apiKey, hosts, configuration.corsOrigins)
-        routes = Routes(chat, self.models, admission, lambda: daemon.whyNotReady)
+        spoken = {**self._dialects(now), **(dialects or {})}
+        routes = Routes(completions, spoken, self.models, admission, lambda: daemon.whyNotReady)
         self.site = APISite(
             routes.resource(), reactor, clock, admission=admission, bodyLimit=configuration.bodyLimit
         )
@@ -102,6 +107,17 @@ class WebFront(Service):
         super().stopService()
         self.answers.stop()
         self.desk.folder.stop()
+
+    def _dialects(self, now: Callable[[], float]) -> Mapping[str, Dialect]:
+        chat = ChatDialect(
+            strict=self._configuration.strict,
+            defaultModel=self._defaultModel,
+            reasoningField=self._configuration.reasoningField,
+            showsWorkerTools=self._configuration.workerTools,
+            keepAlive=self._configuration.keepAlive,
+            now=now,
+        )
+        return {"/v1/chat/completions": chat}
 
     def _defaultModel(self) -> str | None:
         return self._configuration.defaultModel

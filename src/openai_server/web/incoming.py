@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.web.test_incoming -*-
 """
-A chat request as it came over HTTP, with all that is worked out of it once.
+A request as it came over HTTP, with all that is worked out of it once.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from openai_server.api.chat import ChatRequest, parse
-from openai_server.api.messages import Message
+from openai_server.api.dialect import Dialect
+from openai_server.api.inquiry import Inquiry, Message
 from openai_server.config import Configuration
 from openai_server.sessions.chains import Transcript
 from openai_server.sessions.contexts import Catalogue, catalogueFrom, contextFrom
@@ -22,7 +22,7 @@ from openai_server.sessions.plans import Asked
 from openai_server.sessions.retries import fingerprint
 from openai_server.translate.prompt import formatInstruction, ownSystemText
 from openai_server.translate.schema import checkSchema
-from openai_server.translate.tools import Offer, offerFromRequest
+from openai_server.translate.tools import Offer, offerFrom
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Incoming:
     """
 
     account: str
-    chat: ChatRequest
+    dialect: Dialect
+    inquiry: Inquiry
     hints: Sequence[Hint]
     transcript: Transcript
     offer: Offer
@@ -51,43 +52,28 @@ class Incoming:
     grace: float
 
     @property
-    def isLegacy(self) -> bool:
-        """
-        It is answered in the shape of the deprecated C{functions}.
-        """
-        return self.chat.isLegacy
-
-    @property
-    def wantsJSON(self) -> bool:
-        """
-        The answer is to be JSON.
-        """
-        wanted = self.chat.response_format
-        return wanted is not None and wanted.type != "text"
-
-    @property
     def schema(self) -> dict[str, Any] | None:
         """
         The JSON Schema that the answer is to follow.
         """
-        return _schemaOf(self.chat)
+        return self.inquiry.format.schema
 
     @property
     def asked(self) -> Asked:
         """
         What decides about its session.
         """
-        own = ownSystemText(self.chat)
-        wishes = (self.offer.systemText, self.offer.instruction, formatInstruction(self.chat.response_format))
-        context = contextFrom(self.chat.model, own, self.catalogue, *wishes)
+        own = ownSystemText(self.inquiry)
+        wishes = (self.offer.systemText, self.offer.instruction, formatInstruction(self.inquiry.format))
+        context = contextFrom(self.inquiry.model, own, self.catalogue, *wishes)
         return Asked(self.account, self.hints, context, self.transcript, own)
 
     def followedBy(self, *messages: Message) -> Incoming:
         """
         The same request with a longer transcript.
         """
-        chat = msgspec.structs.replace(self.chat, messages=(*self.chat.messages, *messages))
-        return replace(self, chat=chat, transcript=Transcript.fromMessages(chat.messages))
+        inquiry = self.inquiry.withMessages((*self.inquiry.messages, *messages))
+        return replace(self, inquiry=inquiry, transcript=Transcript.fromMessages(inquiry.messages))
 
     def naming(self, tools: Mapping[int, str]) -> Incoming:
         """
@@ -97,9 +83,9 @@ class Incoming:
         """
         messages = [
             msgspec.structs.replace(message, name=tools[at]) if at in tools else message
-            for at, message in enumerate(self.chat.messages)
+            for at, message in enumerate(self.inquiry.messages)
         ]
-        return replace(self, chat=msgspec.structs.replace(self.chat, messages=tuple(messages)))
+        return replace(self, inquiry=self.inquiry.withMessages(tuple(messages)))
 
 
 class Reader:
@@ -110,49 +96,40 @@ class Reader:
     def __init__(
         self,
         configuration: Configuration,
-        defaultModel: Callable[[], str | None],
         takenNames: Callable[[], Container[str]],
     ) -> None:
         """
-        @param defaultModel: what a request without a model asks for.
         @param takenNames: names of tools that other bees list.
         """
         self._configuration = configuration
-        self._defaultModel = defaultModel
         self._takenNames = takenNames
         self._room = roomBeside(configuration.disallowedTools)
 
-    def read(self, account: str, headers: Mapping[str, str], body: bytes) -> Incoming:
+    def read(self, dialect: Dialect, account: str, headers: Mapping[str, str], body: bytes) -> Incoming:
         """
         A request from its headers and its body.
 
         @param headers: names in lower case.
         @raise APIError: 400.
         """
-        chat = parse(body, strict=self._configuration.strict, defaultModel=self._defaultModel())
-        hints = hintsFrom(
-            headers,
-            metadata=chat.metadata,
-            sessionId=chat.session_id,
-            chatId=chat.chat_id,
-            promptCacheKey=chat.prompt_cache_key,
-            user=chat.user,
-        )
-        schema = _schemaOf(chat)
-        if schema is not None:
-            checkSchema(schema, "response_format.json_schema.schema")
+        inquiry = dialect.parse(body)
+        hints = hintsFrom(headers, metadata=inquiry.metadata, user=inquiry.user)
+        wanted = inquiry.format
+        if wanted.schema is not None:
+            checkSchema(wanted.schema, wanted.param)
         taken = self._takenNames()
-        offer = offerFromRequest(chat, taken)
+        offer = offerFrom(inquiry, taken)
         catalogue = catalogueFrom(offer.definitions)
         if catalogue is not None:
-            checkNames(catalogue.names, self._room, "functions" if chat.isLegacy else "tools")
+            checkNames(catalogue.names, self._room, inquiry.toolsParam)
         idempotencyKey = headers.get("idempotency-key") or None
         mayBeRetried = "x-stainless-retry-count" in headers or idempotencyKey is not None
         return Incoming(
             account=account,
-            chat=chat,
+            dialect=dialect,
+            inquiry=inquiry,
             hints=hints,
-            transcript=Transcript.fromMessages(chat.messages),
+            transcript=Transcript.fromMessages(inquiry.messages),
             offer=offer,
             takenNames=taken,
             catalogue=catalogue,
@@ -161,13 +138,6 @@ class Reader:
             idempotencyKey=idempotencyKey,
             grace=self._configuration.retryGrace if mayBeRetried else 0,
         )
-
-
-def _schemaOf(chat: ChatRequest) -> dict[str, Any] | None:
-    wanted = chat.response_format
-    if wanted is None or wanted.type != "json_schema" or wanted.json_schema is None:
-        return None
-    return wanted.json_schema.schema
 
 
 def _count(said: str) -> int:

@@ -9,8 +9,8 @@ stream has said everything; errors are raised and rendered in one place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
-from functools import wraps
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeAlias
 
 import msgspec
@@ -23,6 +23,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from zope.interface import implementer
 
 import openai_server
+from openai_server.api.dialect import Dialect
 from openai_server.api.models import Model, modelBody, modelListBody
 from openai_server.errors import APIError
 from openai_server.web.admission import Account, Admission
@@ -41,14 +42,14 @@ UNSUPPORTED: Final = frozenset(
 _SHOWN_ID: Final = 200
 
 
-class ChatCompletions(Protocol):
+class Completions(Protocol):
     """
-    What answers C{POST /v1/chat/completions}.
+    What answers requests of any dialect.
     """
 
-    async def complete(self, request: APIRequest, account: Account) -> bytes | None:
+    async def complete(self, request: APIRequest, account: Account, dialect: Dialect) -> bytes | None:
         """
-        Give a JSON body; or answer with an L{EventStream
+        Give the body of a whole answer; or answer with an L{EventStream
         <openai_server.web.streaming.EventStream>} and give None when that has
         been ended, in whatever way.
 
@@ -84,9 +85,8 @@ _P = ParamSpec("_P")
 _Answer: TypeAlias = Coroutine[Any, Any, "bytes | None"]
 _Route: TypeAlias = Callable[Concatenate["Routes", APIRequest, _P], _Answer]
 
-_app = Klein()
-# Otherwise // in a path is answered with a redirect, in HTML.
-_app.url_map.merge_slashes = False
+#: Template, method and function of each route that is no dialect's.
+_routes: list[tuple[str, str, Callable[..., _Answer]]] = []
 
 
 def _route(template: str, method: str = "GET") -> Callable[[_Route[_P]], _Route[_P]]:
@@ -95,19 +95,20 @@ def _route(template: str, method: str = "GET") -> Callable[[_Route[_P]], _Route[
     """
 
     def declare(route: _Route[_P]) -> _Route[_P]:
-        @wraps(route)
-        async def answer(
-            self: Routes, request: APIRequest, *args: _P.args, **kwargs: _P.kwargs
-        ) -> bytes | None:
-            request.route = template
-            await _answer(request, route(self, request, *args, **kwargs))
-            return None
-
-        for path in {template, template.removeprefix("/v1")}:
-            _app.route(path, methods=[method])(answer)
+        _routes.append((template, method, route))
         return route
 
     return declare
+
+
+def _declare(app: Klein, template: str, method: str, work: Callable[..., _Answer]) -> None:
+    async def answer(request: APIRequest, **kwargs: str) -> bytes | None:
+        request.route = template
+        await _answer(request, work(request, **kwargs))
+        return None
+
+    for path in {template, template.removeprefix("/v1")}:
+        app.route(path, methods=[method], endpoint=f"{method} {path}")(answer)
 
 
 async def _answer(request: APIRequest, work: _Answer) -> None:
@@ -128,20 +129,21 @@ class Routes:
     All routes.
     """
 
-    app = _app
-
     def __init__(
         self,
-        chat: ChatCompletions,
+        completions: Completions,
+        dialects: Mapping[str, Dialect],
         models: Models,
         admission: Admission,
         whyNotReady: Callable[[], str | None],
     ) -> None:
         """
+        @param dialects: what is spoken at which path.
         @param whyNotReady: gives a reason for the operator, or None when
             prompts can be asked.
         """
-        self._chat = chat
+        self._completions = completions
+        self._dialects = dialects
         self._models = models
         self._admission = admission
         self._whyNotReady = whyNotReady
@@ -150,16 +152,23 @@ class Routes:
         """
         The root of the site.
         """
-        return _Door(self._admission, self.app.resource())
+        app = Klein()
+        # Otherwise // in a path is answered with a redirect, in HTML.
+        app.url_map.merge_slashes = False
+        for path, dialect in self._dialects.items():
+            _declare(app, path, "POST", partial(self.complete, dialect=dialect))
+        for template, method, route in _routes:
+            _declare(app, template, method, partial(route, self))
+        app.handle_errors(Exception)(self.failed)
+        return _Door(self._admission, app.resource())
 
     # OpenAI's.
 
-    @_route("/v1/chat/completions", "POST")
-    async def chatCompletions(self, request: APIRequest) -> bytes | None:
+    async def complete(self, request: APIRequest, dialect: Dialect) -> bytes | None:
         """
-        The main path.
+        The main path, in whichever dialect.
         """
-        return await self._chat.complete(request, _accountOf(request))
+        return await self._completions.complete(request, _accountOf(request), dialect)
 
     @_route("/v1/models")
     async def listModels(self, request: APIRequest) -> bytes:
@@ -207,7 +216,6 @@ class Routes:
 
     # Errors.
 
-    @_app.handle_errors(Exception)
     async def failed(self, request: Any, failure: Failure) -> bytes | None:
         """
         The one place where errors become answers. A request that was cut has

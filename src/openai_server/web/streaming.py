@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 SHORTEST_INTERVAL: Final = 1.0
 
 _STREAM_HEADERS: Final = {
-    "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
 }
@@ -93,11 +92,12 @@ class EventStream:
         """
         return self._outflow.queued
 
-    def begin(self) -> None:
+    def begin(self, contentType: bytes) -> None:
         """
         Decide for a stream; the head leaves with the first event.
         """
         self._request.setResponseCode(200)
+        self._request.setHeader(b"Content-Type", contentType)
         for name, value in _STREAM_HEADERS.items():
             self._request.setHeader(name, value)
 
