@@ -20,6 +20,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.test.iosim import FakeTransport, IOPump, connect
 from zope.interface import implementer
 
+from openai_server.api.dialect import Dialect
 from openai_server.config import Configuration
 from openai_server.daemon.link import Link
 from openai_server.daemon.registry import RegistryFile
@@ -257,6 +258,7 @@ class World:
         daemonSettings: Mapping[str, Any] | None = None,
         timeouts: Timeouts | None = None,
         isConnected: bool = True,
+        dialects: Mapping[str, Dialect] | None = None,
         **settings: Any,
     ) -> None:
         self._test = test
@@ -297,6 +299,7 @@ class World:
             hid=HID,
             runtimeDirectory=self.folder,
             now=lambda: NOW + self.clock.seconds(),
+            dialects=dialects,
         )
         self.clients: list[Client] = []
         self.logged: list[LogEvent] = []

@@ -11,9 +11,8 @@ from typing import Any
 
 from twisted.logger import LogLevel
 
-from openai_server.api import chatdialect
-from openai_server.api.chatdialect import ChatRenderer
-from openai_server.api.sse import ChunkTemplates
+from openai_server.api.chat import dialect as chatDialect
+from openai_server.api.chat.render import ChatRenderer
 from openai_server.daemon.link import Link
 from openai_server.daemon.registration import Registration
 from openai_server.daemon.switchboard import Switchboard
@@ -64,19 +63,19 @@ class Place:
 #: Before a prompt is sent.
 BEFORE_ASKING = [
     Place(Admission, "admit"),
-    Place(chatdialect, "parse"),
+    Place(chatDialect, "inquiryFromBody"),
     Place(completion, "hintsFrom"),
-    Place(submission, "offerFromRequest"),
+    Place(submission, "offerFrom"),
     Place(submission, "contextFrom"),
-    Place(chatdialect, "ChatRenderer"),
+    Place(chatDialect, "ChatRenderer"),
     Place(completion, "matchFromTranscript"),
     Place(SessionMemory, "claim"),
-    Place(submission, "questionFromRequest"),
+    Place(submission, "textFromInquiry"),
     Place(AttachmentFolder, "write"),
     Place(Pools, "current"),
     Place(Slots, "acquire"),
     Place(submission, "Conversation"),
-    Place(submission, "promptFromRequest"),
+    Place(submission, "promptFrom"),
     Place(completion, "Translation"),
     Place(completion, "Response"),
     Place(Link, "newRid"),
@@ -94,7 +93,7 @@ BEFORE_BYTES = [
     Place(Translation, "feed"),
     Place(Delivery, "give"),
     Place(EventStream, "begin"),
-    Place(ChunkTemplates, "role"),
+    Place(ChatRenderer, "start"),
 ]
 
 #: When some of the answer has been sent.
@@ -111,8 +110,7 @@ AFTER_BYTES = [
 AT_THE_END = [
     Place(Response, "turnEnded"),
     Place(Translation, "finish"),
-    Place(ChunkTemplates, "finish"),
-    Place(ChunkTemplates, "usage"),
+    Place(ChatRenderer, "_end"),
 ]
 
 
@@ -238,7 +236,6 @@ class BeforeBytesTests(MistakeCase):
             Place(Response, "turnEnded"),
             Place(Translation, "finish"),
             Place(ChatRenderer, "body"),
-            Place(chatdialect, "completionBody"),
         ]
         for place, isLate in [
             *((each, False) for each in early + always),
@@ -340,7 +337,7 @@ class CallTests(MistakeCase):
             Place(CallTable, "shown"),
             Place(Response, "calledTools"),
             Place(completion, "_callFrom"),
-            Place(ChunkTemplates, "callStart"),
+            Place(ChatRenderer, "_call"),
         ]:
             with self.subTest(place=str(place)):
                 world = World(self)

@@ -450,7 +450,6 @@ class LoneMessageTests(FlowCase):
             ({"x-session-id": "notes"}, {}),
             ({"x-openwebui-chat-id": "notes"}, {}),
             ({}, {"metadata": {"session_id": "notes"}}),
-            ({}, {"chat_id": "notes"}),
         ):
             world = World(self)
             self.assertSaid(self.lone(world, "One.", headers, **fields), "One.", "new")

@@ -510,7 +510,7 @@ class WayOutTests(FlowCase):
             def fail(*args: Any, **named: Any) -> None:
                 raise ZeroDivisionError
 
-            patch = self.patch(submission, "promptFromRequest", fail)
+            patch = self.patch(submission, "promptFrom", fail)
             client = world.script({"say": "x"})
             patch.restore()
             self.assertRefused(client, 500, "internal_error")

@@ -35,13 +35,14 @@ class ClientCase(SyncCase):
         Post a request for a tagged answer.
 
         @param terms: of the answer: size, padding, pace, end; kernelSize, of
-            the connection; and members of the request.
+            the connection; headers; and members of the request.
         """
         kernelSize = terms.pop("kernelSize", 1 << 30)
+        headers = terms.pop("headers", {})
         asked = {"size": 10, "padding": 0, "pace": 0.25, "end": "well"}
         words = tagged.question(tag, **{name: terms.pop(name, value) for name, value in asked.items()})
         body = {"model": "tagged", "messages": [{"role": "user", "content": words}], "stream": True, **terms}
-        return world.client(kernelSize).post(body)
+        return world.client(kernelSize).post(body, **headers)
 
     def newWorld(self, **settings: Any) -> World:
         """
@@ -239,9 +240,9 @@ class LeavingTests(ClientCase):
         K6: the same for a lone message whose session is busy.
         """
         world = self.newWorld()
-        self.ask(world, "a", session_id="s")
-        second = self.ask(world, "b", session_id="s")
-        third = self.ask(world, "c", session_id="s")
+        self.ask(world, "a", headers={"x-hum-session": "s"})
+        second = self.ask(world, "b", headers={"x-hum-session": "s"})
+        third = self.ask(world, "c", headers={"x-hum-session": "s"})
         self.assertEqual(len(world.sent("prompt")), 1)
         second.leave()
         self.assertEqual(world.ends, ["cl-gone"])

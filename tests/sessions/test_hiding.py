@@ -4,7 +4,7 @@ Names that a model must not see.
 
 from __future__ import annotations
 
-from openai_server.api.tools import MAX_TOOLS
+from openai_server.api.chat.tools import MAX_TOOLS
 from openai_server.errors import APIError
 from openai_server.sessions.hiding import MAX_ARGUMENT, checkNames, firstThatFit, roomBeside, sizeOf
 from openai_server.sessions.turncontext import OUR_PREFIX

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.logger import LogEvent, globalLogPublisher
 
-from openai_server.api.chatdialect import ChatDialect
+from openai_server.api.chat.dialect import ChatDialect
 from openai_server.api.dialect import Dialect
 from openai_server.errors import End
 from openai_server.web.admission import Account, Admission

@@ -1,9 +1,7 @@
-# -*- test-case-name: tests.test_dialects -*-
+# -*- test-case-name: tests.test_toydialect -*-
 """
-The seam for dialects: what makes questions of bodies, and bytes of answers.
-
-A dialect is one folder and one line in the table of routes. Neither it nor
-its renderers do any I/O.
+What a dialect is: a reader of requests and a writer of answers, both without
+any I/O. The table of routes names the dialect of each path.
 """
 
 from __future__ import annotations
@@ -11,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from openai_server.api.chat import ChatRequest as Inquiry
-from openai_server.api.output import Finished, Output
+from openai_server.api.inquiry import Inquiry
+from openai_server.api.output import Output
 from openai_server.errors import APIError
 
 
 class Renderer(Protocol):
     """
-    Makes the bytes of one answer.
+    Writes one answer, as a stream or whole.
 
     @cvar streamType: the content type of a stream.
-    @cvar bodyType: the content type of a whole body.
+    @cvar bodyType: the content type of a whole answer.
     """
 
     streamType: bytes
@@ -29,44 +27,54 @@ class Renderer(Protocol):
 
     def start(self) -> bytes:
         """
-        Return the first bytes of a stream, before anything is known.
+        Return the first bytes of a stream; empty where the dialect has none.
         """
 
     def feed(self, events: Sequence[Output]) -> bytes:
         """
-        Return what one batch of events adds to a stream: whole events of the
-        dialect's, in one piece. After a C{Finished} the stream is complete.
+        Return what these events add to a stream: whole events of the stream,
+        for one write, or nothing at all when none of them is shown. The last
+        event of an answer adds the end of the stream as well.
         """
 
     def keepAlive(self) -> bytes:
         """
-        Return what a silent stream says; nothing where it is to be silent.
+        Return what a silent stream says as a sign of life; empty where it is
+        to stay silent. Never the first bytes of a stream.
         """
 
     def error(self, error: APIError) -> bytes:
         """
-        Return what ends a stream that has begun and cannot be completed.
+        Return the last bytes of a stream that cannot be completed.
         """
 
-    def body(self, events: Sequence[Output], end: Finished) -> bytes:
+    def body(self, events: Sequence[Output]) -> bytes:
         """
-        Return the whole answer of a request that is not streamed.
+        Return the whole answer.
+
+        @param events: all of them; the last one is a C{Finished}.
         """
 
 
 class Dialect(Protocol):
     """
     One of the languages in which clients ask.
+
+    @ivar name: a word for logs and metrics.
     """
+
+    @property
+    def name(self) -> str: ...
 
     def parse(self, body: bytes) -> Inquiry:
         """
-        Read a request.
+        Return what a request asks.
 
-        @raise APIError: 400, with the path of the field at fault.
+        @param body: as it came; its size is bounded by whoever read it.
+        @raise APIError: 400, with C{param} where one field is at fault.
         """
 
     def renderer(self, inquiry: Inquiry) -> Renderer:
         """
-        Return a renderer of one answer to this request.
+        Return what writes the answer to an inquiry of this dialect's.
         """

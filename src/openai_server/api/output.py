@@ -1,6 +1,9 @@
-# -*- test-case-name: tests.translate.test_chat -*-
+# -*- test-case-name: tests.api.test_output -*-
 """
-What any answer is made of, in no dialect.
+What any answer is made of, in words that belong to no dialect.
+
+An answer is a row of these events. The last one is L{Finished} or L{Failed},
+and nothing comes after it.
 """
 
 from __future__ import annotations
@@ -9,55 +12,34 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from openai_server.api.inquiry import Call
 from openai_server.errors import APIError
 
+#: Why an answer is over.
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
-class PromptDetails(msgspec.Struct, frozen=True):
-    """
-    Of which the tokens of a prompt were.
-    """
-
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-    audio_tokens: int = 0
-
-
-class CompletionDetails(msgspec.Struct, frozen=True):
-    """
-    Of which the tokens of an answer were. Workers do not tell them apart.
-    """
-
-    reasoning_tokens: int = 0
-    audio_tokens: int = 0
-    accepted_prediction_tokens: int = 0
-    rejected_prediction_tokens: int = 0
-
-
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """
     What an answer cost, in tokens.
+
+    @ivar input: of the prompt, the next two included.
+    @ivar cached: of the prompt, read from a cache.
+    @ivar cacheWritten: of the prompt, put into a cache.
+    @ivar output: of the answer, reasoning included.
     """
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
-    prompt_tokens_details: PromptDetails = PromptDetails()
-    completion_tokens_details: CompletionDetails = CompletionDetails()
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    cacheWritten: int = 0
 
-    def plus(self, other: Usage) -> Usage:
-        """
-        Return what both cost together.
-        """
-        mine, others = self.prompt_tokens_details, other.prompt_tokens_details
+    def __add__(self, other: Usage) -> Usage:
         return Usage(
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-            self.total_tokens + other.total_tokens,
-            PromptDetails(
-                mine.cached_tokens + others.cached_tokens, mine.cache_write_tokens + others.cache_write_tokens
-            ),
+            self.input + other.input,
+            self.output + other.output,
+            self.cached + other.cached,
+            self.cacheWritten + other.cacheWritten,
         )
 
 
@@ -80,37 +62,25 @@ class Reasoning(msgspec.Struct, gc=False):
     text: str
 
 
-class Call(msgspec.Struct, frozen=True):
-    """
-    One call that is handed to the client.
-
-    @ivar arguments: a function's arguments as JSON text, or a custom tool's
-        input.
-    """
-
-    id: str
-    name: str
-    arguments: str
-    kind: Literal["function", "custom"] = "function"
-
-
-class Called(msgspec.Struct, frozen=True):
-    """
-    The answer's tool calls: the last event before its end.
-    """
-
-    calls: tuple[Call, ...]
-
-
-class WorkerTool(msgspec.Struct, frozen=True):
+class WorkerTool(msgspec.Struct, gc=False):
     """
     A tool that the worker runs by itself.
 
-    @ivar isDone: whether it has run, or begins to.
+    @ivar name: fit to be shown.
+    @ivar isDone: whether it has been run, or is only called.
     """
 
     name: str
     isDone: bool
+
+
+class ToolCalls(msgspec.Struct, frozen=True):
+    """
+    The calls that the client is to answer: all of one answer's, right before
+    it is finished.
+    """
+
+    calls: tuple[Call, ...]
 
 
 class Finished(msgspec.Struct):
@@ -132,4 +102,4 @@ class Failed(msgspec.Struct):
     error: APIError
 
 
-Output: TypeAlias = Text | Reasoning | Called | WorkerTool | Finished | Failed
+Output: TypeAlias = Text | Reasoning | WorkerTool | ToolCalls | Finished | Failed

@@ -12,10 +12,9 @@ from typing import Final
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 
-from openai_server.api.chat import ChatRequest as Inquiry
 from openai_server.api.dialect import Dialect
-from openai_server.api.messages import Message
-from openai_server.api.output import Call, Failed, Finished
+from openai_server.api.inquiry import Call, Inquiry, Message
+from openai_server.api.output import Failed, Finished
 from openai_server.errors import APIError
 from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.conversation import Conversation
@@ -45,7 +44,6 @@ SETTLE_PATIENCE: Final = 10.0
 _ALSO: Final = {
     "user": "The user adds to this result:",
     "system": "An instruction of the system came with this result:",
-    "developer": "An instruction of the system came with this result:",
 }
 
 
@@ -130,7 +128,7 @@ class Completion:
 
     async def _first(self, submission: Submission, attempt: Attempt[Response] | None) -> Response:
         response = await self._answerTo(submission, attempt)
-        if submission.inquiry.schema is not None and not submission.inquiry.stream:
+        if submission.inquiry.format.schema is not None and not submission.inquiry.isStreamed:
             response.check = partial(self._checked, submission, response)
         return response
 
@@ -208,17 +206,16 @@ class Completion:
             Translation(
                 stop=inquiry.stop,
                 stripFence=inquiry.wantsJSON,
-                showTools=self._configuration.workerTools,
                 ownCalls=conversation.seenCalls,
                 seen=isResumed,
             ),
             model=inquiry.model,
-            isStreamed=inquiry.stream,
+            isStreamed=inquiry.isStreamed,
             mayReturn=attempt is not None,
             kind=kind,
             modelIsKnown=self._modelIsKnown,
             callFrom=partial(_callFrom, conversation),
-            asked=None if not inquiry.isLegacy else transcript.digestBefore(len(transcript.entries)),
+            asked=None if inquiry.showsCallIds else transcript.digestBefore(len(transcript.entries)),
             onEnd=partial(self._ended, submission, attempt),
             onDelivered=partial(self._delivered, attempt),
         )
@@ -242,7 +239,7 @@ class Completion:
         if text is None:
             memory.release(session, False)
             return
-        isNamed = not submission.inquiry.isLegacy
+        isNamed = submission.inquiry.showsCallIds
         calls = [call.id if isNamed else callWithoutId(call.name, call.arguments) for call in response.calls]
         memory.answered(session, text, calls)
 
@@ -255,7 +252,7 @@ class Completion:
     def _checked(
         self, submission: Submission, response: Response, finished: Finished
     ) -> Deferred[None] | None:
-        schema = submission.inquiry.schema
+        schema = submission.inquiry.format.schema
         assert schema is not None
         text = response.text
         verdict = "unchecked" if text is None else checkAnswer(text, schema)
@@ -269,7 +266,7 @@ class Completion:
         Ask once more, in the same session. When that fails too, the first
         answer is better than none. The session has seen what is given.
         """
-        schema, text = submission.inquiry.schema, first.text
+        schema, text = submission.inquiry.format.schema, first.text
         assert schema is not None and text is not None
         session = first.conversation.context.session
         seen = session.seen.copy()
@@ -289,7 +286,7 @@ class Completion:
             raise
         response, verdict, usage = first, b"invalid", finished.usage
         if second is not None and type(second.ended) is Finished:
-            usage = usage.plus(second.ended.usage) if usage and second.ended.usage else usage
+            usage = usage + second.ended.usage if usage and second.ended.usage else usage
             if not second.calls and second.text is not None and checkAnswer(second.text, schema) != "invalid":
                 response, verdict = second, b"repaired"
         session.seen = seen
@@ -328,9 +325,6 @@ def _hintsOf(request: Request, inquiry: Inquiry) -> Sequence[Hint]:
     return hintsFrom(
         request.headersAsText(),
         metadata=inquiry.metadata,
-        sessionId=inquiry.session_id,
-        chatId=inquiry.chat_id,
-        promptCacheKey=inquiry.prompt_cache_key,
         user=inquiry.user,
     )
 
@@ -351,7 +345,7 @@ def _attemptFrom(request: Request, body: bytes) -> Attempt[Response] | None:
 def _bringsFiles(submission: Submission, match: Match) -> bool:
     # A result is text alone: what else the user adds goes into a new turn.
     added = (submission.inquiry.messages[at] for at in match.extra)
-    return any(part.words is None for message in added for part in message.parts)
+    return any(message.hasMedia for message in added)
 
 
 def _mayBeAskedAgain(response: Response) -> bool:
@@ -366,7 +360,7 @@ def _callFrom(conversation: Conversation, call: ParkedCall) -> Call:
 
 def _resultsFrom(submission: Submission, match: Match) -> list[tuple[ParkedCall, str]]:
     messages = submission.inquiry.messages
-    return [(call, resultText(messages[at].content, f"messages[{at}].content")) for call, at in match.results]
+    return [(call, resultText(messages[at].content)) for call, at in match.results]
 
 
 def _addedTo(match: Match, submission: Submission) -> str:

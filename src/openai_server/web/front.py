@@ -8,13 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
 
 from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 
-from openai_server.api.chatdialect import ChatDialect, KeepAlive
-from openai_server.api.completion import ReasoningField
+from openai_server.api.chat.dialect import ChatDialect
 from openai_server.api.dialect import Dialect
 from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Daemon
@@ -59,12 +57,14 @@ class WebFront(Service):
         runtimeDirectory: Path,
         boundHosts: Sequence[str] = (),
         now: Callable[[], float] = time.time,
+        dialects: Mapping[str, Dialect] | None = None,
     ) -> None:
         """
         @param hid: this bee's own, whose tools in the registry are no others'.
         @param runtimeDirectory: where the folder for attachments is made.
         @param boundHosts: the addresses that the ports are bound to.
         @param now: the wall clock, in seconds since 1970.
+        @param dialects: what else is spoken at which path, beside chat.
         """
         self.models = OfferedModels(configuration.models, daemon.registry, now)
         self.retries: Retries[Response] = Retries(clock)
@@ -85,14 +85,15 @@ class WebFront(Service):
         chat = ChatDialect(
             strict=configuration.strict,
             defaultModel=lambda: configuration.defaultModel,
-            reasoningField=cast("ReasoningField", configuration.reasoningField),
-            keepAlive=cast("KeepAlive", configuration.keepAlive),
+            reasoningField=configuration.reasoningField,
+            showsWorkerTools=configuration.workerTools,
+            keepAlive=configuration.keepAlive,
             now=now,
         )
         hosts = (*configuration.allowedHosts, *boundHosts)
         admission = Admission(configuration.apiKey, hosts, configuration.corsOrigins)
-        dialects: Mapping[str, Dialect] = {"/v1/chat/completions": chat}
-        routes = Routes(self.completion, dialects, self.models, admission, lambda: daemon.whyNotReady)
+        spoken: Mapping[str, Dialect] = {"/v1/chat/completions": chat, **(dialects or {})}
+        routes = Routes(self.completion, spoken, self.models, admission, lambda: daemon.whyNotReady)
         self.site = APISite(
             routes.resource(), clock, admission=admission, bodyLimit=configuration.bodyLimit
         )

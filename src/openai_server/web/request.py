@@ -568,15 +568,15 @@ class APIRequest:
         assert self.stream is not None
         self.stream.finish()
 
-    def answer(self, body: bytes, status: int = 200) -> None:
+    def answer(self, body: bytes, status: int = 200, contentType: bytes = b"application/json") -> None:
         """
-        Answer with a whole JSON body. A large one leaves as the client reads
+        Answer with a whole body. A large one leaves as the client reads
         it; a client that reads nothing of it for ten seconds is cut.
         """
         self._isAnswered = True
         self.code = status
         headers = self.headers
-        headers[b"content-type"] = b"application/json"
+        headers[b"content-type"] = contentType
         headers[b"cache-control"] = b"no-store"
         headers[b"content-length"] = b"%d" % len(body)
         Outflow(self).sendAll(body)

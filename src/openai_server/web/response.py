@@ -19,7 +19,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from openai_server.api.dialect import Renderer
-from openai_server.api.output import Call, Called, Failed, Finished, Output, Reasoning, Text
+from openai_server.api.inquiry import Call
+from openai_server.api.output import Failed, Finished, Output, Reasoning, Text, ToolCalls
 from openai_server.clock import Timeout, Timeouts
 from openai_server.errors import APIError, End
 from openai_server.sessions.calls import ParkedCall
@@ -128,13 +129,13 @@ class Delivery:
 
     def _write(self, events: Sequence[Output]) -> None:
         request, renderer = self.request, self._renderer
-        if request.hasBegun:
-            data = renderer.feed(events)
-        else:
+        data = renderer.feed(events) if events else b""
+        if not request.hasBegun:
+            if events and not data:
+                # Nothing of it is shown.
+                return
             request.begin(renderer.streamType)
-            data = renderer.start()
-            if events:
-                data += renderer.feed(events)
+            data = renderer.start() + data
             keepAlive = renderer.keepAlive()
             if keepAlive:
                 request.keepWarm(keepAlive, self._keepAliveInterval)
@@ -154,7 +155,8 @@ class Delivery:
             self.request.setHeader(b"x-hum-usage", b"unknown")
         if self._response.verdict is not None:
             self.request.setHeader(b"x-hum-schema", self._response.verdict)
-        self.request.answer(self._renderer.body(self._response.output, finished))
+        body = self._renderer.body([*self._response.output, finished])
+        self.request.answer(body, contentType=self._renderer.bodyType)
 
     # What the request tells its owner.
 
@@ -397,7 +399,7 @@ class Response:
         self.calls = tuple(map(self._callFrom, calls))
         self.length += sum(len(call.arguments) for call in self.calls)
         rest = cast("list[Output]", self._translation.flush())
-        self._give([*rest, Called(self.calls), Finished("tool_calls", None)])
+        self._give([*rest, ToolCalls(self.calls), Finished("tool_calls", None)])
 
     def turnEnded(self, end: TurnEnd) -> None:
         """

@@ -10,7 +10,7 @@ stream has said everything; errors are raised and rendered in one place.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import wraps
+from functools import partial
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -83,9 +83,8 @@ _P = ParamSpec("_P")
 _Answer: TypeAlias = Coroutine[Any, Any, "bytes | None"]
 _Route: TypeAlias = Callable[Concatenate["Routes", APIRequest, _P], _Answer]
 
-_app = Klein()
-# Otherwise // in a path is answered with a redirect, in HTML.
-_app.url_map.merge_slashes = False
+#: Template, method and function of each route that is no dialect's.
+_routes: list[tuple[str, str, Callable[..., _Answer]]] = []
 
 
 def _route(template: str, method: str = "GET") -> Callable[[_Route[_P]], _Route[_P]]:
@@ -94,19 +93,19 @@ def _route(template: str, method: str = "GET") -> Callable[[_Route[_P]], _Route[
     """
 
     def declare(route: _Route[_P]) -> _Route[_P]:
-        @wraps(route)
-        def answer(
-            self: Routes, request: APIRequest, *args: _P.args, **kwargs: _P.kwargs
-        ) -> Deferred[None]:
-            request.route = template
-            work = Deferred.fromCoroutine(_answer(request, route(self, request, *args, **kwargs)))
-            return request.doing(work)
-
-        for path in {template, template.removeprefix("/v1")}:
-            _app.route(path, methods=[method])(answer)
+        _routes.append((template, method, route))
         return route
 
     return declare
+
+
+def _declare(app: Klein, template: str, method: str, work: Callable[..., _Answer]) -> None:
+    def answer(request: APIRequest, **kwargs: str) -> Deferred[None]:
+        request.route = template
+        return request.doing(Deferred.fromCoroutine(_answer(request, work(request, **kwargs))))
+
+    for path in {template, template.removeprefix("/v1")}:
+        app.route(path, methods=[method], endpoint=f"{method} {path}")(answer)
 
 
 async def _answer(request: APIRequest, work: _Answer) -> None:
@@ -127,8 +126,6 @@ class Routes:
     """
     All routes.
     """
-
-    app = _app
 
     def __init__(
         self,
@@ -152,17 +149,23 @@ class Routes:
         """
         The root of the site.
         """
-        return _Resource(self.app, self._admission)
+        app = Klein()
+        # Otherwise // in a path is answered with a redirect, in HTML.
+        app.url_map.merge_slashes = False
+        for path, dialect in self._dialects.items():
+            _declare(app, path, "POST", partial(self.complete, dialect=dialect))
+        for template, method, route in _routes:
+            _declare(app, template, method, partial(route, self))
+        app.handle_errors(Exception)(self.failed)
+        return _Resource(app, self._admission)
 
     # OpenAI's.
 
-    @_route("/v1/chat/completions", "POST")
-    async def chatCompletions(self, request: APIRequest) -> bytes | None:
+    async def complete(self, request: APIRequest, dialect: Dialect) -> None:
         """
-        The main path.
+        The main path, in whichever dialect.
         """
-        await self._answering.answer(request, self._dialects["/v1/chat/completions"])
-        return None
+        await self._answering.answer(request, dialect)
 
     @_route("/v1/models")
     async def listModels(self, request: APIRequest) -> bytes:
@@ -210,7 +213,6 @@ class Routes:
 
     # Errors.
 
-    @_app.handle_errors(Exception)
     async def failed(self, request: Any, failure: Failure) -> bytes | None:
         """
         Tell the client what went wrong in a route that Klein found.

@@ -14,8 +14,7 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from openai_server.api.chat import ChatRequest as Inquiry
-from openai_server.api.messages import Message
+from openai_server.api.inquiry import Inquiry, Message
 from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Daemon
 from openai_server.errors import APIError
@@ -33,15 +32,15 @@ from openai_server.sessions.slots import Slots
 from openai_server.sessions.turncontext import OUR_PREFIX, Attendant, TurnContext
 from openai_server.translate.attachments import Attached
 from openai_server.translate.prompt import (
-    Question,
+    PromptText,
     formatInstruction,
     ownSystemText,
-    promptFromRequest,
-    questionFromRequest,
-    questionFromTail,
+    promptFrom,
+    textFromInquiry,
+    textFromTail,
 )
 from openai_server.translate.schema import checkSchema
-from openai_server.translate.tools import Offer, offerFromRequest
+from openai_server.translate.tools import Offer, offerFrom
 from openai_server.web.attachments import AttachmentFolder, Stored
 
 
@@ -74,7 +73,7 @@ class Submission:
         self.hints = hints
         self.taken = taken
         self.transcript = Transcript.fromMessages(inquiry.messages)
-        self.offer: Offer = offerFromRequest(inquiry, taken) if former is None else former.offer
+        self.offer: Offer = offerFrom(inquiry, taken) if former is None else former.offer
         self.tools: Catalogue | None = (
             catalogueFrom(self.offer.definitions) if former is None else former.tools
         )
@@ -86,7 +85,7 @@ class Submission:
         """
         inquiry, offer = self.inquiry, self.offer
         own = ownSystemText(inquiry)
-        wishes = (offer.systemText, offer.instruction, formatInstruction(inquiry.response_format))
+        wishes = (offer.systemText, offer.instruction, formatInstruction(inquiry.format))
         context = contextFrom(inquiry.model, own, self.tools, *wishes)
         return Asked(self.account, self.hints, context, self.transcript, own)
 
@@ -94,7 +93,7 @@ class Submission:
         """
         Return the same question with a longer transcript.
         """
-        longer = replace(self.inquiry, messages=(*self.inquiry.messages, *messages))
+        longer = self.inquiry.withMessages((*self.inquiry.messages, *messages))
         return Submission(self.account, longer, self.hints, self.taken, self)
 
     def naming(self, tools: Mapping[int, str]) -> Submission:
@@ -107,7 +106,7 @@ class Submission:
             replace(message, name=tools[at]) if at in tools else message
             for at, message in enumerate(self.inquiry.messages)
         ]
-        named = replace(self.inquiry, messages=tuple(messages))
+        named = self.inquiry.withMessages(tuple(messages))
         return Submission(self.account, named, self.hints, self.taken, self)
 
 
@@ -135,12 +134,12 @@ class Submitter:
         @param taken: names of tools that other bees list.
         @raise APIError: 400, the schema or the tools are no good.
         """
-        if inquiry.schema is not None:
-            checkSchema(inquiry.schema, "response_format.json_schema.schema")
+        if inquiry.format.schema is not None:
+            checkSchema(inquiry.format.schema, inquiry.format.param)
         submission = Submission(account, inquiry, hints, taken)
         if submission.tools is not None:
             room = roomBeside(self.configuration.disallowedTools)
-            checkNames(submission.tools.names, room, "functions" if inquiry.isLegacy else "tools")
+            checkNames(submission.tools.names, room, inquiry.toolsParam)
         return submission
 
     async def ask(
@@ -196,14 +195,14 @@ class Submitter:
         self,
         plan: SessionPlan,
         submission: Submission,
-        question: Question,
+        question: PromptText,
         files: Sequence[Stored | None],
         slot: Slot,
         attend: Callable[[Conversation, SessionPlan], Attendant],
     ) -> None:
         configuration = self.configuration
         hidden = [OUR_PREFIX + name for name in slot.hiddenNames]
-        prompt = promptFromRequest(
+        prompt = promptFrom(
             submission.inquiry,
             question,
             rid=self.daemon.newRid(),
@@ -235,7 +234,7 @@ class Submitter:
             names={each.name: names.clientName(each.name) or each.name for each in definitions},
             customTools=frozenset(each.name for each in definitions if names.kind(each.name) == "custom"),
             foreignTools=submission.taken,
-            parallel=submission.inquiry.parallel_tool_calls,
+            parallel=submission.inquiry.isParallel,
             collectWindow=self.configuration.collectWindow,
             parkTimeout=self.configuration.parkTimeout,
         )
@@ -273,13 +272,13 @@ def _release(files: Sequence[Stored | None]) -> None:
             stored.release()
 
 
-def _questionFrom(plan: SessionPlan, submission: Submission) -> Question:
+def _questionFrom(plan: SessionPlan, submission: Submission) -> PromptText:
     inquiry, boundary = submission.inquiry, token_hex(8)
     if plan.kind is not Kind.CONTINUED:
-        return questionFromRequest(inquiry, boundary, submission.offer)
+        return textFromInquiry(inquiry, boundary, submission.offer)
     if plan.systemPrompt is not None:
         # A process that is started anew reads the system prompt of this prompt.
         said = Message(role="system", content=plan.systemPrompt)
-        inquiry = replace(inquiry, messages=(said, *inquiry.messages))
-        return questionFromTail(inquiry, plan.start + 1, boundary, submission.offer)
-    return questionFromTail(inquiry, plan.start, boundary, submission.offer)
+        inquiry = inquiry.withMessages((said, *inquiry.messages))
+        return textFromTail(inquiry, plan.start + 1, boundary, submission.offer)
+    return textFromTail(inquiry, plan.start, boundary, submission.offer)
