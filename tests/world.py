@@ -23,8 +23,8 @@ from zope.interface import implementer
 from openai_server.api.dialect import Dialect
 from openai_server.config import Configuration
 from openai_server.daemon.link import Link
-from openai_server.daemon.registry import RegistryFile
-from openai_server.daemon.timeouts import Timeouts
+from openai_server.daemon.registry import FileRegistry
+from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.embedded.daemon import EmbeddedDaemon
 from openai_server.embedded.models import TEST_MODELS
 from openai_server.embedded.settings import Settings
@@ -256,7 +256,7 @@ class World:
         test: SyncCase,
         *,
         daemonSettings: Mapping[str, Any] | None = None,
-        timeouts: Timeouts | None = None,
+        timeouts: WaitLimits | None = None,
         isConnected: bool = True,
         dialects: Mapping[str, Dialect] | None = None,
         **settings: Any,
@@ -278,14 +278,14 @@ class World:
         self.recorder.watch(self.daemon)
         self.endpoint = MemoryEndpoint(self.daemon)
         self.daemon.start()
-        self.registry = RegistryFile(str(self.daemon.registryPath), self.clock)
+        self.registry = FileRegistry(str(self.daemon.registryPath), self.clock)
         self.link = Link(
             clock=self.clock,
             endpoint=self.endpoint,
             hid=HID,
             version="0",
             registry=self.registry,
-            timeouts=timeouts or Timeouts(),
+            timeouts=timeouts or WaitLimits(),
             registerTools=self.configuration.registerTools,
             incarnationOf=lambda transport: self.daemon.incarnation,
             now=lambda: NOW + self.clock.seconds(),

@@ -19,8 +19,8 @@ from openai_server.daemon.endpoint import SocketEndpoint, peerProcess
 from openai_server.daemon.interfaces import Daemon
 from openai_server.daemon.link import Link
 from openai_server.daemon.paths import registryPath, socketPath
-from openai_server.daemon.registry import RegistryFile
-from openai_server.daemon.timeouts import Timeouts
+from openai_server.daemon.registry import FileRegistry
+from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.embedded.daemon import EmbeddedDaemon
 from openai_server.greeting import Bound, Greeting
 from openai_server.identity import IdentityError, hidFromSeed, newSeed, seedFromFile
@@ -73,7 +73,7 @@ class Joining:
         """
         The way to the machine's daemon.
         """
-        registry = RegistryFile(self._registryPath(), self._clock)
+        registry = FileRegistry(self._registryPath(), self._clock)
         start(registry)
         link = Link(
             endpoint=SocketEndpoint(self._reactor, self._socketPath()),
@@ -95,7 +95,7 @@ class Joining:
             clock=self._clock, directory=runtimeDirectory(self._environ), reactor=self._reactor
         )
         start(embedded)
-        registry = RegistryFile(str(embedded.registryPath), self._clock)
+        registry = FileRegistry(str(embedded.registryPath), self._clock)
         start(registry)
         link = Link(
             endpoint=SocketEndpoint(self._reactor, str(embedded.socketPath)),
@@ -113,7 +113,7 @@ class Joining:
         What the settings say about either link.
         """
         configuration = self._configuration
-        timeouts = Timeouts(
+        timeouts = WaitLimits(
             handshake=configuration.handshakeTimeout,
             heartbeat=configuration.heartbeatInterval,
             echo=configuration.echoTimeout,

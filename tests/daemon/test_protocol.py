@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from openai_server.daemon.backlog import OUTBOUND_LIMIT
 from openai_server.daemon.protocol import ThrumProtocol
-from openai_server.daemon.timeouts import Timeouts
+from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.wire.tones import Attach, Breath, Chunk, FromBee, FromDaemon
 from tests.daemon.world import BREATH, Transport, chunk, linesFrom
 from tests.support import SyncCase, TestClock
@@ -73,7 +73,7 @@ class ProtocolCase(SyncCase):
         self.protocol = ThrumProtocol(
             receiver=self.receiving,
             clock=self.clock,
-            timeouts=Timeouts(),
+            timeouts=WaitLimits(),
             newRid=lambda: "beat",
             badTones=self.bad,
         )

@@ -8,8 +8,8 @@ import json
 import os
 from typing import Any
 
-from openai_server.daemon.interfaces import Worker
-from openai_server.daemon.registry import PERIOD, RegistryFile
+from openai_server.daemon.interfaces import Bee
+from openai_server.daemon.registry import PERIOD, FileRegistry
 from openai_server.wire.ends import Loss, Lost
 from tests.daemon.world import HID, LinkCase
 from tests.support import SyncCase, TestClock
@@ -26,7 +26,7 @@ class RegistryCase(SyncCase):
         os.makedirs(folder)
         self.path = os.path.join(folder, "bees.json")
         self.clock = TestClock()
-        self.registry = RegistryFile(self.path, self.clock)
+        self.registry = FileRegistry(self.path, self.clock)
         self.changes: list[tuple[str, ...]] = []
         self.registry.onChange(lambda: self.changes.append(tuple(self.registry.models())))
 
@@ -70,9 +70,9 @@ class ContentTests(RegistryCase):
         self.assertEqual(
             list(self.registry.bees()),
             [
-                Worker(name="w1", hid="h1", models=("b", "a"), tools=("humfs_read",)),
-                Worker(name="w2", hid="", models=("a", "c"), tools=()),
-                Worker(name="us", hid=HID, models=(), tools=("f", "bare")),
+                Bee(name="w1", hid="h1", models=("b", "a"), tools=("humfs_read",)),
+                Bee(name="w2", hid="", models=("a", "c"), tools=()),
+                Bee(name="us", hid=HID, models=(), tools=("f", "bare")),
             ],
         )
         self.assertEqual(list(self.registry.models()), ["b", "a", "c"])
@@ -144,7 +144,7 @@ class LinkedTests(RegistryCase):
         """
         link = LinkCase("setUp")
         link.setUp()
-        link.registry = RegistryFile(self.path, link.clock)  # type: ignore[assignment]
+        link.registry = FileRegistry(self.path, link.clock)  # type: ignore[assignment]
         link.link = link.newLink()
         link.registry.startService()  # type: ignore[attr-defined]
         self.bees(w={"models": ["m"]})

@@ -1,5 +1,5 @@
 """
-Tests for L{openai_server.daemon.turn} and L{openai_server.daemon.life}, by way of the link.
+Tests for L{openai_server.daemon.turn} and L{openai_server.daemon.turnstates}, by way of the link.
 """
 
 from __future__ import annotations

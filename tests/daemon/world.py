@@ -16,9 +16,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from openai_server.daemon.endpoint import CannotConnect
-from openai_server.daemon.interfaces import Turn, Worker
+from openai_server.daemon.interfaces import Bee, Turn
 from openai_server.daemon.link import Link
-from openai_server.daemon.timeouts import Timeouts
+from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.wire.ends import TurnEnd
 from openai_server.wire.tones import Bind, Prompt, Shown, ToolDefinition
 from tests.support import SyncCase, TestClock
@@ -190,8 +190,8 @@ class FakeRegistry:
         for changed in self._changed:
             changed()
 
-    def bees(self) -> Sequence[Worker]:
-        return [Worker(name="w", hid="", models=self._models, tools=())]
+    def bees(self) -> Sequence[Bee]:
+        return [Bee(name="w", hid="", models=self._models, tools=())]
 
     def models(self) -> Sequence[str]:
         return self._models
@@ -258,7 +258,7 @@ class LinkCase(SyncCase):
     A link, its daemon played by hand, and a look at the end that nothing is left.
     """
 
-    timeouts = Timeouts()
+    timeouts = WaitLimits()
     registerTools = True
 
     def setUp(self) -> None:

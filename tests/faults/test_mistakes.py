@@ -15,7 +15,7 @@ from openai_server.api.chat import dialect as chatDialect
 from openai_server.api.chat.render import ChatRenderer
 from openai_server.daemon.link import Link
 from openai_server.daemon.registration import Registration
-from openai_server.daemon.switchboard import Switchboard
+from openai_server.daemon.router import Router
 from openai_server.log import lineFromEvent
 from openai_server.sessions.calls import CallTable
 from openai_server.sessions.conversation import Conversation
@@ -419,7 +419,7 @@ class OneToneTests(MistakeCase):
         The connection stays, and what the reads after it bring is heard (P10).
         """
         world = World(self)
-        self.breakAt(Place(Switchboard, "tonesReceived"))
+        self.breakAt(Place(Router, "tonesReceived"))
         client = world.ask("hello there", model="echo", stream=True)
         world.advance(1)
         # That read had the echo alone.

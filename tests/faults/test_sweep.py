@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from openai_server.daemon.timeouts import Timeouts
+from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.embedded.daemon import EmbeddedDaemon
 from tests.faults.support import FaultCase, asked, tool
 from tests.world import Client, World
@@ -29,7 +29,7 @@ TOOLS = [tool("look"), tool("hear")]
 RESULTS = {"look": "seen", "hear": "heard"}
 
 #: Short, so that what waits for a deadline ends soon.
-TIMEOUTS = Timeouts(heartbeat=3, echo=2, firstLife=4, stall=8, drain=3, notYet=1)
+TIMEOUTS = WaitLimits(heartbeat=3, echo=2, firstLife=4, stall=8, drain=3, notYet=1)
 
 #: Seconds after which every turn has come to an end, whatever happened.
 LONGEST = 40.0

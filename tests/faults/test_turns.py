@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from itertools import permutations
 from typing import Any
 
-from openai_server.daemon.timeouts import Timeouts
+from openai_server.daemon.waitlimits import WaitLimits
 from tests.faults.support import FaultCase, asked, chunk, finish, toneOf, tool
 from tests.world import Client, World
 
@@ -153,7 +153,7 @@ class SilenceTests(FaultCase):
         """
         The time for a first sign of life is a setting (U2).
         """
-        world = World(self, timeouts=Timeouts(firstLife=20, drain=5))
+        world = World(self, timeouts=WaitLimits(firstLife=20, drain=5))
         client = world.ask("hello", model="silence")
         world.advance(19.75)
         self.assertIsNone(client.status)
@@ -432,7 +432,7 @@ class ErrorTests(FaultCase):
             ({"silence": 1}, lambda world, client: world.advance(11)),
         ]
         for step, fault in faults:
-            world = World(self, timeouts=Timeouts(stall=10))
+            world = World(self, timeouts=WaitLimits(stall=10))
             first = [{"role": "user", "content": "one"}]
             one = world.ask(first, user="somebody")
             world.advance(1)
@@ -876,7 +876,7 @@ class SlotTests(FaultCase):
         After many turns that ended in every bad way, eight run at the same
         time and none has to wait (U23).
         """
-        world = World(self, daemonSettings={"kills": True}, timeouts=Timeouts(firstLife=3, drain=1))
+        world = World(self, daemonSettings={"kills": True}, timeouts=WaitLimits(firstLife=3, drain=1))
         ways: list[Callable[[], object]] = [
             lambda: world.script({"result_error": "no"}),
             lambda: world.script({"say": "half"}, {"exit": 1}, stream=True),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from openai_server.daemon.timeouts import Timeouts
+from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.embedded.models import TEST_MODELS
 from openai_server.web import submission
 from openai_server.web.mistakes import Bug
@@ -367,7 +367,7 @@ class DrainTests(FlowCase):
         """
         U24: it is forgotten after ten minutes.
         """
-        world = World(self, timeouts=Timeouts(heartbeat=100))
+        world = World(self, timeouts=WaitLimits(heartbeat=100))
         world.script({"say": "Half."}, {"silence": 1}, stream=True)
         world.advance(0.5)
         world.clients[0].leave()
@@ -498,7 +498,7 @@ class WayOutTests(FlowCase):
 
         self.way(lose, 8)
         self.way(die)
-        self.way(lambda world: world.script({"vanish": 1}), 35, timeouts=Timeouts(firstLife=1, drain=30))
+        self.way(lambda world: world.script({"vanish": 1}), 35, timeouts=WaitLimits(firstLife=1, drain=30))
 
     def test_mistakesOfOurs(self) -> None:
         """

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from openai_server.daemon.timeouts import Timeouts
+from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.embedded.models import TEST_MODELS
 from tests.oracle.loaded import LoadedWorld
 from tests.oracle.talks import Asked, Message, Plan, Talk, agent, plansIn, talksIn
@@ -34,7 +34,7 @@ from tests.recorder import StrictRecorder
 from tests.support import SyncCase
 
 MODELS = {**TEST_MODELS, "agent": agent}
-TIMEOUTS = Timeouts(firstLife=30, stall=70, drain=60)
+TIMEOUTS = WaitLimits(firstLife=30, stall=70, drain=60)
 TOOLS: dict[str, Any] = {
     name: {"type": "function", "function": {"name": name, "description": f"Does {name}."}}
     for name in ("alpha", "beta", "gamma")

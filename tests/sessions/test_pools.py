@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openai_server.daemon.interfaces import Worker
+from openai_server.daemon.interfaces import Bee
 from openai_server.sessions.pools import MAX_GONE, Pools, poolsFrom
 from tests.support import SyncCase
 
 
-def worker(*models: str) -> Worker:
+def worker(*models: str) -> Bee:
     """
     A bee with these models.
     """
-    return Worker("name", "hid", models, ())
+    return Bee("name", "hid", models, ())
 
 
 class FakeRegistry:
@@ -26,11 +26,11 @@ class FakeRegistry:
     A registry that says what a test put into it.
     """
 
-    def __init__(self, isKnown: bool, *bees: Worker) -> None:
+    def __init__(self, isKnown: bool, *bees: Bee) -> None:
         self.isKnown = isKnown
         self.current = bees
 
-    def bees(self) -> Sequence[Worker]:
+    def bees(self) -> Sequence[Bee]:
         """
         What was put in.
         """

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from openai_server.daemon.interfaces import Worker
+from openai_server.daemon.interfaces import Bee
 from openai_server.web.models import OfferedModels
 from tests.support import SyncCase
 
@@ -22,7 +22,7 @@ class FakeRegistry:
         self.now: tuple[str, ...] = ()
         self.before: set[str] = set()
 
-    def bees(self) -> Sequence[Worker]:
+    def bees(self) -> Sequence[Bee]:
         return ()
 
     def models(self) -> Sequence[str]:

@@ -103,7 +103,7 @@ class Turn(Protocol):
 
 
 @dataclass(frozen=True)
-class Worker:
+class Bee:
     """
     One bee of the daemon's registry file.
 
@@ -128,7 +128,7 @@ class Registry(Protocol):
         from what is or is not in it.
         """
 
-    def bees(self) -> Sequence[Worker]:
+    def bees(self) -> Sequence[Bee]:
         """
         All bees that are registered now, this one included.
         """

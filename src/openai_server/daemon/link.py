@@ -4,7 +4,7 @@ The connection to the daemon, kept up.
 
 L{Link} is the L{openai_server.daemon.interfaces.Daemon} of the running
 program: it connects, says hello, and connects again when the connection is
-lost. Everything about turns is its switchboard's.
+lost. Everything about turns is its router's.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from openai_server.daemon.interfaces import Audience
 from openai_server.daemon.protocol import ThrumProtocol
 from openai_server.daemon.registration import Registration
 from openai_server.daemon.registry import WatchedRegistry
-from openai_server.daemon.switchboard import Switchboard
-from openai_server.daemon.timeouts import DEFAULT_TIMEOUTS, Timeouts
-from openai_server.daemon.turn import AskedTurn
+from openai_server.daemon.router import Router
+from openai_server.daemon.turn import PromptedTurn
+from openai_server.daemon.waitlimits import DEFAULT_LIMITS, WaitLimits
 from openai_server.wire.ids import RequestIds
 from openai_server.wire.tones import (
     HIVE,
@@ -86,7 +86,7 @@ class Link(Service):
         registry: WatchedRegistry,
         bind: Callable[[], Bind | None] = lambda: None,
         source: str | None = None,
-        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        timeouts: WaitLimits = DEFAULT_LIMITS,
         registerTools: bool = True,
         incarnationOf: Callable[[ITransport], object | None] = peerProcess,
         now: Callable[[], float] = time.time,
@@ -118,7 +118,7 @@ class Link(Service):
         self._backoff = Backoff(jitter)
         self._rids = RequestIds(now)
         self._spare = SpareDescriptor()
-        self._switchboard = Switchboard(
+        self._router = Router(
             clock=clock,
             timeouts=timeouts,
             registration=Registration(self._hello, registerTools),
@@ -127,7 +127,7 @@ class Link(Service):
             counts=self.counts,
             breathed=self._breathed,
         )
-        registry.onChange(self._switchboard.registryChanged)
+        registry.onChange(self._router.registryChanged)
         self._problem: str | None = "not started"
         self._lastIncarnation: object | None = None
         self._protoVersion: object = PROTO_VERSION
@@ -159,8 +159,8 @@ class Link(Service):
         @return: fires when the connection is closed.
         """
         super().stopService()
-        self._switchboard.stop()
-        protocol = self._switchboard.protocol
+        self._router.stop()
+        protocol = self._router.protocol
         self._problem = "stopped"
         closing = None
         if protocol is not None:
@@ -181,7 +181,7 @@ class Link(Service):
         """
         See L{openai_server.daemon.interfaces.Daemon.whyNotReady}.
         """
-        protocol = self._switchboard.protocol
+        protocol = self._router.protocol
         if protocol is not None and protocol.isReady and protocol.isCongested:
             return "the daemon does not read what it is sent"
         return self._problem
@@ -198,7 +198,7 @@ class Link(Service):
         """
         How many turns are not over, the draining ones included.
         """
-        return len(self._switchboard)
+        return len(self._router)
 
     def newRid(self) -> str:
         """
@@ -206,11 +206,11 @@ class Link(Service):
         """
         return self._rids.next()
 
-    def ask(self, prompt: Prompt, audience: Audience) -> AskedTurn:
+    def ask(self, prompt: Prompt, audience: Audience) -> PromptedTurn:
         """
         See L{openai_server.daemon.interfaces.Daemon.ask}.
         """
-        return self._switchboard.ask(prompt, audience)
+        return self._router.ask(prompt, audience)
 
     # One connection after the other.
 
@@ -219,11 +219,11 @@ class Link(Service):
         See L{openai_server.daemon.protocol.Receiver.opening}.
         """
         assert protocol.transport is not None
-        self._switchboard.protocol = protocol
+        self._router.protocol = protocol
         incarnation = self._incarnationOf(protocol.transport)
         isSame = incarnation is not None and incarnation == self._lastIncarnation
         self._lastIncarnation = incarnation
-        return self._switchboard.opening(isSame)
+        return self._router.opening(isSame)
 
     def connectionReady(self, protocol: ThrumProtocol) -> None:
         """
@@ -231,13 +231,13 @@ class Link(Service):
         """
         self._backoff.reset()
         self._note(None)
-        self._switchboard.connectionReady()
+        self._router.connectionReady()
 
     def tonesReceived(self, tones: list[FromDaemon]) -> None:
         """
         See L{openai_server.daemon.protocol.Receiver.tonesReceived}.
         """
-        self._switchboard.tonesReceived(tones)
+        self._router.tonesReceived(tones)
 
     def connectionGone(self, protocol: ThrumProtocol, why: str) -> None:
         """
@@ -246,7 +246,7 @@ class Link(Service):
         self._spare.hold()
         if self.running:
             self._note(why)
-        self._switchboard.connectionGone()
+        self._router.connectionGone()
 
     def _newProtocol(self) -> ThrumProtocol:
         return ThrumProtocol(

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 
 from openai_server.clock import Deadline
 from openai_server.daemon.backlog import Backlog, Transport
-from openai_server.daemon.timeouts import Timeouts
+from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.wire.tones import Breath, FromBee, FromDaemon, PerfMark, lineFromTone, tonesFromLines
 
 #: A deadline that fires this many seconds late was held up by the loop itself,
@@ -84,7 +84,7 @@ class ThrumProtocol(LineReceiver):
         *,
         receiver: Receiver,
         clock: IReactorTime,
-        timeouts: Timeouts,
+        timeouts: WaitLimits,
         newRid: Callable[[], str],
         badTones: Counter[str],
     ) -> None:

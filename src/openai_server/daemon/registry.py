@@ -18,7 +18,7 @@ import msgspec
 from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from openai_server.daemon.interfaces import Registry, Worker
+from openai_server.daemon.interfaces import Bee, Registry
 
 #: Seconds between two looks at the file, at least.
 PERIOD: Final = 0.25
@@ -52,7 +52,7 @@ class WatchedRegistry(Registry, Protocol):
         """
 
 
-class RegistryFile(Service):
+class FileRegistry(Service):
     """
     A L{WatchedRegistry} on the file itself, read again when its time, size or
     inode changes. While it runs it looks four times a second, and whenever
@@ -65,7 +65,7 @@ class RegistryFile(Service):
         self._timer: IDelayedCall | None = None
         self._lookedAt = -PERIOD
         self._version: object = None
-        self._bees: tuple[Worker, ...] = ()
+        self._bees: tuple[Bee, ...] = ()
         self._models: tuple[str, ...] = ()
         self._isKnown = False
         self._seen: OrderedDict[str, None] = OrderedDict()
@@ -95,7 +95,7 @@ class RegistryFile(Service):
         self._lookWhenOld()
         return self._isKnown
 
-    def bees(self) -> Sequence[Worker]:
+    def bees(self) -> Sequence[Bee]:
         """
         See L{openai_server.daemon.interfaces.Registry.bees}.
         """
@@ -169,7 +169,7 @@ class RegistryFile(Service):
             self._seen.popitem(last=False)
 
 
-def beesFromFile(path: str) -> list[Worker] | None:
+def beesFromFile(path: str) -> list[Bee] | None:
     """
     The bees in a registry file, or None when it cannot be read as one. What
     is odd within one bee's entry is left out.
@@ -185,9 +185,9 @@ def beesFromFile(path: str) -> list[Worker] | None:
     return [_beeFrom(name, entry) for name, entry in entries.items() if isinstance(entry, dict)]
 
 
-def _beeFrom(name: str, entry: dict[str, Any]) -> Worker:
+def _beeFrom(name: str, entry: dict[str, Any]) -> Bee:
     hid = entry.get("hid")
-    return Worker(
+    return Bee(
         name=name,
         hid=hid if isinstance(hid, str) else "",
         models=_strings(entry.get("models")),

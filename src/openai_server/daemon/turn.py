@@ -2,7 +2,7 @@
 """
 One prompt at the daemon, from the asking to its real end.
 
-L{openai_server.daemon.life} knows which state a turn is in. What comes with every tone (the
+L{openai_server.daemon.turnstates} knows which state a turn is in. What comes with every tone (the
 time of the last one, whether anybody is told) are plain attributes that its
 outputs set.
 """
@@ -20,8 +20,8 @@ from twisted.logger import Logger
 
 from openai_server.clock import Deadline
 from openai_server.daemon.interfaces import Audience
-from openai_server.daemon.life import newLife
-from openai_server.daemon.timeouts import Timeouts
+from openai_server.daemon.turnstates import newLife
+from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.errors import APIError
 from openai_server.wire.ends import Loss, Lost, TurnEnd
 from openai_server.wire.tones import Cancel, Error, FromBee, Prompt, SessionReady, Shown, ToolCall, ToolResult
@@ -48,13 +48,13 @@ class Wire(Protocol):
 
     def send(self, tone: FromBee) -> None: ...
 
-    def turnOver(self, turn: AskedTurn) -> None:
+    def turnOver(self, turn: PromptedTurn) -> None:
         """
         The turn has ended: it can be forgotten.
         """
 
 
-class AskedTurn:
+class PromptedTurn:
     """
     A L{openai_server.daemon.interfaces.Turn}.
 
@@ -74,7 +74,7 @@ class AskedTurn:
     _log = Logger()
 
     def __init__(
-        self, prompt: Prompt, audience: Audience, *, wire: Wire, clock: IReactorTime, timeouts: Timeouts
+        self, prompt: Prompt, audience: Audience, *, wire: Wire, clock: IReactorTime, timeouts: WaitLimits
     ) -> None:
         self.prompt = prompt
         self.isOver = False
@@ -266,7 +266,7 @@ class AskedTurn:
 
     def goOn(self) -> None:
         """
-        See L{openai_server.daemon.life.Living.goOn}.
+        See L{openai_server.daemon.turnstates.Living.goOn}.
         """
         self.isParked = False
         self._await(self._clock.seconds(), self._timeouts.stall, Loss.STALLED)
@@ -275,14 +275,14 @@ class AskedTurn:
 
     def rest(self) -> None:
         """
-        See L{openai_server.daemon.life.Living.rest}.
+        See L{openai_server.daemon.turnstates.Living.rest}.
         """
         self.isParked = True
         self._await(self._clock.seconds(), inf, Loss.STALLED)
 
     def drain(self, why: Loss | None) -> None:
         """
-        See L{openai_server.daemon.life.Living.drain}.
+        See L{openai_server.daemon.turnstates.Living.drain}.
         """
         isParted = self.isParked and not self._wire.isReady
         self.isHeard = self.isParked = False
@@ -298,19 +298,19 @@ class AskedTurn:
 
     def forget(self, why: Loss) -> None:
         """
-        See L{openai_server.daemon.life.Living.forget}.
+        See L{openai_server.daemon.turnstates.Living.forget}.
         """
         self.finish(Lost(why, self.seen))
 
     def begin(self) -> None:
         """
-        See L{openai_server.daemon.life.Living.begin}.
+        See L{openai_server.daemon.turnstates.Living.begin}.
         """
         self._await(self._lastTone, self._timeouts.stall, Loss.STALLED)
 
     def finish(self, end: TurnEnd) -> None:
         """
-        See L{openai_server.daemon.life.Living.finish}.
+        See L{openai_server.daemon.turnstates.Living.finish}.
         """
         heard = self.isHeard
         self.isOver = True

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from openai_server.daemon.interfaces import Registry, Worker
+from openai_server.daemon.interfaces import Bee, Registry
 
 #: The pool of all models that no known worker serves: without a registry file, of all.
 ELSEWHERE: Final = ""
@@ -20,7 +20,7 @@ ELSEWHERE: Final = ""
 MAX_GONE: Final = 1024
 
 
-def poolsFrom(bees: Iterable[Worker]) -> dict[str, str]:
+def poolsFrom(bees: Iterable[Bee]) -> dict[str, str]:
     """
     The pool of each model: the smallest model id that can be reached from it
     over workers that serve both.
@@ -59,7 +59,7 @@ class Pools:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._bees: Sequence[Worker] = ()
+        self._bees: Sequence[Bee] = ()
         self._pools: Mapping[str, str] = {}
 
     def current(self) -> Mapping[str, str]:

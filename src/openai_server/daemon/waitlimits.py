@@ -10,7 +10,7 @@ from typing import Final
 
 
 @dataclass(frozen=True)
-class Timeouts:
+class WaitLimits:
     """
     All waits of this room, in seconds.
 
@@ -40,4 +40,4 @@ class Timeouts:
     close: float = 1
 
 
-DEFAULT_TIMEOUTS: Final = Timeouts()
+DEFAULT_LIMITS: Final = WaitLimits()

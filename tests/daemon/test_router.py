@@ -1,5 +1,5 @@
 """
-Tests for L{openai_server.daemon.switchboard}, by way of the link.
+Tests for L{openai_server.daemon.router}, by way of the link.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openai_server.daemon.strays import Recent
+from openai_server.daemon.latetones import Recent
 from openai_server.errors import APIError
 from openai_server.wire.ends import Loss, Lost
 from openai_server.wire.tones import HIDDEN, Error, Finish, ToolDefinition

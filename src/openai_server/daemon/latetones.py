@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.daemon.test_switchboard -*-
+# -*- test-case-name: tests.daemon.test_router -*-
 """
 What is remembered of turns that are over, for tones that come late.
 """
@@ -39,7 +39,7 @@ class Recent:
         return len(self._keys)
 
 
-class Strays:
+class LateTones:
     """
     Tones and calls that belong to no turn.
     """

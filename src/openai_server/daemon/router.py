@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.daemon.test_switchboard -*-
+# -*- test-case-name: tests.daemon.test_router -*-
 """
 Which turn each tone belongs to.
 
@@ -17,12 +17,12 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from openai_server.clock import Deadline
 from openai_server.daemon.interfaces import Audience
+from openai_server.daemon.latetones import LateTones
 from openai_server.daemon.protocol import ThrumProtocol
 from openai_server.daemon.registration import Registration
 from openai_server.daemon.registry import WatchedRegistry
-from openai_server.daemon.strays import Strays
-from openai_server.daemon.timeouts import Timeouts
-from openai_server.daemon.turn import AskedTurn, refusal
+from openai_server.daemon.turn import PromptedTurn, refusal
+from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.errors import APIError
 from openai_server.wire.ends import Loss, Lost
 from openai_server.wire.ids import RequestIds
@@ -48,7 +48,7 @@ from openai_server.wire.tones import (
 Groups: TypeAlias = dict[str, list[Shown]]
 
 
-class Switchboard:
+class Router:
     """
     The turns that are not over, by sid.
 
@@ -60,7 +60,7 @@ class Switchboard:
         self,
         *,
         clock: IReactorTime,
-        timeouts: Timeouts,
+        timeouts: WaitLimits,
         registration: Registration,
         registry: WatchedRegistry,
         rids: RequestIds,
@@ -78,9 +78,9 @@ class Switchboard:
         self._registry = registry
         self._rids = rids
         self._breathed = breathed
-        self._turns: dict[str, AskedTurn] = {}
-        self._byRid: dict[str, AskedTurn] = {}
-        self._strays = Strays(counts)
+        self._turns: dict[str, PromptedTurn] = {}
+        self._byRid: dict[str, PromptedTurn] = {}
+        self._lateTones = LateTones(counts)
         self._notYet: Deadline | None = None
         self._tidying: IDelayedCall | None = None
         self._oldState: object = None
@@ -114,14 +114,14 @@ class Switchboard:
         assert self.protocol is not None
         self.protocol.sendTones([tone])
 
-    def turnOver(self, turn: AskedTurn) -> None:
+    def turnOver(self, turn: PromptedTurn) -> None:
         """
         Forget a turn, and take back its tools' names shortly.
         """
         del self._turns[turn.sid]
         self._byRid.pop(turn.prompt.rid, None)
         self._askedFor.pop(turn.sid, None)
-        self._strays.turnOver(turn.sid, turn.calls)
+        self._lateTones.turnOver(turn.sid, turn.calls)
         self._registration.withdraw(turn.sid)
         if self._tidying is None and self.isReady and self._registration.isStale:
             self._tidying = self._clock.callLater(self._timeouts.names, self._tidy)
@@ -133,7 +133,7 @@ class Switchboard:
 
     # Asking.
 
-    def ask(self, prompt: Prompt, audience: Audience) -> AskedTurn:
+    def ask(self, prompt: Prompt, audience: Audience) -> PromptedTurn:
         """
         See L{openai_server.daemon.interfaces.Daemon.ask}.
         """
@@ -146,7 +146,7 @@ class Switchboard:
             said = "The daemon cannot read this request: it is nested too deep, or a number is too large."
             raise APIError("bad_request", said)
         self._write(prompt)
-        turn = AskedTurn(prompt, audience, wire=self, clock=self._clock, timeouts=self._timeouts)
+        turn = PromptedTurn(prompt, audience, wire=self, clock=self._clock, timeouts=self._timeouts)
         self._turns[turn.sid] = turn
         self._noteAsked(turn)
         return turn
@@ -163,13 +163,13 @@ class Switchboard:
         self.protocol.sendLines(lines)
         self._registration.declare(prompt.sid, prompt.tools or ())
 
-    def _noteAsked(self, turn: AskedTurn) -> None:
+    def _noteAsked(self, turn: PromptedTurn) -> None:
         self._byRid[turn.prompt.rid] = turn
         self._registry.look()
         self._askedFor[turn.sid] = self._registry.version
         self._noteWorker(turn)
 
-    def _askAgain(self, turn: AskedTurn) -> None:
+    def _askAgain(self, turn: PromptedTurn) -> None:
         assert turn.refusal is not None
         if self._whyNotNow() is not None:
             turn.ended(turn.refusal)
@@ -229,7 +229,7 @@ class Switchboard:
         for turn in list(self._turns.values()):
             self._noteWorker(turn)
 
-    def _noteWorker(self, turn: AskedTurn) -> None:
+    def _noteWorker(self, turn: PromptedTurn) -> None:
         if turn.isOver or not self._registry.isKnown or self._registry.version == self._oldState:
             return
         if turn.prompt.modelId in self._registry.models():
@@ -289,13 +289,13 @@ class Switchboard:
             case Breath():
                 self._breathed(tone)
 
-    def _turnOf(self, sid: str | None) -> AskedTurn | None:
+    def _turnOf(self, sid: str | None) -> PromptedTurn | None:
         """
         The turn that a tone with this sid is of. Before the echo of a prompt
         on a sid that had a turn before, it is of that earlier turn, which is over.
         """
         turn = self._turns.get(sid) if sid is not None else None
-        if turn is not None and not turn.isEchoed and self._strays.isFinished(turn.sid):
+        if turn is not None and not turn.isEchoed and self._lateTones.isFinished(turn.sid):
             return None
         return turn
 
@@ -307,7 +307,7 @@ class Switchboard:
             self._drop(sid, len(group))
 
     def _drop(self, sid: str | None, number: int = 1) -> None:
-        self._strays.drop(sid, number, sid in self._turns)
+        self._lateTones.drop(sid, number, sid in self._turns)
 
     def _flush(self, sid: str, groups: Groups, now: float) -> None:
         group = groups.pop(sid, None)
@@ -328,7 +328,7 @@ class Switchboard:
 
     def _refuse(self, call: ToolCall) -> None:
         self._drop(call.sid)
-        if self.isReady and self._strays.shouldRefuse(call):
+        if self.isReady and self._lateTones.shouldRefuse(call):
             self.send(refusal(self.newRid(), call))
 
     def _ended(self, finish: Finish, groups: Groups, now: float) -> None:
@@ -354,7 +354,7 @@ class Switchboard:
             else:
                 turn.ended(error)
 
-    def _meansNotYet(self, error: Error, turn: AskedTurn) -> bool:
+    def _meansNotYet(self, error: Error, turn: PromptedTurn) -> bool:
         return (
             self._notYet is not None
             and self._notYet.isActive
