@@ -8,13 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
 
 from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 
-from openai_server.api.chatdialect import ChatDialect, KeepAlive
-from openai_server.api.completion import ReasoningField
+from openai_server.api.chatdialect import ChatDialect
 from openai_server.api.dialect import Dialect
 from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Daemon
@@ -85,8 +83,8 @@ class WebFront(Service):
         chat = ChatDialect(
             strict=configuration.strict,
             defaultModel=lambda: configuration.defaultModel,
-            reasoningField=cast("ReasoningField", configuration.reasoningField),
-            keepAlive=cast("KeepAlive", configuration.keepAlive),
+            reasoningField=configuration.reasoningField,
+            keepAlive=configuration.keepAlive,
             now=now,
         )
         hosts = (*configuration.allowedHosts, *boundHosts)
@@ -94,7 +92,11 @@ class WebFront(Service):
         dialects: Mapping[str, Dialect] = {"/v1/chat/completions": chat}
         routes = Routes(self.completion, dialects, self.models, admission, lambda: daemon.whyNotReady)
         self.site = APISite(
-            routes.resource(), clock, admission=admission, bodyLimit=configuration.bodyLimit
+            routes.resource(),
+            clock,
+            admission=admission,
+            bodyLimit=configuration.bodyLimit,
+            maxConnections=configuration.maxConnections,
         )
 
     def startService(self) -> None:
@@ -126,6 +128,5 @@ def _limitsFrom(configuration: Configuration) -> Limits:
         maxTurns=configuration.maxTurns,
         queueLength=configuration.queueLength,
         queueTimeout=configuration.queueTimeout,
-        drainSlot=configuration.drainSlot,
         hiddenRoom=roomBeside(configuration.disallowedTools),
     )
