@@ -27,11 +27,11 @@ SOURCE = Path(openai_server.__file__).parent
 DISTRIBUTIONS = {"zope": "zope.interface"}
 
 
-def tallyModule() -> ModuleType:
+def checkModule(name: str) -> ModuleType:
     """
-    C{.ci/tally.py}, which is in no package.
+    Return a module of C{.ci}, which is no package.
     """
-    spec = importlib.util.spec_from_file_location("tally", CHECKOUT / ".ci" / "tally.py")
+    spec = importlib.util.spec_from_file_location(name, CHECKOUT / ".ci" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -141,7 +141,7 @@ class CheckTests(SyncCase):
         """
         Summaries of trial, with the status of its process.
         """
-        tally = tallyModule().tally
+        tally = checkModule("tally").tally
         for summary, status, counts in (
             ("PASSED (successes=120)", 0, (120, 0)),
             ("PASSED (skips=1, expectedFailures=2, successes=36)", 0, (38, 0)),
@@ -165,4 +165,15 @@ class CheckTests(SyncCase):
         A test that prints one does not count.
         """
         lines = ["PASSED (successes=9)", "FAILED (errors=1, successes=2)", ""]
-        self.assertEqual(tallyModule().tally(lines, 1), (2, 1))
+        self.assertEqual(checkModule("tally").tally(lines, 1), (2, 1))
+
+    def test_lowestVersions(self) -> None:
+        """
+        Each requirement has one, extras and all.
+        """
+        lowest = checkModule("lowest").lowest
+        named = "    # Why.\n    Twisted[tls] >= 24.10\n    a.b-c>=1 ; os_name == 'x'\n"
+        text = f"[options]\ninstall_requires =\n{named}"
+        self.assertEqual(list(lowest(text)), ["Twisted==24.10", "a.b-c==1 ; os_name == 'x'"])
+        self.assertRaises(ValueError, list, lowest("[options]\ninstall_requires =\n    klein\n"))
+        self.assertIn("klein==24.8", list(lowest((CHECKOUT / "setup.cfg").read_text())))

@@ -14,7 +14,7 @@ SOURCE = Path(openai_server.__file__).parent
 
 #: Modules that any room may use.
 COMMON = {"openai_server"} | {
-    f"openai_server.{name}" for name in ("clock", "errors", "log", "metrics", "runtime")
+    f"openai_server.{name}" for name in ("clock", "constants", "errors", "log", "metrics", "runtime")
 }
 
 #: What may import everything: they join the rooms.
@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "identity": set(),
     "errors": set(),
     "clock": set(),
+    "constants": set(),
     "log": set(),
     "metrics": set(),
     "runtime": set(),

@@ -105,3 +105,15 @@ class RepairTests(SyncCase):
         self.assertEqual((client.status, client.message["content"]), (200, "no JSON"))
         self.assertEqual(client.header("x-hum-schema"), "invalid")
         world.settle()
+
+    def test_repairSwitchedOff(self) -> None:
+        """
+        C{schemaRepair: false}: the model is asked once.
+        """
+        world = World(self, schemaRepair=False)
+        client = world.script({"say": "no JSON", "parts": 1}, response_format=self.WANTED)
+        world.advance(2)
+        self.assertEqual((client.status, client.message["content"]), (200, "no JSON"))
+        self.assertEqual(client.header("x-hum-schema"), "invalid")
+        self.assertEqual(len(world.sent("prompt")), 1)
+        world.settle()

@@ -114,9 +114,6 @@ class Joining:
         """
         configuration = self._configuration
         timeouts = WaitLimits(
-            handshake=configuration.handshakeTimeout,
-            heartbeat=configuration.heartbeatInterval,
-            echo=configuration.echoTimeout,
             firstLife=configuration.firstLifeTimeout,
             stall=configuration.stallTimeout,
             turn=configuration.turnTimeout,

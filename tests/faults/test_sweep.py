@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from openai_server import constants
 from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.embedded.daemon import EmbeddedDaemon
 from tests.faults.support import FaultCase, asked, tool
@@ -53,9 +54,8 @@ class Run:
         self.unwanted: set[str] = set()
         self._faultAt = faultAt
         self._fault = fault
-        self.world = World(
-            test, daemonSettings={"toolPatience": 6.0}, timeouts=TIMEOUTS, parkTimeout=4, drainSlot=2
-        )
+        test.patch(constants, "DRAIN_SLOT", 2)
+        self.world = World(test, daemonSettings={"toolPatience": 6.0}, timeouts=TIMEOUTS, parkTimeout=4)
         self.world.daemon.faults.rewrite = self._rewrite
 
     def _rewrite(self, line: bytes) -> list[bytes]:

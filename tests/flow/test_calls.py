@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.testing import StringTransport
 
+from openai_server import constants
 from openai_server.daemon.turn import NOBODY_ANSWERS
 from openai_server.sessions.conversation import UNKNOWN_TOOL
 from tests.flow.support import FlowCase, Talk, function, image, result, steps, user
@@ -246,11 +247,12 @@ class WindowTests(FlowCase):
         talk.results("a", "b", "c", "d")
         world.settle()
 
-    def test_windowIsASetting(self) -> None:
+    def test_windowIsAConstant(self) -> None:
         """
-        C{collectWindow}.
+        C{COLLECT_WINDOW}.
         """
-        world = World(self, collectWindow=0.1)
+        self.patch(constants, "COLLECT_WINDOW", 0.1)
+        world = World(self)
         talk = self.two(world, 0.05)
         assert talk.last is not None
         self.assertCalls(talk.last, "look", "smell")

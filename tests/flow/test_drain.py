@@ -4,7 +4,7 @@ What the flow of a request says of itself when the server has no more time.
 
 from __future__ import annotations
 
-from tests.flow.support import FlowCase
+from tests.flow.support import FlowCase, function
 from tests.world import World
 
 
@@ -35,3 +35,25 @@ class DrainTests(FlowCase):
         self.assertEqual(world.ends, ["drain", "drain"])
         world.advance(40)
         world.settle()
+
+    def test_waitingIsTurnedAwayFirst(self) -> None:
+        """
+        A request that waits, for a slot or at the gate behind a start of other
+        tools, is turned away when the drain begins: the end of what runs must
+        start nothing.
+        """
+        for settings in ({"maxTurns": 1}, {}):
+            world = World(self, daemonSettings={"startUp": 5.0}, **settings)
+            running = world.script({"say": "said"}, tools=[function("one")])
+            waiting = world.script({"say": "never"}, tools=[function("two")])
+            world.advance(1)
+            self.assertEqual((len(world.sent("prompt")), world.front.submitter.slots.waiting), (1, 1))
+            world.front.site.stopAccepting()
+            world.advance(0)
+            self.assertRefused(waiting, 503, "shutting_down")
+            self.assertEqual((waiting.header("retry-after"), running.status), ("1", None))
+            world.front.site.cut()
+            world.advance(1)
+            self.assertEqual(len(world.sent("prompt")), 1)
+            world.advance(40)
+            world.settle()

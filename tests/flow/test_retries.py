@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.internet.error import ConnectionDone
 
+from openai_server import constants
 from openai_server.sessions import retries
 from openai_server.web import response
 from tests.flow.support import FlowCase, Talk, function, steps
@@ -113,7 +114,8 @@ class JoiningTests(RetryCase):
         A stream whose headers were due while nobody was there begins with the
         retry.
         """
-        world = World(self, headersHold=1)
+        self.patch(constants, "HEADERS_HOLD", 1)
+        world = World(self)
         self.lost(world, {"sleep": 3}, {"say": "There."}, stream=True)
         world.advance(1)
         client = self.again(world, {"sleep": 3}, {"say": "There."}, stream=True)
@@ -387,12 +389,13 @@ class GraceTests(RetryCase):
             world.advance(60)
             world.settle()
 
-    def test_graceIsASetting(self) -> None:
+    def test_graceIsAConstant(self) -> None:
         """
-        C{retryGrace}; 0 cancels at once.
+        C{RETRY_GRACE}; 0 cancels at once.
         """
         for grace in (0, 10):
-            world = World(self, retryGrace=grace)
+            self.patch(constants, "RETRY_GRACE", grace)
+            world = World(self)
             self.lost(world, {"sleep": 5}, {"say": "x"})
             self.assertEqual(len(world.sent("cancel")), 0 if grace else 1)
             world.advance(8)
@@ -428,7 +431,8 @@ class GraceTests(RetryCase):
         """
         The first chunk, which says nothing, is a beginning too.
         """
-        world = World(self, headersHold=0.2)
+        self.patch(constants, "HEADERS_HOLD", 0.2)
+        world = World(self)
         self.lost(world, after=0.5, stream=True)
         self.assertEqual(len(world.sent("cancel")), 1)
         world.advance(3)

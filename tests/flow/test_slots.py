@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from openai_server import constants
 from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.embedded.models import TEST_MODELS
 from openai_server.web import submission
@@ -350,11 +351,12 @@ class DrainTests(FlowCase):
         world.advance(20)
         world.settle()
 
-    def test_howLongIsASetting(self) -> None:
+    def test_howLongIsAConstant(self) -> None:
         """
-        C{drainSlot}.
+        C{DRAIN_SLOT}.
         """
-        world = World(self, maxTurns=1, drainSlot=3)
+        self.patch(constants, "DRAIN_SLOT", 3)
+        world = World(self, maxTurns=1)
         client = self.left(world, 20)
         world.advance(2.5)
         self.assertIsNone(client.status)

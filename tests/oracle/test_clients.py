@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 
+from openai_server import constants
 from openai_server.embedded.models import TEST_MODELS
 from openai_server.web.http import EARLY_BYTES
 from openai_server.web.outflow import QUEUE_BYTES, SLICE
@@ -411,7 +412,8 @@ class SilenceTests(ClientCase):
         K13: while headers are held back nothing is sent at all; when they were
         held for long enough, the role comes first.
         """
-        world = World(self, daemonSettings={"startUp": 40.0}, headersHold=20)
+        self.patch(constants, "HEADERS_HOLD", 20)
+        world = World(self, daemonSettings={"startUp": 40.0})
         client = world.ask("hello", model="echo", stream=True)
         world.advance(19)
         self.assertEqual(client.wire.received, b"")

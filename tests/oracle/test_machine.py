@@ -26,6 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from openai_server import constants
 from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.embedded.models import TEST_MODELS
 from tests.oracle.loaded import LoadedWorld
@@ -144,9 +145,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self, stand: Stand) -> None:
         super().__init__()
         self._stand = stand
-        self._world = LoadedWorld(
-            stand, Random(0), daemonSettings={"models": MODELS}, timeouts=TIMEOUTS, headersHold=2.0
-        )
+        self._world = LoadedWorld(stand, Random(0), daemonSettings={"models": MODELS}, timeouts=TIMEOUTS)
         self._talks: dict[str, Talk] = {}
         self._asked: list[Asked] = []
         self._watch = Watch(self._world.recorder, self._talks)
@@ -610,6 +609,7 @@ class MachineTests(SyncCase):
         """
         Nothing that clients, the daemon and time do breaks a rule.
         """
+        self.patch(constants, "HEADERS_HOLD", 2.0)
         given = os.environ.get("ORACLE_EXAMPLES")
         run_state_machine_as_test(
             lambda: Machine(Stand(self)),

@@ -145,7 +145,6 @@ class ConversationCase(SyncCase):
             customTools=frozenset(),
             foreignTools={"theirs"},
             parallel=self.isParallel,
-            collectWindow=0.02,
             parkTimeout=50.0,
         )
         self.conversation = Conversation(self.clock, context, self.table, self.slot, self.counters)

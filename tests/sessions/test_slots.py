@@ -15,6 +15,7 @@ from hypothesis.stateful import (
 )
 from twisted.internet.defer import CancelledError, Deferred
 
+from openai_server import constants
 from openai_server.errors import APIError
 from openai_server.sessions.contexts import Catalogue
 from openai_server.sessions.gate import SILENCE
@@ -624,7 +625,7 @@ class SlotsMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = TestClock()
-        self.slots = slotsOf(self.clock, Limits(self.LIMIT, 4, 30, 60, 10))
+        self.slots = slotsOf(self.clock, Limits(self.LIMIT, 4, 30, 60))
         self.live: list[Slot] = []
         self.starting: dict[Slot, tuple[Catalogue | None, float]] = {}
         self.waiting: list[Deferred[None]] = []
@@ -714,7 +715,7 @@ class RegroupingMachine(RuleBasedStateMachine):
         self.clock = TestClock()
         self.registry = FakeRegistry(True)
         self.pools = Pools(self.registry)
-        self.slots = Slots(self.clock, Limits(self.LIMIT, 6, 30, 60, 10), self.pools)
+        self.slots = Slots(self.clock, Limits(self.LIMIT, 6, 30, 60), self.pools)
         self.live: list[Slot] = []
         self.waiting: list[Deferred[None]] = []
 
@@ -766,6 +767,10 @@ class SlotsPropertyTests(SyncCase):
     """
     L{SlotsMachine} and L{RegroupingMachine}.
     """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(constants, "DRAIN_SLOT", 10)
 
     def test_neverTooManyNobodyStuckNothingLeaks(self) -> None:
         """

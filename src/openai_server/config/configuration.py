@@ -5,60 +5,116 @@ The values of all settings, as the rest of the server reads them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from msgspec import Meta, Struct
 
 from openai_server.config.exposure import descriptionFromAddress, withSocketMode
 
+#: A wait of a year: more is a mistake, and timers overflow somewhere beyond.
+_YEAR: Final = 31_536_000
+#: No spaces at the ends, and nothing that is not seen: controls, marks of direction, lone surrogates.
+_LINE: Final = (
+    r"\A(?!\s)[^\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff\ud800-\udfff]+(?<!\s)\Z"
+)
 
-@dataclass(frozen=True)
-class Configuration:
+_Text: TypeAlias = Annotated[str, Meta(pattern=_LINE)]
+_Texts: TypeAlias = tuple[_Text, ...]
+_Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=_YEAR)]
+_SecondsOrNone: TypeAlias = Annotated[float, Meta(ge=0, le=_YEAR)]
+
+
+def _does(what: str, **extra: Any) -> Meta:
     """
-    All settings. The fields are spelled as the keys of the configuration file;
-    L{openai_server.config.settings.SETTINGS} explains them. Durations are in
-    seconds, sizes in bytes, paths absolute.
+    @param what: half a sentence for C{--help} and the README.
+    @param extra: fields of L{openai_server.config.settings.Setting} that the
+        name and the type do not tell.
+    """
+    return Meta(description=what, extra=extra)
+
+
+class Configuration(Struct, frozen=True, kw_only=True):
+    """
+    All settings, in the order of the README's table. The fields are spelled as
+    the keys of the configuration file. Durations are in seconds, sizes in
+    bytes, paths absolute.
     """
 
-    port: int = 14620
-    host: str = "127.0.0.1"
-    apiKey: str | None = None
-    thrumSocket: str | None = None
-    firstLifeTimeout: float = 370
-    stallTimeout: float = 900
-    turnTimeout: float = 3600
-    maxTurns: int = 8
-    cwd: str | None = None
-    allowedTools: tuple[str, ...] = ()
-    disallowedTools: tuple[str, ...] = ()
-    models: tuple[str, ...] = ()
-    defaultModel: str | None = None
-    allowedHosts: tuple[str, ...] = ()
-    corsOrigins: tuple[str, ...] = ()
-    strict: bool = False
-    reasoningField: str = "reasoning_content"
-    attachments: str = "both"
-    bodyLimit: int = 20 * 1024 * 1024
-    keepAlive: str = "chunk"
-    keepAliveInterval: float = 15
-    headersHold: float = 10
-    echoTimeout: float = 10
-    handshakeTimeout: float = 5
-    heartbeatInterval: float = 15
-    drainTimeout: float = 30
-    keyFile: str | None = None
-    registryFile: str | None = None
-    queueLength: int = 32
-    queueTimeout: float = 30
-    parkTimeout: float = 50
-    collectWindow: float = 0.02
-    drainSlot: float = 30
-    retryGrace: float = 2
-    userHint: str = "auto"
-    continuation: bool = True
-    registerTools: bool = True
-    workerTools: bool = False
-    listen: tuple[str, ...] = ()
-    insecureNoAuth: bool = False
-    embedded: bool = False
+    port: Annotated[int, Meta(ge=0, le=65535), _does("HTTP port; 0 takes a free one")] = 14620
+    host: Annotated[_Text, _does("HTTP address")] = "127.0.0.1"
+    apiKey: Annotated[
+        _Text | None, _does("bearer token that requests must bring; unset: none", isSecret=True)
+    ] = None
+    thrumSocket: Annotated[
+        _Text | None,
+        _does(
+            "the daemon's socket; unset: looked for where daemons put it",
+            ownVariable="HUM_THRUM_SOCK",
+            places=("environment",),
+            isPath=True,
+        ),
+    ] = None
+    firstLifeTimeout: Annotated[_Seconds, _does("from the daemon's echo to the first tone of a turn")] = 370
+    stallTimeout: Annotated[_Seconds, _does("between two tones of a turn")] = 900
+    turnTimeout: Annotated[_Seconds, _does("a whole turn")] = 3600
+    maxTurns: Annotated[
+        int, Meta(ge=0, le=100_000), _does("live and parked turns per worker; 0: unlimited")
+    ] = 8
+    cwd: Annotated[_Text | None, _does("folder in which the worker works")] = None
+    allowedTools: Annotated[_Texts, _does("the worker's own tools that it may use")] = ()
+    disallowedTools: Annotated[_Texts, _does("the worker's own tools that it must not use")] = ()
+    models: Annotated[_Texts, _does("model ids to list besides those that workers advertise")] = ()
+    defaultModel: Annotated[_Text | None, _does("model of requests that name none")] = None
+    allowedHosts: Annotated[
+        _Texts, _does("further names that the Host header may have when no key is set")
+    ] = ()
+    corsOrigins: Annotated[_Texts, _does("origins whose pages may read answers in a browser")] = ()
+    strict: Annotated[bool, _does("refuse requests with unknown fields")] = False
+    reasoningField: Annotated[
+        Literal["reasoning_content", "reasoning", "both", "none"],
+        _does("where reasoning stands in a message: reasoning_content, reasoning, both, none"),
+    ] = "reasoning_content"
+    attachments: Annotated[
+        Literal["tone", "file", "both"], _does("how images and files go to the worker: tone, file, both")
+    ] = "both"
+    bodyLimit: Annotated[int, Meta(ge=1, le=1 << 30), _does("largest request body", unit="bytes")] = 20 << 20
+    maxConnections: Annotated[
+        int,
+        Meta(ge=1, le=1_000_000),
+        _does("open HTTP connections; always below the process's file limit"),
+    ] = 4096
+    keepAlive: Annotated[
+        Literal["chunk", "comment", "off"], _does("what a silent stream sends: (empty) chunk, comment, off")
+    ] = "chunk"
+    keepAliveInterval: Annotated[_Seconds, _does("silence after which a stream sends it")] = 15
+    drainTimeout: Annotated[_SecondsOrNone, _does("how long open answers may go on at a shutdown")] = 30
+    keyFile: Annotated[
+        _Text | None,
+        _does("this bee's key; unset: hum/bees/openai-server.key in the state folder", isPath=True),
+    ] = None
+    registryFile: Annotated[
+        _Text | None, _does("the daemon's registry; unset: hum/bees.json in the state folder", isPath=True)
+    ] = None
+    queueLength: Annotated[int, Meta(ge=0, le=1_000_000), _does("requests that may wait for a turn")] = 32
+    queueTimeout: Annotated[_SecondsOrNone, _does("how long they may wait")] = 30
+    parkTimeout: Annotated[_Seconds, _does("how long a model's tool call waits for its result")] = 50
+    userHint: Annotated[
+        Literal["auto", "always", "never"],
+        _does("whether a lone message continues its user's session: auto, always, never"),
+    ] = "auto"
+    continuation: Annotated[bool, _does("let a conversation go on in its warm session")] = True
+    schemaRepair: Annotated[
+        bool, _does("ask once more when an answer does not match the JSON Schema asked for")
+    ] = True
+    registerTools: Annotated[bool, _does("tell the daemon the names of clients' tools")] = True
+    workerTools: Annotated[bool, _does("show the worker's own tool use as reasoning")] = False
+    listen: Annotated[
+        _Texts, _does("Twisted endpoint string to listen on in place of host and port; repeatable")
+    ] = ()
+    insecureNoAuth: Annotated[
+        bool, _does("allow an address that others can reach without an API key", isFlag=True)
+    ] = False
+    embedded: Annotated[bool, _does("run a daemon with an echo model in this process", isFlag=True)] = False
 
     @property
     def descriptions(self) -> tuple[str, ...]:

@@ -6,17 +6,19 @@ The layers of settings, and how they merge.
 from __future__ import annotations
 
 import json
+import os
+import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from openai_server.config.configuration import Configuration
-from openai_server.config.document import readFile
 from openai_server.config.exposure import isPrivate
 from openai_server.config.folders import absolutePath, configPath
-from openai_server.config.kinds import Value
-from openai_server.config.reading import ConfigurationError, guess, parsed, shown
-from openai_server.config.settings import BY_NAME, DEFAULTS, PREFIX, SETTINGS
+from openai_server.config.settings import BY_NAME, PREFIX, SETTINGS, ConfigurationError, Value, guess, shown
 
 #: What the command line said, by the setting's name: a text, or the texts of
 #: an option that was repeated.
@@ -25,7 +27,11 @@ Given: TypeAlias = Mapping[str, str | Sequence[str]]
 #: What one layer says: the setting's name, its value, and where that stands.
 _Layer: TypeAlias = Iterable[tuple[str, Value, str]]
 
-_PATHS = ("keyFile", "registryFile", "thrumSocket")
+#: A configuration file is a page of text; what is bigger is another file.
+_MOST_BYTES: Final = 1 << 20
+#: Bytes of the names of tools that go to a worker's process as one argument:
+#: from 131,072 up it cannot start, and some room is for names of clients.
+TOOLS_ROOM: Final = 32 * 1024
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Loaded:
 
     def lines(self) -> Iterator[str]:
         """
-        One line for each setting: key, value, source. Secrets are masked.
+        Yield one line for each setting: key, value, source. Secrets are masked.
         """
         for setting in SETTINGS:
             value = getattr(self.configuration, setting.name)
@@ -64,12 +70,10 @@ def load(given: Given, environ: Mapping[str, str], path: str | None = None) -> L
     warnings = list(_strangers(environ))
     for layer in (_fromFile(path, environ, warnings), _fromEnvironment(environ), _fromOptions(given)):
         for name, value, source in layer:
-            values[name] = value
+            values[name] = absolutePath(str(value), environ) if value and BY_NAME[name].isPath else value
             sources[name] = source
-    for name in _PATHS:
-        if values.get(name):
-            values[name] = absolutePath(values[name], environ)
-    configuration = replace(DEFAULTS, **values)
+    configuration = Configuration(**values)
+    _refuseManyTools(configuration, sources)
     _refuseExposure(configuration, sources)
     _refuseOpenOrigins(configuration, sources)
     return Loaded(configuration, sources, tuple(warnings))
@@ -77,48 +81,106 @@ def load(given: Given, environ: Mapping[str, str], path: str | None = None) -> L
 
 def _fromFile(path: str | None, environ: Mapping[str, str], warnings: list[str]) -> _Layer:
     """
-    What the file says.
+    Yield what the file says.
 
     @param warnings: added to, when other users can read the key in it.
     """
     used = configPath(environ) if path is None else absolutePath(path, environ)
     if used is None:
         return
-    document = readFile(used, mustExist=path is not None)
-    for name, value in document.values():
-        if BY_NAME[name].isSecret and value and document.isShared:
-            warnings.append(f"{used} holds {name} and other users can read it")
-        yield name, value, f"file {used}"
+    content, isShared = _read(used, mustExist=path is not None)
+    for key, value in _decode(used, content).items():
+        places = list(re.finditer(re.escape(json.dumps(key)).encode() + rb"\s*:", content))
+        where = f"{used}{_line(content, places[0].start())}" if places else used
+        if len(places) > 1:
+            raise ConfigurationError(f"{where}: the key {shown(key)} is there twice")
+        if key not in BY_NAME:
+            raise ConfigurationError(f"{where}: unknown key {shown(key)}{guess(key)}")
+        setting = BY_NAME[key]
+        if "file" not in setting.places:
+            raise ConfigurationError(f"{where}: {key}: not in the file, only as {setting.variable}")
+        if setting.isSecret and value and isShared:
+            warnings.append(f"{used} holds {key} and other users can read it")
+        yield key, setting.parse(f"{where}: {key}", value, isText=False), f"file {used}"
+
+
+def _read(path: str, mustExist: bool) -> tuple[bytes, bool]:
+    """
+    Return the file's content, and whether others than its owner can read it.
+    """
+    try:
+        with open(path, "rb") as file:
+            isShared = bool(os.fstat(file.fileno()).st_mode & (stat.S_IRGRP | stat.S_IROTH))
+            content = file.read(_MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)) and not mustExist:
+            return b"{}", False
+        raise ConfigurationError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    if len(content) > _MOST_BYTES:
+        raise ConfigurationError(f"{path}: larger than {_MOST_BYTES} bytes")
+    return content.removeprefix(b"\xef\xbb\xbf"), isShared
+
+
+def _decode(path: str, content: bytes) -> Mapping[str, object]:
+    try:
+        return msgspec.json.decode(content.decode(), type=dict[str, Any])
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path}{_line(content, error.start)}: not UTF-8") from None
+    except msgspec.ValidationError as error:
+        reason = "not a JSON object" if str(error).startswith("Expected `object`") else str(error)
+        raise ConfigurationError(f"{path}: {reason}") from None
+    except msgspec.DecodeError as error:
+        # msgspec says "JSON is malformed: REASON (byte N)", or that the end came too early.
+        reason, _, byte = str(error).removeprefix("JSON is malformed: ").rstrip(")").partition(" (byte ")
+        line = _line(content, int(byte or len(content)))
+        raise ConfigurationError(f"{path}{line}: not JSON: {reason}") from None
+    except RecursionError as error:
+        raise ConfigurationError(f"{path}: {error}") from None
+
+
+def _line(content: bytes, offset: int) -> str:
+    return f" line {content.count(10, 0, offset) + 1}"
 
 
 def _fromEnvironment(environ: Mapping[str, str]) -> _Layer:
     """
-    What the environment says. An empty variable is as good as none, so that
-    clearing one can never switch off what the file demands.
+    Yield what the environment says. An empty variable is as good as none, so
+    that clearing one can never switch off what the file demands.
     """
     for setting in SETTINGS:
         text = environ.get(setting.variable, "") if "environment" in setting.places else ""
         if text:
-            value = parsed(setting.variable, setting, text, isText=True)
+            value = setting.parse(setting.variable, text, isText=True)
             yield setting.name, value, f"environment {setting.variable}"
 
 
 def _fromOptions(given: Given) -> _Layer:
     for name, said in given.items():
         setting = BY_NAME[name]
-        value = parsed(setting.option, setting, said, isText=isinstance(said, str))
+        value = setting.parse(setting.option, said, isText=isinstance(said, str))
         yield name, value, f"option {setting.option}"
 
 
 def _strangers(environ: Mapping[str, str]) -> Iterator[str]:
     """
-    Variables that look like ours and are not. They end nothing: Kubernetes
-    makes such ones for any service that is called openai-server.
+    Yield a warning for each variable that looks like ours and is not. They end
+    nothing: Kubernetes makes such ones for any service that is called
+    openai-server.
     """
     known = {setting.variable for setting in SETTINGS}
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known:
             yield f"environment variable {shown(name)} is no setting{guess(name)}"
+
+
+def _refuseManyTools(configuration: Configuration, sources: Mapping[str, str]) -> None:
+    """
+    @raise ConfigurationError: the worker's process could not start, and nobody
+        would be told.
+    """
+    for name in ("allowedTools", "disallowedTools"):
+        if len(" ".join(getattr(configuration, name)).encode()) > TOOLS_ROOM:
+            raise ConfigurationError(f"{sources[name]}: {name}: more than {TOOLS_ROOM} bytes together")
 
 
 def _refuseExposure(configuration: Configuration, sources: Mapping[str, str]) -> None:

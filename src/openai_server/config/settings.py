@@ -1,55 +1,64 @@
 # -*- test-case-name: tests.test_config -*-
 """
-The settings: their values, and everything that is said about each.
+The settings one by one: what each is called, takes and means. All of it is
+read from the fields of L{Configuration}.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
-from typing import Final
+from difflib import get_close_matches
+from typing import Any, Final, TypeAlias
+
+import msgspec
+from msgspec import inspect
 
 from openai_server.config.configuration import Configuration
-from openai_server.config.kinds import Kind, Listing, Seconds, Text, Truth, Value, Whole
+
+Value: TypeAlias = str | int | float | bool | tuple[str, ...] | None
 
 #: What every environment variable of this server begins with.
 PREFIX: Final = "OPENAI_SERVER_"
-#: Bytes of the names of tools that go to a worker's process as one argument:
-#: from 131,072 up it cannot start, and some room is for names of clients.
-TOOLS_ROOM: Final = 32 * 1024
 
 
-@dataclass(frozen=True)
-class Setting:
+class ConfigurationError(Exception):
+    """
+    The settings cannot be used. The text is one line that names the place
+    (file, variable or option), the key and the reason, and never a secret.
+    """
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """
     One setting: its names, its values and its meaning.
 
     @ivar name: the file's key, and the field of the configuration.
+    @ivar type: what msgspec converts its values to.
+    @ivar wanted: the values in words, to follow "is not".
+    @ivar default: what holds when nobody says anything.
     @ivar what: half a sentence for C{--help} and the README.
     @ivar unit: of a number, when it has one.
-    @ivar isSecret: the value is never shown.
-    @ivar isFlag: its option takes no value: said, it means C{true}.
+    @ivar isSecret: whether the value is never shown.
+    @ivar isPath: whether the value is a path, which has to be made absolute.
+    @ivar isList: whether it has several values: its option can be repeated.
+    @ivar isFlag: whether its option takes no value: said, it means C{true}.
     @ivar ownVariable: the environment variable, where it is not the derived one.
     @ivar places: where it can be set: C{file}, C{environment}, C{option}.
     """
 
     name: str
-    kind: Kind
+    type: Any
+    wanted: str
+    default: Value
     what: str
     unit: str = ""
     isSecret: bool = False
+    isPath: bool = False
+    isList: bool = False
     isFlag: bool = False
     ownVariable: str | None = None
     places: tuple[str, ...] = ("file", "environment", "option")
-
-    @property
-    def default(self) -> Value:
-        """
-        What holds when nobody says anything.
-        """
-        value: Value = getattr(DEFAULTS, self.name)
-        return value
 
     @property
     def variable(self) -> str:
@@ -65,121 +74,101 @@ class Setting:
         """
         return "--" + self._words("-")
 
-    @property
-    def isList(self) -> bool:
+    def parse(self, where: str, value: object, isText: bool) -> Value:
         """
-        Several values: its option can be repeated.
+        Return the setting's value.
+
+        @param value: from JSON, or a text of the environment or the command
+            line, or the texts of an option that was repeated.
+        @raise ConfigurationError: the value is none of this setting's.
         """
-        return isinstance(self.kind, Listing)
+        if value == "" and self.isSecret:
+            return None
+        if isText and self.isList:
+            value = [item for part in str(value).split(",") if (item := part.strip())]
+        try:
+            # A number is never taken from JSON's text; 0 and 1 are truth values everywhere.
+            return msgspec.convert(value, self.type, strict=isinstance(value, str) and not isText)  # type: ignore[no-any-return]
+        except msgspec.ValidationError as error:
+            what = "the value" if self.isSecret else shown(value)
+            raise ConfigurationError(f"{where}: {what} {self._reason(value, str(error))}") from None
+
+    def _reason(self, value: object, error: str) -> str:
+        if value == "":
+            return "is empty"
+        if "matching regex" in error and not (self.isList and "" in value):  # type: ignore[operator]
+            return "has control characters or spaces at its ends"
+        return f"is not {self.wanted}"
 
     def _words(self, between: str) -> str:
         return re.sub("(?=[A-Z])", between, self.name).lower()
 
 
-DEFAULTS: Final = Configuration()
+def _settingFrom(field: msgspec.structs.FieldInfo) -> Setting:
+    kind = inspect.type_info(field.type)
+    assert isinstance(kind, inspect.Metadata) and kind.extra_json_schema is not None
+    unit = "s" if isinstance(kind.type, inspect.FloatType) else ""
+    return Setting(
+        name=field.name,
+        type=field.type,
+        wanted=_wanted(kind.type),
+        default=field.default,
+        what=kind.extra_json_schema["description"],
+        isList=isinstance(kind.type, inspect.VarTupleType),
+        **{"unit": unit, **(kind.extra or {})},
+    )
+
+
+def _wanted(kind: inspect.Type) -> str:
+    match kind:
+        case inspect.IntType():
+            return f"a whole number from {kind.ge} to {kind.le}"
+        case inspect.FloatType():
+            return f"a number of seconds {'from' if kind.gt is None else 'above'} 0 up to a year"
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.LiteralType():
+            return f"one of {', '.join(map(str, kind.values))}"
+        case inspect.VarTupleType():
+            return "a list of strings"
+        case _:
+            return "a string"
 
 
 #: Every setting, in the order of the README's table.
-SETTINGS: Final = (
-    Setting("port", Whole(0, 65535), "HTTP port; 0 takes a free one"),
-    Setting("host", Text(), "HTTP address"),
-    Setting("apiKey", Text(), "bearer token that requests must bring; unset: none", isSecret=True),
-    Setting(
-        "thrumSocket",
-        Text(),
-        "the daemon's socket; unset: looked for where daemons put it",
-        ownVariable="HUM_THRUM_SOCK",
-        places=("environment",),
-    ),
-    Setting("firstLifeTimeout", Seconds(), "from the daemon's echo to the first tone of a turn", "s"),
-    Setting("stallTimeout", Seconds(), "between two tones of a turn", "s"),
-    Setting("turnTimeout", Seconds(), "a whole turn", "s"),
-    Setting("maxTurns", Whole(0, 100_000), "live and parked turns per worker; 0: unlimited"),
-    Setting("cwd", Text(), "folder in which the worker works"),
-    Setting("allowedTools", Listing(TOOLS_ROOM), "the worker's own tools that it may use"),
-    Setting("disallowedTools", Listing(TOOLS_ROOM), "the worker's own tools that it must not use"),
-    Setting("models", Listing(), "model ids to list besides those that workers advertise"),
-    Setting("defaultModel", Text(), "model of requests that name none"),
-    Setting("allowedHosts", Listing(), "further names that the Host header may have when no key is set"),
-    Setting("corsOrigins", Listing(), "origins whose pages may read answers in a browser"),
-    Setting("strict", Truth(), "refuse requests with unknown fields"),
-    Setting(
-        "reasoningField",
-        Text(("reasoning_content", "reasoning", "both", "none")),
-        "where reasoning stands in a message: reasoning_content, reasoning, both, none",
-    ),
-    Setting(
-        "attachments",
-        Text(("tone", "file", "both")),
-        "how images and files go to the worker: tone, file, both",
-    ),
-    Setting("bodyLimit", Whole(1, 1 << 30), "largest request body", "bytes"),
-    Setting(
-        "keepAlive",
-        Text(("chunk", "comment", "off")),
-        "what a silent stream sends: (empty) chunk, comment, off",
-    ),
-    Setting("keepAliveInterval", Seconds(), "silence after which a stream sends it", "s"),
-    Setting(
-        "headersHold", Seconds(mayBeZero=True), "longest wait of a stream's headers for its first token", "s"
-    ),
-    Setting("echoTimeout", Seconds(), "from a prompt to the daemon's echo", "s"),
-    Setting("handshakeTimeout", Seconds(), "from connecting to the daemon to its first breath", "s"),
-    Setting("heartbeatInterval", Seconds(), "between two probes of a silent daemon", "s"),
-    Setting("drainTimeout", Seconds(mayBeZero=True), "how long open answers may go on at a shutdown", "s"),
-    Setting("keyFile", Text(), "this bee's key; unset: hum/bees/openai-server.key in the state folder"),
-    Setting("registryFile", Text(), "the daemon's registry; unset: hum/bees.json in the state folder"),
-    Setting("queueLength", Whole(0, 1_000_000), "requests that may wait for a turn"),
-    Setting("queueTimeout", Seconds(mayBeZero=True), "how long they may wait", "s"),
-    Setting("parkTimeout", Seconds(), "how long a model's tool call waits for its result", "s"),
-    Setting("collectWindow", Seconds(mayBeZero=True), "calls this close together share one answer", "s"),
-    Setting("drainSlot", Seconds(mayBeZero=True), "how long a cancelled turn may keep its place", "s"),
-    Setting(
-        "retryGrace", Seconds(mayBeZero=True), "how long a turn waits for its client's automatic retry", "s"
-    ),
-    Setting(
-        "userHint",
-        Text(("auto", "always", "never")),
-        "whether a lone message continues its user's session: auto, always, never",
-    ),
-    Setting("continuation", Truth(), "let a conversation go on in its warm session"),
-    Setting("registerTools", Truth(), "tell the daemon the names of clients' tools"),
-    Setting("workerTools", Truth(), "show the worker's own tool use as reasoning"),
-    Setting(
-        "listen", Listing(), "Twisted endpoint string to listen on in place of host and port; repeatable"
-    ),
-    Setting(
-        "insecureNoAuth",
-        Truth(),
-        "allow an address that others can reach without an API key",
-        isFlag=True,
-    ),
-    Setting("embedded", Truth(), "run a daemon with an echo model in this process", isFlag=True),
-)
-
-
+SETTINGS: Final = tuple(map(_settingFrom, msgspec.structs.fields(Configuration)))
 BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
+
+
+def shown(value: object) -> str:
+    """
+    Return a value on one line, short and without control characters.
+    """
+    text = json.dumps(value, default=repr)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def guess(key: str) -> str:
+    """
+    Return the question whether another key was meant, or nothing.
+    """
+    plain = {setting.name.lower(): setting.name for setting in SETTINGS}
+    folded = re.sub("[^a-z]", "", key.lower()).removeprefix("openaiserver")
+    close = get_close_matches(folded, plain, 1)
+    return f"; did you mean {plain[close[0]]}?" if close else ""
 
 
 def markdownTable() -> str:
     """
-    The README's table of settings.
+    Return the README's table of settings.
     """
-    rows = [
-        "| file key | environment | option | default | what |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    return "\n".join(rows + [_markdownRow(setting) for setting in SETTINGS]) + "\n"
+    head = "| file key | environment | option | default | what |\n| --- | --- | --- | --- | --- |\n"
+    return head + "".join(map(_markdownRow, SETTINGS))
 
 
 def _markdownRow(setting: Setting) -> str:
-    def cell(place: str, name: str) -> str:
-        return f"`{name}`" if place in setting.places else "-"
-
+    names = {"file": setting.name, "environment": setting.variable, "option": setting.option}
+    cells = [f"`{name}`" if place in setting.places else "-" for place, name in names.items()]
     default = setting.default
-    shown = "unset" if default is None or default == () else f"`{json.dumps(default).strip(chr(34))}`"
-    unit = f" {setting.unit}" if setting.unit else ""
-    return (
-        f"| {cell('file', setting.name)} | {cell('environment', setting.variable)}"
-        f" | {cell('option', setting.option)} | {shown}{unit} | {setting.what} |"
-    )
+    value = "unset" if default is None or default == () else f"`{json.dumps(default).strip(chr(34))}`"
+    return f"| {' | '.join(cells)} | {f'{value} {setting.unit}'.strip()} | {setting.what} |\n"

@@ -5,8 +5,10 @@ How long this bee waits for what.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
+
+from openai_server import constants
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,9 @@ class WaitLimits:
     @ivar close: for what is still unsent when the link stops.
     """
 
-    handshake: float = 5
-    heartbeat: float = 15
-    echo: float = 10
+    handshake: float = field(default_factory=lambda: constants.HANDSHAKE_TIMEOUT)
+    heartbeat: float = field(default_factory=lambda: constants.HEARTBEAT_INTERVAL)
+    echo: float = field(default_factory=lambda: constants.ECHO_TIMEOUT)
     firstLife: float = 370
     stall: float = 900
     turn: float = 3600

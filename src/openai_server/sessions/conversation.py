@@ -40,6 +40,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from openai_server import constants
 from openai_server.clock import Deadline
 from openai_server.daemon.interfaces import Turn
 from openai_server.errors import APIError
@@ -167,7 +168,7 @@ class Conversation:
         self._answer: Attendant | None = None
         self._end: TurnEnd | None = None
         self._hasLife = False
-        self._batch = CallBatch(clock, context.collectWindow, context.parallel, self._handOut)
+        self._batch = CallBatch(clock, constants.COLLECT_WINDOW, context.parallel, self._handOut)
         self._unroutable = False
         self._unheard: list[Shown] = []
         self._unheardSize = 0

@@ -12,6 +12,7 @@ from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
 
+from openai_server import constants
 from openai_server.clock import Deadline
 from openai_server.errors import APIError, shuttingDown
 from openai_server.sessions.contexts import Catalogue
@@ -34,7 +35,6 @@ class Limits:
     @ivar queueTimeout: seconds that a request waits for a slot.
     @ivar gateTimeout: seconds that a request with its slot waits for turns
         with other tools.
-    @ivar drainSlot: seconds that a draining turn holds its slot.
     @ivar hiddenRoom: bytes for the names of tools that are hidden from one
         model.
     """
@@ -43,7 +43,6 @@ class Limits:
     queueLength: int = 32
     queueTimeout: float = 30.0
     gateTimeout: float = 120.0
-    drainSlot: float = 30.0
     hiddenRoom: int = MAX_ARGUMENT
 
 
@@ -236,7 +235,7 @@ class Pool:
         """
         self._gate.gone(slot)
         self._move()
-        return Deadline(self._clock, self._limits.drainSlot, slot.release)
+        return Deadline(self._clock, constants.DRAIN_SLOT, slot.release)
 
     def released(self, slot: Slot) -> None:
         """

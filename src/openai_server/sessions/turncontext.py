@@ -80,7 +80,6 @@ class TurnContext:
     @ivar customTools: names on the wire of those that are custom tools.
     @ivar foreignTools: names that other bees list.
     @ivar parallel: whether one answer may hand out several calls.
-    @ivar collectWindow: seconds that calls wait for others after the latest.
     @ivar parkTimeout: seconds from a call's arrival to the park's deadline.
     """
 
@@ -90,7 +89,6 @@ class TurnContext:
     customTools: frozenset[str]
     foreignTools: Container[str]
     parallel: bool
-    collectWindow: float
     parkTimeout: float
 
     @property

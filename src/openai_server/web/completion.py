@@ -70,8 +70,7 @@ class Completion:
         self._modelIsKnown = modelIsKnown
         self._takenNames = takenNames
         self._configuration = submitter.configuration
-        configuration = submitter.configuration
-        self._times = ResponseTimes(submitter.clock, configuration.headersHold, configuration.retryGrace)
+        self._times = ResponseTimes(submitter.clock)
 
     async def answer(self, request: Request, dialect: Dialect) -> None:
         """
@@ -257,7 +256,7 @@ class Completion:
         text = response.text
         verdict = "unchecked" if text is None else checkAnswer(text, schema)
         response.verdict = verdict.encode()
-        if verdict != "invalid" or not True:
+        if verdict != "invalid" or not self._configuration.schemaRepair:
             return None
         return Deferred.fromCoroutine(self._repair(submission, response, finished))
 

@@ -95,7 +95,12 @@ class WebFront(Service):
         spoken: Mapping[str, Dialect] = {"/v1/chat/completions": chat, **(dialects or {})}
         routes = Routes(self.completion, spoken, self.models, admission, lambda: daemon.whyNotReady)
         self.site = APISite(
-            routes.resource(), clock, admission=admission, bodyLimit=configuration.bodyLimit
+            routes.resource(),
+            clock,
+            admission=admission,
+            bodyLimit=configuration.bodyLimit,
+            maxConnections=configuration.maxConnections,
+            onStopping=self.submitter.stop,
         )
 
     def startService(self) -> None:
@@ -127,6 +132,5 @@ def _limitsFrom(configuration: Configuration) -> Limits:
         maxTurns=configuration.maxTurns,
         queueLength=configuration.queueLength,
         queueTimeout=configuration.queueTimeout,
-        drainSlot=configuration.drainSlot,
         hiddenRoom=roomBeside(configuration.disallowedTools),
     )

@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from openai_server import constants
 from openai_server.api.dialect import Renderer
 from openai_server.api.inquiry import Call
 from openai_server.api.output import Failed, Finished, Output, Reasoning, Text, ToolCalls
@@ -50,13 +51,9 @@ class ResponseTimes:
         before anything was sent.
     """
 
-    def __init__(self, clock: IReactorTime, hold: float, grace: float) -> None:
-        """
-        @param hold: seconds.
-        @param grace: seconds.
-        """
-        self.hold = Timeouts(clock, hold)
-        self.grace = Timeouts(clock, grace)
+    def __init__(self, clock: IReactorTime) -> None:
+        self.hold = Timeouts(clock, constants.HEADERS_HOLD)
+        self.grace = Timeouts(clock, constants.RETRY_GRACE)
 
     def stop(self) -> None:
         """

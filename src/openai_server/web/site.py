@@ -5,6 +5,7 @@ The site: the factory of our connections, and how all of them come to an end.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -51,14 +52,18 @@ class APISite(Factory):
         admission: Admission,
         bodyLimit: int = BODY_LIMIT,
         maxConnections: int = MAX_CONNECTIONS,
+        onStopping: Callable[[], None] = lambda: None,
     ) -> None:
         """
         @param resource: answers every path; a leaf.
         @param maxConnections: how many may be open; for one beyond it an idle
             one is closed, or it is turned away.
+        @param onStopping: turns away whoever still waits to be asked: what is
+            cut later must start nothing.
         """
         self.resource = resource
         self.maxConnections = maxConnections
+        self._onStopping = onStopping
         self.idleTimes = Timeouts(clock, IDLE_SECONDS)
         self.headTimes = Timeouts(clock, HEAD_SECONDS)
         self.bodyTimes = Timeouts(clock, BODY_PROGRESS_SECONDS)
@@ -77,6 +82,7 @@ class APISite(Factory):
         Turn new requests away, and close the connections that have none.
         """
         self.isStopping = True
+        self._onStopping()
         for channel in list(self._channels):
             if channel.isAnswering:
                 channel.persistent = False

@@ -235,7 +235,6 @@ class Submitter:
             customTools=frozenset(each.name for each in definitions if names.kind(each.name) == "custom"),
             foreignTools=submission.taken,
             parallel=submission.inquiry.isParallel,
-            collectWindow=self.configuration.collectWindow,
             parkTimeout=self.configuration.parkTimeout,
         )
 
