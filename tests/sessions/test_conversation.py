@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from twisted.internet.defer import Deferred, succeed
-
 from openai_server.errors import APIError
 from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallState, CallTable, ParkedCall
@@ -57,8 +55,7 @@ class FakeTurn:
         self.isOver = False
         self.done: list[tuple[object, ...]] = []
         self.isConnected = True
-        self._over: list[Deferred[TurnEnd]] = []
-        self._end: TurnEnd | None = None
+        self.audience: Conversation | None = None
 
     def cancel(self) -> None:
         self.done.append(("cancel",))
@@ -77,20 +74,12 @@ class FakeTurn:
             raise APIError("daemon_unavailable", "away", retryAfter=1)
         self.done.append(("answer", callId, toolName, text, isError))
 
-    def whenOver(self) -> Deferred[TurnEnd]:
-        if self._end is not None:
-            return succeed(self._end)
-        over: Deferred[TurnEnd] = Deferred()
-        self._over.append(over)
-        return over
-
     def over(self, end: TurnEnd) -> None:
         """
         The worker is done.
         """
-        self._end = end
-        for deferred in self._over:
-            deferred.callback(end)
+        assert self.audience is not None
+        self.audience.turnOver(end)
 
 
 class FakeSlot:
@@ -167,6 +156,7 @@ class ConversationCase(SyncCase):
             parkTimeout=50.0,
         )
         self.conversation = Conversation(self.clock, terms, self.table, self.slot, self.counters)
+        self.turn.audience = self.conversation
         self.conversation.begin(self.answer, lambda: self.turn)
 
     def park(self, *callIds: str) -> Sequence[ParkedCall]:

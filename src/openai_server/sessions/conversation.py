@@ -73,6 +73,8 @@ class Conversation:
         self._turn: Turn | None = None
         self._answer: Answer | None = None
         self._end: TurnEnd | None = None
+        self._realEnd: TurnEnd | None = None
+        self._waiting: list[Deferred[TurnEnd]] = []
         self._isCancelled = False
         self._hasLife = False
         self._handout = Handout(clock, terms.collectWindow, terms.parallel, self._handOut)
@@ -95,7 +97,6 @@ class Conversation:
         """
         self._answer = answer
         self._turn = ask()
-        self._turn.whenOver().addCallback(self._turnOver)
 
     @property
     def isParked(self) -> bool:
@@ -130,7 +131,11 @@ class Conversation:
         Fires when the worker is done with the turn: later than its end for
         the client, when it was cancelled.
         """
-        return self._asked().whenOver()
+        if self._realEnd is not None:
+            return succeed(self._realEnd)
+        waiting: Deferred[TurnEnd] = Deferred()
+        self._waiting.append(waiting)
+        return waiting
 
     @property
     def _mayGoOn(self) -> bool:
@@ -271,9 +276,16 @@ class Conversation:
             self.cancel()
             answer.failed(APIError("internal_error", "The server failed.", mayRetry=False))
 
-    def _turnOver(self, end: TurnEnd) -> None:
-        # The one place where a slot is released.
+    def turnOver(self, end: TurnEnd) -> None:
+        """
+        Give back what the turn was given: this is the one place where a slot
+        is released.
+        """
+        self._realEnd = end
         self._slot.release()
+        waiting, self._waiting = self._waiting, []
+        for deferred in waiting:
+            deferred.callback(end)
 
     # Calls.
 
