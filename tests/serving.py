@@ -233,9 +233,10 @@ class Serving:
         shutil.rmtree(self.folder)
         test.assertEqual(self.watch.violations, [])
         test.assertEqual(left - USUAL_FILES, set(), "files are left")
-        desk = self.front.desk
+        submitter = self.front.submitter
+        slots = submitter.slots
         test.assertEqual(
-            (self.link.turnCount, desk.slots.taken, desk.slots.waiting, len(desk.calls)), (0, 0, 0, 0)
+            (self.link.turnCount, slots.taken, slots.waiting, len(submitter.calls)), (0, 0, 0, 0)
         )
 
     # What happens.

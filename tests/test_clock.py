@@ -123,7 +123,7 @@ class TimeoutsTests(SyncCase):
         What passes first may cancel the next.
         """
         others: list[Timeout] = []
-        self.timeouts.begin(lambda: others[0].cancel())  # noqa: PLW0108
+        self.timeouts.begin(lambda: others.pop().cancel())
         others.append(self.begin("other"))
         self.clock.advance(10)
         self.assertEqual(self.passed, [])

@@ -457,6 +457,8 @@ class ImageTests(ServingCase):
         )
         self.assertIn("What is this?", prompt["content"])
         self.assertEqual([path.suffix for path in self.paths], [".png", ".txt"])
+        # The reactor's turn in which the answer left has to end first.
+        self.inReactor(lambda: None)
         self.assertEqual([path.exists() for path in self.paths], [False, False])
 
     @inThread

@@ -143,7 +143,7 @@ class ErrorTests(ServingCase):
         self.client.chat.completions.create(model="echo", messages=user("x"), extra_headers=key)
         error = self.failing(messages=user("y"), extra_headers=key)
         self.assertIsInstance(error, openai.ConflictError)
-        self.assertEqual(error.code, "idempotency_key_reuse")
+        self.assertEqual(error.code, "idempotency_key_reused")
         self.assertEqual(error.response.headers["x-should-retry"], "false")
 
     @inThread

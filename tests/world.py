@@ -20,6 +20,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.test.iosim import FakeTransport, IOPump, connect
 from zope.interface import implementer
 
+from openai_server.api.dialect import Dialect
 from openai_server.config import Configuration
 from openai_server.daemon.link import Link
 from openai_server.daemon.registry import FileRegistry
@@ -257,6 +258,7 @@ class World:
         daemonSettings: Mapping[str, Any] | None = None,
         timeouts: WaitLimits | None = None,
         isConnected: bool = True,
+        dialects: Mapping[str, Dialect] | None = None,
         **settings: Any,
     ) -> None:
         self._test = test
@@ -297,6 +299,7 @@ class World:
             hid=HID,
             runtimeDirectory=self.folder,
             now=lambda: NOW + self.clock.seconds(),
+            dialects=dialects,
         )
         self.clients: list[Client] = []
         self.logged: list[LogEvent] = []
@@ -404,9 +407,9 @@ class World:
         Let every turn come to its end, and look whether anything is left.
         """
         self.advance(1)
-        desk = self.front.desk
+        submitter = self.front.submitter
         self._test.assertEqual(
-            {"turns": self.link.turnCount, "slots": desk.slots.taken, "calls": len(desk.calls)},
+            {"turns": self.link.turnCount, "slots": submitter.slots.taken, "calls": len(submitter.calls)},
             {"turns": 0, "slots": 0, "calls": 0},
         )
 
@@ -425,5 +428,6 @@ class World:
         self._test.assertEqual(self.recorder.violations, [])
         self._test.assertEqual([call for call in self.clock.getDelayedCalls() if call.active()], [])
         self._test.assertEqual(list(self.folder.iterdir()), [], "files are left")
-        desk = self.front.desk
-        self._test.assertEqual((desk.slots.taken, desk.slots.waiting, self.link.turnCount), (0, 0, 0))
+        submitter = self.front.submitter
+        slots = submitter.slots
+        self._test.assertEqual((slots.taken, slots.waiting, self.link.turnCount), (0, 0, 0))

@@ -8,23 +8,21 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openai_server.api.messages import FunctionCall, Message, ToolCall
+from openai_server.api.inquiry import Call, Message
 from openai_server.embedded.content import givenResults, lastUserText
 from openai_server.translate.transcript import joined, transcript
 from tests.embedded.bees import definition
 from tests.embedded.worlds import World
 from tests.support import SyncCase
 
-CALL = Message(
-    role="assistant", tool_calls=(ToolCall(id="c1", type="function", function=FunctionCall("get", "{}")),)
-)
+CALL = Message("assistant", calls=(Call("c1", "get", "{}"),))
 
 
 def contentOf(*messages: Message) -> str:
     """
     A history as it reaches a worker.
     """
-    return joined(transcript(list(enumerate(messages)), "boundary7"), lambda attached: "")
+    return joined(transcript(messages, "boundary7"), lambda attached: "")
 
 
 class ContentTests(SyncCase):
@@ -53,7 +51,7 @@ class ContentTests(SyncCase):
         """
         With the names of their tools; earlier ones do not count.
         """
-        results = [Message("tool", "rain", tool_call_id="c1"), Message("tool", "snow", tool_call_id="other")]
+        results = [Message("tool", "rain", callId="c1"), Message("tool", "snow", callId="other")]
         content = contentOf(Message("user", "weather?"), CALL, *results)
         self.assertEqual(givenResults(content), [("get", "rain"), ("a tool", "snow")])
         content = contentOf(Message("user", "weather?"), CALL, *results, Message("user", "and?"))
@@ -63,7 +61,7 @@ class ContentTests(SyncCase):
         """
         A fresh turn made from a transcript with the result ends with it.
         """
-        result = Message("tool", "rain", tool_call_id="c1")
+        result = Message("tool", "rain", callId="c1")
         content = contentOf(Message("user", "weather?"), CALL, result)
         bee = World(self).ask(content, "tool-one", tools=[definition("get")])
         self.assertEqual((bee.text("s1"), bee.chis("tool-call")), ("get says: rain\n", []))

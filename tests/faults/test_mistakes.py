@@ -11,7 +11,8 @@ from typing import Any
 
 from twisted.logger import LogLevel
 
-from openai_server.api.sse import ChunkTemplates
+from openai_server.api.chat import dialect as chatDialect
+from openai_server.api.chat.render import ChatRenderer
 from openai_server.daemon.link import Link
 from openai_server.daemon.registration import Registration
 from openai_server.daemon.router import Router
@@ -21,14 +22,13 @@ from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.memory import SessionMemory
 from openai_server.sessions.pools import Pools
 from openai_server.sessions.slots import Slots
-from openai_server.translate.chat import Translation
-from openai_server.web import answering, asking, incoming, sinks
-from openai_server.web import chat as webChat
+from openai_server.translate.output import Translation
+from openai_server.web import completion, submission
 from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
-from openai_server.web.exchange import Exchange
 from openai_server.web.mistakes import Bug
 from openai_server.web.outflow import Outflow
+from openai_server.web.response import Delivery, Response
 from openai_server.web.streaming import EventStream
 from tests.faults.support import FaultCase, asked, tool
 from tests.world import Client, World
@@ -63,21 +63,21 @@ class Place:
 #: Before a prompt is sent.
 BEFORE_ASKING = [
     Place(Admission, "admit"),
-    Place(incoming, "parse"),
-    Place(incoming, "hintsFrom"),
-    Place(incoming, "offerFromRequest"),
-    Place(incoming, "fingerprint"),
-    Place(webChat, "StreamSink"),
-    Place(answering, "matchFromTranscript"),
+    Place(chatDialect, "inquiryFromBody"),
+    Place(completion, "hintsFrom"),
+    Place(submission, "offerFrom"),
+    Place(submission, "contextFrom"),
+    Place(chatDialect, "ChatRenderer"),
+    Place(completion, "matchFromTranscript"),
     Place(SessionMemory, "claim"),
-    Place(asking, "questionFromRequest"),
+    Place(submission, "textFromInquiry"),
     Place(AttachmentFolder, "write"),
     Place(Pools, "current"),
     Place(Slots, "acquire"),
-    Place(asking, "Conversation"),
-    Place(asking, "promptFromRequest"),
-    Place(answering, "Translation"),
-    Place(answering, "Answering"),
+    Place(submission, "Conversation"),
+    Place(submission, "promptFrom"),
+    Place(completion, "Translation"),
+    Place(completion, "Response"),
     Place(Link, "newRid"),
     Place(Link, "ask"),
     Place(Registration, "concerns"),
@@ -86,32 +86,31 @@ BEFORE_ASKING = [
 #: After it, and before the first byte of the answer.
 BEFORE_BYTES = [
     Place(EventStream, "keepWarm"),
-    Place(Exchange, "attach"),
-    Place(Exchange, "turnEchoed"),
-    Place(Exchange, "tonesReceived"),
+    Place(Response, "attach"),
+    Place(Response, "turnEchoed"),
+    Place(Response, "tonesReceived"),
     Place(Conversation, "tonesReceived"),
     Place(Translation, "feed"),
-    Place(sinks.StreamSink, "give"),
+    Place(Delivery, "give"),
     Place(EventStream, "begin"),
-    Place(ChunkTemplates, "role"),
+    Place(ChatRenderer, "start"),
 ]
 
 #: When some of the answer has been sent.
 AFTER_BYTES = [
     Place(Conversation, "tonesReceived"),
-    Place(Exchange, "tonesReceived"),
+    Place(Response, "tonesReceived"),
     Place(Translation, "feed"),
-    Place(sinks.StreamSink, "give"),
+    Place(Delivery, "give"),
     Place(EventStream, "write"),
     Place(Outflow, "send"),
 ]
 
 #: At the end of an answer.
 AT_THE_END = [
-    Place(Exchange, "turnEnded"),
+    Place(Response, "turnEnded"),
     Place(Translation, "finish"),
-    Place(ChunkTemplates, "finish"),
-    Place(ChunkTemplates, "usage"),
+    Place(ChatRenderer, "_end"),
 ]
 
 
@@ -194,8 +193,6 @@ class BeforeBytesTests(MistakeCase):
         """
         for place in BEFORE_ASKING:
             for stream in (True, False):
-                if place.name == "StreamSink":
-                    place = Place(webChat, "StreamSink" if stream else "WholeSink")
                 with self.subTest(place=str(place), stream=stream):
                     world = World(self)
                     mend = self.breakAt(place)
@@ -230,16 +227,15 @@ class BeforeBytesTests(MistakeCase):
         """
         So it is with a body, wherever it goes wrong until it is made (P8, P10).
         """
-        early = [Place(Exchange, "attach"), Place(Exchange, "turnEchoed")]
+        early = [Place(Response, "attach"), Place(Response, "turnEchoed")]
         always = [
             Place(Conversation, "tonesReceived"),
-            Place(Exchange, "tonesReceived"),
+            Place(Response, "tonesReceived"),
             Place(Translation, "feed"),
-            Place(sinks.WholeSink, "give"),
-            Place(Exchange, "turnEnded"),
+            Place(Delivery, "give"),
+            Place(Response, "turnEnded"),
             Place(Translation, "finish"),
-            Place(sinks.WholeSink, "body"),
-            Place(sinks, "completionBody"),
+            Place(ChatRenderer, "body"),
         ]
         for place, isLate in [
             *((each, False) for each in early + always),
@@ -339,9 +335,9 @@ class CallTests(MistakeCase):
         for place in [
             Place(CallTable, "opened"),
             Place(CallTable, "shown"),
-            Place(Exchange, "calledTools"),
-            Place(answering, "_callFrom"),
-            Place(ChunkTemplates, "callStart"),
+            Place(Response, "calledTools"),
+            Place(completion, "_callFrom"),
+            Place(ChatRenderer, "_call"),
         ]:
             with self.subTest(place=str(place)):
                 world = World(self)
@@ -365,9 +361,9 @@ class CallTests(MistakeCase):
         """
         for place in [
             Place(Conversation, "resume"),
-            Place(answering, "_resultsFrom"),
-            Place(Exchange, "turnEchoed"),
-            Place(Exchange, "attach"),
+            Place(completion, "_resultsFrom"),
+            Place(Response, "turnEchoed"),
+            Place(Response, "attach"),
         ]:
             with self.subTest(place=str(place)):
                 world = World(self)

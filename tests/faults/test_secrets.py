@@ -13,9 +13,9 @@ from typing import Any
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
+from openai_server.api.chat import dialect as chatDialect
 from openai_server.log import JSONLog, lineFromEvent
-from openai_server.translate.chat import Translation
-from openai_server.web import incoming
+from openai_server.translate.output import Translation
 from openai_server.web.mistakes import Bug
 from tests.faults.support import FaultCase, asked, tool
 from tests.world import Client, World
@@ -188,7 +188,7 @@ class CanaryTests(SecretCase):
         Exceptions of ours with canaries in their text: the traceback that is
         logged names places alone, and the client is told nothing of it (V7, P8).
         """
-        for owner, name in ((incoming, "parse"), (Translation, "feed"), (Translation, "finish")):
+        for owner, name in ((chatDialect, "inquiryFromBody"), (Translation, "feed"), (Translation, "finish")):
             for stream in (True, False):
                 world = self.secretive()
                 mending = self.patch(owner, name, mistake)

@@ -895,10 +895,10 @@ class SlotTests(FaultCase):
                 way()
                 world.advance(4)
         world.advance(60)
-        self.assertEqual((world.front.desk.slots.taken, world.front.desk.slots.waiting), (0, 0))
+        self.assertEqual((world.front.submitter.slots.taken, world.front.submitter.slots.waiting), (0, 0))
         clients = [world.script({"sleep": 2.0}, {"say": "x"}, stream=True) for _ in range(8)]
         world.advance(0.5)
-        self.assertEqual(world.front.desk.slots.waiting, 0)
+        self.assertEqual(world.front.submitter.slots.waiting, 0)
         self.assertEqual(len(set(sids(world)[-8:])), 8)
         world.advance(2.5)
         for client in clients:
@@ -968,5 +968,5 @@ class AttachmentTests(FaultCase):
         self.assertEqual(client.status, 200, client.content)
         (attachment,) = world.sent("prompt")[-1]["attachments"]
         self.assertEqual(attachment["data"], data)
-        self.assertEqual(world.front.desk.folder.usedBytes, 0)
+        self.assertEqual(world.front.submitter.folder.usedBytes, 0)
         world.settle()

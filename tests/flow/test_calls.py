@@ -383,7 +383,7 @@ class StrangeCallTests(FlowCase):
         client = talk.ask(steps(call("look"), {"say": "Then not."}))
         self.assertSaid(client, f"[error {UNKNOWN_TOOL}]Then not.")
         self.assertResults(world, (UNKNOWN_TOOL, True))
-        self.assertEqual(world.front.desk.counters.get("undeclared_calls"), 1)
+        self.assertEqual(world.front.submitter.counters.get("undeclared_calls"), 1)
         self.assertSaid(other.results("grey"), "[grey]")
         world.settle()
 
@@ -658,7 +658,7 @@ class OfferTests(FlowCase):
         [tool] = prompt["tools"]
         self.assertNotEqual(tool["name"], "look")
         self.assertSaid(talk.results("grey"), f"{tool['name']} says: grey\n", "continued")
-        self.assertEqual(world.front.desk.counters.get("catalogue_differences"), 0)
+        self.assertEqual(world.front.submitter.counters.get("catalogue_differences"), 0)
         world.settle()
 
     def test_schemas(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.internet.testing import StringTransport
 
-from openai_server.api.tools import MAX_TOOLS
+from openai_server.api.chat.tools import MAX_TOOLS
 from tests.flow.support import FlowCase, Message, Talk, function, steps, user
 from tests.world import World
 
@@ -70,7 +70,7 @@ class CatalogueCase(FlowCase):
         """
         How often a model saw something else than it was offered.
         """
-        return world.front.desk.counters.get("catalogue_differences")
+        return world.front.submitter.counters.get("catalogue_differences")
 
 
 class AgentsTests(CatalogueCase):

@@ -23,7 +23,7 @@ class DrainTests(FlowCase):
         running = world.script({"sleep": 5}, {"say": "late"})
         waiting = world.script({"say": "never"})
         world.advance(1)
-        self.assertEqual((len(world.sent("prompt")), world.front.desk.slots.waiting), (1, 1))
+        self.assertEqual((len(world.sent("prompt")), world.front.submitter.slots.waiting), (1, 1))
         world.front.site.stopAccepting()
         world.front.site.cut()
         world.advance(0)

@@ -90,5 +90,5 @@ class RefusalTests(SyncCase):
             self.assertEqual(
                 (client.status, client.error["param"]), (400, "messages[1].content[1].image_url.url")
             )
-            self.assertEqual((world.sent("prompt"), world.front.desk.folder.usedBytes), ([], 0))
+            self.assertEqual((world.sent("prompt"), world.front.submitter.folder.usedBytes), ([], 0))
             world.settle()

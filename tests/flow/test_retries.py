@@ -4,11 +4,12 @@ Requests that come again: no agent runs twice for one of them.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-from openai_server.sessions.retries import Retries
-from openai_server.web import exchange, front
+from twisted.internet.error import ConnectionDone
+
+from openai_server.sessions import retries
+from openai_server.web import response
 from tests.flow.support import FlowCase, Talk, function, steps
 from tests.world import Client, World
 
@@ -23,6 +24,13 @@ def retry(count: int = 1) -> dict[str, str]:
     What it says with a later one.
     """
     return {"x-stainless-retry-count": str(count)}
+
+
+def close(client: Client) -> None:
+    """
+    Hang up in good order.
+    """
+    client.wire.leave(ConnectionDone())
 
 
 class RetryCase(FlowCase):
@@ -66,6 +74,25 @@ class JoiningTests(RetryCase):
             self.assertSaid(client, "Slowly.", "new")
             self.assertEqual(len(self.sids(world)), 1)
             self.assertEqual(world.sent("cancel"), [])
+            self.assertEqual(world.ends, ["cl-gone", "ok"])
+            world.settle()
+
+    def test_joinsWhileTheOldConnectionLooksAlive(self) -> None:
+        """
+        A proxy was dropped and nobody has told us: the retry gets the answer
+        from its beginning, streamed or not, the old connection is ended, and
+        no agent runs twice.
+        """
+        for stream in (False, True):
+            world = World(self)
+            first = world.script(*SLOW, stream=stream, headers=FIRST)
+            world.advance(1.5)
+            client = self.again(world, stream=stream)
+            self.assertEqual(first.wire.how, "aborted")
+            self.assertFalse(first.isComplete)
+            world.advance(3)
+            self.assertSaid(client, "Slowly.", "new")
+            self.assertEqual((len(self.sids(world)), world.sent("cancel")), (1, []))
             self.assertEqual(world.ends, ["cl-gone", "ok"])
             world.settle()
 
@@ -262,21 +289,37 @@ class OtherTests(RetryCase):
 
     def test_attendedAnswer(self) -> None:
         """
-        While its client is there, an answer is that client's.
+        While its client counts no further, an answer is that client's.
         """
         world = World(self)
-        first = world.script(*SLOW, headers=FIRST)
+        first = world.script(*SLOW, headers=retry())
         self.assertAskedAnew(world, self.again(world))
         self.assertSaid(first, "Slowly.")
 
     def test_receivedAnswer(self) -> None:
         """
-        Nor is one kept that was received.
+        Nor is one kept that was received: its connection went on, or was
+        closed in good order.
+        """
+        for goOn in (lambda first: first.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"), close):
+            world = World(self)
+            first = world.script(*SLOW, headers=FIRST)
+            world.advance(3)
+            goOn(first)
+            self.assertAskedAnew(world, self.again(world))
+
+    def test_answerThatMayNotHaveBeenReceived(self) -> None:
+        """
+        The bytes have left and nothing shows that they arrived: the retry gets
+        the same answer, and the agent does not run again.
         """
         world = World(self)
-        world.script(*SLOW, headers=FIRST)
+        first = world.script(*SLOW, headers=FIRST)
         world.advance(3)
-        self.assertAskedAnew(world, self.again(world))
+        self.assertSaid(self.again(world), "Slowly.")
+        self.assertEqual(len(self.sids(world)), 1)
+        first.leave()
+        world.settle()
 
     def test_after300Seconds(self) -> None:
         """
@@ -476,7 +519,7 @@ class IdempotencyTests(RetryCase):
         world.script({"say": "One."}, headers=self.key())
         world.advance(1)
         client = world.script({"say": "Two."}, headers=self.key())
-        self.assertRefused(client, 409, "idempotency_key_reuse")
+        self.assertRefused(client, 409, "idempotency_key_reused")
         self.assertEqual(client.header("x-should-retry"), "false")
         self.assertEqual(len(self.sids(world)), 1)
         self.assertEqual(world.ends, ["ok", "bad"])
@@ -497,11 +540,11 @@ class IdempotencyTests(RetryCase):
 
     def test_keyIsForgotten(self) -> None:
         """
-        After 300 s it may be used again.
+        300 s after its answer it may be used again.
         """
         world = World(self)
         world.script({"say": "One."}, headers=self.key())
-        world.advance(301, 5)
+        world.advance(310, 5)
         client = world.script({"say": "Two."}, headers=self.key())
         world.advance(1)
         self.assertSaid(client, "Two.")
@@ -517,7 +560,7 @@ class BoundTests(RetryCase):
         """
         A world that keeps no more than so many bytes of answers.
         """
-        self.patch(front, "Retries", partial(Retries, bytesLimit=size))
+        self.patch(retries, "MAX_BYTES", size)
         return World(self)
 
     def test_answersAreBounded(self) -> None:
@@ -534,6 +577,7 @@ class BoundTests(RetryCase):
             self.assertEqual(len(self.sids(world)), prompts)
             world.advance(2)
             self.assertSaid(client, f"{n}" * 100)
+            close(client)
         self.assertEqual(world.front.retries.bytesKept, 0)
         world.settle()
 
@@ -541,7 +585,7 @@ class BoundTests(RetryCase):
         """
         It may be of any length; only what is kept whole is bounded.
         """
-        self.patch(exchange, "WHOLE_LIMIT", 1000)
+        self.patch(response, "WHOLE_LIMIT", 1000)
         world = World(self)
         said = ({"say": "x" * 500}, {"sleep": 0.1}, {"say": "y" * 5000, "parts": 5})
         stream, whole = world.script(*said, stream=True), world.script(*said)

@@ -10,7 +10,7 @@ from typing import Any
 
 from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.embedded.models import TEST_MODELS
-from openai_server.web import asking
+from openai_server.web import submission
 from openai_server.web.mistakes import Bug
 from tests.flow.support import FlowCase, Talk, function, image, steps, user
 from tests.world import Client, World
@@ -297,7 +297,7 @@ class LineTests(FlowCase):
         """
         world = World(self, maxTurns=1)
         _, waiting = self.slow(world, 2)
-        world.front.answers.stop()
+        world.front.completion.stop()
         world.advance(0)
         self.assertRefused(waiting, 503, "shutting_down")
         [later] = self.slow(world, 1)
@@ -400,7 +400,7 @@ class WayOutTests(FlowCase):
         """
         There is exactly one slot again.
         """
-        self.assertEqual((world.front.desk.slots.taken, world.front.desk.slots.waiting), (0, 0))
+        self.assertEqual((world.front.submitter.slots.taken, world.front.submitter.slots.waiting), (0, 0))
         before = len(self.sids(world))
         clients = [Talk(world).post(steps(*SLOW)) for _ in range(2)]
         world.advance(1)
@@ -510,7 +510,7 @@ class WayOutTests(FlowCase):
             def fail(*args: Any, **named: Any) -> None:
                 raise ZeroDivisionError
 
-            patch = self.patch(asking, "promptFromRequest", fail)
+            patch = self.patch(submission, "promptFrom", fail)
             client = world.script({"say": "x"})
             patch.restore()
             self.assertRefused(client, 500, "internal_error")

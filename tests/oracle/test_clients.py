@@ -12,7 +12,7 @@ from typing import Any
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 
 from openai_server.embedded.models import TEST_MODELS
-from openai_server.web.channel import EARLY_BYTES
+from openai_server.web.http import EARLY_BYTES
 from openai_server.web.outflow import QUEUE_BYTES, SLICE
 from tests.oracle import tagged
 from tests.oracle.loaded import LoadedWorld
@@ -35,13 +35,14 @@ class ClientCase(SyncCase):
         Post a request for a tagged answer.
 
         @param terms: of the answer: size, padding, pace, end; kernelSize, of
-            the connection; and members of the request.
+            the connection; headers; and members of the request.
         """
         kernelSize = terms.pop("kernelSize", 1 << 30)
+        headers = terms.pop("headers", {})
         asked = {"size": 10, "padding": 0, "pace": 0.25, "end": "well"}
         words = tagged.question(tag, **{name: terms.pop(name, value) for name, value in asked.items()})
         body = {"model": "tagged", "messages": [{"role": "user", "content": words}], "stream": True, **terms}
-        return world.client(kernelSize).post(body)
+        return world.client(kernelSize).post(body, **headers)
 
     def newWorld(self, **settings: Any) -> World:
         """
@@ -207,9 +208,9 @@ class LeavingTests(ClientCase):
         second = self.ask(world, "b")
         third = self.ask(world, "c")
         world.advance(1)
-        self.assertEqual((world.front.desk.slots.waiting, len(world.sent("prompt"))), (2, 1))
+        self.assertEqual((world.front.submitter.slots.waiting, len(world.sent("prompt"))), (2, 1))
         second.leave()
-        self.assertEqual((world.front.desk.slots.waiting, world.ends), (1, ["cl-gone"]))
+        self.assertEqual((world.front.submitter.slots.waiting, world.ends), (1, ["cl-gone"]))
         world.advance(12)
         self.assertEqual([tagged.count(*each) for each in (("a", first.text), ("c", third.text))], [30, 10])
         asked = [tone["content"].split()[0] for tone in world.sent("prompt")]
@@ -226,9 +227,9 @@ class LeavingTests(ClientCase):
         tools = [{"type": "function", "function": {"name": "look"}}]
         first = self.ask(world, "a")
         second = self.ask(world, "b", tools=tools)
-        self.assertEqual((world.front.desk.slots.taken, len(world.sent("prompt"))), (2, 1))
+        self.assertEqual((world.front.submitter.slots.taken, len(world.sent("prompt"))), (2, 1))
         second.leave()
-        self.assertEqual((world.front.desk.slots.taken, world.ends), (1, ["cl-gone"]))
+        self.assertEqual((world.front.submitter.slots.taken, world.ends), (1, ["cl-gone"]))
         world.advance(3)
         self.assertEqual(tagged.count("a", first.text), 10)
         self.assertEqual((len(world.sent("prompt")), world.sent("cancel")), (1, []))
@@ -239,9 +240,9 @@ class LeavingTests(ClientCase):
         K6: the same for a lone message whose session is busy.
         """
         world = self.newWorld()
-        self.ask(world, "a", session_id="s")
-        second = self.ask(world, "b", session_id="s")
-        third = self.ask(world, "c", session_id="s")
+        self.ask(world, "a", headers={"x-hum-session": "s"})
+        second = self.ask(world, "b", headers={"x-hum-session": "s"})
+        third = self.ask(world, "c", headers={"x-hum-session": "s"})
         self.assertEqual(len(world.sent("prompt")), 1)
         second.leave()
         self.assertEqual(world.ends, ["cl-gone"])
@@ -275,15 +276,15 @@ class SlowReaderTests(ClientCase):
         stuck = self.ask(world, "a", size=80, padding=8000, pace=0.1, kernelSize=4096)
         other = self.ask(world, "b", size=100)
         (channel,) = (each for each in world.front.site._channels if each.transport is stuck.wire)
-        stream = channel.requests[0].stream
+        (request,) = channel.requests
         most = 0
         while "cl-stuck" not in world.ends:
             self.assertLess(world.clock.seconds(), 30)
             world.turn(0.1)
-            most = max(most, stream.queued)
+            most = max(most, request.stream.queued if request.stream else 0)
         self.assertIn(most, range(QUEUE_BYTES, QUEUE_BYTES + 12 * 9000))
         self.assertEqual(len(world.sent("cancel")), 1)
-        self.assertEqual((stream.queued, stuck.wire.how), (0, "aborted"))
+        self.assertEqual((request.stream.queued, stuck.wire.how), (0, "aborted"))
         stuck.wire.read()
         self.assertFalse(stuck.isComplete)
         world.advance(25)
@@ -537,4 +538,4 @@ class ShutdownTests(ClientCase):
         self.assertEqual((second.status, second.error["code"]), (503, "shutting_down"))
         self.assertFalse(first.isComplete)
         self.assertEqual(len(world.sent("prompt")), 1)
-        self.assertEqual(world.front.desk.slots.waiting, 0)
+        self.assertEqual(world.front.submitter.slots.waiting, 0)

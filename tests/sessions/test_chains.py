@@ -7,7 +7,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openai_server.api.messages import Message
+from openai_server.api.inquiry import Message
 from openai_server.sessions.chains import Chain, Transcript
 from openai_server.sessions.entries import Entry
 from tests.support import SyncCase
@@ -69,7 +69,7 @@ class ChainTests(SyncCase):
         instruction belongs to the transcript.
         """
         said = [Message("user", "a"), Message("system", "and be brief")]
-        head = [Message("system", "s"), Message("developer", "d")]
+        head = [Message("system", "s"), Message("system", "d")]
         transcript, bare = Transcript.fromMessages([*head, *said]), Transcript.fromMessages(said)
         self.assertEqual(transcript.leading, 2)
         for at in range(3):

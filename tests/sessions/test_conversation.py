@@ -18,7 +18,7 @@ from openai_server.sessions.conversation import (
     Conversation,
 )
 from openai_server.sessions.plans import Session
-from openai_server.sessions.terms import Terms
+from openai_server.sessions.turncontext import TurnContext
 from openai_server.wire.ends import Loss, Lost, TurnEnd
 from openai_server.wire.tones import Chunk, Error, Finish, SessionReady, Shown, ToolCall
 from tests.support import SyncCase, TestClock
@@ -55,7 +55,6 @@ class FakeTurn:
         self.isOver = False
         self.done: list[tuple[object, ...]] = []
         self.isConnected = True
-        self.audience: Conversation | None = None
 
     def cancel(self) -> None:
         self.done.append(("cancel",))
@@ -74,12 +73,6 @@ class FakeTurn:
             raise APIError("daemon_unavailable", "away", retryAfter=1)
         self.done.append(("answer", callId, toolName, text, isError))
 
-    def over(self, end: TurnEnd) -> None:
-        """
-        The worker is done.
-        """
-        assert self.audience is not None
-        self.audience.turnOver(end)
 
 
 class FakeSlot:
@@ -145,7 +138,7 @@ class ConversationCase(SyncCase):
         self.slot = FakeSlot()
         self.counters = Counters()
         self.answer = FakeAnswer()
-        terms = Terms(
+        context = TurnContext(
             account="account",
             session=Session("account", contextFrom("m", "", None)),
             names={"weather": "weather", "t_1": "odd name"},
@@ -155,8 +148,7 @@ class ConversationCase(SyncCase):
             collectWindow=0.02,
             parkTimeout=50.0,
         )
-        self.conversation = Conversation(self.clock, terms, self.table, self.slot, self.counters)
-        self.turn.audience = self.conversation
+        self.conversation = Conversation(self.clock, context, self.table, self.slot, self.counters)
         self.conversation.begin(self.answer, lambda: self.turn)
 
     def park(self, *callIds: str) -> Sequence[ParkedCall]:
@@ -174,7 +166,7 @@ class ConversationCase(SyncCase):
         """
         self.turn.isOver = True
         self.conversation.turnEnded(end)
-        self.turn.over(end)
+        self.conversation.turnOver(end)
 
     def assertNothingLeft(self) -> None:
         """
@@ -219,7 +211,7 @@ class PlainTests(ConversationCase):
         """
         self.conversation.turnEnded(Lost(Loss.NO_LIFE, False))
         self.assertEqual(self.slot.done, ["drain"])
-        self.turn.over(Lost(Loss.DRAIN_LIMIT, False))
+        self.conversation.turnOver(Lost(Loss.DRAIN_LIMIT, False))
         self.assertEqual(self.slot.done, ["drain", "release"])
 
     def test_cancelledTurnDrainsItsSlotAndTellsNobody(self) -> None:
@@ -230,7 +222,7 @@ class PlainTests(ConversationCase):
         self.conversation.cancel()
         self.assertEqual(self.turn.done, [("cancel",)])
         self.assertEqual(self.slot.done, ["drain"])
-        self.turn.over(GOOD)
+        self.conversation.turnOver(GOOD)
         self.assertEqual(self.slot.done, ["drain", "release"])
         self.assertFalse(self.conversation.hasEndedWell)
         self.assertEqual(self.answer.told, [])

@@ -4,10 +4,10 @@ Names that a model must not see.
 
 from __future__ import annotations
 
-from openai_server.api.tools import MAX_TOOLS
+from openai_server.api.chat.tools import MAX_TOOLS
 from openai_server.errors import APIError
 from openai_server.sessions.hiding import MAX_ARGUMENT, checkNames, firstThatFit, roomBeside, sizeOf
-from openai_server.sessions.terms import OUR_PREFIX
+from openai_server.sessions.turncontext import OUR_PREFIX
 from tests.support import SyncCase
 
 #: As long as names on the wire may be.

@@ -197,7 +197,7 @@ class MatchTests(TableCase):
         """
         call = self.shown()[0]
         foreign = Entry("assistant", "", ("call_1\0f\0{}", callWithoutId("f", "{}")))
-        value = Entry("function", "42", (), None, "f")
+        value = Entry("tool", "42", (), None, "f")
         with mock.patch.object(chains, "_encode", None):
             self.assertEqual(self.match(user(), foreign, value, user())[0], Outcome.HISTORY)
             self.assertEqual(self.match(user(), calling(call), result(call))[0], Outcome.ALL)
@@ -212,12 +212,12 @@ class MatchTests(TableCase):
         call = self.open()
         self.table.shown([call], asked)
         answer = Entry("assistant", "", (callWithoutId("client.f", "{}"),))
-        value = Entry("function", "42", (), None, "client.f")
+        value = Entry("tool", "42", (), None, "client.f")
         self.assertEqual(self.match(question, answer, value), (Outcome.ALL, [], [2], []))
         self.assertEqual(self.match(user("other"), answer, value)[0], Outcome.HISTORY)
         self.assertEqual(self.match(question, answer, value, account="b")[0], Outcome.HISTORY)
         self.assertEqual(self.match(value)[0], Outcome.HISTORY)
-        named = Entry("function", "42", (), None, "g")
+        named = Entry("tool", "42", (), None, "g")
         self.assertEqual(self.match(question, answer, named)[0], Outcome.HISTORY)
         self.table.taken(call)
         self.assertEqual(self.match(question, answer, value)[0], Outcome.HISTORY)
@@ -233,7 +233,7 @@ class MatchTests(TableCase):
         twins = [self.open(owner) for owner in ("one", "other")]
         for call in twins:
             self.table.shown([call], asked)
-        request = Transcript([question, Entry("assistant"), Entry("function", "42", (), None, "client.f")])
+        request = Transcript([question, Entry("assistant"), Entry("tool", "42", (), None, "client.f")])
         for call in twins:
             match = matchFromTranscript(self.table, "a", request)
             self.assertEqual(match.results, [(call, 2)])
@@ -267,7 +267,7 @@ class MatchTests(TableCase):
             call = self.table.opened(owner, FakeTerms(), tone, 0)
             self.table.shown([call], Transcript([question]).whole.digest)
             calls.append(call)
-        value = Entry("function", "42", (), None, "client.f")
+        value = Entry("tool", "42", (), None, "client.f")
         for call in calls:
             answer = Entry("assistant", "", (callWithoutId("client.f", call.arguments),))
             match = matchFromTranscript(self.table, "a", Transcript([question, answer, value]))

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 from twisted.internet.defer import CancelledError, Deferred
 
-from openai_server.api.messages import FunctionCall, Message, ToolCall
+from openai_server.api.inquiry import Call, Message
 from openai_server.errors import APIError
 from openai_server.sessions import chains
 from openai_server.sessions import memory as memoryModule
@@ -304,15 +304,15 @@ class TranscriptTests(MemoryCase):
         self.memory.answered(first.session, "Let me see.", [callId])
         first.session.told([Entry("tool", "42", (), callId)])
         self.answer(first, "It is 42.")
-        call = ToolCall(callId, "function", FunctionCall("f", "{}"))
+        call = Call(callId, "f", "{}")
         shown = [
             Message("user", "hi"),
-            Message("assistant", "Let me see.", tool_calls=(call,)),
-            Message("tool", "42", tool_call_id=callId),
+            Message("assistant", "Let me see.", calls=(call,)),
+            Message("tool", "42", callId=callId),
             Message("assistant", "It is 42."),
             Message("user", "thanks"),
         ]
-        other = [*shown[:2], Message("tool", "43", tool_call_id=callId), *shown[3:]]
+        other = [*shown[:2], Message("tool", "43", callId=callId), *shown[3:]]
         self.assertPlan(self.plan(messages=other), Kind.FORKED, 0, first)
         self.assertPlan(self.plan(messages=shown), Kind.CONTINUED, 4, first)
 

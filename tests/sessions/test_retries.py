@@ -4,279 +4,267 @@ Requests that are asked again.
 
 from __future__ import annotations
 
-from unittest import mock
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred
 
 from openai_server.errors import APIError
-from openai_server.sessions import retries as retriesModule
-from openai_server.sessions.hints import hintsFrom
-from openai_server.sessions.retries import Attempt, Retries, fingerprint
+from openai_server.sessions import retries as module
+from openai_server.sessions.retries import Attempt, Retries
 from tests.support import SyncCase, TestClock
 
 
-class FingerprintTests(SyncCase):
-    def test_whatCounts(self) -> None:
-        """
-        Another body or another session is another request.
-        """
-        made = [
-            fingerprint(b"{}", ()),
-            fingerprint(b"{ }", ()),
-            fingerprint(b"{}", hintsFrom({"x-session-id": "a"})),
-            fingerprint(b"{}", hintsFrom({"x-session-id": "b"})),
-            fingerprint(b"{}", hintsFrom({"session-id": "a"})),
-        ]
-        self.assertEqual(len(set(made)), len(made))
-        self.assertEqual(fingerprint(b"{}", hintsFrom({"x-session-id": "a"})), made[2])
+def attempt(
+    count: int = 0,
+    account: str = "a",
+    body: bytes = b"body",
+    session: bytes | None = None,
+    key: bytes | None = None,
+) -> Attempt[str]:
+    """
+    A request that may come again.
+    """
+    return Attempt(account, body, session, count, key)
 
 
-class RetriesTests(SyncCase):
+class RetriesCase(SyncCase):
     def setUp(self) -> None:
         super().setUp()
         self.clock = TestClock()
-        self.retries: Retries[str, str] = Retries(self.clock, bytesLimit=100)
+        self.retries: Retries[str] = Retries(self.clock)
         self.addCleanup(lambda: self.assertEqual(self.clock.getDelayedCalls(), []))
         self.addCleanup(self.retries.stop)
 
-    def begin(self, name: str = "turn", account: str = "a", key: str | None = None) -> Attempt[str, str]:
+    def begun(self, name: str = "turn", **of: object) -> Attempt[str]:
         """
-        Begin an attempt for one body.
+        A request that something answers.
         """
-        return self.retries.begin(account, b"body", key, name)
+        made = attempt(**of)  # type: ignore[arg-type]
+        self.assertIsNone(self.retries.join(made))
+        self.retries.begin(made, name)
+        return made
 
-    def lost(self, name: str = "turn", account: str = "a", key: str | None = None) -> Attempt[str, str]:
+    def lost(self, name: str = "turn", **of: object) -> Attempt[str]:
         """
-        Begin one whose client goes away.
+        One whose client is gone.
         """
-        attempt = self.begin(name, account, key)
-        self.retries.clientGone(attempt)
-        return attempt
+        made = self.begun(name, **of)
+        self.retries.clientLeft(made)
+        return made
 
-    def find(
-        self, count: int = 1, account: str = "a", body: bytes = b"body", key: str | None = None
-    ) -> Attempt[str, str] | None:
-        """
-        Ask whether there is something for a retry.
-        """
-        return self.retries.find(account, body, count, key)
 
-    def test_joinsTheRunningTurn(self) -> None:
-        """
-        K15: a retry joins the running turn whose client is gone, and nobody
-        else can then.
-        """
-        attempt = self.lost()
-        self.assertIs(self.find(), attempt)
-        self.assertTrue(attempt.isAttended)
-        self.assertEqual((attempt.running, attempt.answer), ("turn", None))
-        self.assertIsNone(self.find())
+class CountedTests(RetriesCase):
+    """
+    Retries that the client counts.
+    """
 
-    def test_firstClientIsStillThere(self) -> None:
+    def test_joinsWhatRunsForALostClient(self) -> None:
         """
-        K15: a turn that somebody attends is joined by nobody.
-        """
-        self.begin()
-        self.assertIsNone(self.find())
-
-    def test_noRetry(self) -> None:
-        """
-        K15: equal requests that are no retries each run.
+        K15: once; then a client is there again, of a higher count.
         """
         self.lost()
-        self.assertIsNone(self.find(count=0))
+        self.assertEqual(self.retries.join(attempt(1)), "turn")
+        self.assertIsNone(self.retries.join(attempt(1)))
+
+    def test_joinsWhatRunsForAClientThatOnlyLooksAlive(self) -> None:
+        """
+        The client counts on: its old connection is dead, whatever it looks
+        like.
+        """
+        self.begun()
+        self.assertEqual(self.retries.join(attempt(1)), "turn")
+        self.assertIsNone(self.retries.join(attempt(1)))
+        self.assertEqual(self.retries.join(attempt(2)), "turn")
+
+    def test_firstAttemptsEachRun(self) -> None:
+        """
+        Equal requests that are no retries are different questions.
+        """
+        self.lost()
+        self.assertIsNone(self.retries.join(attempt(0)))
+        self.assertIsNone(self.retries.join(attempt(-1)))
 
     def test_anotherRequest(self) -> None:
         """
-        K15: another account or body joins nothing.
+        K15: another account, body, session or key joins nothing.
         """
         self.lost()
-        self.assertIsNone(self.find(account="b"))
-        self.assertIsNone(self.find(body=b"other"))
-        self.assertIsNone(self.find(key="k"))
-
-    def test_oldestRunningFirst(self) -> None:
-        """
-        K15: of several the oldest running turn, then finished answers.
-        """
-        finished, first, second = (self.begin(name) for name in ("finished", "first", "second"))
-        for attempt in (second, finished, first):
-            self.retries.clientGone(attempt)
-        self.retries.finished(finished, "answer", 6)
-        self.assertEqual(
-            [self.find(), self.find(), self.find(), self.find()], [first, second, finished, None]
+        others = (
+            attempt(1, account="b"),
+            attempt(1, body=b"other"),
+            attempt(1, session=b"s"),
+            attempt(1, key=b"k"),
         )
+        self.assertEqual([self.retries.join(each) for each in others], [None] * 4)
 
-    def test_finishedAnswerOnce(self) -> None:
+    def test_lostOnesFirst(self) -> None:
         """
-        K15: an answer that nobody received is there for the retry, once.
+        Whose client is gone is joined before one whose client may be there.
         """
-        attempt = self.lost()
-        self.retries.finished(attempt, "answer", 6)
-        self.assertEqual(self.retries.bytesKept, 6)
-        found = self.find()
-        self.assertIs(found, attempt)
-        self.assertEqual(attempt.answer, "answer")
-        self.assertEqual(self.retries.bytesKept, 0)
-        self.retries.delivered(attempt)
-        self.assertEqual((self.find(), attempt.answer), (None, None))
+        self.begun("attended")
+        self.lost("lost")
+        self.assertEqual([self.retries.join(attempt(1)) for _ in range(3)], ["lost", "attended", None])
 
-    def test_clientGoneAfterTheEnd(self) -> None:
+    def test_finishedAndUnreceived(self) -> None:
         """
-        K15: a client that goes before it has all of a finished answer.
+        K15: the answer waits for its retry, for so long and no longer.
         """
-        attempt = self.begin()
-        self.retries.finished(attempt, "answer", 6)
-        self.assertEqual(self.retries.bytesKept, 0)
-        self.retries.clientGone(attempt)
-        self.retries.clientGone(attempt)
-        self.assertEqual(self.retries.bytesKept, 6)
-        self.assertIs(self.find(), attempt)
+        made = self.lost()
+        self.retries.finished(made, 6)
+        self.clock.advance(299)
+        self.assertEqual((self.retries.join(attempt(1)), self.retries.bytesKept), ("turn", 6))
+        self.clock.advance(1)
+        self.assertEqual((self.retries.bytesKept, len(self.retries)), (0, 0))
+        self.assertIsNone(self.retries.join(attempt(2)))
 
-    def test_goneAgain(self) -> None:
+    def test_delivered(self) -> None:
         """
-        K15: what the retry did not receive either is there for the next one.
+        What the client has is not kept for it.
         """
-        attempt = self.lost()
-        self.find()
-        self.retries.clientGone(attempt)
-        self.assertIs(self.find(count=2), attempt)
+        made = self.begun()
+        self.retries.finished(made, 6)
+        self.retries.delivered(made)
+        self.assertEqual((self.retries.bytesKept, len(self.retries)), (0, 0))
+        self.retries.forget(made)
+        self.assertIsNone(self.retries.join(attempt(1)))
 
-    def test_deliveredOrGivenUp(self) -> None:
-        """
-        What was delivered, or given up with its client gone, is not found;
-        a client that goes afterwards changes nothing.
-        """
-        attempt = self.begin()
-        self.retries.delivered(attempt)
-        self.retries.clientGone(attempt)
-        self.retries.delivered(self.lost())
-        self.assertIsNone(self.find())
 
-    def test_forgottenAfterTheWindow(self) -> None:
-        """
-        After 300 s without a client an attempt is gone, its bytes too.
-        """
-        first = self.lost()
-        self.retries.finished(first, "answer", 6)
-        self.clock.advance(100)
-        second = self.lost("second")
-        self.clock.advance(199.9)
-        self.assertEqual(self.retries.bytesKept, 6)
-        self.clock.advance(0.1)
-        self.assertEqual(self.retries.bytesKept, 0)
-        self.assertIs(self.find(), second)
-        self.assertIsNone(self.find())
+class KeyTests(RetriesCase):
+    """
+    Requests with an C{Idempotency-Key}.
+    """
 
-    def test_bytesAreBounded(self) -> None:
+    def test_allOfOneKeyAreOneQuestion(self) -> None:
         """
-        The oldest answers make place; running turns stay.
+        While it runs and after it, whoever is there, whatever the count.
         """
-        running = self.lost("running")
-        answers = [self.lost(name) for name in ("one", "two", "three")]
-        for attempt in answers:
-            self.retries.finished(attempt, "answer", 40)
-        self.assertEqual(self.retries.bytesKept, 80)
-        self.assertEqual([self.find(), self.find(), self.find(), self.find()], [running, *answers[1:], None])
-
-    def test_hugeAnswerIsNotKept(self) -> None:
-        """
-        An answer beyond the limit does not drive out the others.
-        """
-        small, huge = self.lost("small"), self.lost("huge")
-        self.retries.finished(small, "answer", 40)
-        self.retries.finished(huge, "answer", 101)
-        self.assertEqual([self.find(), self.find()], [small, None])
-
-    def test_countIsBounded(self) -> None:
-        """
-        The attempt that was lost first makes place, and so does the oldest
-        idempotency key.
-        """
-        with mock.patch.object(retriesModule, "MAX_ATTEMPTS", 2):
-            lost = [self.lost(name, key=name) for name in ("one", "two", "three")]
-        self.assertEqual([self.find(key=name) for name in ("one", "two", "three")], [None, *lost[1:]])
-        self.assertIsNone(self.find(body=b"other", key="one"))
-
-    def test_idempotencyKey(self) -> None:
-        """
-        With the same key a request joins its turn without any retry count; it
-        takes no other key's and no keyless one's.
-        """
-        self.lost("keyless")
-        attempt = self.lost(key="k")
-        self.assertIsNone(self.find(count=0, key="l"))
-        self.assertIs(self.find(count=0, key="k"), attempt)
-        self.assertIsNone(self.find(count=0, key="k"))
-
-    def test_idempotencyKeyOfAnotherRequest(self) -> None:
-        """
-        The same key with another body is a 409 that is not to be retried, for
-        300 s and for this account.
-        """
-        self.begin(key="k")
-        with self.assertRaises(APIError) as caught:
-            self.find(body=b"other", key="k")
-        self.assertEqual((caught.exception.kind.status, caught.exception.mayRetry), (409, False))
-        self.assertEqual(caught.exception.kind.code, "idempotency_key_reuse")
-        self.assertIsNone(self.find(account="b", body=b"other", key="k"))
+        made = self.begun(key=b"k")
+        self.assertEqual(self.retries.join(attempt(key=b"k")), "turn")
+        self.retries.finished(made, 6)
+        self.retries.delivered(made)
+        self.assertEqual(self.retries.join(attempt(3, key=b"k")), "turn")
         self.clock.advance(300)
-        self.assertIsNone(self.find(body=b"other", key="k"))
+        self.assertIsNone(self.retries.join(attempt(key=b"k")))
 
-    def test_stop(self) -> None:
+    def test_anotherRequestUnderTheKey(self) -> None:
         """
-        At the end everything is forgotten, and nothing ticks.
+        It is refused, and told not to come again; other accounts have keys of
+        their own.
         """
-        self.lost(key="k")
-        self.retries.stop()
-        self.assertIsNone(self.find(key="k"))
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.begun(key=b"k")
+        error = self.assertRaises(APIError, self.retries.join, attempt(key=b"k", body=b"other"))
+        self.assertEqual((error.kind.status, error.kind.code), (409, "idempotency_key_reused"))
+        self.assertFalse(error.mayRetry)
+        self.assertIsNone(self.retries.join(attempt(key=b"k", account="b", body=b"other")))
 
-    @settings(deadline=None, max_examples=100)
+    def test_forgotten(self) -> None:
+        """
+        What could not be asked leaves the key free.
+        """
+        self.retries.forget(self.begun(key=b"k"))
+        self.assertIsNone(self.retries.join(attempt(key=b"k", body=b"other")))
+
+
+class WaitingTests(RetriesCase):
+    """
+    The same request while the first one is still waiting to be asked.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.first = attempt(key=b"k")
+        self.assertIsNone(self.retries.join(self.first))
+        joined = self.retries.join(attempt(key=b"k"))
+        assert isinstance(joined, Deferred)
+        self.joined = joined
+
+    def test_getsWhatTheFirstGets(self) -> None:
+        """
+        It does not run a second time.
+        """
+        self.assertNoResult(self.joined)
+        self.retries.begin(self.first, "turn")
+        self.assertEqual(self.successResultOf(self.joined), "turn")
+
+    def test_firstCameToNothing(self) -> None:
+        """
+        Then whoever joins next is the first.
+        """
+        self.retries.forget(self.first)
+        self.assertIsNone(self.successResultOf(self.joined))
+        self.assertIsNone(self.retries.join(attempt(key=b"k")))
+
+    def test_givesUpWaiting(self) -> None:
+        """
+        Its client left: the first goes on.
+        """
+        self.joined.cancel()
+        self.failureResultOf(self.joined, CancelledError)
+        self.retries.begin(self.first, "turn")
+        self.assertEqual(self.retries.join(attempt(key=b"k")), "turn")
+
+
+class BoundsTests(RetriesCase):
+    """
+    What is kept is bounded.
+    """
+
+    def test_bytes(self) -> None:
+        """
+        The oldest answers go first, and one that is too large is not kept.
+        """
+        self.patch(module, "MAX_BYTES", 10)
+        made = [self.lost(str(at), body=b"%d" % at) for at in range(4)]
+        for each, size in zip(made, (6, 4, 5, 11), strict=True):
+            self.retries.finished(each, size)
+            self.assertLessEqual(self.retries.bytesKept, 10)
+        self.assertEqual(len(self.retries), 0)
+
+    def test_number(self) -> None:
+        """
+        Empty answers too.
+        """
+        self.patch(module, "MAX_ANSWERS", 2)
+        for at in range(3):
+            self.retries.finished(self.lost(str(at)), 0)
+        self.assertEqual([self.retries.join(attempt(1)) for _ in range(3)], ["1", "2", None])
+
     @given(
         st.lists(
             st.tuples(
-                st.sampled_from(["begin", "gone", "finish", "deliver", "find", "wait"]),
+                st.sampled_from(["begin", "lost", "finished", "delivered", "forget", "join"]),
                 st.integers(0, 3),
-                st.sampled_from(["a", "b"]),
-            ),
-            max_size=40,
+                st.booleans(),
+                st.integers(0, 40),
+            )
         )
     )
-    def test_nothingIsServedTwice(self, steps: list[tuple[str, int, str]]) -> None:
+    @settings(max_examples=60, deadline=None)
+    def test_anyOrderLeavesNothingBehind(self, events: list[tuple[str, int, bool, int]]) -> None:
         """
-        Whatever happens, an attempt has one client at a time, its own
-        account's, and the bytes add up.
+        Whatever happens in whatever order, the sum is right, and in the end
+        nothing is left.
         """
-        clock = TestClock()
-        retries: Retries[str, str] = Retries(clock, bytesLimit=100)
-        begun: list[Attempt[str, str]] = []
-        attended: set[Attempt[str, str]] = set()
-        for what, which, account in steps:
-            attempt = begun[which % len(begun)] if begun else None
-            if what == "begin" or attempt is None:
-                begun.append(retries.begin(account, b"body", None, account))
-                attended.add(begun[-1])
-            elif what == "gone":
-                retries.clientGone(attempt)
-                attended.discard(attempt)
-            elif what == "finish" and attempt.answer is None:
-                retries.finished(attempt, "answer", 30 * which)
-            elif what == "deliver":
-                retries.delivered(attempt)
-                attended.discard(attempt)
-            elif what == "find":
-                found = retries.find(account, b"body", 1, None)
-                if found is not None:
-                    self.assertNotIn(found, attended)
-                    self.assertEqual(found.running, account)
-                    attended.add(found)
-            elif what == "wait":
-                clock.advance(100 * which)
-            kept = sum(lost.size for lost in retries._lost)
-            self.assertEqual(retries.bytesKept, kept)
-            self.assertLessEqual(kept, 100)
-            self.assertFalse(attended & set(retries._lost))
-        clock.advance(301)
-        self.assertEqual((len(retries._lost), retries._byRequest, clock.getDelayedCalls()), (0, {}, []))
+        retries: Retries[str] = Retries(self.clock)
+        made: list[Attempt[str]] = []
+        for what, at, isKeyed, size in events:
+            if what == "begin":
+                one = attempt(size, key=b"k" if isKeyed else None)
+                if retries.join(one) is None:
+                    made.append(one)
+                    retries.begin(one, str(len(made)))
+            elif what == "join":
+                one = attempt(at, key=b"k" if isKeyed else None)
+                if retries.join(one) is None:
+                    retries.forget(one)
+            elif at < len(made):
+                if what == "finished":
+                    retries.finished(made[at], size)
+                else:
+                    {"lost": retries.clientLeft, "delivered": retries.delivered, "forget": retries.forget}[
+                        what
+                    ](made[at])
+        kept = [each for each in made if each.response is not None]
+        self.assertEqual((len(retries), retries.bytesKept), (len(kept), sum(each.size for each in kept)))
+        retries.stop()
+        self.assertEqual((len(retries), retries.bytesKept), (0, 0))

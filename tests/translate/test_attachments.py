@@ -5,19 +5,21 @@ Attachments: checked, and named in a line.
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openai_server.api.messages import Part
+from openai_server.api.chat.request import inquiryFromBody
+from openai_server.api.inquiry import Media
 from openai_server.errors import APIError
 from openai_server.translate.attachments import (
     MAX_URL,
     SLICE,
     Attached,
-    attachedFromPart,
+    attachedFromMedia,
     attachmentLine,
     decodedSlices,
     extensionOf,
@@ -40,7 +42,11 @@ def attached(**members: Any) -> Attached:
     """
     What a content part with these members holds.
     """
-    return attachedFromPart(msgspec.convert(members, Part), "messages[0].content[1]")
+    content = [{"type": "text", "text": "x"}, members]
+    body = {"model": "m", "messages": [{"role": "user", "content": content}]}
+    media = inquiryFromBody(json.dumps(body).encode()).messages[0].parts[1]
+    assert isinstance(media, Media)
+    return attachedFromMedia(media)
 
 
 def image(url: Any) -> Attached:
@@ -59,7 +65,7 @@ def bare(found: Attached) -> Attached:
 
 class AttachedTests(SyncCase):
     """
-    L{attachedFromPart}.
+    L{attachedFromMedia}.
     """
 
     def refused(self, param: str, **members: Any) -> str:

@@ -9,7 +9,7 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openai_server.api.tools import Tool
+from openai_server.api.inquiry import Tool
 from openai_server.translate.names import ToolNames
 from tests.support import SyncCase
 

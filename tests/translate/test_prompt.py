@@ -10,30 +10,31 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openai_server.api.chat import ChatRequest, parse
+from openai_server.api.chat.request import inquiryFromBody
+from openai_server.api.inquiry import Inquiry
 from openai_server.errors import APIError
 from openai_server.translate.prompt import (
     MAX_SYSTEM,
     formatInstruction,
     ownSystemText,
-    promptFromRequest,
-    questionFromRequest,
-    questionFromTail,
-    samplingFromRequest,
+    promptFrom,
+    samplingFrom,
     systemText,
+    textFromInquiry,
+    textFromTail,
 )
-from openai_server.translate.tools import offerFromRequest
+from openai_server.translate.tools import offerFrom
 from openai_server.wire.tones import Attachment, Prompt, lineFromTone
 from tests.support import SyncCase
 
 PNG = "data:image/png;base64,iVBORw0KGgo="
 
 
-def request(*messages: dict[str, Any], **more: Any) -> ChatRequest:
+def request(*messages: dict[str, Any], **more: Any) -> Inquiry:
     """
     A request with these messages.
     """
-    return parse(json.dumps({"model": "m", "messages": messages, **more}).encode())
+    return inquiryFromBody(json.dumps({"model": "m", "messages": messages, **more}).encode())
 
 
 def user(content: Any) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def system(content: Any, role: str = "system") -> dict[str, Any]:
 
 class QuestionTests(SyncCase):
     """
-    L{questionFromRequest} and L{questionFromTail}.
+    L{textFromInquiry} and L{textFromTail}.
     """
 
     def test_singleUserMessageIsVerbatim(self) -> None:
@@ -60,7 +61,7 @@ class QuestionTests(SyncCase):
         Nothing is added, trimmed or lost.
         """
         for words in ("hi", "  \n[b user]\n\0\u2028 ", ""):
-            question = questionFromRequest(request(user(words)), "b")
+            question = textFromInquiry(request(user(words)), "b")
             self.assertEqual((question.systemPrompt, question.content()), (None, words))
 
     def test_leadingInstructions(self) -> None:
@@ -70,14 +71,14 @@ class QuestionTests(SyncCase):
         """
         parts = [{"type": "text", "text": "b"}, {"type": "text", "text": "c"}]
         messages = (system("a"), system(parts, "developer"), system(""), user("hi"))
-        question = questionFromRequest(request(*messages), "b")
+        question = textFromInquiry(request(*messages), "b")
         self.assertEqual((question.systemPrompt, question.content()), ("a\n\nbc", "hi"))
 
     def test_laterInstructionsStayInPlace(self) -> None:
         """
         In the transcript.
         """
-        question = questionFromRequest(request(system("a"), user("hi"), system("late")), "bnd")
+        question = textFromInquiry(request(system("a"), user("hi"), system("late")), "bnd")
         self.assertEqual(question.systemPrompt, "a")
         self.assertIn("[bnd system instruction]\nlate", question.content())
         self.assertNotIn("]\na\n", question.content())
@@ -86,15 +87,15 @@ class QuestionTests(SyncCase):
         """
         Something is said all the same; a lone answer is to be continued.
         """
-        self.assertTrue(questionFromRequest(request(system("a")), "b").content())
-        lone = questionFromRequest(request({"role": "assistant", "content": "I"}), "bnd").content()
+        self.assertTrue(textFromInquiry(request(system("a")), "b").content())
+        lone = textFromInquiry(request({"role": "assistant", "content": "I"}), "bnd").content()
         self.assertIn("[bnd assistant]\nI", lone)
 
     def test_nulInTheSystemPrompt(self) -> None:
         """
         (C27) It would end the worker's argument; content may hold it.
         """
-        question = questionFromRequest(request(system("a\0b"), user("c\0d")), "b")
+        question = textFromInquiry(request(system("a\0b"), user("c\0d")), "b")
         self.assertEqual((question.systemPrompt, question.content()), ("ab", "c\0d"))
 
     @settings(deadline=None, max_examples=20)
@@ -104,7 +105,7 @@ class QuestionTests(SyncCase):
         (C27) The rest moves to the head of the content, cut between characters.
         """
         words = "x" * (MAX_SYSTEM + more - 1) + letter + "END"
-        question = questionFromRequest(request(system(words), user("hi")), "b")
+        question = textFromInquiry(request(system(words), user("hi")), "b")
         assert question.systemPrompt is not None
         self.assertLessEqual(len(question.systemPrompt.encode()), MAX_SYSTEM)
         self.assertGreater(len(question.systemPrompt.encode()), MAX_SYSTEM - 4)
@@ -117,7 +118,7 @@ class QuestionTests(SyncCase):
         Is left whole.
         """
         words = "x" * MAX_SYSTEM
-        question = questionFromRequest(request(system(words), user("hi")), "b")
+        question = textFromInquiry(request(system(words), user("hi")), "b")
         self.assertEqual((question.systemPrompt, question.content()), (words, "hi"))
 
     def test_tail(self) -> None:
@@ -126,9 +127,9 @@ class QuestionTests(SyncCase):
         a transcript.
         """
         asked = request(system("s"), user("a"), {"role": "assistant", "content": "b"}, user("c"), user("d"))
-        question = questionFromTail(asked, 4, "bnd")
+        question = textFromTail(asked, 4, "bnd")
         self.assertEqual((question.systemPrompt, question.content()), ("s", "d"))
-        both = questionFromTail(asked, 3, "bnd").content()
+        both = textFromTail(asked, 3, "bnd").content()
         self.assertIn("[bnd user]\nc\n\n[bnd user]\nd", both)
         self.assertNotIn("assistant]", both)
 
@@ -140,7 +141,7 @@ class QuestionTests(SyncCase):
         call = {"id": "c1", "type": "function", "function": {"name": "get", "arguments": "{}"}}
         said = {"role": "assistant", "content": "Looking.", "tool_calls": [call]}
         result = {"role": "tool", "tool_call_id": "c1", "content": "rain"}
-        content = questionFromTail(request(user("a"), said, result), 2, "bnd").content()
+        content = textFromTail(request(user("a"), said, result), 2, "bnd").content()
         self.assertIn('[bnd assistant calls the tool "get" with the id "c1"]\n{}', content)
         self.assertIn('[bnd result of the tool "get" with the id "c1"]\nrain', content)
         self.assertNotIn("Looking", content)
@@ -151,7 +152,7 @@ class QuestionTests(SyncCase):
         """
         bad = user([{"type": "image_url", "image_url": "file:///x"}])
         asked = request(user("a"), user("b"), bad)
-        error = self.assertRaises(APIError, questionFromTail, asked, 2, "b")
+        error = self.assertRaises(APIError, textFromTail, asked, 2, "b")
         self.assertEqual(error.param, "messages[2].content[0].image_url")
 
     def test_attachments(self) -> None:
@@ -163,7 +164,7 @@ class QuestionTests(SyncCase):
             {"type": "image_url", "image_url": PNG},
             {"type": "image_url", "image_url": "http://x/a.gif"},
         ]
-        question = questionFromRequest(request(user(parts)), "b")
+        question = textFromInquiry(request(user(parts)), "b")
         self.assertEqual([each.mediaType for each in question.attachments], ["image/png", "image/gif"])
         for paths, shown in (((), ""), (("/x/1", None), ", file /x/1"), ((None, None), "")):
             self.assertEqual(
@@ -190,7 +191,7 @@ class SystemTextTests(SyncCase):
             tool_choice="required",
             response_format={"type": "json_object"},
         )
-        said = systemText(asked, offerFromRequest(asked)).split("\n\n")
+        said = systemText(asked, offerFrom(asked)).split("\n\n")
         self.assertEqual(said[0], "a")
         self.assertTrue(said[1].startswith("Description of the tool f:\nyyy"))
         self.assertTrue(said[2].startswith("Answer with a call"))
@@ -212,20 +213,20 @@ class SystemTextTests(SyncCase):
             ),
             ({"type": "json_schema", "json_schema": {"name": "n"}}, "It must be one JSON object."),
         ):
-            said = formatInstruction(request(user("x"), response_format=wanted).response_format)
+            said = formatInstruction(request(user("x"), response_format=wanted).format)
             self.assertTrue(said.endswith(ends) and bool(said) == bool(ends), said)
 
 
 class SamplingTests(SyncCase):
     """
-    L{samplingFromRequest}.
+    L{samplingFrom}.
     """
 
     def test_nothing(self) -> None:
         """
         No wish, no block.
         """
-        self.assertIsNone(samplingFromRequest(request(user("x"))))
+        self.assertIsNone(samplingFrom(request(user("x"))))
 
     def test_everything(self) -> None:
         """
@@ -247,9 +248,9 @@ class SamplingTests(SyncCase):
             tool_choice={"type": "function", "function": {"name": "a.b"}},
             parallel_tool_calls=False,
         )
-        offer = offerFromRequest(asked)
-        question = questionFromRequest(asked, "b", offer)
-        prompt = promptFromRequest(asked, question, rid="r", sid="s", offer=offer)
+        offer = offerFrom(asked)
+        question = textFromInquiry(asked, "b", offer)
+        prompt = promptFrom(asked, question, rid="r", sid="s", offer=offer)
         sampling = json.loads(lineFromTone(prompt))["sampling"]
         self.assertEqual(sampling.pop("responseFormat")["json_schema"]["schema"], {"x": 1})
         self.assertEqual(
@@ -276,12 +277,12 @@ class SamplingTests(SyncCase):
         tools = [{"type": "function", "function": {"name": "f"}}]
         for choice, said in (("auto", None), ("required", {"toolChoice": "required"}), ("none", None)):
             asked = request(user("x"), tools=tools, tool_choice=choice)
-            self.assertEqual(samplingFromRequest(asked, offerFromRequest(asked)), said)
+            self.assertEqual(samplingFrom(asked, offerFrom(asked)), said)
 
 
 class PromptTests(SyncCase):
     """
-    L{promptFromRequest}.
+    L{promptFrom}.
     """
 
     def test_least(self) -> None:
@@ -289,7 +290,7 @@ class PromptTests(SyncCase):
         The exact tone of a plain question: what is not there is left out.
         """
         asked = request(user("h\u00e9"))
-        prompt = promptFromRequest(asked, questionFromRequest(asked, "b"), rid="r1", sid="s1")
+        prompt = promptFrom(asked, textFromInquiry(asked, "b"), rid="r1", sid="s1")
         self.assertEqual(
             lineFromTone(prompt),
             '{"chi":"prompt","rid":"r1","sid":"s1","hive":"openai-server","modelId":"m",'
@@ -305,9 +306,9 @@ class PromptTests(SyncCase):
             user([{"type": "image_url", "image_url": PNG}]),
             tools=[{"type": "function", "function": {"name": "f"}}],
         )
-        offer = offerFromRequest(asked)
-        question = questionFromRequest(asked, "b", offer)
-        prompt = promptFromRequest(
+        offer = offerFrom(asked)
+        question = textFromInquiry(asked, "b", offer)
+        prompt = promptFrom(
             asked,
             question,
             rid="r",
@@ -334,7 +335,7 @@ class PromptTests(SyncCase):
                 disallowedTools=["Bash"],
             ),
         )
-        without = promptFromRequest(asked, question, rid="r", sid="s", sendAttachments=False)
+        without = promptFrom(asked, question, rid="r", sid="s", sendAttachments=False)
         self.assertEqual((without.attachments, without.tools), (None, None))
 
     @settings(deadline=None, max_examples=100)
@@ -344,5 +345,5 @@ class PromptTests(SyncCase):
         Lone surrogates of a client never reach the daemon.
         """
         asked = request(*(system(word) for word in words), *(user(word) for word in words), user=words[0])
-        line = lineFromTone(promptFromRequest(asked, questionFromRequest(asked, "b"), rid="r", sid="s"))
+        line = lineFromTone(promptFrom(asked, textFromInquiry(asked, "b"), rid="r", sid="s"))
         json.loads(line.decode())

@@ -10,10 +10,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openai_server.api.chat import JSONSchema, ResponseFormat
+from openai_server.api.inquiry import Format, Inquiry, Message
 from openai_server.errors import APIError
+from openai_server.translate.prompt import promptFrom, textFromInquiry
 from openai_server.translate.schema import MAX_ANSWER, MAX_CARRIED, MAX_SCHEMA, checkAnswer, checkSchema
-from openai_server.wire.tones import Prompt
 from tests.support import SyncCase
 
 #: An expression that needs ages for the text below.
@@ -214,10 +214,10 @@ class CheckSchemaTests(SyncCase):
         """
         schema: dict[str, Any] = {}
         for levels in range(1, 127):
-            wanted = ResponseFormat("json_schema", JSONSchema("n", schema))
-            prompt = Prompt(
-                rid="r", sid="s", hive="h", modelId="m", content="", sampling={"responseFormat": wanted}
+            inquiry = Inquiry(
+                model="m", messages=(Message("user", "x"),), format=Format("schema", "n", schema)
             )
+            prompt = promptFrom(inquiry, textFromInquiry(inquiry, "b"), rid="r", sid="s")
             try:
                 checkSchema(schema, "p", budget=0)
             except APIError:

@@ -10,15 +10,15 @@ from typing import Any
 import msgspec
 
 from openai_server.api.body import MAX_DEPTH
-from openai_server.api.chat import ChatRequest, parse
-from openai_server.api.messages import Part
+from openai_server.api.chat.request import inquiryFromBody
+from openai_server.api.inquiry import Inquiry, Media
 from openai_server.errors import APIError
 from openai_server.translate.tools import (
     MAX_DEFINITIONS,
     MAX_DESCRIPTION,
     Offer,
     inputText,
-    offerFromRequest,
+    offerFrom,
     resultText,
 )
 from openai_server.wire.tones import ToolDefinition
@@ -32,12 +32,12 @@ def function(name: str, **more: Any) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, **more}}
 
 
-def request(*tools: dict[str, Any], **more: Any) -> ChatRequest:
+def request(*tools: dict[str, Any], **more: Any) -> Inquiry:
     """
     A request with tools.
     """
     body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "tools": tools, **more}
-    return parse(json.dumps(body).encode())
+    return inquiryFromBody(json.dumps(body).encode())
 
 
 def offered(offer: Offer) -> list[str]:
@@ -49,7 +49,7 @@ def offered(offer: Offer) -> list[str]:
 
 class OfferTests(SyncCase):
     """
-    L{offerFromRequest}.
+    L{offerFrom}.
     """
 
     def test_definitions(self) -> None:
@@ -57,7 +57,7 @@ class OfferTests(SyncCase):
         Name, description, and a schema that is never null.
         """
         schema = {"type": "object", "properties": {"a": {"type": "string"}}}
-        found = offerFromRequest(request(function("f", description="d", parameters=schema), function("g")))
+        found = offerFrom(request(function("f", description="d", parameters=schema), function("g")))
         self.assertEqual(
             list(found.definitions),
             [
@@ -72,7 +72,7 @@ class OfferTests(SyncCase):
         No tools, or none wanted.
         """
         for empty in (request(), request(function("f"), tool_choice="none")):
-            found = offerFromRequest(empty)
+            found = offerFrom(empty)
             self.assertEqual((found.definitions, found.instruction), ((), ""))
             self.assertIsNone(found.names.clientName("f"))
 
@@ -84,19 +84,19 @@ class OfferTests(SyncCase):
             "type": "allowed_tools",
             "allowed_tools": {"mode": "required", "tools": [function("g")]},
         }
-        found = offerFromRequest(request(function("f"), function("g"), tool_choice=chosen))
+        found = offerFrom(request(function("f"), function("g"), tool_choice=chosen))
         self.assertEqual(offered(found), ["g"])
         self.assertIsNone(found.names.clientName("f"))
         self.assertEqual(found.instruction, "Answer with a call of one of the tools you were given.")
         chosen["allowed_tools"] = {"mode": "auto", "tools": []}
-        self.assertEqual(offerFromRequest(request(function("f"), tool_choice=chosen)).definitions, ())
+        self.assertEqual(offerFrom(request(function("f"), tool_choice=chosen)).definitions, ())
 
     def test_namesAreTranslated(self) -> None:
         """
         In the instruction too.
         """
         named = {"type": "function", "function": {"name": "a.b"}}
-        found = offerFromRequest(request(function("a.b"), tool_choice=named), {"x"})
+        found = offerFrom(request(function("a.b"), tool_choice=named), {"x"})
         [name] = offered(found)
         self.assertEqual(found.names.clientName(name), "a.b")
         self.assertEqual(found.instruction, f"Answer with a call of the tool {name}.")
@@ -105,7 +105,7 @@ class OfferTests(SyncCase):
         """
         Said in words, after the choice.
         """
-        found = offerFromRequest(request(function("f"), tool_choice="required", parallel_tool_calls=False))
+        found = offerFrom(request(function("f"), tool_choice="required", parallel_tool_calls=False))
         self.assertTrue(found.instruction.endswith("you were given. Call at most one tool at a time."))
 
     def test_longDescription(self) -> None:
@@ -114,7 +114,7 @@ class OfferTests(SyncCase):
         """
         long = "x" * (MAX_DESCRIPTION + 1)
         tools = (function("Read", description=long), function("g", description=long[1:]))
-        found = offerFromRequest(request(*tools))
+        found = offerFrom(request(*tools))
         one, two = found.definitions
         self.assertEqual(len(one.description), MAX_DESCRIPTION)
         self.assertTrue(one.description.endswith("The whole description is in the system prompt."))
@@ -127,7 +127,7 @@ class OfferTests(SyncCase):
         """
         grammar = {"type": "grammar", "grammar": {"syntax": "lark", "definition": "start: X"}}
         custom = {"type": "custom", "custom": {"name": "p", "description": "d", "format": grammar}}
-        found = offerFromRequest(request(custom))
+        found = offerFrom(request(custom))
         [definition] = found.definitions
         self.assertEqual(definition.description, "d\n\nThe input must follow this grammar (lark):\nstart: X")
         self.assertEqual(definition.inputSchema["required"], ["input"])
@@ -138,7 +138,7 @@ class OfferTests(SyncCase):
         The same, one at a time.
         """
         body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "functions": [{"name": "f"}]}
-        found = offerFromRequest(parse(json.dumps(body).encode()))
+        found = offerFrom(inquiryFromBody(json.dumps(body).encode()))
         self.assertEqual((offered(found), found.instruction), (["f"], "Call at most one tool at a time."))
 
     def test_manyTools(self) -> None:
@@ -146,7 +146,7 @@ class OfferTests(SyncCase):
         Five hundred of them with some parameters each, each its own.
         """
         parameters = {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(25)}}
-        found = offerFromRequest(request(*(function(f"t/{n}", parameters=parameters) for n in range(500))))
+        found = offerFrom(request(*(function(f"t/{n}", parameters=parameters) for n in range(500))))
         self.assertEqual(len(set(offered(found))), 500)
 
     def test_badSchema(self) -> None:
@@ -160,10 +160,10 @@ class OfferTests(SyncCase):
             deep = {"items": deep}
         tools = (asked.tools[0], msgspec.structs.replace(asked.tools[1], parameters=deep))
         for each in (asked, msgspec.structs.replace(asked, tools=tools)):
-            error = self.assertRaises(APIError, offerFromRequest, each)
+            error = self.assertRaises(APIError, offerFrom, each)
             self.assertEqual(error.param, "tools[1].function.parameters")
         large = function("f", parameters={"properties": {"a": {"maximum": 10**30}}})
-        self.assertEqual(len(offerFromRequest(request(large)).definitions), 1)
+        self.assertEqual(len(offerFrom(request(large)).definitions), 1)
 
     def test_deepestSchemas(self) -> None:
         """
@@ -182,7 +182,7 @@ class OfferTests(SyncCase):
             {"$ref": "#/$defs/d0", "$defs": chained},
             {"anyOf": [*branches, {"properties": {"a": deepest}}]},
         ):
-            [definition] = offerFromRequest(request(function("f", parameters=parameters))).definitions
+            [definition] = offerFrom(request(function("f", parameters=parameters))).definitions
             self.assertTrue(definition.isReadable)
 
     def test_manyBytes(self) -> None:
@@ -192,12 +192,12 @@ class OfferTests(SyncCase):
         half = function("f", parameters={"description": "x" * (MAX_DEFINITIONS // 2 - 200)})
         other = function("g", parameters=half["function"]["parameters"])
         third = function("h", description="x" * 500)
-        self.assertEqual(len(offerFromRequest(request(half, other)).definitions), 2)
+        self.assertEqual(len(offerFrom(request(half, other)).definitions), 2)
         for asked, param in (
             (request(half, other, third), "tools"),
             (request(functions=[each["function"] for each in (half, other, third)]), "functions"),
         ):
-            error = self.assertRaises(APIError, offerFromRequest, asked)
+            error = self.assertRaises(APIError, offerFrom, asked)
             self.assertEqual((error.name, error.param), ("invalid_value", param))
 
 
@@ -232,28 +232,19 @@ class ResultTests(SyncCase):
         """
         Always one string; nothing of a text is changed.
         """
-        for content, text in (("x\0y", "x\0y"), ("", ""), (None, ""), ([], "")):
+        for content, text in (("x\0y", "x\0y"), ("", ""), ([], "")):
             self.assertEqual(resultText(content), text)
 
     def test_parts(self) -> None:
         """
         One under the other, an image as a line.
         """
-        parts = msgspec.convert(
-            [
-                {"type": "text", "text": "a"},
-                {"type": "text", "text": ""},
-                {"type": "image_url", "image_url": "data:image/png;base64,iVBORw0KGgo="},
-                {"type": "refusal", "refusal": "b"},
-            ],
-            list[Part],
-        )
+        parts = ["a", "", Media("image", "data:image/png;base64,iVBORw0KGgo=", "here"), "b"]
         self.assertEqual(resultText(parts), "a\n\n[image attached: image/png, 8 bytes]\nb")
 
     def test_badImage(self) -> None:
         """
         Named by its place.
         """
-        parts = msgspec.convert([{"type": "image_url", "image_url": "file:///x"}], list[Part])
-        error = self.assertRaises(APIError, resultText, parts, "messages[1].content")
-        self.assertEqual(error.param, "messages[1].content[0].image_url")
+        error = self.assertRaises(APIError, resultText, [Media("image", "file:///x", "here")])
+        self.assertEqual(error.param, "here")

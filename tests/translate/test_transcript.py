@@ -4,13 +4,14 @@ Conversations as one text.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openai_server.api.messages import messagesFromObject
+from openai_server.api.chat.request import inquiryFromBody
 from openai_server.translate.attachments import Attached, attachmentLine
 from openai_server.translate.transcript import joined, transcript
 from tests.support import SyncCase
@@ -20,8 +21,8 @@ def written(messages: list[dict[str, Any]], boundary: str = "bnd1", **more: Any)
     """
     The transcript of messages.
     """
-    placed = list(enumerate(messagesFromObject(messages)))
-    return joined(transcript(placed, boundary, **more), attachmentLine)
+    inquiry = inquiryFromBody(json.dumps({"model": "m", "messages": messages}).encode())
+    return joined(transcript(inquiry.messages, boundary, **more), attachmentLine)
 
 
 def read(text: str) -> list[tuple[str, str]]:

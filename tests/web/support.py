@@ -16,6 +16,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.logger import LogEvent, globalLogPublisher
 
+from openai_server.api.chat.dialect import ChatDialect
+from openai_server.api.dialect import Dialect
 from openai_server.errors import End
 from openai_server.web.admission import Account, Admission
 from openai_server.web.routes import Routes
@@ -70,16 +72,18 @@ class RecordingChat:
         self.asked: list[Asked] = []
         self.script: Callable[[Asked], None] = lambda asked: None
 
-    async def complete(self, request: APIRequest, account: Account) -> bytes | None:
+    async def answer(self, request: APIRequest, dialect: Dialect) -> None:
         """
-        See L{openai_server.web.routes.ChatCompletions.complete}.
+        Keep the request until the test answers it.
         """
-        asked = Asked(request, account)
+        assert request.account is not None
+        asked = Asked(request, request.account)
         asked.answer = Deferred(lambda _: setattr(asked, "wasCancelled", True))
         self.asked.append(asked)
         self.script(asked)
-        result: bytes | None = await asked.answer
-        return result
+        body: bytes | None = await asked.answer
+        if body is not None:
+            request.answer(body)
 
 
 class FixedModels:
@@ -216,9 +220,10 @@ class WebCase(SyncCase):
         globalLogPublisher.addObserver(self.events.append)
         self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
         admission = Admission(self.apiKey, self.allowedHosts, self.corsOrigins, secret=b"secret")
-        self.routes = Routes(self.chat, FixedModels(), admission, lambda: self.whyNotReady)
+        dialects: dict[str, Dialect] = {"/v1/chat/completions": ChatDialect()}
+        self.routes = Routes(self.chat, dialects, FixedModels(), admission, lambda: self.whyNotReady)
         self.site = APISite(
-            self.routes.resource(), self.clock, self.clock, admission=admission, bodyLimit=BODY_LIMIT
+            self.routes.resource(), self.clock, admission=admission, bodyLimit=BODY_LIMIT
         )
         self.addCleanup(self.assertNothingLeft)
 
@@ -274,6 +279,14 @@ class WebCase(SyncCase):
         # A StubTreq builds a plain Site around a resource; this one is ours.
         stub._agent._serverFactory = self.site
         return stub
+
+    def timers(self) -> list[Any]:
+        """
+        The calls to come, but for those of connections that wait in common.
+        """
+        common = (self.site.idleTimes, self.site.headTimes, self.site.bodyTimes)
+        calls: Any = self.clock.getDelayedCalls()
+        return [call for call in calls if getattr(call.func, "__self__", None) not in common]
 
     def log(self) -> list[LogEvent]:
         """

@@ -7,7 +7,7 @@ from __future__ import annotations
 import socket
 from types import SimpleNamespace
 
-from openai_server.web.channel import endSilentPeers
+from openai_server.web.http import endSilentPeers
 from tests.support import SyncCase
 
 
@@ -42,7 +42,7 @@ class SilentPeerTests(SyncCase):
         Unacknowledged bytes end it after 45 s, silence after as long (K11).
         """
         tcp = self.newSocket(socket.AF_INET)
-        endSilentPeers(SimpleNamespace(socket=tcp))
+        endSilentPeers(SimpleNamespace(getHandle=lambda: tcp))
         self.assertWatched(tcp)
 
     def test_connectionUnderTLS(self) -> None:
@@ -50,7 +50,7 @@ class SilentPeerTests(SyncCase):
         The socket is that of the transport below.
         """
         tcp = self.newSocket(socket.AF_INET)
-        endSilentPeers(SimpleNamespace(transport=SimpleNamespace(socket=tcp)))
+        endSilentPeers(SimpleNamespace(transport=SimpleNamespace(getHandle=lambda: tcp)))
         self.assertWatched(tcp)
 
     def test_otherTransportsAreLeftAlone(self) -> None:
@@ -58,6 +58,6 @@ class SilentPeerTests(SyncCase):
         A Unix socket has no such options, a transport in memory no socket.
         """
         unix = self.newSocket(socket.AF_UNIX)
-        endSilentPeers(SimpleNamespace(socket=unix))
+        endSilentPeers(SimpleNamespace(getHandle=lambda: unix))
         endSilentPeers(object())
         self.assertEqual(unix.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), 0)

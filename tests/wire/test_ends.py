@@ -4,7 +4,7 @@ Tests for L{openai_server.wire.ends}.
 
 from __future__ import annotations
 
-from openai_server.wire.ends import Loss, Lost, endsWell
+from openai_server.wire.ends import Loss, Lost, endingOf, endsWell
 from openai_server.wire.tones import Error, Finish
 from tests.support import SyncCase
 
@@ -57,3 +57,34 @@ class EndsWellTests(SyncCase):
             Lost(Loss.STALLED, True),
         ):
             self.assertFalse(endsWell(end), end)
+
+
+class EndingTests(SyncCase):
+    """
+    L{endingOf}.
+    """
+
+    def test_table(self) -> None:
+        """
+        Every reason of the wire specification and of real workers.
+        """
+        for ending, reasons in (
+            ("stop", ("success", "stop", "end_turn", "stop_sequence", "pause_turn", None)),
+            ("stop", ("tool_use", "tool-calls", "tool_calls", "SUCCESS")),
+            ("length", ("max_tokens", "length", "model_context_window_exceeded")),
+            ("content_filter", ("refusal", "content_filter", "content-filter")),
+            ("error", ("error", "error_max_turns", "error_during_execution", "cancelled")),
+            ("error", ("weird", "", 7, {})),
+        ):
+            for reason in reasons:
+                self.assertEqual(endingOf(reason), ending, reason)
+
+    def test_goodEndsAreThoseThatAnswersHaveToo(self) -> None:
+        """
+        What the client is told is complete may be gone on with, in whatever
+        spelling; unless nothing more would come of it.
+        """
+        for reason in ("done", "completed", "complete", "tool_calls", "end-turn", "Stop", "max-tokens"):
+            self.assertTrue(endsWell(Finish(sid="s", finishReason=reason)), reason)
+        for reason in ("refusal", "content_filter", "model_context_window_exceeded", "weird", 7):
+            self.assertFalse(endsWell(Finish(sid="s", finishReason=reason)), reason)

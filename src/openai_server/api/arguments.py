@@ -10,6 +10,9 @@ from typing import Any
 
 import msgspec
 
+# Clients that send objects need not send their members in the same order again.
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
 
 def argumentsText(args: Any) -> str:
     """
@@ -23,7 +26,7 @@ def argumentsText(args: Any) -> str:
 
 def _json(value: Any) -> str:
     try:
-        return msgspec.json.encode(value).decode()
+        return _encode(value).decode()
     except RecursionError:
         return _deepJSON(value)
 

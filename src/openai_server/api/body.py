@@ -7,6 +7,7 @@ msgspec says about them as an error with its C{param}.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -39,15 +40,43 @@ def objectFromBody(body: bytes) -> dict[str, Any]:
     @raise APIError: 400 without C{param}: not JSON, not UTF-8 anywhere, not
         an object, too many or too deeply nested containers.
     """
-    containers = body.count(b"[") + body.count(b"{")
-    if containers > MAX_CONTAINERS:
-        raise APIError("bad_request", f"The request body has over {MAX_CONTAINERS} arrays and objects.")
+    containers = containersOf(body)
     decoded = _decoded(body)
     if not isinstance(decoded, dict):
         raise APIError("bad_request", "The request body must be a JSON object.")
     if containers > MAX_DEPTH:
-        _checkDepth(decoded)
+        checkDepth([decoded], 1)
     return decoded
+
+
+def containersOf(body: bytes) -> int:
+    """
+    Return how many arrays and objects a body has at most.
+
+    @raise APIError: 400, too many of them.
+    """
+    containers = body.count(b"[") + body.count(b"{")
+    if containers > MAX_CONTAINERS:
+        raise APIError("bad_request", f"The request body has over {MAX_CONTAINERS} arrays and objects.")
+    return containers
+
+
+def structFromBody(body: bytes, decode: Callable[[bytes], _Wanted]) -> _Wanted | None:
+    """
+    Return a body as the struct that a typed decoder makes of it in one pass,
+    or None when it has to be read in another way, be it only to say what is
+    wrong with it.
+
+    What the decoder skips is neither counted for its depth nor decoded.
+    """
+    try:
+        # The decoder does not read the strings that it skips, and the whole
+        # body must be UTF-8.
+        if not body.isascii():
+            body.decode()
+        return decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _decoded(body: bytes) -> Any:
@@ -78,9 +107,15 @@ def _withoutLoneSurrogates(body: bytes) -> bytes:
     return body if whole == marked else whole.replace(b"\0\0", rb"\\")
 
 
-def _checkDepth(body: dict[str, Any]) -> None:
-    level: list[Any] = [body]
-    for _ in range(MAX_DEPTH):
+def checkDepth(level: list[Any], depth: int) -> None:
+    """
+    Check that nothing is nested deeper than L{MAX_DEPTH} levels.
+
+    @param level: arrays and objects.
+    @param depth: of these in their body, whose own object counts as 1.
+    @raise APIError: 400.
+    """
+    for _ in range(MAX_DEPTH - depth + 1):
         level = [
             inner
             for outer in level

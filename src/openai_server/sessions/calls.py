@@ -33,7 +33,7 @@ MAX_CLOSED: Final = 10_000
 REMEMBERED: Final = 3600.0
 
 
-class Terms(Protocol):
+class CallOwnerContext(Protocol):
     """
     Of whose request a call is made.
 
@@ -119,7 +119,7 @@ class CallTable:
         """
         return sum(map(len, self._open.values()))
 
-    def opened(self, owner: object, terms: Terms, tone: ToolCall, now: float) -> ParkedCall:
+    def opened(self, owner: object, context: CallOwnerContext, tone: ToolCall, now: float) -> ParkedCall:
         """
         A model has made a call, of a tool that the client declared.
 
@@ -133,11 +133,11 @@ class CallTable:
         name = tone.toolName or tone.name or ""
         call = ParkedCall(
             publicId=newPublicCallId(),
-            account=terms.account,
-            sid=terms.sid,
+            account=context.account,
+            sid=context.sid,
             callId=tone.callId,
             wireName=name,
-            clientName=terms.names[name],
+            clientName=context.names[name],
             arguments=arguments,
             arrivedAt=now,
             owner=owner,

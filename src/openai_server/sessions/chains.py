@@ -20,7 +20,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from openai_server.api.messages import Message
+from openai_server.api.inquiry import Message
 from openai_server.sessions.entries import Entry, entriesFrom
 
 _encode = msgspec.msgpack.Encoder().encode

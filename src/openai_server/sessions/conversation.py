@@ -3,6 +3,14 @@
 One turn of a worker as its client sees it: over several HTTP answers, with
 tool calls in between.
 
+    attended <----> parked               an answer attends | the model waits for results
+       |  |           |  |
+       |  |           |  +-> settling    nobody attends, the worker comes to its own end
+       |  |           |      |   |
+       |  +-> draining <-----+   |       cancelled: nothing more is told
+       v         v               v
+     ended     ended           ended     the turn's end was told
+
 A conversation is the audience of its turn from the beginning to the end. At
 most one HTTP answer attends it at a time; between a call that was handed out
 and its result nobody does, and what arrives then is kept for the next answer.
@@ -22,8 +30,9 @@ its result will be dropped by the daemon.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from enum import Enum
 from itertools import groupby
 from typing import Final
 
@@ -35,9 +44,9 @@ from openai_server.clock import Deadline
 from openai_server.daemon.interfaces import Turn
 from openai_server.errors import APIError
 from openai_server.metrics import Counters
+from openai_server.sessions.callbatch import CallBatch
 from openai_server.sessions.calls import CallTable, ParkedCall
-from openai_server.sessions.handout import Handout
-from openai_server.sessions.terms import Answer, Slot, Terms
+from openai_server.sessions.turncontext import Attendant, TurnContext, TurnSlot
 from openai_server.wire.ends import TurnEnd, endsWell
 from openai_server.wire.tones import Chunk, Error, SessionReady, Shown, ToolCall
 
@@ -50,45 +59,124 @@ LATE_RESULT: Final = (
 )
 UNKNOWN_TOOL: Final = "There is no tool of this name here."
 
+_CHUNKS_ONLY: Final = {Chunk}
+
+
+class Phase(Enum):
+    """
+    Where a conversation is: see the diagram of the module.
+    """
+
+    ATTENDED = "attended"
+    PARKED = "parked"
+    SETTLING = "settling"
+    DRAINING = "draining"
+    ENDED = "ended"
+
+
+class Step(Enum):
+    """
+    What moves a conversation from one phase to another.
+    """
+
+    #: Calls were handed out, which ended their answer.
+    HAND_OUT = "hand out"
+    #: The results are there, with the next answer.
+    RESUME = "resume"
+    #: The model waits for nobody any more.
+    SETTLE = "settle"
+    #: Nobody wants the turn any more.
+    CANCEL = "cancel"
+    #: The turn's end was told.
+    END = "end"
+
+
+#: A step that is not here changes nothing.
+_NEXT: Final[Mapping[tuple[Phase, Step], Phase]] = {
+    (Phase.ATTENDED, Step.HAND_OUT): Phase.PARKED,
+    (Phase.ATTENDED, Step.CANCEL): Phase.DRAINING,
+    (Phase.ATTENDED, Step.END): Phase.ENDED,
+    (Phase.PARKED, Step.RESUME): Phase.ATTENDED,
+    (Phase.PARKED, Step.SETTLE): Phase.SETTLING,
+    (Phase.PARKED, Step.CANCEL): Phase.DRAINING,
+    (Phase.PARKED, Step.END): Phase.ENDED,
+    (Phase.SETTLING, Step.CANCEL): Phase.DRAINING,
+    (Phase.SETTLING, Step.END): Phase.ENDED,
+    (Phase.DRAINING, Step.END): Phase.ENDED,
+}
+
 
 class Conversation:
     """
     The audience of one turn. See the module's docstring.
 
-    @ivar terms: what it was begun with.
-    @ivar isSettling: the park's deadline has passed.
+    @ivar context: what it was begun with.
+    @ivar phase: where it is.
+    @ivar seenCalls: ids of all calls that this side answers, or has refused.
     """
+
+    __slots__ = (
+        "_answer",
+        "_batch",
+        "_clock",
+        "_counters",
+        "_end",
+        "_hasLife",
+        "_onOver",
+        "_onSettled",
+        "_park",
+        "_slot",
+        "_table",
+        "_turn",
+        "_unheard",
+        "_unheardSize",
+        "_unroutable",
+        "_whenSettled",
+        "context",
+        "phase",
+        "seenCalls",
+    )
 
     _log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, terms: Terms, calls: CallTable, slot: Slot, counters: Counters
+        self,
+        clock: IReactorTime,
+        context: TurnContext,
+        calls: CallTable,
+        slot: TurnSlot,
+        counters: Counters,
+        onSettled: Callable[[bool], None] = lambda mayGoOn: None,
+        onOver: Callable[[], None] = lambda: None,
     ) -> None:
-        self.terms = terms
-        self.isSettling = False
+        """
+        @param onSettled: called once, when the turn's end was told to its
+            answer or it was cancelled, with whether its sid may be used again.
+        @param onOver: called once, when the worker is really done.
+        """
+        self.context = context
+        self.phase = Phase.ATTENDED
+        self.seenCalls: set[str] = set()
         self._clock = clock
         self._table = calls
         self._slot = slot
         self._counters = counters
+        self._onSettled = onSettled
+        self._onOver = onOver
         self._turn: Turn | None = None
-        self._answer: Answer | None = None
+        self._answer: Attendant | None = None
         self._end: TurnEnd | None = None
-        self._realEnd: TurnEnd | None = None
-        self._waiting: list[Deferred[TurnEnd]] = []
-        self._isCancelled = False
         self._hasLife = False
-        self._handout = Handout(clock, terms.collectWindow, terms.parallel, self._handOut)
-        self._seen: set[str] = set()
+        self._batch = CallBatch(clock, context.collectWindow, context.parallel, self._handOut)
         self._unroutable = False
         self._unheard: list[Shown] = []
         self._unheardSize = 0
         self._park: Deadline | None = None
-        self._settled: list[Deferred[bool]] = []
-        self._hasSettled = False
+        self._whenSettled: list[Deferred[bool]] | None = []
 
     # What the flow of a request does.
 
-    def begin(self, answer: Answer, ask: Callable[[], Turn]) -> None:
+    def begin(self, answer: Attendant, ask: Callable[[], Turn]) -> None:
         """
         Ask the question, with this answer attending.
 
@@ -101,58 +189,44 @@ class Conversation:
     @property
     def isParked(self) -> bool:
         """
-        The model waits for results of calls that were handed out.
+        Whether the model waits for results of calls that were handed out.
         """
-        return self._answer is None and bool(self._handout.open) and self._mayGoOn
+        return self.phase is Phase.PARKED and bool(self._batch.open)
+
+    @property
+    def isSettling(self) -> bool:
+        """
+        Whether the park's deadline has passed, and the turn's end has not come.
+        """
+        return self.phase is Phase.SETTLING
 
     @property
     def isOver(self) -> bool:
         """
-        Nothing more will come of this turn, for anybody.
+        Whether nothing more will come of this turn, for anybody.
         """
-        return self._end is not None or self._isCancelled
+        return self.phase is Phase.DRAINING or self.phase is Phase.ENDED
 
     @property
     def hasEndedWell(self) -> bool:
         """
-        The turn came to its own good end: its sid may be prompted again.
+        Whether the turn came to its own good end, so that its sid may be
+        prompted again.
         """
         return self._end is not None and endsWell(self._end)
 
-    @property
-    def seenCalls(self) -> Container[str]:
-        """
-        The ids of all calls that this side answers, or has refused.
-        """
-        return self._seen
-
-    def whenOver(self) -> Deferred[TurnEnd]:
-        """
-        Fires when the worker is done with the turn: later than its end for
-        the client, when it was cancelled.
-        """
-        if self._realEnd is not None:
-            return succeed(self._realEnd)
-        waiting: Deferred[TurnEnd] = Deferred()
-        self._waiting.append(waiting)
-        return waiting
-
-    @property
-    def _mayGoOn(self) -> bool:
-        return not (self.isOver or self.isSettling)
-
     def whenSettled(self) -> Deferred[bool]:
         """
-        Fires when the end of the turn has been told to its answer, with
-        L{hasEndedWell}.
+        Fires with L{hasEndedWell} when the end of the turn has been told to
+        its answer, or it was cancelled.
         """
-        if self._hasSettled:
+        if self._whenSettled is None:
             return succeed(self.hasEndedWell)
-        waiting: Deferred[bool] = Deferred(self._settled.remove)
-        self._settled.append(waiting)
+        waiting: Deferred[bool] = Deferred(self._whenSettled.remove)
+        self._whenSettled.append(waiting)
         return waiting
 
-    def resume(self, results: Iterable[tuple[ParkedCall, str]], answer: Answer) -> None:
+    def resume(self, results: Iterable[tuple[ParkedCall, str]], answer: Attendant) -> None:
         """
         Give the model the results that it waits for, and let this answer
         attend. What was said unheard comes to it first.
@@ -163,17 +237,18 @@ class Conversation:
         """
         turn = self._asked()
         for call, text in results:
-            if call.callId in self._handout.open:
+            if call.callId in self._batch.open:
                 turn.answer(call.callId, call.wireName, text, False)
                 self._table.taken(call)
-                self._handout.drop(call.callId)
+                self._batch.drop(call.callId)
         self._stopPark()
         turn.resume()
+        self._move(Step.RESUME)
         self._answer = answer
         answer.turnEchoed()
         self._deliverUnheard()
-        if self._handout.new:
-            self._handout.collect()
+        if self._batch.new:
+            self._batch.collect()
 
     def giveUp(self, results: Iterable[tuple[ParkedCall, str]]) -> None:
         """
@@ -181,7 +256,7 @@ class Conversation:
         there are, and the turn is cancelled.
         """
         for call, text in results:
-            if self._handout.drop(call.callId) is not None and self._table.taken(call):
+            if self._batch.drop(call.callId) is not None and self._table.taken(call):
                 with suppress(APIError):
                     self._asked().answer(call.callId, call.wireName, text, False)
         self.cancel()
@@ -192,9 +267,9 @@ class Conversation:
         answered with an error, so that the model stops waiting.
         """
         self._answer = None
-        if self.isOver or self._turn is None:
+        if self._turn is None or self.isOver:
             return
-        self._isCancelled = True
+        self._move(Step.CANCEL)
         self._turn.cancel()
         self._slot.drain()
         self._close()
@@ -204,19 +279,28 @@ class Conversation:
 
     def turnEchoed(self) -> None:
         """
-        See L{Audience.turnEchoed<openai_server.daemon.interfaces.Audience.turnEchoed>}.
+        Tell the answer that the daemon has read the prompt.
         """
         if self._answer is not None:
             self._answer.turnEchoed()
 
     def tonesReceived(self, tones: Sequence[Shown]) -> None:
         """
-        See L{Audience.tonesReceived<openai_server.daemon.interfaces.Audience.tonesReceived>}.
+        Pass on what the turn shows, or keep it for the next answer.
         """
         if not self._hasLife:
             self._hasLife = True
             self._slot.showedLife()
-        self._handout.watch(tones)
+        batch = self._batch
+        batch.watch(tones)
+        if self._answer is not None and set(map(type, tones)) == _CHUNKS_ONLY:
+            self._answer.tonesReceived(tones)
+        else:
+            self._mixedReceived(tones)
+        if batch.isDue:
+            self._handOut()
+
+    def _mixedReceived(self, tones: Sequence[Shown]) -> None:
         for kind, run in groupby(tones, type):
             if kind is Chunk and self._answer is not None:
                 self._answer.tonesReceived(list(run))
@@ -224,8 +308,6 @@ class Conversation:
             for tone in run:
                 if not self.isOver:
                     self._toneReceived(tone)
-        if self._handout.isDue:
-            self._handOut()
 
     def _toneReceived(self, tone: Shown) -> None:
         match tone:
@@ -235,11 +317,11 @@ class Conversation:
                 self._callFailed(tone)
             case SessionReady():
                 self._compareTools(tone)
-            case Chunk() if not self.isSettling:
+            case Chunk() if self.phase is Phase.PARKED:
                 self._keepUnheard(tone)
 
     def _compareTools(self, tone: SessionReady) -> None:
-        missing, surplus = self.terms.differences(tone.tools)
+        missing, surplus = self.context.differences(tone.tools)
         if missing or surplus:
             self._counters.add("catalogue_differences")
             self._log.warn(
@@ -250,9 +332,10 @@ class Conversation:
 
     def turnEnded(self, end: TurnEnd) -> None:
         """
-        See L{Audience.turnEnded<openai_server.daemon.interfaces.Audience.turnEnded>}.
+        Tell the answer that the turn is over, and why.
         """
         self._end = end
+        self._move(Step.END)
         if not self._asked().isOver:
             # It was given up, and its worker goes on.
             self._slot.drain()
@@ -263,8 +346,15 @@ class Conversation:
                 answer.turnEnded(end)
         self._settle()
 
+    def turnOver(self, end: TurnEnd) -> None:
+        """
+        The worker is done: this is the one place where a slot is released.
+        """
+        self._slot.release()
+        self._onOver()
+
     @contextmanager
-    def _ending(self, answer: Answer) -> Iterator[None]:
+    def _ending(self, answer: Attendant) -> Iterator[None]:
         """
         Tell an answer of its end. A mistake of ours on the way is the end of
         it too: nobody else would end it.
@@ -276,39 +366,28 @@ class Conversation:
             self.cancel()
             answer.failed(APIError("internal_error", "The server failed.", mayRetry=False))
 
-    def turnOver(self, end: TurnEnd) -> None:
-        """
-        Give back what the turn was given: this is the one place where a slot
-        is released.
-        """
-        self._realEnd = end
-        self._slot.release()
-        waiting, self._waiting = self._waiting, []
-        for deferred in waiting:
-            deferred.callback(end)
-
     # Calls.
 
     def _called(self, tone: ToolCall) -> None:
         name = tone.toolName or tone.name or ""
-        if name not in self.terms.names:
+        if name not in self.context.names:
             self._refuse(tone, name, UNKNOWN_TOOL)
-        elif self.isSettling:
+        elif self.phase is Phase.SETTLING:
             self._refuse(tone, name, LATE_RESULT)
         else:
             self._accept(tone)
 
     def _accept(self, tone: ToolCall) -> None:
-        self._seen.add(tone.callId)
+        self.seenCalls.add(tone.callId)
         try:
-            call = self._table.opened(self, self.terms, tone, self._clock.seconds())
+            call = self._table.opened(self, self.context, tone, self._clock.seconds())
         except APIError as error:
             self._fail(error)
             return
         self._unroutable |= tone.sigil is not None
-        self._handout.add(call)
+        self._batch.add(call)
         if self._answer is not None:
-            self._handout.collect()
+            self._batch.collect()
 
     def _fail(self, error: APIError) -> None:
         answer = self._answer
@@ -317,7 +396,7 @@ class Conversation:
             answer.failed(error)
 
     def _refuse(self, tone: ToolCall, name: str, why: str) -> None:
-        self._seen.add(tone.callId)
+        self.seenCalls.add(tone.callId)
         self._counters.add("undeclared_calls" if why is UNKNOWN_TOOL else "late_calls")
         if tone.sigil is None:
             self._asked().answer(tone.callId, name, why, True)
@@ -327,27 +406,28 @@ class Conversation:
         self._fail(APIError("tool_route_lost", lost, mayRetry=False))
 
     def _callFailed(self, tone: Error) -> None:
-        call = self._handout.drop(str(tone.callId))
+        call = self._batch.drop(str(tone.callId))
         if call is None:
             return
         self._table.closed(call)
-        if self._park is not None and not self._handout.open and self._answer is None:
+        if self.phase is Phase.PARKED and not self._batch.open:
             # The model waits for nobody any more, and goes on unheard.
             self._stopPark()
             self._beginSettling()
 
     def _handOut(self) -> None:
-        self._handout.stop()
+        self._batch.stop()
         answer = self._answer
-        if answer is None or not self._handout.new:
+        if answer is None or not self._batch.new:
             return
-        handed = self._handout.take()
+        handed = self._batch.take()
         self._answer = None
+        self._move(Step.HAND_OUT)
         with self._ending(answer):
             self._table.shown(handed, answer.asked)
             if not self._unroutable:
                 self._asked().park()
-                left = self._handout.firstArrival + self.terms.parkTimeout - self._clock.seconds()
+                left = self._batch.firstArrival + self.context.parkTimeout - self._clock.seconds()
                 self._park = Deadline(self._clock, max(left, 0), self._parkPassed)
             answer.calledTools(handed)
         if self._unroutable:
@@ -358,12 +438,12 @@ class Conversation:
         self._beginSettling()
         turn = self._asked()
         if not self.isOver:
-            for call in self._handout.clear():
+            for call in self._batch.clear():
                 self._table.expired(call)
                 turn.answer(call.callId, call.wireName, LATE_RESULT, True)
 
     def _beginSettling(self) -> None:
-        self.isSettling = True
+        self._move(Step.SETTLE)
         self._unheard.clear()
         self._asked().settle()
 
@@ -393,14 +473,17 @@ class Conversation:
             self._park.cancel()
 
     def _close(self) -> None:
-        self._handout.stop()
+        self._batch.stop()
         self._stopPark()
-        for call in self._handout.clear():
+        for call in self._batch.clear():
             self._table.expired(call)
         self._unheard.clear()
 
     def _settle(self) -> None:
-        self._hasSettled = True
-        waiting, self._settled = self._settled, []
-        for deferred in waiting:
+        self._onSettled(self.hasEndedWell)
+        waiting, self._whenSettled = self._whenSettled, None
+        for deferred in waiting or ():
             deferred.callback(self.hasEndedWell)
+
+    def _move(self, step: Step) -> None:
+        self.phase = _NEXT.get((self.phase, step), self.phase)

@@ -7,15 +7,11 @@ Clients do not send back the bytes that they sent or were given. What they are
 known to change does not count here:
 
   - content as a string, or as one part of text, or as several that join to it;
-  - null, absent and empty content;
   - white space around a text;
-  - C{developer} and C{system};
-  - reasoning that is echoed back, the C{name} that frameworks write on
-    assistants and on tool results;
+  - the C{name} that frameworks write on assistants and on tool results;
   - the arguments under a call id of this server's: frameworks parse them and
     write them anew, and such an id cannot be guessed and is never given twice.
-    The arguments of a call with a foreign id, or of the deprecated
-    C{function_call} without any, do count.
+    The arguments of a call with a foreign id, or without any, do count.
 
 Everything else does: roles, order, text, images and files, call ids and
 results, the names of users.
@@ -28,20 +24,21 @@ from hashlib import blake2b
 
 import msgspec
 
-from openai_server.api.messages import Message, Part, ToolCall, callsOf
+from openai_server.api.inquiry import Call, Media, Message
 from openai_server.sessions.ids import isPublicCallId
 
-_encode = msgspec.json.Encoder(order="deterministic").encode
+_encode = msgspec.json.Encoder().encode
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """
     One message, reduced to what is compared.
 
-    @ivar role: C{system}, C{user}, C{assistant}, C{tool} or C{function}.
+    @ivar role: C{system}, C{user}, C{assistant} or C{tool}.
     @ivar calls: what names each call of an assistant's message.
     @ivar resultFor: the call id that a tool's message answers.
-    @ivar name: of a user's or system's message, and of a function's result.
+    @ivar name: of a user's or system's message, and of the tool whose result
+        answers no call id.
     """
 
     role: str
@@ -63,64 +60,40 @@ def answerEntry(text: str, calls: Iterable[str]) -> Entry:
     An answer of this server's, as the client will send it back.
 
     @param text: as it was delivered.
-    @param calls: what names each call: its public id, or for the deprecated
-        C{function_call} the L{callWithoutId}.
+    @param calls: what names each call: its public id, or where calls are
+        shown without ids the L{callWithoutId}.
     """
     return Entry("assistant", text.strip(), tuple(calls))
 
 
-def callWithoutId(name: str, arguments: object) -> str:
+def callWithoutId(name: str, arguments: str) -> str:
     """
     What names a call that has no id of ours.
     """
-    return f"{name}\0{_words(arguments)}"
+    return f"{name}\0{arguments}"
 
 
 def _entry(message: Message) -> Entry:
-    text = _text(message)
-    match message.role:
-        case "user":
-            return Entry("user", text, (), None, message.name)
-        case "assistant":
-            return Entry("assistant", text, tuple(map(_call, callsOf(message))))
-        case "tool":
-            return Entry("tool", text, (), message.tool_call_id)
-        case "function":
-            return Entry("function", text, (), None, message.name)
-        case _:
-            return Entry("system", text, (), None, message.name)
-
-
-def _text(message: Message) -> str:
     content = message.content
-    if not content:
-        return (message.refusal or "").strip()
-    if isinstance(content, str):
-        return content.strip()
-    return "".join(map(_fromPart, content)).strip()
+    text = content.strip() if type(content) is str else "".join(map(_fromPart, content)).strip()
+    role = message.role
+    if role == "assistant":
+        return Entry("assistant", text, tuple(map(_call, message.calls)) if message.calls else ())
+    if role == "tool" and message.callId:
+        return Entry("tool", text, (), message.callId)
+    return Entry(role, text, (), None, message.name)
 
 
-def _fromPart(part: Part) -> str:
-    words = part.words
-    return _digested(part) if words is None else words
+def _fromPart(part: str | Media) -> str:
+    if type(part) is str:
+        return part
+    # An image of megabytes is not kept.
+    assert isinstance(part, Media)
+    said = _encode((part.kind, part.source, part.format, part.name))
+    return "\0" + blake2b(said, digest_size=16).hexdigest()
 
 
-def _digested(part: Part) -> str:
-    # An image of megabytes is not kept, and its address may be an object or a
-    # plain string.
-    image = part.image_url
-    source = image if image is None or isinstance(image, str) else image.url
-    return "\0" + blake2b(_encode((source, part.input_audio, part.file)), digest_size=16).hexdigest()
-
-
-def _call(call: ToolCall) -> str:
-    if call.id is not None and isPublicCallId(call.id):
-        return call.id
-    made = callWithoutId(call.custom.name, call.custom.input) if call.custom is not None else ""
-    if call.function is not None:
-        made = callWithoutId(call.function.name, call.function.arguments)
-    return made if call.id is None else f"{call.id}\0{made}"
-
-
-def _words(value: object) -> str:
-    return value if isinstance(value, str) else _encode(value).decode()
+def _call(call: Call) -> str:
+    if not call.id:
+        return callWithoutId(call.name, call.arguments)
+    return call.id if isPublicCallId(call.id) else f"{call.id}\0{callWithoutId(call.name, call.arguments)}"

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from openai_server.errors import APIError
-from openai_server.sessions.terms import OUR_PREFIX
+from openai_server.sessions.turncontext import OUR_PREFIX
 
 #: Bytes of that argument, whatever it is made of.
 MAX_ARGUMENT: Final = 100_000

@@ -84,7 +84,7 @@ class _Tail:
         while start and entries[start - 1].role != "assistant":
             start -= 1
         self._start = start
-        kinds = [(at, entries[at].role in ("tool", "function")) for at in range(start, len(entries))]
+        kinds = [(at, entries[at].role == "tool") for at in range(start, len(entries))]
         self._results = [at for at, isResult in kinds if isResult]
         first = start if start else next(iter(self._results), len(entries))
         self._extra = [at for at, isResult in kinds if not isResult and at > first - 1]

@@ -2,235 +2,204 @@
 """
 Requests that are asked again, so that no agent runs twice for one of them.
 
-OpenAI's SDKs POST again on their own when a connection was lost, and say so in
-C{x-stainless-retry-count}. Such a retry joins the running attempt whose
-client is gone, or is given the finished answer that nobody received. A request
-with an C{Idempotency-Key} is treated so whatever its count.
+OpenAI's SDKs POST again on their own when a connection was lost or timed out,
+and count it in C{x-stainless-retry-count}. Such a retry joins what runs for
+the same request, or is given the answer that nobody is known to have received:
+an attempt whose client is gone, or one of a lower count whose client only
+looks as if it were still there.
 
-Two requests are the same only if account, body and hints are: the hints, which
-may stand in headers, say to which session a body is put.
+Requests with one C{Idempotency-Key} are one question whatever their counts:
+all of them join the same answer, while it runs and for L{WINDOW} after it.
+
+Two requests are the same only if account, body and named session are.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from hashlib import sha256
-from itertools import count
 from typing import Final, Generic, TypeVar
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from openai_server.clock import Deadline
+from openai_server.clock import Timeout, Timeouts
 from openai_server.errors import APIError
 from openai_server.sessions.digests import digestOf
-from openai_server.sessions.hints import Hint
 
-#: Attempts that are remembered at most.
-MAX_ATTEMPTS: Final = 10_000
+#: Seconds for which an answer is kept for a retry.
+WINDOW: Final = 300.0
+#: Finished answers that are kept, and the bytes of all of them.
+MAX_ANSWERS: Final = 10_000
+MAX_BYTES: Final = 64 * 2**20
 
-#: What runs for a request.
+#: What is being answered, or was.
 R = TypeVar("R")
-#: What came of it.
-A = TypeVar("A")
 
 
-def fingerprint(body: bytes, hints: Sequence[Hint]) -> bytes:
+class Attempt(Generic[R]):
     """
-    What is equal for a request and its retry.
-    """
-    return digestOf([part for hint in hints for part in (hint.kind, hint.value)]) + sha256(body).digest()
+    One request that may come again, and what answers it.
 
-
-class Attempt(Generic[R, A]):
-    """
-    A request and what is being done for it.
-
-    @ivar running: what runs for it.
-    @ivar isAttended: a client is there to receive the answer.
-    @ivar answer: what came of it, once it has come and until it is delivered.
-    @ivar size: of the answer, in bytes.
-    @ivar number: counts attempts.
-    @ivar goneAt: when its client was lost, on the monotonic clock.
+    @ivar request: what is equal for a request and its retry.
+    @ivar key: stands for the C{Idempotency-Key}; None without one.
+    @ivar count: how often the client says it had sent the request before.
+    @ivar response: what answers it, once there is something.
+    @ivar isKnown: whether a retry can find it.
+    @ivar waiting: who wants the same answer before there is any.
+    @ivar isLost: whether its client left before it had the whole answer.
+    @ivar size: bytes that its finished answer takes up here.
     """
 
-    def __init__(self, request: tuple[str, bytes], key: bytes | None, running: R, number: int) -> None:
-        self.request = request
-        self.key = key
-        self.running = running
-        self.number = number
-        self.isAttended = True
-        self.answer: A | None = None
-        self.size = 0
-        self.goneAt = 0.0
+    __slots__ = ("count", "isKnown", "isLost", "key", "request", "response", "size", "wait", "waiting")
 
-
-class Retries(Generic[R, A]):
-    """
-    The attempts that a retry may ask for: those whose client is gone.
-
-    @ivar _window: seconds after which such an attempt, and an idempotency
-        key, is forgotten.
-    @ivar _limit: bytes of finished answers that are kept.
-    @ivar _lost: attempts whose client is gone, the longest gone first.
-    @ivar _byRequest: the same by account and fingerprint.
-    @ivar _keys: the fingerprint of each idempotency key's request, and when it
-        was begun; the oldest first.
-    """
-
-    def __init__(self, clock: IReactorTime, *, window: float = 300.0, bytesLimit: int = 64 * 2**20) -> None:
-        self._clock = clock
-        self._window = window
-        self._limit = bytesLimit
-        self._numbers = count()
-        self._lost: OrderedDict[Attempt[R, A], None] = OrderedDict()
-        self._byRequest: dict[tuple[str, bytes], list[Attempt[R, A]]] = {}
-        self._keys: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
-        self._timer: Deadline | None = None
-        self.bytesKept = 0
-
-    def find(
-        self, account: str, fingerprint: bytes, retryCount: int, idempotencyKey: str | None
-    ) -> Attempt[R, A] | None:
+    def __init__(
+        self, account: str, body: bytes, session: bytes | None, count: int, idempotencyKey: bytes | None
+    ) -> None:
         """
-        What is there already for this request, running ones and older ones
-        first; from now on it is attended. None when the request is no retry,
-        or nothing waits for it.
+        @param session: the session that the request names, if it names one.
+        """
+        self.request = digestOf([account, session or b""]) + sha256(body).digest()
+        self.key = None if idempotencyKey is None else digestOf([account, idempotencyKey])
+        self.count = count
+        self.response: R | None = None
+        self.isKnown = False
+        self.isLost = False
+        self.size = 0
+        self.wait: Timeout | None = None
+        self.waiting: list[Deferred[R | None]] = []
 
-        @param retryCount: as the client says; 0 when it says nothing.
-        @raise APIError: C{idempotency_key_reuse}: the key was another
+
+class Retries(Generic[R]):
+    """
+    The attempts that a retry may join.
+
+    @ivar bytesKept: of finished answers.
+    @ivar _byRequest: attempts without a key, the oldest first.
+    @ivar _byKey: attempts with one.
+    @ivar _finished: those whose answer is complete, the oldest first.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self.bytesKept = 0
+        self._windows = Timeouts(clock, WINDOW)
+        self._byRequest: dict[bytes, list[Attempt[R]]] = {}
+        self._byKey: dict[bytes, Attempt[R]] = {}
+        self._finished: OrderedDict[Attempt[R], None] = OrderedDict()
+
+    def __len__(self) -> int:
+        """
+        Return how many attempts are known.
+        """
+        return len(self._byKey) + sum(map(len, self._byRequest.values()))
+
+    def join(self, attempt: Attempt[R]) -> R | Deferred[R | None] | None:
+        """
+        Find what answers this request already. When nothing does, the
+        attempt is known from now on, until L{forget}.
+
+        @return: what answers it; a Deferred where somebody is still about to
+            ask the same, which fires with what answers that, or with None
+            when it came to nothing: join again then; None for a new request.
+        @raise APIError: C{idempotency_key_reused}: the key was another
             request's.
         """
-        key = _keyFrom(account, idempotencyKey)
-        if key is not None:
-            self._checkKey(key, fingerprint)
-        if retryCount < 1 and key is None:
+        found = self._byCount(attempt) if attempt.key is None else self._byKey.get(attempt.key)
+        if found is None:
+            self._know(attempt)
             return None
-        same = self._byRequest.get((account, fingerprint), ())
-        candidates = [attempt for attempt in same if attempt.key == key]
-        if not candidates:
+        if found.request != attempt.request:
+            said = "This Idempotency-Key was used for another request."
+            raise APIError("idempotency_key_reused", said, mayRetry=False)
+        found.count = max(found.count, attempt.count)
+        found.isLost = False
+        if found.response is not None:
+            return found.response
+        waiting: Deferred[R | None] = Deferred(found.waiting.remove)
+        found.waiting.append(waiting)
+        return waiting
+
+    def _byCount(self, attempt: Attempt[R]) -> Attempt[R] | None:
+        if attempt.count < 1:
             return None
-        found = min(candidates, key=lambda attempt: (attempt.answer is not None, attempt.number))
-        self._attended(found)
-        return found
+        same = self._byRequest.get(attempt.request, ())
+        lost = next((each for each in same if each.isLost), None)
+        return lost or next((each for each in same if each.count < attempt.count), None)
 
-    def begin(
-        self, account: str, fingerprint: bytes, idempotencyKey: str | None, running: R
-    ) -> Attempt[R, A]:
-        """
-        Something begins to run for a request whose client is there.
-        """
-        key = _keyFrom(account, idempotencyKey)
-        if key is not None:
-            self._keys[key] = (fingerprint, self._clock.seconds())
-            self._keys.move_to_end(key)
-            self._forgetKeys()
-        return Attempt((account, fingerprint), key, running, next(self._numbers))
+    def _know(self, attempt: Attempt[R]) -> None:
+        attempt.isKnown = True
+        if attempt.key is not None:
+            self._byKey[attempt.key] = attempt
+        else:
+            self._byRequest.setdefault(attempt.request, []).append(attempt)
 
-    def clientGone(self, attempt: Attempt[R, A]) -> None:
+    def begin(self, attempt: Attempt[R], response: R) -> None:
         """
-        The client was lost before it received the whole answer.
+        Something answers this request from now on.
         """
-        if not attempt.isAttended:
+        attempt.response = response
+        waiting, attempt.waiting = attempt.waiting, []
+        for each in waiting:
+            each.callback(response)
+
+    def clientLeft(self, attempt: Attempt[R]) -> None:
+        """
+        The client is gone and may not have received the whole answer.
+        """
+        attempt.isLost = True
+
+    def finished(self, attempt: Attempt[R], size: int) -> None:
+        """
+        The answer is complete, be there a client or not. It is kept until it
+        is known to be delivered, or for L{WINDOW} under a key.
+
+        @param size: bytes that it takes up.
+        """
+        if not attempt.isKnown or attempt in self._finished:
             return
-        attempt.isAttended = False
-        attempt.goneAt = self._clock.seconds()
-        self._lost[attempt] = None
-        self._byRequest.setdefault(attempt.request, []).append(attempt)
-        self.bytesKept += attempt.size
-        self._keepWithinLimits(attempt)
-        self._watch()
-
-    def finished(self, attempt: Attempt[R, A], answer: A, size: int) -> None:
-        """
-        The answer is complete, be there a client or not.
-
-        @param size: of the answer, in bytes.
-        """
-        attempt.answer = answer
         attempt.size = size
-        if attempt in self._lost:
-            self.bytesKept += size
-            self._keepWithinLimits(attempt)
-            self._watch()
+        attempt.wait = self._windows.begin(lambda: self.forget(attempt))
+        self._finished[attempt] = None
+        self.bytesKept += size
+        while self.bytesKept > MAX_BYTES or len(self._finished) > MAX_ANSWERS:
+            self.forget(next(iter(self._finished)))
 
-    def delivered(self, attempt: Attempt[R, A]) -> None:
+    def delivered(self, attempt: Attempt[R]) -> None:
         """
-        The client has received the whole answer, or nobody ever will: a retry
-        finds nothing here.
+        The client has the whole answer. Only under a key it may ask for it
+        once more.
         """
-        if attempt in self._lost:
-            self._remove(attempt)
-            self._watch()
-        attempt.isAttended = False
-        attempt.answer = None
+        if attempt.key is None:
+            self.forget(attempt)
+
+    def forget(self, attempt: Attempt[R]) -> None:
+        """
+        The next request of this kind is a new one. Does nothing the second
+        time.
+        """
+        if not attempt.isKnown:
+            return
+        attempt.isKnown = False
+        attempt.response = None
+        if attempt.key is not None:
+            del self._byKey[attempt.key]
+        else:
+            same = self._byRequest[attempt.request]
+            same.remove(attempt)
+            if not same:
+                del self._byRequest[attempt.request]
+        if attempt.wait is not None:
+            attempt.wait.cancel()
+            del self._finished[attempt]
+            self.bytesKept -= attempt.size
+        waiting, attempt.waiting = attempt.waiting, []
+        for each in waiting:
+            each.callback(None)
 
     def stop(self) -> None:
         """
         Forget everything.
         """
-        for attempt in list(self._lost):
-            self._remove(attempt)
-        self._keys.clear()
-        self._watch()
-
-    def _attended(self, attempt: Attempt[R, A]) -> None:
-        self._remove(attempt)
-        attempt.isAttended = True
-        self._watch()
-
-    def _remove(self, attempt: Attempt[R, A]) -> None:
-        del self._lost[attempt]
-        same = self._byRequest[attempt.request]
-        same.remove(attempt)
-        if not same:
-            del self._byRequest[attempt.request]
-        self.bytesKept -= attempt.size
-
-    def _keepWithinLimits(self, newest: Attempt[R, A]) -> None:
-        if newest.size > self._limit:
-            self._remove(newest)
-        while self.bytesKept > self._limit:
-            self._remove(next(attempt for attempt in self._lost if attempt.size))
-        if len(self._lost) > MAX_ATTEMPTS:
-            self._remove(next(iter(self._lost)))
-
-    def _watch(self) -> None:
-        oldest = next(iter(self._lost), None)
-        if oldest is None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-        elif self._timer is None or not self._timer.isActive:
-            left = oldest.goneAt + self._window - self._clock.seconds()
-            self._timer = Deadline(self._clock, left, self._forgetOld)
-
-    def _forgetOld(self) -> None:
-        horizon = self._clock.seconds() - self._window
-        for attempt in list(self._lost):
-            if attempt.goneAt > horizon + 0.001:
-                break
-            self._remove(attempt)
-        self._watch()
-
-    def _checkKey(self, key: bytes, fingerprint: bytes) -> None:
-        self._forgetKeys()
-        known = self._keys.get(key)
-        if known is not None and known[0] != fingerprint:
-            raise APIError(
-                "idempotency_key_reuse", "This Idempotency-Key was used for another request.", mayRetry=False
-            )
-
-    def _forgetKeys(self) -> None:
-        horizon = self._clock.seconds() - self._window
-        while self._keys:
-            key, (_, since) = next(iter(self._keys.items()))
-            if since > horizon and len(self._keys) <= MAX_ATTEMPTS:
-                return
-            del self._keys[key]
-
-
-def _keyFrom(account: str, idempotencyKey: str | None) -> bytes | None:
-    if idempotencyKey is None:
-        return None
-    return digestOf([account, idempotencyKey])
+        for attempt in [*self._byKey.values(), *(each for same in self._byRequest.values() for each in same)]:
+            self.forget(attempt)
+        self._windows.stop()

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from openai_server.api.messages import Audio, File, Part
+from openai_server.api.inquiry import Media
 from openai_server.errors import APIError
 from openai_server.wire.tones import Attachment
 
@@ -119,25 +119,24 @@ def attachmentLine(attached: Attached, path: str | None = None) -> str:
     return f"[{attached.kind} attached: {', '.join(said)}]"
 
 
-def attachedFromPart(part: Part, param: str) -> Attached:
+def attachedFromMedia(media: Media) -> Attached:
     """
-    What a content part of another kind than text holds.
+    Return what a part of a message that is not text holds.
 
-    @param param: where the part stands in the request.
     @raise APIError: 400: an address that is neither data nor http(s), base64
         that does not begin or end as such, bytes that are not what they are
         said to be.
     """
-    if part.input_audio is not None and part.type == "input_audio":
-        return _fromAudio(part.input_audio, f"{param}.input_audio")
-    if part.file is not None and part.type == "file":
-        return _fromFile(part.file, f"{param}.file")
-    image = part.image_url
-    if isinstance(image, str):
-        return _fromAddress(image, f"{param}.image_url")
-    # The request was checked: an image is all that is left.
-    assert image is not None
-    return _fromAddress(image.url, f"{param}.image_url.url")
+    if media.kind == "image":
+        return _fromAddress(media.source, media.param)
+    if media.kind == "audio":
+        mediaType = "audio/wav" if media.format == "wav" else "audio/mpeg"
+        return _checked(mediaType, media.source, None, media.param)
+    if media.source[:5].lower() == "data:":
+        return _fromData(media.source, media.name, media.param)
+    isPDF = (media.name or "").lower().endswith(".pdf")
+    mediaType = "application/pdf" if isPDF else "application/octet-stream"
+    return _checked(mediaType, media.source, media.name, media.param)
 
 
 def _fromAddress(url: str, param: str) -> Attached:
@@ -157,28 +156,6 @@ def _guessed(url: str) -> str:
     except ValueError:
         extension = ""
     return _IMAGES.get(f".{extension.lower()}", "image/*")
-
-
-def _fromAudio(audio: Audio, param: str) -> Attached:
-    if audio.format not in ("wav", "mp3"):
-        raise APIError("unsupported_value", "Audio is wav or mp3.", param=f"{param}.format")
-    mediaType = "audio/wav" if audio.format == "wav" else "audio/mpeg"
-    return _checked(mediaType, audio.data, None, f"{param}.data")
-
-
-def _fromFile(file: File, param: str) -> Attached:
-    if file.file_id is not None:
-        said = "Files cannot be uploaded to this server: send file_data."
-        raise APIError("unsupported_value", said, param=f"{param}.file_id")
-    if file.file_data is None:
-        param = f"{param}.file_data"
-        raise APIError("missing_required_parameter", f"Missing required parameter: '{param}'.", param=param)
-    param = f"{param}.file_data"
-    if file.file_data[:5].lower() == "data:":
-        return _fromData(file.file_data, file.filename, param)
-    isPDF = (file.filename or "").lower().endswith(".pdf")
-    mediaType = "application/pdf" if isPDF else "application/octet-stream"
-    return _checked(mediaType, file.file_data, file.filename, param)
 
 
 def _fromData(url: str, name: str | None, param: str) -> Attached:

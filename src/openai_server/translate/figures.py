@@ -1,50 +1,16 @@
 # -*- test-case-name: tests.translate.test_figures -*-
 """
-What a worker reports of a turn, as OpenAI's usage and finish reason.
+What a worker reports of a turn's cost, as usage.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
-from openai_server.api.completion import PromptDetails, Usage
-
-#: What a worker's finish reason means; C{error} is no finish reason.
-Ending: TypeAlias = Literal["stop", "length", "content_filter", "error"]
+from openai_server.api.output import Usage
 
 #: The largest figure that every reader of JSON takes for a whole number.
 _MAX_FIGURE: Final = 2**53 - 1
-
-_ENDINGS: Final[dict[str, Ending]] = {
-    "success": "stop",
-    "stop": "stop",
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "pause_turn": "stop",
-    "tool_use": "stop",
-    "tool_calls": "stop",
-    "complete": "stop",
-    "completed": "stop",
-    "done": "stop",
-    "max_tokens": "length",
-    "length": "length",
-    "model_context_window_exceeded": "length",
-    "refusal": "content_filter",
-    "content_filter": "content_filter",
-}
-
-
-def endingOf(finishReason: Any) -> Ending:
-    """
-    What a C{finish} without an exit code means. A reason that is not known is
-    an error: a cut answer must not look complete.
-    """
-    if finishReason is None:
-        return "stop"
-    if not isinstance(finishReason, str):
-        return "error"
-    return _ENDINGS.get(finishReason.lower().replace("-", "_"), "error")
-
 
 def _figure(usage: dict[Any, Any], name: str) -> int:
     value = usage.get(name)
@@ -68,13 +34,7 @@ def usageFromWorker(usage: Any) -> Usage | None:
     read = _figure(usage, "cache_read_input_tokens")
     written = _figure(usage, "cache_creation_input_tokens")
     prompt = _figure(usage, "input_tokens") + read + written
-    completion = _figure(usage, "output_tokens")
-    return Usage(
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        total_tokens=prompt + completion,
-        prompt_tokens_details=PromptDetails(cached_tokens=read, cache_write_tokens=written),
-    )
+    return Usage(prompt, _figure(usage, "output_tokens"), read, written)
 
 
 def isAllZero(usage: Any) -> bool:

@@ -8,12 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterable
 from hashlib import sha256
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
-from openai_server.api.tools import Tool
-
-#: What a tool is to its client.
-Kind: TypeAlias = Literal["function", "custom"]
+from openai_server.api.inquiry import Tool, ToolKind
 
 #: The worker puts C{mcp__hum__} before a name, and its model takes 64 characters.
 _plain = re.compile(r"[A-Za-z0-9_-]{1,54}")
@@ -35,7 +32,7 @@ class ToolNames:
         @param tools: names are distinct.
         @param taken: names that other bees list.
         """
-        self._kinds: dict[str, Kind] = {tool.name: tool.kind for tool in tools}
+        self._kinds: dict[str, ToolKind] = {tool.name: tool.kind for tool in tools}
         self._wire = {name: name for name in self._kinds if _isFree(name, taken)}
         used = set(self._wire)
         for name in self._kinds:
@@ -59,7 +56,7 @@ class ToolNames:
         """
         return self._client.get(name)
 
-    def kind(self, name: str) -> Kind | None:
+    def kind(self, name: str) -> ToolKind | None:
         """
         What the tool with this name of the daemon's is to its client.
         """

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.translate.test_prompt -*-
 """
-A chat request as a prompt to the daemon.
+An inquiry as a prompt to the daemon.
 
 The worker wraps C{content} as one user message and takes C{systemPrompt} as
 one command-line argument; it reads neither C{sampling} nor C{attachments}
@@ -15,11 +15,10 @@ from typing import Any, Final
 
 import msgspec
 
-from openai_server.api.chat import ChatRequest, ResponseFormat
-from openai_server.api.messages import Message, callsOf
+from openai_server.api.inquiry import NO_SAMPLING, Format, Inquiry, Message
 from openai_server.translate.attachments import Attached, attachmentLine
 from openai_server.translate.tools import Offer
-from openai_server.translate.transcript import Pieces, Placed, joined, piecesOf, transcript
+from openai_server.translate.transcript import Pieces, joined, piecesOf, transcript
 from openai_server.wire.tones import HIVE, Prompt
 
 #: Bytes of UTF-8 in a system prompt. From 131,072 up the worker cannot start
@@ -32,7 +31,7 @@ _REST: Final = "The rest of your instructions, which began in the system prompt:
 _END_OF_REST: Final = "\n\nEnd of the instructions.\n\n"
 
 
-class Question(msgspec.Struct, frozen=True):
+class PromptText(msgspec.Struct, frozen=True):
     """
     What is said to a worker: all of a conversation, or what is new in it.
 
@@ -61,7 +60,7 @@ class Question(msgspec.Struct, frozen=True):
         return joined(self.pieces, lambda attached: attachmentLine(attached, next(left, None)))
 
 
-def systemText(request: ChatRequest, offer: Offer | None = None) -> str:
+def systemText(inquiry: Inquiry, offer: Offer | None = None) -> str:
     """
     All that must hold for a whole session: the leading system and developer
     messages in their order, long descriptions of tools, and what the request
@@ -69,28 +68,28 @@ def systemText(request: ChatRequest, offer: Offer | None = None) -> str:
     system text cannot be gone on with.
     """
     offer = offer or Offer()
-    wishes = (offer.systemText, offer.instruction, formatInstruction(request.response_format))
-    said = "\n\n".join(filter(None, (ownSystemText(request), *wishes)))
+    wishes = (offer.systemText, offer.instruction, formatInstruction(inquiry.format))
+    said = "\n\n".join(filter(None, (ownSystemText(inquiry), *wishes)))
     # Part of a command line, where it would end the argument.
     return said.replace("\0", "")
 
 
-def ownSystemText(request: ChatRequest) -> str:
+def ownSystemText(inquiry: Inquiry) -> str:
     """
     The leading system and developer messages alone, in their order.
     """
-    said = (message.text for message in request.messages[: _leading(request.messages)])
+    said = (message.text for message in inquiry.messages[: _leading(inquiry.messages)])
     return "\n\n".join(filter(None, said))
 
 
 def _leading(messages: Sequence[Message]) -> int:
     count = 0
-    while count < len(messages) and messages[count].role in ("system", "developer"):
+    while count < len(messages) and messages[count].role == "system":
         count += 1
     return count
 
 
-def questionFromRequest(request: ChatRequest, boundary: str, offer: Offer | None = None) -> Question:
+def textFromInquiry(inquiry: Inquiry, boundary: str, offer: Offer | None = None) -> PromptText:
     """
     The whole conversation, for a session that knows nothing of it.
 
@@ -101,16 +100,15 @@ def questionFromRequest(request: ChatRequest, boundary: str, offer: Offer | None
     @param boundary: a fresh random token of letters and digits.
     @raise APIError: 400, an attachment is no good.
     """
-    leading = _leading(request.messages)
-    systemPrompt, rest = _cutSystem(systemText(request, offer))
-    placed = list(enumerate(request.messages))[leading:]
-    pieces = _pieces(placed, boundary, False)
-    return Question(systemPrompt or None, (rest, *pieces) if rest else pieces)
+    leading = _leading(inquiry.messages)
+    systemPrompt, rest = _cutSystem(systemText(inquiry, offer))
+    pieces = _pieces(inquiry.messages[leading:], boundary, False)
+    return PromptText(systemPrompt or None, (rest, *pieces) if rest else pieces)
 
 
-def questionFromTail(
-    request: ChatRequest, start: int, boundary: str, offer: Offer | None = None
-) -> Question:
+def textFromTail(
+    inquiry: Inquiry, start: int, boundary: str, offer: Offer | None = None
+) -> PromptText:
     """
     Only the messages from C{start} on, for a session that knows the others
     and has the same L{systemText}. That goes out again: a worker's process that
@@ -120,22 +118,21 @@ def questionFromTail(
     @param boundary: a fresh random token of letters and digits.
     @raise APIError: 400, an attachment is no good.
     """
-    placed = list(enumerate(request.messages))[start:]
-    if start and any(callsOf(request.messages[start - 1])):
+    messages = inquiry.messages[start:]
+    if start and inquiry.messages[start - 1].calls:
         # Their ids are the client's: without the calls the model would not
         # know what these are the results of.
-        calls = msgspec.structs.replace(request.messages[start - 1], content=None, refusal=None)
-        placed.insert(0, (start - 1, calls))
-    systemPrompt, _ = _cutSystem(systemText(request, offer))
-    return Question(systemPrompt or None, _pieces(placed, boundary, True))
+        messages = (msgspec.structs.replace(inquiry.messages[start - 1], content=""), *messages)
+    systemPrompt, _ = _cutSystem(systemText(inquiry, offer))
+    return PromptText(systemPrompt or None, _pieces(messages, boundary, True))
 
 
-def _pieces(placed: Sequence[Placed], boundary: str, isTail: bool) -> Pieces:
-    if not placed:
+def _pieces(messages: Sequence[Message], boundary: str, isTail: bool) -> Pieces:
+    if not messages:
         return (_NO_MESSAGE,)
-    if len(placed) == 1 and placed[0][1].role == "user":
-        return piecesOf(placed[0])
-    return transcript(placed, boundary, isTail=isTail)
+    if len(messages) == 1 and messages[0].role == "user":
+        return piecesOf(messages[0])
+    return transcript(messages, boundary, isTail=isTail)
 
 
 def _cutSystem(text: str) -> tuple[str, str]:
@@ -147,57 +144,63 @@ def _cutSystem(text: str) -> tuple[str, str]:
     return kept, _REST + text[len(kept) :] + _END_OF_REST
 
 
-def formatInstruction(wanted: ResponseFormat | None) -> str:
+def formatInstruction(wanted: Format) -> str:
     """
     The wish for JSON in words for the model; empty when there is none.
     """
-    if wanted is None or wanted.type == "text":
+    if wanted.kind == "text":
         return ""
     said = [_JSON_ONLY]
-    wish = wanted.json_schema
-    if wish is None or wish.schema is None:
+    if wanted.schema is None:
         said.append("It must be one JSON object.")
     else:
-        schema = msgspec.json.encode(wish.schema).decode()
+        schema = msgspec.json.encode(wanted.schema).decode()
         said.append(f"It must be valid against this JSON Schema: {schema}")
-    if wish is not None and wish.description:
-        said.append(f"It is: {wish.description}")
+    if wanted.description:
+        said.append(f"It is: {wanted.description}")
     return " ".join(said)
 
 
-def samplingFromRequest(request: ChatRequest, offer: Offer | None = None) -> dict[str, Any] | None:
+def samplingFrom(inquiry: Inquiry, offer: Offer | None = None) -> dict[str, Any] | None:
     """
     What the request wishes of the model, in thrum's words, for workers that
     honour it; None when it wishes nothing.
     """
-    sampling = {
-        "temperature": request.temperature,
-        "topP": request.top_p,
-        "maxTokens": request.max_tokens,
-        "stop": request.stop or None,
-        "seed": request.seed,
-        "frequencyPenalty": request.frequency_penalty,
-        "presencePenalty": request.presence_penalty,
-        "reasoningEffort": request.reasoning_effort,
-        "verbosity": request.verbosity,
-        "responseFormat": request.response_format,
-    }
+    sampling: dict[str, Any] = {}
+    if inquiry.sampling is not NO_SAMPLING:
+        # Thrum has the same words.
+        wishes = msgspec.structs.asdict(inquiry.sampling)
+        sampling = {name: value for name, value in wishes.items() if value is not None}
+    if inquiry.stop:
+        sampling["stop"] = inquiry.stop
+    if inquiry.wantsJSON:
+        sampling["responseFormat"] = _responseFormat(inquiry.format)
     if offer is not None and offer.definitions:
-        sampling["toolChoice"] = _toolChoice(request, offer)
-        sampling["parallelToolCalls"] = None if request.parallel_tool_calls else False
-    return {name: value for name, value in sampling.items() if value is not None} or None
+        choice = inquiry.toolChoice
+        if choice.name is not None:
+            sampling["toolChoice"] = {"type": "function", "name": offer.names.wireName(choice.name)}
+        elif choice.mode != "auto":
+            sampling["toolChoice"] = choice.mode
+        if not inquiry.isParallel:
+            sampling["parallelToolCalls"] = False
+    return sampling or None
 
 
-def _toolChoice(request: ChatRequest, offer: Offer) -> Any:
-    choice = request.tool_choice
-    if choice.name is not None:
-        return {"type": "function", "name": offer.names.wireName(choice.name)}
-    return None if choice.mode == "auto" else choice.mode
+def _responseFormat(wanted: Format) -> dict[str, Any]:
+    if wanted.kind == "json":
+        return {"type": "json_object"}
+    schema = {
+        "name": wanted.name,
+        "schema": wanted.schema,
+        "strict": wanted.isStrict,
+        "description": wanted.description,
+    }
+    return {"type": "json_schema", "json_schema": schema}
 
 
-def promptFromRequest(
-    request: ChatRequest,
-    question: Question,
+def promptFrom(
+    inquiry: Inquiry,
+    text: PromptText,
     *,
     rid: str,
     sid: str,
@@ -209,22 +212,22 @@ def promptFromRequest(
     disallowedTools: Sequence[str] = (),
 ) -> Prompt:
     """
-    The tone that asks a question.
+    Return the tone that asks.
 
-    @param paths: see L{Question.content}.
+    @param paths: see L{PromptText.content}.
     @param sendAttachments: put them into the tone too.
     """
-    attachments = [attached.tone for attached in question.attachments] if sendAttachments else []
+    attachments = [attached.tone for attached in text.attachments] if sendAttachments else []
     return Prompt(
         rid=rid,
         sid=sid,
         hive=HIVE,
-        modelId=request.model,
-        content=question.content(paths),
-        systemPrompt=question.systemPrompt,
+        modelId=inquiry.model,
+        content=text.content(paths),
+        systemPrompt=text.systemPrompt,
         tools=list(offer.definitions) or None if offer is not None else None,
         attachments=attachments or None,
-        sampling=samplingFromRequest(request, offer),
+        sampling=samplingFrom(inquiry, offer),
         cwd=cwd,
         allowedTools=list(allowedTools) or None,
         disallowedTools=list(disallowedTools) or None,

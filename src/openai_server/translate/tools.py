@@ -13,11 +13,9 @@ from typing import Any, Final
 import msgspec
 
 from openai_server.api.arguments import argumentsText
-from openai_server.api.chat import ChatRequest
-from openai_server.api.messages import Part
-from openai_server.api.tools import Tool, ToolChoice
+from openai_server.api.inquiry import Inquiry, Media, Tool, ToolChoice
 from openai_server.errors import APIError
-from openai_server.translate.attachments import attachedFromPart, attachmentLine
+from openai_server.translate.attachments import attachedFromMedia, attachmentLine
 from openai_server.translate.names import ToolNames
 from openai_server.translate.toolschema import SafeSchemas
 from openai_server.wire.tones import ToolDefinition
@@ -52,7 +50,7 @@ class Offer:
     instruction: str = ""
 
 
-def offerFromRequest(request: ChatRequest, taken: Container[str] = ()) -> Offer:
+def offerFrom(inquiry: Inquiry, taken: Container[str] = ()) -> Offer:
     """
     What a request offers its model: nothing for C{tool_choice: none}, and of
     C{allowed_tools} only those.
@@ -61,18 +59,18 @@ def offerFromRequest(request: ChatRequest, taken: Container[str] = ()) -> Offer:
     @raise APIError: 400, the definitions are too large, or hold what the
         daemon cannot read.
     """
-    choice = request.tool_choice
+    choice = inquiry.toolChoice
     if choice.mode == "none":
         return Offer()
-    tools = [tool for tool in request.tools if choice.allowed is None or tool.name in choice.allowed]
+    tools = [tool for tool in inquiry.tools if choice.allowed is None or tool.name in choice.allowed]
     if not tools:
         return Offer()
     names = ToolNames(tools, taken)
     return Offer(
-        tuple(_definitions(tools, names, "functions" if request.isLegacy else "tools")),
+        tuple(_definitions(tools, names, inquiry.toolsParam)),
         names,
         _longDescriptions(tools, names),
-        _instruction(choice, names, request.parallel_tool_calls),
+        _instruction(choice, names, inquiry.isParallel),
     )
 
 
@@ -148,17 +146,16 @@ def inputText(args: Any) -> str:
     return args if isinstance(args, str) else argumentsText(args)
 
 
-def resultText(content: str | Sequence[Part] | None, param: str = "content") -> str:
+def resultText(content: str | Sequence[str | Media]) -> str:
     """
-    The result of a call as the one string that workers read. Parts stand one
-    under the other, what is not text as a line that says what it was.
+    Return the result of a call as the one string that workers read. Parts
+    stand one under the other, what is not text as a line that says what it
+    was.
 
-    @param param: where the content stands in the request.
     @raise APIError: 400, an attachment is no good.
     """
-    if content is None or isinstance(content, str):
-        return content or ""
+    if isinstance(content, str):
+        return content
     return "\n".join(
-        part.words if part.words is not None else attachmentLine(attachedFromPart(part, f"{param}[{index}]"))
-        for index, part in enumerate(content)
+        [part if isinstance(part, str) else attachmentLine(attachedFromMedia(part)) for part in content]
     )

@@ -17,70 +17,52 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from openai_server.api.arguments import argumentsText
-from openai_server.api.messages import ATTACHED_MEMBERS, Message, ToolCall, callsOf
-from openai_server.translate.attachments import Attached, attachedFromPart, attachmentLine
+from openai_server.api.inquiry import Call, Message
+from openai_server.translate.attachments import Attached, attachedFromMedia, attachmentLine
 
 #: Text, and between it what was attached, each on a line of its own.
 Pieces: TypeAlias = "tuple[str | Attached, ...]"
 
-#: A message and its place in the request.
-Placed: TypeAlias = tuple[int, Message]
-
 _Section: TypeAlias = tuple[str, Pieces]
 
 _SPEAKERS: Final = {
-    "developer": "system instruction",
     "system": "system instruction",
     "user": "user",
     "assistant": "assistant",
 }
 
 
-def piecesOf(placed: Placed) -> Pieces:
+def piecesOf(message: Message) -> Pieces:
     """
-    What one message holds, in order. A refusal counts as what was said.
+    Return what one message holds, in order.
 
     @raise APIError: 400, an attachment is no good.
     """
-    index, message = placed
-    content = message.content
-    if not isinstance(content, tuple) and not message.refusal:
-        # Nearly all messages of a long conversation.
-        return (content,) if content else ()
-    pieces: list[str | Attached] = []
-    for number, part in enumerate(message.parts):
-        if part.type in ATTACHED_MEMBERS:
-            pieces.append(attachedFromPart(part, f"messages[{index}].content[{number}]"))
-        elif part.words:
-            pieces.append(part.words)
-    if message.refusal:
-        pieces.append(message.refusal)
-    return tuple(pieces)
+    return tuple([part if isinstance(part, str) else attachedFromMedia(part) for part in message.parts])
 
 
-def transcript(placed: Sequence[Placed], boundary: str, *, isTail: bool = False) -> Pieces:
+def transcript(messages: Sequence[Message], boundary: str, *, isTail: bool = False) -> Pieces:
     """
     Several messages as one text.
 
     Nothing is dropped but the ids of calls that nobody answered, and
     reasoning that the client echoes back.
 
-    @param placed: at least one message.
+    @param messages: at least one.
     @param boundary: a fresh random token of letters and digits; the same one
         gives the same text.
     @param isTail: the messages go on from what the model knows already.
     @raise APIError: 400, an attachment is no good.
     """
-    names = {call.id: _calledName(call) for _, message in placed for call in callsOf(message)}
+    names = {call.id: call.name for message in messages for call in message.calls}
     sections: list[_Section] = []
-    for each in placed:
-        sections += _sections(each[1], piecesOf(each), names)
+    for message in messages:
+        sections += _sections(message, piecesOf(message), names)
     boundary = _unused(boundary, sections)
     pieces: list[str | Attached] = [_INTRODUCTION.format(boundary=boundary, what=_what(isTail))]
     for header, own in sections:
         pieces += [f"\n\n[{boundary} {header}]\n", *own]
-    closing = _UNFINISHED if placed[-1][1].role == "assistant" else _ANSWER
+    closing = _UNFINISHED if messages[-1].role == "assistant" else _ANSWER
     pieces.append(f"\n\n[{boundary} end]\n{closing}")
     return tuple(pieces)
 
@@ -101,46 +83,33 @@ def _what(isTail: bool) -> str:
     return "the continuation of our conversation" if isTail else "a conversation"
 
 
-def _sections(message: Message, own: Pieces, names: Mapping[str | None, str]) -> list[_Section]:
-    if message.role in ("tool", "function"):
+def _sections(message: Message, own: Pieces, names: Mapping[str, str]) -> list[_Section]:
+    if message.role == "tool":
         return [(_resultHeader(message, names), own)]
     name = f" {_quoted(message.name)}" if message.name else ""
     said: list[_Section] = [(_SPEAKERS[message.role] + name, own)]
-    calls = callsOf(message)
-    if not calls:
+    if not message.calls:
         return said
-    called: list[_Section] = [(_callHeader(call), (_calledWith(call),)) for call in calls]
+    called: list[_Section] = [(_callHeader(call), (call.arguments,)) for call in message.calls]
     return said + called if own else called
 
 
-def _callHeader(call: ToolCall) -> str:
-    return f"assistant calls the tool {_quoted(_calledName(call))}{_withId(call.id)}"
+def _callHeader(call: Call) -> str:
+    return f"assistant calls the tool {_quoted(call.name)}{_withId(call.id)}"
 
 
-def _resultHeader(message: Message, names: Mapping[str | None, str]) -> str:
-    name = message.name or names.get(message.tool_call_id)
+def _resultHeader(message: Message, names: Mapping[str, str]) -> str:
+    name = message.name or (names.get(message.callId) if message.callId else None)
     said = f" of the tool {_quoted(name)}" if name else ""
-    return f"result{said}{_withId(message.tool_call_id)}"
+    return f"result{said}{_withId(message.callId)}"
 
 
-def _withId(callId: str | None) -> str:
+def _withId(callId: str) -> str:
     return f" with the id {_quoted(callId)}" if callId else ""
 
 
 def _quoted(text: str) -> str:
     return msgspec.json.encode(text).decode()
-
-
-def _calledName(call: ToolCall) -> str:
-    if call.function is not None:
-        return call.function.name
-    return call.custom.name if call.custom is not None else ""
-
-
-def _calledWith(call: ToolCall) -> str:
-    if call.function is not None:
-        return argumentsText(call.function.arguments)
-    return (call.custom.input or "") if call.custom is not None else ""
 
 
 def _unused(boundary: str, sections: Sequence[_Section]) -> str:

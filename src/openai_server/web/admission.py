@@ -31,8 +31,7 @@ OPEN_PATHS: Final = frozenset({b"/", b"/healthz", b"/readyz"})
 
 _EXPOSED: Final = (
     b"x-request-id, retry-after, openai-processing-ms, x-should-retry, x-hum-session, x-hum-ignored, "
-    b"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
-    b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
+    b"x-hum-schema, x-hum-usage"
 )
 _PREFLIGHT_SECONDS: Final = b"600"
 _KEY_HEADERS: Final = (b"authorization", b"x-api-key", b"api-key")
@@ -115,14 +114,13 @@ class Admission:
         """
         Tell the browser of an admitted page that it may send what it wants.
         """
-        headers = request.responseHeaders
-        headers.setRawHeaders(b"Access-Control-Allow-Methods", [b"GET, POST, OPTIONS"])
-        headers.setRawHeaders(b"Access-Control-Max-Age", [_PREFLIGHT_SECONDS])
+        request.setHeader(b"access-control-allow-methods", b"GET, POST, OPTIONS")
+        request.setHeader(b"access-control-max-age", _PREFLIGHT_SECONDS)
         wanted = request.getHeader(b"access-control-request-headers")
         if wanted:
-            headers.setRawHeaders(b"Access-Control-Allow-Headers", [wanted])
+            request.setHeader(b"access-control-allow-headers", wanted)
         if request.getHeader(b"access-control-request-private-network") == b"true":
-            headers.setRawHeaders(b"Access-Control-Allow-Private-Network", [b"true"])
+            request.setHeader(b"access-control-allow-private-network", b"true")
         request.setResponseCode(204)
         request.finish()
 
@@ -144,9 +142,9 @@ class Admission:
 
     def _checkOrigin(self, request: APIRequest) -> None:
         if self._origins or self._anyOrigin:
-            request.responseHeaders.setRawHeaders(b"Vary", [b"Origin"])
-        origins = request.requestHeaders.getRawHeaders(b"origin")
-        if origins is None:
+            request.setHeader(b"vary", b"Origin")
+        origins = request.valuesOf(b"origin")
+        if not origins:
             return
         if len(origins) > 1 or not (self._anyOrigin or origins[0] in self._origins):
             raise APIError(
@@ -155,8 +153,8 @@ class Admission:
                 "setting corsOrigins.",
             )
         allowed = b"*" if self._anyOrigin and origins[0] not in self._origins else origins[0]
-        request.responseHeaders.setRawHeaders(b"Access-Control-Allow-Origin", [allowed])
-        request.responseHeaders.setRawHeaders(b"Access-Control-Expose-Headers", [_EXPOSED])
+        request.setHeader(b"access-control-allow-origin", allowed)
+        request.setHeader(b"access-control-expose-headers", _EXPOSED)
 
     def _checkKey(self, request: APIRequest) -> None:
         # One comparison whatever was sent, so that time tells nothing.
@@ -180,7 +178,7 @@ class Admission:
     def _checkContentType(self, request: APIRequest) -> None:
         if self._keyDigest is not None or request.method != b"POST":
             return
-        types = request.requestHeaders.getRawHeaders(b"content-type") or []
+        types = request.valuesOf(b"content-type")
         if len(types) != 1 or not _isJSON(types[0]):
             raise APIError("unsupported_content_type", "The content type must be application/json.")
 
@@ -196,8 +194,8 @@ def _accountFor(apiKey: str, secret: bytes) -> Account:
 def _keyIn(request: APIRequest) -> bytes:
     # The first header that is there counts; twice the same header is no key.
     for name in _KEY_HEADERS:
-        values = request.requestHeaders.getRawHeaders(name)
-        if values is not None:
+        values = request.valuesOf(name)
+        if values:
             if len(values) > 1:
                 return b""
             return _bearerIn(values[0]) if name == b"authorization" else values[0].strip()

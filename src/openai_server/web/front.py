@@ -6,12 +6,14 @@ The HTTP side as one service: its parts, joined.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 
+from openai_server.api.chat.dialect import ChatDialect
+from openai_server.api.dialect import Dialect
 from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Daemon
 from openai_server.metrics import Counters
@@ -25,14 +27,13 @@ from openai_server.sessions.pools import Pools
 from openai_server.sessions.retries import Retries
 from openai_server.sessions.slots import Slots
 from openai_server.web.admission import Admission
-from openai_server.web.answering import Answering, Answers
-from openai_server.web.asking import Desk
 from openai_server.web.attachments import AttachmentFolder
-from openai_server.web.chat import Chat
-from openai_server.web.incoming import Reader
+from openai_server.web.completion import Completion
 from openai_server.web.models import OfferedModels
+from openai_server.web.response import Response
 from openai_server.web.routes import Routes
 from openai_server.web.site import APISite
+from openai_server.web.submission import Submitter
 
 
 class WebFront(Service):
@@ -40,8 +41,8 @@ class WebFront(Service):
     Everything from the HTTP connection to the daemon's seam.
 
     @ivar site: the protocol factory.
-    @ivar desk: what all questions share.
-    @ivar answers: what answers which request.
+    @ivar submitter: what all questions share.
+    @ivar completion: what answers all requests.
     @ivar models: what can be asked for.
     """
 
@@ -56,16 +57,18 @@ class WebFront(Service):
         runtimeDirectory: Path,
         boundHosts: Sequence[str] = (),
         now: Callable[[], float] = time.time,
+        dialects: Mapping[str, Dialect] | None = None,
     ) -> None:
         """
         @param hid: this bee's own, whose tools in the registry are no others'.
         @param runtimeDirectory: where the folder for attachments is made.
         @param boundHosts: the addresses that the ports are bound to.
         @param now: the wall clock, in seconds since 1970.
+        @param dialects: what else is spoken at which path, beside chat.
         """
         self.models = OfferedModels(configuration.models, daemon.registry, now)
-        self.retries: Retries[Answering, Answering] = Retries(clock)
-        self.desk = Desk(
+        self.retries: Retries[Response] = Retries(clock)
+        self.submitter = Submitter(
             clock=clock,
             configuration=configuration,
             daemon=daemon,
@@ -78,14 +81,21 @@ class WebFront(Service):
         self._daemon = daemon
         self._hid = hid
         self._configuration = configuration
-        reader = Reader(configuration, self._defaultModel, self._takenNames)
-        self.answers = Answers(self.desk, self.retries, self.models.isKnown)
-        chat = Chat(configuration, reader, self.answers, now)
+        self.completion = Completion(self.submitter, self.retries, self.models.isKnown, self._takenNames)
+        chat = ChatDialect(
+            strict=configuration.strict,
+            defaultModel=lambda: configuration.defaultModel,
+            reasoningField=configuration.reasoningField,
+            showsWorkerTools=configuration.workerTools,
+            keepAlive=configuration.keepAlive,
+            now=now,
+        )
         hosts = (*configuration.allowedHosts, *boundHosts)
         admission = Admission(configuration.apiKey, hosts, configuration.corsOrigins)
-        routes = Routes(chat, self.models, admission, lambda: daemon.whyNotReady)
+        spoken: Mapping[str, Dialect] = {"/v1/chat/completions": chat, **(dialects or {})}
+        routes = Routes(self.completion, spoken, self.models, admission, lambda: daemon.whyNotReady)
         self.site = APISite(
-            routes.resource(), reactor, clock, admission=admission, bodyLimit=configuration.bodyLimit
+            routes.resource(), clock, admission=admission, bodyLimit=configuration.bodyLimit
         )
 
     def startService(self) -> None:
@@ -93,18 +103,15 @@ class WebFront(Service):
         Remove what dead processes left.
         """
         super().startService()
-        self.desk.folder.start()
+        self.submitter.folder.start()
 
     def stopService(self) -> None:
         """
         Turn away whoever still waits, and remove all files.
         """
         super().stopService()
-        self.answers.stop()
-        self.desk.folder.stop()
-
-    def _defaultModel(self) -> str | None:
-        return self._configuration.defaultModel
+        self.completion.stop()
+        self.submitter.folder.stop()
 
     def _takenNames(self) -> frozenset[str]:
         bees = self._daemon.registry.bees()

@@ -22,8 +22,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.interfaces import IPushProducer, IReactorTime
-from zope.interface import implementer
+from twisted.internet.interfaces import IReactorTime
 
 from openai_server.clock import Deadline
 from openai_server.errors import End
@@ -41,7 +40,6 @@ STILL_SECONDS: Final = 10.0
 SLICE: Final = FileDescriptor.bufferSize + 1
 
 
-@implementer(IPushProducer)
 class Outflow:
     """
     The bytes of one answer on their way out, no faster than the client reads.
@@ -113,8 +111,8 @@ class Outflow:
         self._stop(self._full)
         self._stop(self._still)
         self._whenDrained = None
-        if self._isRegistered and not self._request.isOver:
-            self._request.unregisterProducer()
+        if self._isRegistered and self._request.channel.outflow is self:
+            self._request.channel.outflow = None
         self._isRegistered = False
 
     # What the transport says.
@@ -132,20 +130,13 @@ class Outflow:
         self._isPaused = False
         self._flow()
 
-    def stopProducing(self) -> None:
-        """
-        The connection is being lost; the request hears of it next.
-        """
-        self._isPaused = True
-
     # Inside.
 
     def _register(self) -> None:
         self._isRegistered = True
-        self._request.outflow = self
+        self._request.channel.outflow = self
         # An answer before this one may still fill the transport.
         self._isPaused = self._request.channel.isPaused
-        self._request.registerProducer(self, True)
 
     def _queue(self, data: bytes) -> None:
         self._pieces.extend(data[at : at + SLICE] for at in range(0, len(data), SLICE))

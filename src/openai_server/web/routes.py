@@ -9,24 +9,25 @@ stream has said everything; errors are raised and rendered in one place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
-from functools import wraps
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeAlias
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from klein import Klein
-from twisted.internet.defer import CancelledError
+from klein.resource import KleinResource
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.python.failure import Failure
-from twisted.web.resource import IResource, Resource
+from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
-from zope.interface import implementer
 
 import openai_server
+from openai_server.api.dialect import Dialect
 from openai_server.api.models import Model, modelBody, modelListBody
 from openai_server.errors import APIError
-from openai_server.web.admission import Account, Admission
-from openai_server.web.answers import answerJSON
+from openai_server.web.admission import Admission
 from openai_server.web.request import APIRequest
 
 #: First segments of OpenAI's paths that are not served here.
@@ -41,16 +42,14 @@ UNSUPPORTED: Final = frozenset(
 _SHOWN_ID: Final = 200
 
 
-class ChatCompletions(Protocol):
+class Answering(Protocol):
     """
-    What answers C{POST /v1/chat/completions}.
+    What answers the requests of all dialects.
     """
 
-    async def complete(self, request: APIRequest, account: Account) -> bytes | None:
+    async def answer(self, request: APIRequest, dialect: Dialect) -> None:
         """
-        Give a JSON body; or answer with an L{EventStream
-        <openai_server.web.streaming.EventStream>} and give None when that has
-        been ended, in whatever way.
+        Answer a request; ends when its response does.
 
         Cancelled when the client leaves and when the server stops: then the
         request is answered already, and C{CancelledError} is to be let out.
@@ -84,9 +83,8 @@ _P = ParamSpec("_P")
 _Answer: TypeAlias = Coroutine[Any, Any, "bytes | None"]
 _Route: TypeAlias = Callable[Concatenate["Routes", APIRequest, _P], _Answer]
 
-_app = Klein()
-# Otherwise // in a path is answered with a redirect, in HTML.
-_app.url_map.merge_slashes = False
+#: Template, method and function of each route that is no dialect's.
+_routes: list[tuple[str, str, Callable[..., _Answer]]] = []
 
 
 def _route(template: str, method: str = "GET") -> Callable[[_Route[_P]], _Route[_P]]:
@@ -95,19 +93,19 @@ def _route(template: str, method: str = "GET") -> Callable[[_Route[_P]], _Route[
     """
 
     def declare(route: _Route[_P]) -> _Route[_P]:
-        @wraps(route)
-        async def answer(
-            self: Routes, request: APIRequest, *args: _P.args, **kwargs: _P.kwargs
-        ) -> bytes | None:
-            request.route = template
-            await _answer(request, route(self, request, *args, **kwargs))
-            return None
-
-        for path in {template, template.removeprefix("/v1")}:
-            _app.route(path, methods=[method])(answer)
+        _routes.append((template, method, route))
         return route
 
     return declare
+
+
+def _declare(app: Klein, template: str, method: str, work: Callable[..., _Answer]) -> None:
+    def answer(request: APIRequest, **kwargs: str) -> Deferred[None]:
+        request.route = template
+        return request.doing(Deferred.fromCoroutine(_answer(request, work(request, **kwargs))))
+
+    for path in {template, template.removeprefix("/v1")}:
+        app.route(path, methods=[method], endpoint=f"{method} {path}")(answer)
 
 
 async def _answer(request: APIRequest, work: _Answer) -> None:
@@ -115,12 +113,13 @@ async def _answer(request: APIRequest, work: _Answer) -> None:
     Answer with what comes of the work. Ends when the request is over: Klein
     finishes whatever is not finished by then.
     """
-    body = await request.doing(work)
+    body = await work
     if isinstance(body, bytes):
-        answerJSON(request, body)
-    elif body is not None or request.stream is None or not request.stream.hasEnded:
-        raise TypeError(f"the route gave {type(body).__name__} and no complete stream")
-    await request.whenOver()
+        request.answer(body)
+    elif not request.isAnswered:
+        raise TypeError("the route gave no complete answer")
+    if not request.isOver:
+        await request.whenOver()
 
 
 class Routes:
@@ -128,11 +127,10 @@ class Routes:
     All routes.
     """
 
-    app = _app
-
     def __init__(
         self,
-        chat: ChatCompletions,
+        answering: Answering,
+        dialects: Mapping[str, Dialect],
         models: Models,
         admission: Admission,
         whyNotReady: Callable[[], str | None],
@@ -141,7 +139,8 @@ class Routes:
         @param whyNotReady: gives a reason for the operator, or None when
             prompts can be asked.
         """
-        self._chat = chat
+        self._answering = answering
+        self._dialects = dialects
         self._models = models
         self._admission = admission
         self._whyNotReady = whyNotReady
@@ -150,16 +149,23 @@ class Routes:
         """
         The root of the site.
         """
-        return _Door(self._admission, self.app.resource())
+        app = Klein()
+        # Otherwise // in a path is answered with a redirect, in HTML.
+        app.url_map.merge_slashes = False
+        for path, dialect in self._dialects.items():
+            _declare(app, path, "POST", partial(self.complete, dialect=dialect))
+        for template, method, route in _routes:
+            _declare(app, template, method, partial(route, self))
+        app.handle_errors(Exception)(self.failed)
+        return _Resource(app, self._admission)
 
     # OpenAI's.
 
-    @_route("/v1/chat/completions", "POST")
-    async def chatCompletions(self, request: APIRequest) -> bytes | None:
+    async def complete(self, request: APIRequest, dialect: Dialect) -> None:
         """
-        The main path.
+        The main path, in whichever dialect.
         """
-        return await self._chat.complete(request, _accountOf(request))
+        await self._answering.answer(request, dialect)
 
     @_route("/v1/models")
     async def listModels(self, request: APIRequest) -> bytes:
@@ -207,27 +213,27 @@ class Routes:
 
     # Errors.
 
-    @_app.handle_errors(Exception)
     async def failed(self, request: Any, failure: Failure) -> bytes | None:
         """
-        The one place where errors become answers. A request that was cut has
-        been answered before its work was cancelled.
+        Tell the client what went wrong in a route that Klein found.
         """
-        error = failure.value
-        if isinstance(error, HTTPException):
-            error = _errorFromRouting(error, request)
-        if isinstance(error, APIError):
-            request.fail(error)
-        elif not (isinstance(error, CancelledError) and request.hasFailed):
-            request.processingFailed(failure)
+        _tell(request, failure)
         await request.whenOver()
         return None
 
 
-def _accountOf(request: APIRequest) -> Account:
-    account = request.account
-    assert account is not None
-    return account
+def _tell(request: APIRequest, failure: Failure) -> None:
+    """
+    The one place where errors become answers. A request that was cut has been
+    answered before its work was cancelled.
+    """
+    error = failure.value
+    if isinstance(error, HTTPException):
+        error = _errorFromRouting(error, request)
+    if isinstance(error, APIError):
+        request.fail(error)
+    elif not (isinstance(error, CancelledError) and (request.hasFailed or request.isOver)):
+        request.processingFailed(failure)
 
 
 def _errorFromRouting(error: HTTPException, request: APIRequest) -> APIError:
@@ -249,26 +255,35 @@ def _errorFromRouting(error: HTTPException, request: APIRequest) -> APIError:
     return APIError("unknown_url", "There is nothing at this path.")
 
 
-@implementer(IResource)
-class _Door(Resource):
+class _Resource(KleinResource):
     """
-    What each request passes before its route is looked for.
+    Finds exact paths in a table, and leaves the others to Klein.
     """
 
-    isLeaf = True
-
-    def __init__(self, admission: Admission, inside: IResource) -> None:
-        super().__init__()
+    def __init__(self, app: Klein, admission: Admission) -> None:
+        super().__init__(app)
         self._admission = admission
-        self._inside = inside
+        self._klein = app
+        # By path and method: each rule of Klein's that has no variable.
+        self._exact: dict[tuple[bytes, bytes], str] = {
+            (rule.rule.encode(), method.encode()): rule.endpoint
+            for rule in app.url_map.iter_rules()
+            if not rule.arguments
+            for method in rule.methods or ()
+        }
 
-    def render(self, request: Any) -> int:
+    def render(self, request: Any) -> Any:
         """
         Have a path answered that can be one. Always C{NOT_DONE_YET}: Twisted
         would give other results a body of its own.
         """
+        endpoint = self._exact.get((request.path, request.method))
+        if endpoint is not None and not self._admission.isPreflight(request):
+            answering = maybeDeferred(self._klein.execute_endpoint, endpoint, request)
+            answering.addErrback(self._failed, request)
+            return NOT_DONE_YET
         try:
-            request.postpath = _segments(request.path, request.postpath)
+            request.postpath = _segments(request.path)
         except APIError as error:
             request.fail(error)
             return NOT_DONE_YET
@@ -276,11 +291,15 @@ class _Door(Resource):
             request.route = "preflight"
             self._admission.answerPreflight(request)
         else:
-            self._inside.render(request)
+            super().render(request)
         return NOT_DONE_YET
 
+    @staticmethod
+    def _failed(failure: Failure, request: APIRequest) -> None:
+        _tell(request, failure)
 
-def _segments(path: bytes, decoded: list[bytes]) -> list[bytes]:
+
+def _segments(path: bytes) -> list[bytes]:
     """
     The decoded segments of a path, without the empty one that a trailing
     slash makes.
@@ -288,8 +307,9 @@ def _segments(path: bytes, decoded: list[bytes]) -> list[bytes]:
     @raise APIError: no path can have these. Slashes are counted before
         decoding, since the id of a model may have two in a row.
     """
-    inner = path[1:].split(b"/")[:-1]
-    if b"" in inner or not {b".", b".."}.isdisjoint(decoded):
+    inner = path[1:].split(b"/")
+    decoded = [unquote_to_bytes(segment) for segment in inner]
+    if b"" in inner[:-1] or not {b".", b".."}.isdisjoint(decoded):
         raise APIError("unknown_url", "There is nothing at this path.")
     try:
         b"/".join(decoded).decode("utf-8")

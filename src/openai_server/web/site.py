@@ -8,22 +8,30 @@ from __future__ import annotations
 from typing import Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
-from twisted.web import http, server
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import Factory
 from twisted.web.resource import IResource
 
+from openai_server.clock import Timeouts
 from openai_server.errors import APIError, shuttingDown
 from openai_server.web.admission import Admission
-from openai_server.web.channel import APIChannel
+from openai_server.web.http import HTTPConnection
 from openai_server.web.request import APIRequest
 
 __all__ = ["BODY_LIMIT", "APIRequest", "APISite"]
 
 #: Bytes that a request's body may have, decoded, unless the site says otherwise.
 BODY_LIMIT: Final = 20 * 1024 * 1024
+#: Connections that may be open at once.
+MAX_CONNECTIONS: Final = 4096
+#: Seconds after which a connection without a request is closed; for a whole
+#: head, from its first byte; without progress of a body.
+IDLE_SECONDS: Final = 75.0
+HEAD_SECONDS: Final = 10.0
+BODY_PROGRESS_SECONDS: Final = 30.0
 
 
-class APISite(server.Site):
+class APISite(Factory):
     """
     The factory of our connections, which knows what is open on them.
 
@@ -33,32 +41,32 @@ class APISite(server.Site):
     @ivar isStopping: new requests are turned away.
     """
 
-    # Twisted declares the types of its own defaults here.
-    protocol = APIChannel  # type: ignore[assignment]
-    requestFactory = APIRequest  # type: ignore[assignment]
     noisy = False
 
     def __init__(
         self,
         resource: IResource,
-        reactor: IReactorTime,
         clock: IReactorTime,
         *,
         admission: Admission,
         bodyLimit: int = BODY_LIMIT,
-        idleTimeout: float = 60,
+        maxConnections: int = MAX_CONNECTIONS,
     ) -> None:
         """
         @param resource: answers every path; a leaf.
-        @param idleTimeout: seconds after which a connection without a request
-            is closed.
+        @param maxConnections: how many may be open; for one beyond it an idle
+            one is closed, or it is turned away.
         """
-        super().__init__(resource, reactor=reactor, timeout=idleTimeout, parsePOSTFormSubmission=False)
+        self.resource = resource
+        self.maxConnections = maxConnections
+        self.idleTimes = Timeouts(clock, IDLE_SECONDS)
+        self.headTimes = Timeouts(clock, HEAD_SECONDS)
+        self.bodyTimes = Timeouts(clock, BODY_PROGRESS_SECONDS)
         self.admission = admission
         self.clock = clock
         self.bodyLimit = bodyLimit
         self.isStopping = False
-        self._channels: set[APIChannel] = set()
+        self._channels: dict[HTTPConnection, None] = {}
         self._open: set[APIRequest] = set()
         self._waiting: list[Deferred[None]] = []
 
@@ -121,17 +129,20 @@ class APISite(server.Site):
         self._open.discard(request)
         self._checkIdle()
 
-    def channelOpened(self, channel: APIChannel) -> None:
+    def channelOpened(self, channel: HTTPConnection) -> None:
         """
         There is one connection more.
         """
-        self._channels.add(channel)
+        self._channels[channel] = None
 
-    def channelClosed(self, channel: APIChannel) -> None:
+    def channelClosed(self, channel: HTTPConnection) -> None:
         """
         There is one connection less.
         """
-        self._channels.discard(channel)
+        self._channels.pop(channel, None)
+        if not self._channels:
+            for times in (self.idleTimes, self.headTimes, self.bodyTimes):
+                times.stop()
 
     def _checkIdle(self) -> None:
         if not self._open:
@@ -139,22 +150,16 @@ class APISite(server.Site):
             for idle in waiting:
                 idle.callback(None)
 
-    # What Twisted's site would do and this one does not.
-
-    def startFactory(self) -> None:
+    def buildProtocol(self, addr: IAddress | None) -> HTTPConnection | None:
         """
-        Open no log file, and run no timer for its dates.
+        A connection for a client that has come, if there is room for it.
         """
-
-    def stopFactory(self) -> None:
-        """
-        Nothing to close.
-        """
-
-    def log(self, request: http.Request) -> None:
-        """
-        Requests log themselves, also those that were never finished.
-        """
+        if len(self._channels) >= self.maxConnections:
+            idle = next((channel for channel in self._channels if channel.isIdle), None)
+            if idle is None:
+                return None
+            idle.abort()
+        return HTTPConnection(self)
 
     def acceptableProtocols(self) -> list[bytes]:
         """

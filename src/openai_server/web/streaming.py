@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 SHORTEST_INTERVAL: Final = 1.0
 
 _STREAM_HEADERS: Final = {
-    "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
 }
@@ -93,10 +92,11 @@ class EventStream:
         """
         return self._outflow.queued
 
-    def begin(self) -> None:
+    def begin(self, contentType: bytes = b"text/event-stream; charset=utf-8") -> None:
         """
         Decide for a stream; the head leaves with the first event.
         """
+        self._request.setHeader(b"Content-Type", contentType)
         self._request.setResponseCode(200)
         for name, value in _STREAM_HEADERS.items():
             self._request.setHeader(name, value)
@@ -125,6 +125,13 @@ class EventStream:
             self._silence.extend(self._interval)
         elif self._ping:
             self._arm()
+
+    def probe(self) -> None:
+        """
+        Write something that no client minds.
+        """
+        if not (self._hasEnded or self._outflow.queued):
+            self._outflow.send(self._ping or b":\n\n")
 
     def finish(self) -> None:
         """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from openai_server.wire.tones import Error, Finish
 
@@ -46,19 +46,39 @@ class Lost:
 TurnEnd: TypeAlias = Finish | Error | Lost
 
 
-#: Finish reasons of a turn that came to its own end, in the words of workers
-#: and of the wire specification.
-_GOOD: Final = (
-    None,
-    "success",
-    "stop",
-    "end_turn",
-    "stop_sequence",
-    "pause_turn",
-    "tool_use",
-    "max_tokens",
-    "length",
-)
+#: What a worker's finish reason means to whoever reads the answer; C{error} is
+#: no finish reason.
+Ending: TypeAlias = Literal["stop", "length", "content_filter", "error"]
+
+#: Finish reasons in the words of workers, of models' vendors and of the wire
+#: specification, and whether the sid may be prompted again after each.
+_ENDINGS: Final[dict[str, tuple[Ending, bool]]] = {
+    "success": ("stop", True),
+    "stop": ("stop", True),
+    "end_turn": ("stop", True),
+    "stop_sequence": ("stop", True),
+    "pause_turn": ("stop", True),
+    "tool_use": ("stop", True),
+    "tool_calls": ("stop", True),
+    "complete": ("stop", True),
+    "completed": ("stop", True),
+    "done": ("stop", True),
+    "max_tokens": ("length", True),
+    "length": ("length", True),
+    # There is no room for another prompt.
+    "model_context_window_exceeded": ("length", False),
+    # What was refused stays in the session, and what follows is refused too.
+    "refusal": ("content_filter", False),
+    "content_filter": ("content_filter", False),
+}
+
+
+def endingOf(finishReason: Any) -> Ending:
+    """
+    Return what a C{finish} without an exit code means. A reason that is not
+    known is an error: a cut answer must not look complete.
+    """
+    return _known(finishReason)[0]
 
 
 def endsWell(end: TurnEnd) -> bool:
@@ -67,6 +87,12 @@ def endsWell(end: TurnEnd) -> bool:
     again: a C{finish} without C{exitCode}, with a reason that tells of no
     trouble. A reason that is not known may tell of some.
     """
-    if not isinstance(end, Finish) or end.exitCode is not None:
-        return False
-    return end.finishReason in _GOOD
+    return isinstance(end, Finish) and end.exitCode is None and _known(end.finishReason)[1]
+
+
+def _known(finishReason: Any) -> tuple[Ending, bool]:
+    if finishReason is None:
+        return "stop", True
+    if not isinstance(finishReason, str):
+        return "error", False
+    return _ENDINGS.get(finishReason.lower().replace("-", "_"), ("error", False))

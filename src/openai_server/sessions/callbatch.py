@@ -31,7 +31,7 @@ _IN_BLOCK: Final[Mapping[str | None, bool]] = {
     "content_block_stop": False,
 }
 
-class Handout:
+class CallBatch:
     """
     Which calls are open, and when those that are new may be handed out.
 

@@ -4,23 +4,33 @@ Messages of a request.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from openai_server.api.messages import MAX_MESSAGES, ROLES, Part, callsOf, messagesFromObject
+from openai_server.api.chat.messages import MAX_MESSAGES, ROLES
+from openai_server.api.chat.request import inquiryFromBody
+from openai_server.api.inquiry import Call, Media, Message
 from openai_server.errors import APIError
 from tests.support import SyncCase
 
 
+def messagesFrom(messages: Any) -> tuple[Message, ...]:
+    """
+    What a request with these messages says.
+    """
+    return inquiryFromBody(json.dumps({"model": "m", "messages": messages}).encode()).messages
+
+
 class MessageTests(SyncCase):
     """
-    L{messagesFromObject}.
+    L{messagesFromBody<openai_server.api.chat.messages.messagesFromBody>}.
     """
 
     def refused(self, *messages: Any) -> tuple[str, str | None]:
         """
         The code and param of the error that messages bring.
         """
-        error = self.assertRaises(APIError, messagesFromObject, list(messages))
+        error = self.assertRaises(APIError, messagesFrom, list(messages))
         self.assertEqual(error.kind.status, 400)
         return error.name, error.param
 
@@ -29,8 +39,8 @@ class MessageTests(SyncCase):
         All of OpenAI's roles pass, the deprecated one too.
         """
         extra = {"tool": {"tool_call_id": "c"}, "function": {"name": "f"}}
-        found = messagesFromObject([{"role": role, "content": "x", **extra.get(role, {})} for role in ROLES])
-        self.assertEqual([message.role for message in found], list(ROLES))
+        found = messagesFrom([{"role": role, "content": "x", **extra.get(role, {})} for role in ROLES])
+        self.assertEqual([message.role for message in found], ["system", *ROLES[1:-1], "tool"])
 
     def test_unknownRole(self) -> None:
         """
@@ -92,7 +102,7 @@ class MessageTests(SyncCase):
         """
         Something else than a list.
         """
-        error = self.assertRaises(APIError, messagesFromObject, "hello")
+        error = self.assertRaises(APIError, messagesFrom, "hello")
         self.assertEqual((error.name, error.param), ("invalid_type", "messages"))
 
     def test_tooMany(self) -> None:
@@ -105,7 +115,7 @@ class MessageTests(SyncCase):
         """
         Null and absent mean the same, and nothing was said.
         """
-        found = messagesFromObject(
+        found = messagesFrom(
             [{"role": "assistant", "content": None}, {"role": "assistant"}, {"role": "user", "content": ""}]
         )
         self.assertEqual([(message.text, message.parts) for message in found], [("", ())] * 3)
@@ -115,7 +125,7 @@ class MessageTests(SyncCase):
         Aliases of text count, reasoning that comes back is not read, unknown
         members do no harm.
         """
-        [message] = messagesFromObject(
+        [message] = messagesFrom(
             [
                 {
                     "role": "assistant",
@@ -131,20 +141,70 @@ class MessageTests(SyncCase):
             ]
         )
         self.assertEqual(message.text, "abcd")
-        self.assertEqual(len(message.parts), 5)
+        image = Media("image", "http://x", "messages[0].content[4].image_url.url")
+        self.assertEqual(message.parts, ("a", "b", "c", "d", image))
+        self.assertTrue(message.hasMedia)
+
+    def test_media(self) -> None:
+        """
+        Each kind, with the place of its data.
+        """
+        parts = [
+            {"type": "image_url", "image_url": "http://x"},
+            {"type": "input_audio", "input_audio": {"data": "AA==", "format": "mp3"}},
+            {"type": "file", "file": {"filename": "f", "file_data": "AA=="}},
+        ]
+        [message] = messagesFrom([{"role": "user", "content": parts}])
+        where = "messages[0].content"
+        self.assertEqual(
+            message.content,
+            (
+                Media("image", "http://x", f"{where}[0].image_url"),
+                Media("audio", "AA==", f"{where}[1].input_audio.data", format="mp3"),
+                Media("file", "AA==", f"{where}[2].file.file_data", name="f"),
+            ),
+        )
+
+    def test_mediaThatIsRefused(self) -> None:
+        """
+        Formats that nobody reads, and files that would have been uploaded.
+        """
+        for part, name, param in (
+            ({"type": "input_audio"}, "missing_required_parameter", "input_audio"),
+            (
+                {"type": "input_audio", "input_audio": {"data": "AA==", "format": "ogg"}},
+                "unsupported_value",
+                "input_audio.format",
+            ),
+            ({"type": "file"}, "missing_required_parameter", "file"),
+            ({"type": "file", "file": {"filename": "f"}}, "missing_required_parameter", "file.file_data"),
+            ({"type": "file", "file": {"file_id": "f"}}, "unsupported_value", "file.file_id"),
+        ):
+            said = self.refused({"role": "user", "content": [part]})
+            self.assertEqual(said, (name, f"messages[0].content[0].{param}"))
+
+    def test_refusal(self) -> None:
+        """
+        It is what was said, behind what else was.
+        """
+        parts = [{"type": "text", "text": "a"}]
+        for content, said in ((None, "no"), ("", "no"), ("a", ("a", "no")), (parts, ("a", "no"))):
+            [message] = messagesFrom([{"role": "assistant", "content": content, "refusal": "no"}])
+            self.assertEqual(message.content, said)
 
     def test_textAsOnePart(self) -> None:
         """
         A plain string and one part say the same.
         """
-        [message] = messagesFromObject([{"role": "user", "content": "hi"}])
-        self.assertEqual((message.parts, message.text), ((Part("text", "hi"),), "hi"))
+        [message] = messagesFrom([{"role": "user", "content": "hi"}])
+        self.assertEqual((message.content, message.parts, message.text), ("hi", ("hi",), "hi"))
+        self.assertFalse(message.hasMedia)
 
     def test_callsOfBothShapes(self) -> None:
         """
         The deprecated call comes last.
         """
-        [message] = messagesFromObject(
+        [message] = messagesFrom(
             [
                 {
                     "role": "assistant",
@@ -156,8 +216,8 @@ class MessageTests(SyncCase):
                 }
             ]
         )
-        calls = list(callsOf(message))
-        self.assertEqual([call.id for call in calls], ["1", "2", None])
-        self.assertEqual(list(callsOf(messagesFromObject([{"role": "assistant"}])[0])), [])
-        assert calls[2].function is not None
-        self.assertEqual(calls[2].function.name, "h")
+        self.assertEqual(
+            message.calls,
+            (Call("1", "f", '{"a":1}'), Call("2", "g", "x", "custom"), Call("", "h", "{}")),
+        )
+        self.assertEqual(messagesFrom([{"role": "assistant"}])[0].calls, ())

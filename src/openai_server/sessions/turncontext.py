@@ -19,7 +19,7 @@ from openai_server.wire.tones import Shown
 OUR_PREFIX: Final = "mcp__hum__"
 
 
-class Answer(Protocol):
+class Attendant(Protocol):
     """
     One HTTP answer that attends a conversation. Told things in order,
     synchronously; nothing after L{calledTools}, L{turnEnded} or L{failed}.
@@ -58,7 +58,7 @@ class Answer(Protocol):
         """
 
 
-class Slot(Protocol):
+class TurnSlot(Protocol):
     """
     The place that a turn takes up in its worker.
     """
@@ -71,7 +71,7 @@ class Slot(Protocol):
 
 
 @dataclass(frozen=True)
-class Terms:
+class TurnContext:
     """
     What a conversation was begun with.
 

@@ -4,17 +4,12 @@ Tools of a request.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from openai_server.api.tools import (
-    MAX_NAME,
-    MAX_TOOLS,
-    ToolChoice,
-    choiceFromObject,
-    functionsFromObject,
-    legacyChoiceFromObject,
-    toolsFromObject,
-)
+from openai_server.api.chat.request import inquiryFromBody
+from openai_server.api.chat.tools import MAX_NAME, MAX_TOOLS
+from openai_server.api.inquiry import Inquiry, Tool, ToolChoice
 from openai_server.errors import APIError
 from tests.support import SyncCase
 
@@ -26,19 +21,34 @@ def function(name: str, **more: Any) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, **more}}
 
 
+def inquiry(**fields: Any) -> Inquiry:
+    """
+    What a request with these fields is read as.
+    """
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], **fields}
+    return inquiryFromBody(json.dumps(body).encode())
+
+
+def toolsFrom(tools: Any) -> tuple[Tool, ...]:
+    """
+    The tools of a request.
+    """
+    return inquiry(tools=tools).tools
+
+
 CUSTOM = {"type": "custom", "custom": {"name": "patch", "description": "d", "format": {"type": "text"}}}
 
 
 class ToolsTests(SyncCase):
     """
-    L{toolsFromObject} and L{functionsFromObject}.
+    C{tools} and C{functions}.
     """
 
     def refused(self, *tools: Any) -> tuple[str, str | None]:
         """
         The code and param of the error that tools bring.
         """
-        error = self.assertRaises(APIError, toolsFromObject, list(tools))
+        error = self.assertRaises(APIError, toolsFrom, list(tools))
         self.assertEqual(error.kind.status, 400)
         return error.name, error.param
 
@@ -48,7 +58,7 @@ class ToolsTests(SyncCase):
         """
         schema = {"type": "object"}
         full = function("f", description="x", parameters=schema, strict=True)
-        one, two, three = toolsFromObject([full, CUSTOM, function("g", strict=None)])
+        one, two, three = toolsFrom([full, CUSTOM, function("g", strict=None)])
         self.assertEqual((one.kind, one.name, one.description), ("function", "f", "x"))
         self.assertEqual((one.parameters, one.param), (schema, "tools[0].function"))
         self.assertEqual((two.kind, two.name, two.format), ("custom", "patch", {"type": "text"}))
@@ -58,7 +68,7 @@ class ToolsTests(SyncCase):
         """
         The deprecated list holds bare functions.
         """
-        [tool] = functionsFromObject([{"name": "f", "parameters": {}}])
+        [tool] = inquiry(functions=[{"name": "f", "parameters": {}}]).tools
         self.assertEqual((tool.kind, tool.name, tool.parameters), ("function", "f", {}))
 
     def test_wrongShapes(self) -> None:
@@ -86,18 +96,18 @@ class ToolsTests(SyncCase):
         """
         Many are fine, too many are not looked at.
         """
-        self.assertEqual(len(toolsFromObject([function(f"f{n}") for n in range(MAX_TOOLS)])), MAX_TOOLS)
+        self.assertEqual(len(toolsFrom([function(f"f{n}") for n in range(MAX_TOOLS)])), MAX_TOOLS)
         self.assertEqual(self.refused(*[3] * (MAX_TOOLS + 1)), ("invalid_value", "tools"))
 
 
 class ChoiceTests(SyncCase):
     """
-    L{choiceFromObject} and L{legacyChoiceFromObject}.
+    C{tool_choice} and C{function_call}.
     """
 
     def setUp(self) -> None:
         super().setUp()
-        self.tools = toolsFromObject([function("f"), CUSTOM])
+        self.tools = [function("f"), CUSTOM]
 
     def test_table(self) -> None:
         """
@@ -114,7 +124,7 @@ class ChoiceTests(SyncCase):
             (custom, ToolChoice("required", "patch")),
             (allowed, ToolChoice("required", None, ("f", "patch"))),
         ):
-            self.assertEqual(choiceFromObject(value, self.tools), choice)
+            self.assertEqual(inquiry(tools=self.tools, tool_choice=value).toolChoice, choice)
 
     def test_refused(self) -> None:
         """
@@ -135,15 +145,16 @@ class ChoiceTests(SyncCase):
                 "tool_choice.allowed_tools.tools[0].function.name",
             ),
         ):
-            error = self.assertRaises(APIError, choiceFromObject, value, self.tools)
+            error = self.assertRaises(APIError, inquiry, tools=self.tools, tool_choice=value)
             self.assertEqual((error.kind.status, error.param), (400, param))
 
     def test_legacy(self) -> None:
         """
         The deprecated field has two words and one object.
         """
-        self.assertEqual(legacyChoiceFromObject("none", self.tools).mode, "none")
-        self.assertEqual(legacyChoiceFromObject({"name": "f"}, self.tools), ToolChoice("required", "f"))
+        functions = [{"name": "f"}]
+        for value, choice in (("none", ToolChoice("none")), ({"name": "f"}, ToolChoice("required", "f"))):
+            self.assertEqual(inquiry(functions=functions, function_call=value).toolChoice, choice)
         for value, param in (("required", "function_call"), ({"name": "x"}, "function_call.name")):
-            error = self.assertRaises(APIError, legacyChoiceFromObject, value, self.tools)
+            error = self.assertRaises(APIError, inquiry, functions=functions, function_call=value)
             self.assertEqual(error.param, param)

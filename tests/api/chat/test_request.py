@@ -7,22 +7,25 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openai_server.api.chat import MAX_IGNORED, MAX_MODEL, MAX_STOP, MAX_STOPS, ChatRequest, parse
-from openai_server.api.tools import ToolChoice
+from openai_server.api.chat import request as module
+from openai_server.api.chat.request import MAX_IGNORED, MAX_MODEL, MAX_STOP, MAX_STOPS, inquiryFromBody
+from openai_server.api.chat.structs import ChatBody
+from openai_server.api.inquiry import Format, Inquiry, Sampling, ToolChoice
 from openai_server.errors import APIError
 from tests.support import SyncCase
 
 HELLO = [{"role": "user", "content": "hi"}]
 
 
-def request(**fields: Any) -> ChatRequest:
+def request(**fields: Any) -> Inquiry:
     """
     What a request with these fields is read as.
     """
-    return parse(json.dumps({"model": "m", "messages": HELLO, **fields}).encode())
+    return inquiryFromBody(json.dumps({"model": "m", "messages": HELLO, **fields}).encode())
 
 
 FUNCTION = {"name": "f", "parameters": {"type": "object"}}
@@ -31,7 +34,7 @@ TOOL = {"type": "function", "function": FUNCTION}
 
 class ParseTests(SyncCase):
     """
-    L{parse}.
+    L{inquiryFromBody}.
     """
 
     def refused(self, **fields: Any) -> tuple[str, str | None]:
@@ -48,21 +51,20 @@ class ParseTests(SyncCase):
         """
         found = request()
         self.assertEqual((found.model, found.messages[0].text), ("m", "hi"))
-        self.assertEqual((found.stream, found.includeUsage, found.parallel_tool_calls), (False, False, True))
+        self.assertEqual((found.isStreamed, found.wantsUsage, found.isParallel), (False, False, True))
         self.assertEqual((found.stop, found.tools, found.ignored, found.metadata), ((), (), (), {}))
-        self.assertEqual(found.tool_choice, ToolChoice("auto"))
+        self.assertEqual(found.toolChoice, ToolChoice("auto"))
 
     def test_nullMeansAbsent(self) -> None:
         """
         Every field may be null, and then says nothing.
         """
-        ours = {"model", "messages", "includeUsage", "isLegacy", "ignored"}
-        names = set(ChatRequest.__struct_fields__) - ours
+        names = set(ChatBody.__struct_fields__) - {"model", "messages"}
         names |= {
-            *("max_completion_tokens", "n", "logprobs", "top_logprobs", "stream_options", "functions"),
-            *("function_call", "modalities", "logit_bias", "audio", "store", "reasoning", "whatever"),
+            *("logit_bias", "audio", "store", "whatever"),
         }
         self.assertEqual(request(**dict.fromkeys(names)), request())
+        self.assertEqual(request(**dict.fromkeys(ChatBody.__struct_fields__[2:])), request())
 
     def test_honouredFields(self) -> None:
         """
@@ -79,9 +81,6 @@ class ParseTests(SyncCase):
             verbosity="low",
             user="u",
             metadata={"session_id": "s"},
-            prompt_cache_key="k",
-            session_id="x",
-            chat_id="y",
             modalities=["text"],
             n=1,
             logprobs=False,
@@ -89,36 +88,34 @@ class ParseTests(SyncCase):
             parallel_tool_calls=False,
             tools=[],
         )
-        self.assertEqual((found.stream, found.includeUsage, found.parallel_tool_calls), (True, True, False))
-        self.assertEqual((found.temperature, found.top_p), (1.0, 0.5))
-        self.assertEqual((found.frequency_penalty, found.presence_penalty), (-2.0, 2.0))
-        self.assertEqual((found.reasoning_effort, found.verbosity), ("ultra", "low"))
+        self.assertEqual((found.isStreamed, found.wantsUsage, found.isParallel), (True, True, False))
+        wanted = Sampling(None, 1.0, 0.5, -2.0, 2.0, None, "ultra", "low")
+        self.assertEqual(found.sampling, wanted)
         self.assertEqual((found.user, found.metadata), ("u", {"session_id": "s"}))
-        self.assertEqual((found.prompt_cache_key, found.session_id, found.chat_id), ("k", "x", "y"))
         self.assertEqual(found.ignored, ())
 
     def test_streamOptionsWithoutStream(self) -> None:
         """
         Tolerated: many clients send them always.
         """
-        self.assertFalse(request(stream_options={"include_usage": True}).stream)
+        self.assertFalse(request(stream_options={"include_usage": True}).isStreamed)
 
     def test_tokenLimits(self) -> None:
         """
         Either name works, the new one wins.
         """
-        self.assertEqual(request(max_tokens=5).max_tokens, 5)
-        self.assertEqual(request(max_completion_tokens=6).max_tokens, 6)
-        self.assertEqual(request(max_tokens=5, max_completion_tokens=6).max_tokens, 6)
+        self.assertEqual(request(max_tokens=5).sampling.maxTokens, 5)
+        self.assertEqual(request(max_completion_tokens=6).sampling.maxTokens, 6)
+        self.assertEqual(request(max_tokens=5, max_completion_tokens=6).sampling.maxTokens, 6)
 
     def test_reasoningObject(self) -> None:
         """
         OpenRouter's spelling is an alias; OpenAI's own wins.
         """
-        self.assertEqual(request(reasoning={"effort": "low"}).reasoning_effort, "low")
-        self.assertEqual(request(reasoning={"max_tokens": 3}).reasoning_effort, None)
+        self.assertEqual(request(reasoning={"effort": "low"}).sampling.reasoningEffort, "low")
+        self.assertEqual(request(reasoning={"max_tokens": 3}).sampling.reasoningEffort, None)
         both = request(reasoning={"effort": "low"}, reasoning_effort="high")
-        self.assertEqual(both.reasoning_effort, "high")
+        self.assertEqual(both.sampling.reasoningEffort, "high")
 
     def test_vendorsFieldsOfAnotherType(self) -> None:
         """
@@ -127,9 +124,9 @@ class ParseTests(SyncCase):
         """
         odd = {"reasoning": "high", "session_id": 7, "chat_id": ["c"]}
         found = request(**odd, whatever=1)
-        self.assertEqual((found.reasoning_effort, found.session_id, found.chat_id), (None, None, None))
+        self.assertIsNone(found.sampling.reasoningEffort)
         self.assertEqual(found.ignored, ("reasoning", "session_id", "chat_id", "whatever"))
-        self.assertEqual(request(reasoning={"effort": 3}, chat_id="c").ignored, ("reasoning",))
+        self.assertEqual(request(reasoning={"effort": 3}, user="c").ignored, ("reasoning",))
         self.assertEqual(request(reasoning=False).ignored, ())
 
     def test_stop(self) -> None:
@@ -149,14 +146,15 @@ class ParseTests(SyncCase):
         """
         The three types.
         """
-        for name in ("text", "json_object"):
-            wanted = request(response_format={"type": name}).response_format
-            assert wanted is not None
-            self.assertEqual(wanted.type, name)
         schema = {"name": "n", "schema": {"type": "object"}, "strict": True}
-        wanted = request(response_format={"type": "json_schema", "json_schema": schema}).response_format
-        assert wanted is not None and wanted.json_schema is not None
-        self.assertEqual((wanted.json_schema.name, wanted.json_schema.schema), ("n", {"type": "object"}))
+        for format, kind in (({"type": "text"}, "text"), ({"type": "json_object"}, "json")):
+            for stray in ({}, {"json_schema": schema}):
+                found = request(response_format={**format, **stray})
+                self.assertEqual((found.format, found.wantsJSON), (Format(kind), kind == "json"))
+        found = request(response_format={"type": "json_schema", "json_schema": schema})
+        where = "response_format.json_schema.schema"
+        self.assertEqual(found.format, Format("schema", "n", {"type": "object"}, None, True, where))
+        self.assertTrue(found.wantsJSON)
 
     def test_refused(self) -> None:
         """
@@ -223,8 +221,8 @@ class ParseTests(SyncCase):
         """
         for model in ({}, {"model": None}, {"model": ""}):
             body = json.dumps({"messages": HELLO, **model}).encode()
-            self.assertEqual(parse(body, defaultModel="d").model, "d")
-            error = self.assertRaises(APIError, parse, body)
+            self.assertEqual(inquiryFromBody(body, defaultModel="d").model, "d")
+            error = self.assertRaises(APIError, inquiryFromBody, body)
             self.assertEqual((error.name, error.param), ("missing_required_parameter", "model"))
 
 
@@ -239,7 +237,7 @@ class IgnoredTests(SyncCase):
         """
         found = request(logit_bias={"5": 1}, top_k=4, seed=7, store=True)
         self.assertEqual(found.ignored, ("logit_bias", "top_k", "seed", "store"))
-        self.assertEqual(found.seed, 7)
+        self.assertEqual(found.sampling.seed, 7)
 
     def test_emptyOnesAskForNothing(self) -> None:
         """
@@ -261,9 +259,10 @@ class IgnoredTests(SyncCase):
         What OpenAI does not know is refused; what it knows still passes.
         """
         body = {"model": "m", "messages": HELLO, "seed": 1, "tools": [], "user": "u"}
-        self.assertEqual(parse(json.dumps(body).encode(), strict=True).ignored, ("seed",))
+        self.assertEqual(inquiryFromBody(json.dumps(body).encode(), strict=True).ignored, ("seed",))
         for name in ("top_k", "session_id", "reasoning"):
-            error = self.assertRaises(APIError, parse, json.dumps({**body, name: 1}).encode(), strict=True)
+            more = json.dumps({**body, name: 1}).encode()
+            error = self.assertRaises(APIError, inquiryFromBody, more, strict=True)
             self.assertEqual((error.name, error.param), ("unknown_parameter", name))
 
 
@@ -277,8 +276,8 @@ class ToolFieldsTests(SyncCase):
         With a choice among them.
         """
         found = request(tools=[TOOL], tool_choice={"type": "function", "function": {"name": "f"}})
-        self.assertEqual(([tool.name for tool in found.tools], found.tool_choice.name), (["f"], "f"))
-        self.assertFalse(found.isLegacy)
+        self.assertEqual(([tool.name for tool in found.tools], found.toolChoice.name), (["f"], "f"))
+        self.assertTrue(found.showsCallIds)
 
     def test_functions(self) -> None:
         """
@@ -286,16 +285,108 @@ class ToolFieldsTests(SyncCase):
         shape can carry.
         """
         found = request(functions=[FUNCTION], function_call={"name": "f"})
-        self.assertEqual(([tool.name for tool in found.tools], found.tool_choice.name), (["f"], "f"))
-        self.assertEqual((found.isLegacy, found.parallel_tool_calls), (True, False))
+        self.assertEqual(([tool.name for tool in found.tools], found.toolChoice.name), (["f"], "f"))
+        self.assertEqual((found.showsCallIds, found.isParallel), (False, False))
+        self.assertEqual(found.toolsParam, "functions")
 
     def test_toolsWinOverFunctions(self) -> None:
         """
         A client that sends both means the newer ones; no functions are none.
         """
-        self.assertFalse(request(tools=[TOOL], functions=[FUNCTION]).isLegacy)
-        self.assertFalse(request(functions=[]).isLegacy)
-        self.assertTrue(request(tools=[], functions=[FUNCTION]).isLegacy)
+        self.assertTrue(request(tools=[TOOL], functions=[FUNCTION]).showsCallIds)
+        self.assertTrue(request(functions=[]).showsCallIds)
+        self.assertFalse(request(tools=[], functions=[FUNCTION]).showsCallIds)
+
+
+class FastTests(SyncCase):
+    """
+    Bodies that are decoded straight to their struct.
+    """
+
+    def read(self, body: bytes, **how: Any) -> tuple[Inquiry, bool]:
+        """
+        What a body is read as, and whether it was in one pass.
+        """
+        slow: list[bytes] = []
+        objectFromBody = module.objectFromBody
+
+        def noted(body: bytes) -> dict[str, Any]:
+            slow.append(body)
+            return objectFromBody(body)
+
+        patch = self.patch(module, "objectFromBody", noted)
+        try:
+            return inquiryFromBody(body, **how), not slow
+        finally:
+            patch.restore()
+
+    def test_bothWaysReadTheSame(self) -> None:
+        """
+        An ignored field changes nothing but that it is named.
+        """
+        tool = {"type": "function", "function": FUNCTION}
+        call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": {"b": 1, "a": 2}}}
+        image = {"type": "image_url", "image_url": {"url": "http://x"}, "cache_control": {"a": 1}}
+        fields = {
+            "model": "m",
+            "stream": True,
+            "user": "h\u00e9",
+            "tools": [tool] * 1,
+            "reasoning": {"effort": "low", "exclude": True},
+            "messages": [
+                {"role": "developer", "content": "d"},
+                {"role": "user", "content": [{"type": "text", "text": "x"}, image], "name": "n"},
+                {"role": "assistant", "content": None, "tool_calls": [call], "reasoning_content": "r"},
+                {"role": "tool", "tool_call_id": "c", "content": "1"},
+                *([{"role": "user", "content": "y"}] * 200),
+            ],
+        }
+        fast, wasFast = self.read(json.dumps(fields).encode())
+        slow, wasSlow = self.read(json.dumps({**fields, "top_k": 1}).encode())
+        self.assertEqual((wasFast, wasSlow), (True, False))
+        self.assertEqual(msgspec.structs.replace(slow, ignored=()), fast)
+        self.assertEqual(slow.ignored, ("top_k",))
+
+    def test_whatNeedsMoreThanOnePass(self) -> None:
+        """
+        Whatever is ignored or odd: lone surrogates are replaced, a strict
+        server knows no vendors' fields, bytes that are not UTF-8 are refused
+        wherever they stand.
+        """
+        hello = json.dumps({"model": "m", "messages": HELLO}).encode()
+        self.assertEqual(self.read(hello), (request(), True))
+        lone = hello.replace(b'"hi"', b'"\\ud800"')
+        found, isFast = self.read(lone)
+        self.assertEqual((found.messages[0].text, isFast), ("\ufffd", False))
+        for more in (b'"seed":1,', b'"store":true,', b'"session_id":"s",', b'"prompt_cache_key":"k",'):
+            found, isFast = self.read(hello.replace(b"{", b"{" + more, 1))
+            self.assertEqual((len(found.ignored), isFast), (1, False))
+        vendors = hello.replace(b"{", b'{"reasoning":{},', 1)
+        self.assertTrue(self.read(vendors)[1])
+        self.assertRaises(APIError, self.read, vendors, strict=True)
+        broken = hello.replace(b'"role"', b'"other":"\xff","role"')
+        error = self.assertRaises(APIError, self.read, broken)
+        self.assertEqual(error.name, "invalid_json")
+
+    def test_depth(self) -> None:
+        """
+        (C24) What a client can nest at will is bounded on this way too.
+        """
+        deep: dict[str, Any] = {}
+        for _ in range(120):
+            deep = {"items": deep}
+        function = {"name": "f", "parameters": deep}
+        call = {"id": "c", "function": {"name": "f", "arguments": deep}}
+        schema = {"type": "json_schema", "json_schema": {"name": "n", "schema": deep}}
+        for fields in (
+            {"tools": [{"type": "function", "function": function}]},
+            {"tools": [{"type": "custom", "custom": {"name": "f", "format": deep}}]},
+            {"functions": [function]},
+            {"response_format": schema},
+            {"messages": [{"role": "assistant", "tool_calls": [call]}]},
+        ):
+            error = self.assertRaises(APIError, request, **fields)
+            self.assertEqual(error.name, "bad_request", fields)
 
 
 JSON = st.recursive(
@@ -325,7 +416,7 @@ class AnythingTests(SyncCase):
         """
         body = json.dumps({"model": "m", "messages": HELLO, **fields}).encode()
         try:
-            self.assertIsInstance(parse(body), ChatRequest)
+            self.assertIsInstance(inquiryFromBody(body), Inquiry)
         except APIError as error:
             self.assertEqual(error.kind.status, 400)
 
@@ -335,5 +426,5 @@ class AnythingTests(SyncCase):
         """
         Bytes that mean nothing are a 400.
         """
-        error = self.assertRaises(APIError, parse, body)
+        error = self.assertRaises(APIError, inquiryFromBody, body)
         self.assertEqual(error.kind.status, 400)

@@ -1,6 +1,6 @@
-# -*- test-case-name: tests.translate.test_chat -*-
+# -*- test-case-name: tests.translate.test_output -*-
 """
-What a turn shows, as the events of a chat answer.
+What a turn shows, as the output of an answer.
 """
 
 from __future__ import annotations
@@ -10,33 +10,14 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from openai_server.api.completion import FinishReason, Usage
+from openai_server.api.output import Failed, Finished, Output, Reasoning, Text, WorkerTool
 from openai_server.errors import APIError
 from openai_server.translate.fence import FenceStrip
-from openai_server.translate.figures import endingOf, isAllZero, usageFromWorker
+from openai_server.translate.figures import isAllZero, usageFromWorker
 from openai_server.translate.stop import StopSearch
 from openai_server.translate.words import apiErrorFromError, apiErrorFromLoss, cleaned, meaningOf
-from openai_server.wire.ends import Lost, TurnEnd
+from openai_server.wire.ends import Lost, TurnEnd, endingOf
 from openai_server.wire.tones import Chunk, Error, Finish, Shown, ToolCall
-
-
-class Text(msgspec.Struct):
-    """
-    Some of the answer.
-
-    @ivar pieces: its deltas as they came, none of them empty: each is an
-        event of its own on a stream.
-    """
-
-    pieces: list[str]
-
-
-class Reasoning(msgspec.Struct, gc=False):
-    """
-    A piece of the model's reasoning. Never empty.
-    """
-
-    text: str
 
 
 class Stopped(msgspec.Struct, gc=False):
@@ -46,36 +27,18 @@ class Stopped(msgspec.Struct, gc=False):
     """
 
 
-class Finished(msgspec.Struct):
-    """
-    The answer is complete.
-
-    @ivar usage: None when the worker said nothing.
-    """
-
-    reason: FinishReason
-    usage: Usage | None = None
-
-
-class Failed(msgspec.Struct):
-    """
-    The answer cannot be completed.
-    """
-
-    error: APIError
-
-
 #: The types of deltas that need no look at each.
 _STRINGS: Final = {str}
 #: The kinds of chunks that are text, or say where some begins and ends.
 _TEXTUAL: Final = {"text_start", "text_delta", "content_block_stop"}
 
-Event: TypeAlias = Text | Reasoning | Stopped | Finished | Failed
+#: What an answer is made of, and the sign that its turn is needed no longer.
+Translated: TypeAlias = Output | Stopped
 
 
 class Translation:
     """
-    Makes the events of one answer from the tones of its turn.
+    Makes the output of one answer from the tones of its turn.
 
     Deltas pass unchanged: nothing is trimmed, normalised or interpreted. No
     order between tones is relied on. What is hidden never comes out, and what
@@ -86,7 +49,6 @@ class Translation:
         self,
         stop: Sequence[str] = (),
         stripFence: bool = False,
-        showTools: bool = False,
         ownCalls: Container[str] = (),
         seen: bool = False,
     ) -> None:
@@ -94,8 +56,6 @@ class Translation:
         @param stop: cut the text at the first of these; reasoning is not
             searched.
         @param stripFence: take a surrounding Markdown fence off the text.
-        @param showTools: show the tools that the worker ran by itself, a line
-            each, as reasoning.
         @param ownCalls: ids of calls that the client answers: what the worker
             tells of them is left out.
         @param seen: the turn goes on from an earlier answer, so its worker
@@ -104,16 +64,15 @@ class Translation:
         self._stop = StopSearch(stop) if stop else None
         self._fence = FenceStrip() if stripFence else None
         self._isPlain = self._stop is None and self._fence is None
-        self._showTools = showTools
         self._ownCalls = ownCalls
         self._hasSeen = seen
         self._hasCalls = False
         self._hasText = False
         self._isStopped = False
 
-    def feed(self, tones: Sequence[Shown]) -> list[Event]:
+    def feed(self, tones: Sequence[Shown]) -> list[Translated]:
         """
-        The events that some tones of the turn make, in order.
+        Return what some tones of the turn make, in order.
         """
         if self._isPlain:
             # Most often there is nothing but text, and nothing to do with it.
@@ -124,8 +83,8 @@ class Translation:
                 return [Text(pieces)]
         return self._feedEach(tones)
 
-    def _feedEach(self, tones: Sequence[Shown]) -> list[Event]:
-        events: list[Event] = []
+    def _feedEach(self, tones: Sequence[Shown]) -> list[Translated]:
+        events: list[Translated] = []
         for tone in tones:
             if type(tone) is Chunk:
                 self._hasSeen = True
@@ -137,26 +96,26 @@ class Translation:
                 self._hasSeen = self._hasCalls = True
         return events
 
-    def _chunk(self, chunk: Chunk, events: list[Event]) -> None:
+    def _chunk(self, chunk: Chunk, events: list[Translated]) -> None:
         kind = chunk.chunkType
         if kind == "reasoning_delta":
             self._reasoning(chunk.delta, events)
         elif kind is None and isinstance(chunk.part, dict):
             self._part(chunk.part, events)
-        elif self._showTools and kind in ("tool_input_start", "tool_executed"):
+        elif kind in ("tool_input_start", "tool_executed"):
             self._tool(chunk.toolName, chunk.callId, kind == "tool_executed", events)
 
-    def _part(self, part: dict[Any, Any], events: list[Event]) -> None:
+    def _part(self, part: dict[Any, Any], events: list[Translated]) -> None:
         # The chunk of the wire specification; workers of humd 0.31.18 send
         # the other dialect.
         if part.get("type") == "text":
             self._text(part.get("text"), events)
         elif part.get("type") == "reasoning":
             self._reasoning(part.get("text"), events)
-        elif self._showTools and part.get("type") == "tool":
+        elif part.get("type") == "tool":
             self._tool(part.get("toolName") or part.get("name"), part.get("callId"), False, events)
 
-    def _text(self, text: Any, events: list[Event]) -> None:
+    def _text(self, text: Any, events: list[Translated]) -> None:
         if type(text) is not str or not text or self._isStopped:
             return
         self._hasText = True
@@ -169,21 +128,19 @@ class Translation:
             events.append(Stopped())
 
     @staticmethod
-    def _give(text: str, events: list[Event]) -> None:
+    def _give(text: str, events: list[Translated]) -> None:
         if text and events and isinstance(events[-1], Text):
             events[-1].pieces.append(text)
         elif text:
             events.append(Text([text]))
 
-    def _reasoning(self, text: Any, events: list[Event]) -> None:
+    def _reasoning(self, text: Any, events: list[Translated]) -> None:
         if type(text) is str and text and not self._isStopped:
             events.append(Reasoning(text))
 
-    def _tool(self, name: Any, callId: Any, isDone: bool, events: list[Event]) -> None:
-        if isinstance(callId, str) and callId in self._ownCalls:
-            return
-        shown = cleaned(name)[:100] or "a tool"
-        self._reasoning(f"[{shown} {'done' if isDone else 'called'}]\n", events)
+    def _tool(self, name: Any, callId: Any, isDone: bool, events: list[Translated]) -> None:
+        if not self._isStopped and not (isinstance(callId, str) and callId in self._ownCalls):
+            events.append(WorkerTool(cleaned(name)[:100] or "a tool", isDone))
 
     def _held(self) -> str:
         held = self._stop.finish() if self._stop is not None else ""
@@ -191,23 +148,23 @@ class Translation:
             held = self._fence.feed(held) + self._fence.finish()
         return held
 
-    def flush(self) -> list[Event]:
+    def flush(self) -> list[Translated]:
         """
         What was held back, because the answer ends here, whatever the turn
         does: its calls are handed to the client.
         """
-        events: list[Event] = []
+        events: list[Translated] = []
         self._give(self._held(), events)
         return events
 
-    def finish(self, end: TurnEnd) -> list[Event]:
+    def finish(self, end: TurnEnd) -> list[Translated]:
         """
         The last events of the answer: what was held back, and either
         L{Finished} or L{Failed}.
         """
         return [*self.flush(), self._last(end)]
 
-    def _last(self, end: TurnEnd) -> Event:
+    def _last(self, end: TurnEnd) -> Translated:
         if self._isStopped:
             return Finished("stop", usageFromWorker(getattr(end, "usage", None)))
         if isinstance(end, Finish):
@@ -216,7 +173,7 @@ class Translation:
             return Failed(apiErrorFromLoss(end))
         return self._failed(end)
 
-    def _finished(self, finish: Finish) -> Event:
+    def _finished(self, finish: Finish) -> Translated:
         ending = endingOf(finish.finishReason)
         if finish.exitCode is not None:
             return _broken("The worker's process ended without a result.")
@@ -226,7 +183,7 @@ class Translation:
             return _broken("The worker lost the answer.")
         return Finished(ending, usageFromWorker(finish.usage))
 
-    def _failed(self, error: Error) -> Event:
+    def _failed(self, error: Error) -> Translated:
         meaning = meaningOf(error)
         if meaning.reason is not None and (self._hasText or not meaning.isAfterText):
             return Finished(meaning.reason, usageFromWorker(error.usage))

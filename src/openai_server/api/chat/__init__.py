@@ -1,0 +1,3 @@
+"""
+Chat completions: OpenAI's C{/v1/chat/completions}.
+"""

@@ -1,0 +1,382 @@
+# -*- test-case-name: tests.flow -*-
+"""
+The way of one request, whatever its dialect, from top to bottom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+from functools import partial
+from itertools import groupby
+from typing import Final
+
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+
+from openai_server.api.dialect import Dialect
+from openai_server.api.inquiry import Call, Inquiry, Message
+from openai_server.api.output import Failed, Finished
+from openai_server.errors import APIError
+from openai_server.sessions.calls import ParkedCall
+from openai_server.sessions.conversation import Conversation
+from openai_server.sessions.entries import callWithoutId
+from openai_server.sessions.hints import Hint, hintsFrom
+from openai_server.sessions.matching import Match, Outcome, matchFromTranscript
+from openai_server.sessions.plans import Kind, Session, SessionPlan
+from openai_server.sessions.retries import Attempt, Retries
+from openai_server.translate.output import Translation
+from openai_server.translate.schema import checkAnswer
+from openai_server.translate.tools import inputText, resultText
+from openai_server.web.request import APIRequest as Request
+from openai_server.web.response import Response, ResponseTimes
+from openai_server.web.submission import Submission, Submitter
+
+_REPAIR: Final = (
+    "Your last answer is not valid against the JSON Schema that was asked for. "
+    "Answer again, with the corrected JSON and nothing else."
+)
+
+#: Seconds: no client is pinged more often.
+_SHORTEST_INTERVAL: Final = 1.0
+#: Seconds that a late result waits for its turn to settle.
+SETTLE_PATIENCE: Final = 10.0
+
+#: What stands before words that came with a result, by the role that said them.
+_ALSO: Final = {
+    "user": "The user adds to this result:",
+    "system": "An instruction of the system came with this result:",
+}
+
+
+class Completion:
+    """
+    Answers requests: by what answers them already, by going on with a turn
+    that waits for their results, or by asking.
+    """
+
+    def __init__(
+        self,
+        submitter: Submitter,
+        retries: Retries[Response],
+        modelIsKnown: Callable[[str], bool],
+        takenNames: Callable[[], Container[str]],
+    ) -> None:
+        """
+        @param modelIsKnown: tells whether a model that nobody serves now may
+            come back.
+        @param takenNames: gives the names of tools that other bees list.
+        """
+        self._submitter = submitter
+        self._retries = retries
+        self._modelIsKnown = modelIsKnown
+        self._takenNames = takenNames
+        self._configuration = submitter.configuration
+        configuration = submitter.configuration
+        self._times = ResponseTimes(submitter.clock, configuration.headersHold, configuration.retryGrace)
+
+    async def answer(self, request: Request, dialect: Dialect) -> None:
+        """
+        Answer a request that was let in. Ends when its response does.
+
+        @raise APIError: what its client is told before the first byte.
+        """
+        body = request.takeBody()
+        inquiry = dialect.parse(body)
+        request.model = inquiry.model
+        renderer = dialect.renderer(inquiry)
+        if inquiry.ignored:
+            request.setHeader(b"x-hum-ignored", ",".join(inquiry.ignored).encode())
+        response, isAlone = await self._responseTo(request, inquiry, body)
+        request.mayHaveRun = True
+        request.session = response.kind.value
+        request.setHeader(b"x-hum-session", request.session.encode())
+        try:
+            response.attach(request, renderer, self._keepAliveOf(request), isAlone)
+        except Exception:
+            # A mistake of ours must not leave a worker running for nobody.
+            response.abandon()
+            raise
+        await request.whenOver()
+
+    async def _responseTo(self, request: Request, inquiry: Inquiry, body: bytes) -> tuple[Response, bool]:
+        """
+        Return what answers a request, and whether it is alone with that:
+        other connections that wait for it are dead.
+        """
+        account = _accountOf(request)
+        submission = self._submitter.submission(
+            account, inquiry, _hintsOf(request, inquiry), self._takenNames()
+        )
+        attempt = _attemptFrom(request, body)
+        if attempt is None:
+            return await self._first(submission, None), False
+        joined = self._retries.join(attempt)
+        while isinstance(joined, Deferred):
+            joined = await joined or self._retries.join(attempt)
+        if joined is not None:
+            return joined, attempt.key is None
+        try:
+            response = await self._first(submission, attempt)
+        except BaseException:
+            self._retries.forget(attempt)
+            raise
+        if response.ended is None:
+            self._retries.begin(attempt, response)
+        else:
+            # It failed while it was asked.
+            self._retries.forget(attempt)
+        return response, False
+
+    async def _first(self, submission: Submission, attempt: Attempt[Response] | None) -> Response:
+        response = await self._answerTo(submission, attempt)
+        if submission.inquiry.format.schema is not None and not submission.inquiry.isStreamed:
+            response.check = partial(self._checked, submission, response)
+        return response
+
+    async def _answerTo(self, submission: Submission, attempt: Attempt[Response] | None) -> Response:
+        """
+        Return what answers a question that nothing answers yet.
+        """
+        match = matchFromTranscript(self._submitter.calls, submission.account, submission.transcript)
+        conversation = match.owner
+        if not isinstance(conversation, Conversation):
+            return await self._ask(submission, attempt)
+        if match.outcome is Outcome.SOME:
+            raise _missing(match)
+        if match.outcome is Outcome.ALL and not _bringsFiles(submission, match):
+            return self._resume(submission, attempt, conversation, match)
+        if match.outcome is Outcome.LATE:
+            await self._settled(conversation, match)
+            if submission.transcript.showsHistory:
+                return await self._ask(submission, attempt)
+            # A client that keeps no history brings nothing but the result.
+            named = submission.naming({at: call.clientName for call, at in match.results})
+            return await self._ask(named, attempt, conversation.context.session)
+        conversation.giveUp(_resultsFrom(submission, match))
+        return await self._ask(submission, attempt)
+
+    async def _ask(
+        self, submission: Submission, attempt: Attempt[Response] | None, session: Session | None = None
+    ) -> Response:
+        made: list[Response] = []
+
+        def attend(conversation: Conversation, plan: SessionPlan) -> Response:
+            made.append(self._response(submission, attempt, conversation, plan.kind))
+            return made[0]
+
+        await self._submitter.ask(submission, attend, session)
+        return made[0]
+
+    def _resume(
+        self,
+        submission: Submission,
+        attempt: Attempt[Response] | None,
+        conversation: Conversation,
+        match: Match,
+    ) -> Response:
+        results = _resultsFrom(submission, match)
+        call, text = results[-1]
+        results[-1] = (call, text + _addedTo(match, submission))
+        response = self._response(submission, attempt, conversation, Kind.CONTINUED, isResumed=True)
+        conversation.resume(results, response)
+        told = sorted([*(at for _, at in match.results), *match.extra])
+        conversation.context.session.told(submission.transcript.entries[at] for at in told)
+        return response
+
+    async def _settled(self, conversation: Conversation, match: Match) -> None:
+        for call, _ in match.results:
+            self._submitter.calls.taken(call)
+        try:
+            await conversation.whenSettled().addTimeout(SETTLE_PATIENCE, self._submitter.clock)
+        except TimeoutError:
+            conversation.cancel()
+
+    def _response(
+        self,
+        submission: Submission,
+        attempt: Attempt[Response] | None,
+        conversation: Conversation,
+        kind: Kind,
+        isResumed: bool = False,
+    ) -> Response:
+        inquiry = submission.inquiry
+        transcript = submission.transcript
+        return Response(
+            self._times,
+            conversation,
+            Translation(
+                stop=inquiry.stop,
+                stripFence=inquiry.wantsJSON,
+                ownCalls=conversation.seenCalls,
+                seen=isResumed,
+            ),
+            model=inquiry.model,
+            isStreamed=inquiry.isStreamed,
+            mayReturn=attempt is not None,
+            kind=kind,
+            modelIsKnown=self._modelIsKnown,
+            callFrom=partial(_callFrom, conversation),
+            asked=None if inquiry.showsCallIds else transcript.digestBefore(len(transcript.entries)),
+            onEnd=partial(self._ended, submission, attempt),
+            onDelivered=partial(self._delivered, attempt),
+        )
+
+    # The end of a response.
+
+    def _ended(self, submission: Submission, attempt: Attempt[Response] | None, response: Response) -> None:
+        if type(response.ended) is Finished:
+            self._told(submission, response)
+        else:
+            self._submitter.memory.release(response.conversation.context.session, False)
+        if attempt is None:
+            return
+        if response.isAbandoned or response.output is None or _mayBeAskedAgain(response):
+            self._retries.forget(attempt)
+        else:
+            self._retries.finished(attempt, response.length)
+
+    def _told(self, submission: Submission, response: Response) -> None:
+        memory, session, text = self._submitter.memory, response.conversation.context.session, response.text
+        if text is None:
+            memory.release(session, False)
+            return
+        isNamed = submission.inquiry.showsCallIds
+        calls = [call.id if isNamed else callWithoutId(call.name, call.arguments) for call in response.calls]
+        memory.answered(session, text, calls)
+
+    def _delivered(self, attempt: Attempt[Response] | None, inGoodOrder: bool) -> None:
+        if attempt is not None:
+            (self._retries.delivered if inGoodOrder else self._retries.clientLeft)(attempt)
+
+    # JSON that follows a schema.
+
+    def _checked(
+        self, submission: Submission, response: Response, finished: Finished
+    ) -> Deferred[None] | None:
+        schema = submission.inquiry.format.schema
+        assert schema is not None
+        text = response.text
+        verdict = "unchecked" if text is None else checkAnswer(text, schema)
+        response.verdict = verdict.encode()
+        if verdict != "invalid" or not True:
+            return None
+        return Deferred.fromCoroutine(self._repair(submission, response, finished))
+
+    async def _repair(self, submission: Submission, first: Response, finished: Finished) -> None:
+        """
+        Ask once more, in the same session. When that fails too, the first
+        answer is better than none. The session has seen what is given.
+        """
+        schema, text = submission.inquiry.format.schema, first.text
+        assert schema is not None and text is not None
+        session = first.conversation.context.session
+        seen = session.seen.copy()
+        self._told(submission, first)
+        await first.conversation.whenSettled()
+        said = Message(role="assistant", content=text)
+        again = submission.followedBy(said, Message(role="user", content=_REPAIR))
+        second: Response | None = None
+        try:
+            second = await self._ask(again, None)
+            await second.whenEnded()
+        except APIError:
+            pass
+        except CancelledError:
+            if second is not None:
+                second.abandon()
+            raise
+        response, verdict, usage = first, b"invalid", finished.usage
+        if second is not None and type(second.ended) is Finished:
+            usage = usage + second.ended.usage if usage and second.ended.usage else usage
+            if not second.calls and second.text is not None and checkAnswer(second.text, schema) != "invalid":
+                response, verdict = second, b"repaired"
+        session.seen = seen
+        first.verdict = verdict
+        first.conclude(Finished(finished.reason, usage), response.output or [])
+
+    # The rest.
+
+    def _keepAliveOf(self, request: Request) -> float:
+        """
+        Seconds of silence after which a stream says something: as set, but at
+        most a third of the read timeout that its client announces.
+        """
+        setting = self._configuration.keepAliveInterval
+        try:
+            announced = float(request.getHeader(b"x-stainless-read-timeout") or b"nan")
+        except ValueError:
+            return setting
+        return min(setting, max(announced / 3, _SHORTEST_INTERVAL)) if announced > 0 else setting
+
+    def stop(self) -> None:
+        """
+        Turn away everybody who waits, and forget what was kept for retries.
+        """
+        self._submitter.stop()
+        self._retries.stop()
+        self._times.stop()
+
+
+def _accountOf(request: Request) -> str:
+    assert request.account is not None
+    return request.account.name
+
+
+def _hintsOf(request: Request, inquiry: Inquiry) -> Sequence[Hint]:
+    return hintsFrom(
+        request.headersAsText(),
+        metadata=inquiry.metadata,
+        user=inquiry.user,
+    )
+
+
+def _attemptFrom(request: Request, body: bytes) -> Attempt[Response] | None:
+    """
+    What a retry of this request would find; None for clients that never tell
+    a retry from a new request.
+    """
+    count = request.getHeader(b"x-stainless-retry-count")
+    key = request.getHeader(b"idempotency-key") or None
+    if count is None and key is None:
+        return None
+    request.retry = int(count) if count is not None and count.isdigit() and len(count) < 6 else 0
+    return Attempt(_accountOf(request), body, request.getHeader(b"x-hum-session"), request.retry, key)
+
+
+def _bringsFiles(submission: Submission, match: Match) -> bool:
+    # A result is text alone: what else the user adds goes into a new turn.
+    added = (submission.inquiry.messages[at] for at in match.extra)
+    return any(message.hasMedia for message in added)
+
+
+def _mayBeAskedAgain(response: Response) -> bool:
+    return type(response.ended) is Failed and response.ended.error.mayRetry
+
+
+def _callFrom(conversation: Conversation, call: ParkedCall) -> Call:
+    if call.wireName in conversation.context.customTools:
+        return Call(call.publicId, call.clientName, inputText(call.arguments), "custom")
+    return Call(call.publicId, call.clientName, call.arguments)
+
+
+def _resultsFrom(submission: Submission, match: Match) -> list[tuple[ParkedCall, str]]:
+    messages = submission.inquiry.messages
+    return [(call, resultText(messages[at].content)) for call, at in match.results]
+
+
+def _addedTo(match: Match, submission: Submission) -> str:
+    added = (submission.inquiry.messages[at] for at in match.extra)
+    text = ""
+    for whose, run in groupby(added, lambda message: _ALSO[message.role]):
+        said = "\n\n".join(filter(None, (message.text for message in run)))
+        text += f"\n\n[{whose}]\n{said}" if said else ""
+    return text
+
+
+def _missing(match: Match) -> APIError:
+    missing = ", ".join(call.publicId for call in match.missing)
+    return APIError(
+        "invalid_value",
+        "An assistant message with 'tool_calls' must be followed by tool messages responding to each "
+        f"'tool_call_id'. These have no response: {missing}.",
+        param="messages",
+    )

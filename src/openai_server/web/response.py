@@ -1,0 +1,487 @@
+# -*- test-case-name: tests.web.test_response -*-
+"""
+A response in progress: what a turn shows becomes output, output becomes bytes,
+and the bytes go to each client that asked for them.
+
+A L{Response} is one answer, whoever reads it. It keeps its output, so that a
+retry can be given the same answer from its beginning, and the session can be
+told what its client has read. A L{Delivery} is one client's share of it: the
+headers, the bytes, the leaving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from openai_server.api.dialect import Renderer
+from openai_server.api.inquiry import Call
+from openai_server.api.output import Failed, Finished, Output, Reasoning, Text, ToolCalls
+from openai_server.clock import Timeout, Timeouts
+from openai_server.errors import APIError, End
+from openai_server.sessions.calls import ParkedCall
+from openai_server.sessions.conversation import Conversation
+from openai_server.sessions.plans import Kind as SessionKind
+from openai_server.translate.output import Stopped, Translation
+from openai_server.translate.words import noWorkerError
+from openai_server.web.request import APIRequest as Request
+from openai_server.wire.ends import TurnEnd
+from openai_server.wire.tones import Error, Shown
+
+#: Characters, reasoning included, of an answer that is kept whole.
+WHOLE_LIMIT: Final = 32 * 1024 * 1024
+
+
+#: How a client is lost who may come back.
+_LEFT: Final = frozenset({End.CLIENT_GONE, End.CLIENT_STUCK})
+
+
+class ResponseTimes:
+    """
+    The waits of all responses.
+
+    @ivar hold: from the daemon's echo to the headers of a stream that has
+        nothing to show yet.
+    @ivar grace: for which an answer waits for the retry of a client that left
+        before anything was sent.
+    """
+
+    def __init__(self, clock: IReactorTime, hold: float, grace: float) -> None:
+        """
+        @param hold: seconds.
+        @param grace: seconds.
+        """
+        self.hold = Timeouts(clock, hold)
+        self.grace = Timeouts(clock, grace)
+
+    def stop(self) -> None:
+        """
+        Wait for nothing more.
+        """
+        self.hold.stop()
+        self.grace.stop()
+
+
+class Delivery:
+    """
+    One client's share of a response; the owner of its request.
+
+    @ivar request: the client's.
+    """
+
+    __slots__ = ("_isStreamed", "_keepAliveInterval", "_renderer", "_response", "request")
+
+    def __init__(
+        self,
+        response: Response,
+        request: Request,
+        renderer: Renderer,
+        isStreamed: bool,
+        keepAliveInterval: float,
+    ) -> None:
+        """
+        @param keepAliveInterval: seconds of silence after which a stream says
+            something.
+        """
+        self._response = response
+        self._renderer = renderer
+        self._isStreamed = isStreamed
+        self._keepAliveInterval = keepAliveInterval
+        self.request = request
+        request.owner = self
+
+    def give(self, events: Sequence[Output]) -> None:
+        """
+        Deliver some more of the answer.
+        """
+        last = events[-1]
+        if type(last) is Failed:
+            self._fail(events[:-1], last.error)
+        elif self._isStreamed:
+            self._write(events)
+            if type(last) is Finished:
+                self.request.complete()
+        elif type(last) is Finished:
+            self._answer(last)
+
+    def conclude(self, events: Sequence[Output]) -> None:
+        """
+        Deliver the last of the answer. A mistake of ours on the way is told to
+        this client, and no model waits for it.
+        """
+        try:
+            self.give(events)
+        except Exception:
+            self.request.processingFailed(Failure())
+            self._response.conversation.cancel()
+
+    def begin(self) -> None:
+        """
+        Send the headers of a stream and its first event, which says nothing
+        yet. Does nothing the second time.
+        """
+        if self._isStreamed and not self.request.hasBegun:
+            self._write(())
+
+    def _write(self, events: Sequence[Output]) -> None:
+        request, renderer = self.request, self._renderer
+        data = renderer.feed(events) if events else b""
+        if not request.hasBegun:
+            if events and not data:
+                # Nothing of it is shown.
+                return
+            request.begin(renderer.streamType)
+            data = renderer.start() + data
+            keepAlive = renderer.keepAlive()
+            if keepAlive:
+                request.keepWarm(keepAlive, self._keepAliveInterval)
+        if data:
+            request.send(data)
+
+    def _fail(self, before: Sequence[Output], error: APIError) -> None:
+        if self._isStreamed and (before or self.request.hasBegun):
+            self._write(before)
+            self.request.fail(error, self._renderer.error(error))
+        else:
+            self.request.fail(error)
+
+    def _answer(self, finished: Finished) -> None:
+        assert self._response.output is not None
+        if finished.usage is None:
+            self.request.setHeader(b"x-hum-usage", b"unknown")
+        if self._response.verdict is not None:
+            self.request.setHeader(b"x-hum-schema", self._response.verdict)
+        body = self._renderer.body([*self._response.output, finished])
+        self.request.answer(body, contentType=self._renderer.bodyType)
+
+    # What the request tells its owner.
+
+    def clientGone(self, end: End) -> None:
+        """
+        The client is gone, or was cut, before its answer was complete.
+        """
+        self._response.clientGone(self, mayReturn=end in _LEFT)
+
+    def delivered(self, inGoodOrder: bool) -> None:
+        """
+        The answer was complete, and the client is known to have it or to have
+        left before it had all of it.
+        """
+        self._response.delivered(inGoodOrder)
+
+
+class Response:
+    """
+    One answer, which attends a conversation.
+
+    @ivar conversation: what it attends.
+    @ivar kind: what its session is to the client.
+    @ivar asked: for an answer that shows no ids of calls, the digest of the
+        transcript that it answers; else None.
+    @ivar output: all that was said so far; None when that became too much.
+    @ivar length: characters of it.
+    @ivar calls: the calls that the answer ended with.
+    @ivar ended: the last event, when there has been one.
+    @ivar isAbandoned: whether it ended because nobody wanted it any more.
+    @ivar verdict: what became of the check against a schema, for a header.
+    @ivar check: called with a good end without calls; a Deferred from it holds
+        the answer back until L{conclude}.
+    """
+
+    __slots__ = (
+        "_callFrom",
+        "_checking",
+        "_clients",
+        "_grace",
+        "_hasHeld",
+        "_hold",
+        "_isStreamed",
+        "_mayReturn",
+        "_model",
+        "_modelIsKnown",
+        "_onDelivered",
+        "_onEnd",
+        "_times",
+        "_translation",
+        "_whenEnded",
+        "asked",
+        "calls",
+        "check",
+        "conversation",
+        "ended",
+        "isAbandoned",
+        "kind",
+        "length",
+        "output",
+        "verdict",
+    )
+
+    def __init__(
+        self,
+        times: ResponseTimes,
+        conversation: Conversation,
+        translation: Translation,
+        *,
+        model: str,
+        isStreamed: bool,
+        mayReturn: bool,
+        kind: SessionKind,
+        modelIsKnown: Callable[[str], bool],
+        callFrom: Callable[[ParkedCall], Call],
+        asked: bytes | None,
+        onEnd: Callable[[Response], None],
+        onDelivered: Callable[[bool], None],
+    ) -> None:
+        """
+        @param mayReturn: whether a client that was lost may come again.
+        @param modelIsKnown: tells whether a model that nobody serves now may
+            come back.
+        @param callFrom: makes of a parked call what the client sees.
+        @param onEnd: called once, when the answer is complete or has failed,
+            before its clients are told.
+        @param onDelivered: called with whether a client has all of the answer,
+            when that is known.
+        """
+        self.conversation = conversation
+        self.kind = kind
+        self.asked = asked
+        self.output: list[Output] | None = []
+        self.length = 0
+        self.calls: Sequence[Call] = ()
+        self.ended: Finished | Failed | None = None
+        self.isAbandoned = False
+        self.verdict: bytes | None = None
+        self.check: Callable[[Finished], Deferred[None] | None] | None = None
+        self._times = times
+        self._translation = translation
+        self._model = model
+        self._isStreamed = isStreamed
+        self._mayReturn = mayReturn
+        self._modelIsKnown = modelIsKnown
+        self._callFrom = callFrom
+        self._onEnd = onEnd
+        self._onDelivered = onDelivered
+        self._clients: list[Delivery] = []
+        self._checking: Deferred[None] | None = None
+        self._hasHeld = False
+        self._hold: Timeout | None = None
+        self._grace: Timeout | None = None
+        self._whenEnded: Deferred[None] | None = None
+
+    @property
+    def text(self) -> str | None:
+        """
+        All that was said, without reasoning; None when that was too much.
+        """
+        if self.output is None:
+            return None
+        return "".join([piece for event in self.output if type(event) is Text for piece in event.pieces])
+
+    @property
+    def isAttended(self) -> bool:
+        """
+        Whether a client is there.
+        """
+        return bool(self._clients)
+
+    def whenEnded(self) -> Deferred[None]:
+        """
+        Fires when the answer is complete or has failed; for one listener.
+        """
+        self._whenEnded = Deferred()
+        if self.ended is not None:
+            self._whenEnded.callback(None)
+        return self._whenEnded
+
+    # Its clients.
+
+    def attach(self, request: Request, renderer: Renderer, keepAliveInterval: float, isAlone: bool) -> None:
+        """
+        Give this client the answer, from its beginning.
+
+        @param keepAliveInterval: seconds of silence after which a stream says
+            something.
+        @param isAlone: whether the connections of clients that were there
+            before are dead, whatever they look like: they are ended.
+        """
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+        if isAlone:
+            former, self._clients = self._clients, []
+            for each in former:
+                each.request.abort()
+        delivery = Delivery(self, request, renderer, self._isStreamed, keepAliveInterval)
+        if self.ended is not None:
+            delivery.conclude([*(self.output or ()), self.ended])
+            return
+        self._clients.append(delivery)
+        if self._hasHeld or self.output:
+            delivery.begin()
+        if self.output:
+            delivery.give(self.output)
+
+    def clientGone(self, delivery: Delivery, mayReturn: bool) -> None:
+        """
+        This client reads the answer no more. The turn goes on for a moment
+        when a retry may ask for it, and as long as others read it.
+
+        @param mayReturn: whether the server will be there for a retry.
+        """
+        if delivery not in self._clients:
+            return
+        self._clients.remove(delivery)
+        if self._clients:
+            return
+        grace = self._times.grace
+        if mayReturn and self._mayReturn and grace.duration and not delivery.request.hasBegun:
+            self._grace = grace.begin(self.abandon)
+            self._onDelivered(False)
+        else:
+            self.abandon()
+
+    def delivered(self, inGoodOrder: bool) -> None:
+        """
+        A client to whom all was sent is known to have it, or to have left
+        before it had all.
+        """
+        self._onDelivered(inGoodOrder)
+
+    def abandon(self) -> None:
+        """
+        Nobody will ever read this answer: its turn is cancelled.
+        """
+        self._clients.clear()
+        if self.ended is not None:
+            return
+        self.isAbandoned = True
+        self.conversation.cancel()
+        if self._checking is not None:
+            self._checking.cancel()
+        self._end(Failed(APIError("internal_error", "The answer was abandoned.", mayRetry=False)), ())
+
+    # What the conversation tells.
+
+    def turnEchoed(self) -> None:
+        """
+        Hold the headers of a stream back for a while: a first event, or a
+        failure that becomes a status, may come at once.
+        """
+        if self._isStreamed and self._hold is None and not self._hasHeld:
+            self._hold = self._times.hold.begin(self._begin)
+
+    def _begin(self) -> None:
+        self._hold = None
+        self._hasHeld = True
+        for delivery in self._clients:
+            delivery.begin()
+
+    def tonesReceived(self, tones: Sequence[Shown]) -> None:
+        """
+        Deliver what these tones say.
+        """
+        events = self._translation.feed(tones)
+        if events and type(events[-1]) is Stopped:
+            # The text before the stop string is all of the answer.
+            self.conversation.cancel()
+            events[-1] = Finished("stop", None)
+        if events:
+            self._give(cast("list[Output]", events))
+
+    def calledTools(self, calls: Sequence[ParkedCall]) -> None:
+        """
+        End the answer with these calls.
+        """
+        self.calls = tuple(map(self._callFrom, calls))
+        self.length += sum(len(call.arguments) for call in self.calls)
+        rest = cast("list[Output]", self._translation.flush())
+        self._give([*rest, ToolCalls(self.calls), Finished("tool_calls", None)])
+
+    def turnEnded(self, end: TurnEnd) -> None:
+        """
+        End the answer as the turn has ended.
+        """
+        if isinstance(end, Error) and end.saysNoWorker:
+            known = self._modelIsKnown(self._model)
+            self._give([Failed(noWorkerError(self._model, modelIsKnown=known))])
+        else:
+            self._give(cast("list[Output]", self._translation.finish(end)))
+
+    def failed(self, error: APIError) -> None:
+        """
+        End the answer with an error.
+        """
+        self._give([Failed(error)])
+
+    # Output.
+
+    def _give(self, events: Sequence[Output]) -> None:
+        if self.ended is not None or self._checking is not None:
+            return
+        last = events[-1]
+        isEnd = isinstance(last, Finished | Failed)
+        if not self._keep(events[:-1] if isEnd else events):
+            self.conversation.cancel()
+            self._end(Failed(_tooLong()), ())
+        elif not isinstance(last, Finished | Failed):
+            for delivery in self._clients:
+                delivery.give(events)
+        elif not self._isHeldBack(last):
+            self._end(last, events)
+
+    def _keep(self, events: Sequence[Output]) -> bool:
+        """
+        Add to the output.
+
+        @return: False for an answer that must be given whole and is too long.
+        """
+        if self.output is None:
+            return True
+        self.output += events
+        for event in events:
+            if type(event) is Text:
+                self.length += sum(map(len, event.pieces))
+            elif type(event) is Reasoning:
+                self.length += len(event.text)
+        if self.length <= WHOLE_LIMIT:
+            return True
+        self.output = None
+        return self._isStreamed and all(delivery.request.hasBegun for delivery in self._clients)
+
+    def _isHeldBack(self, last: Finished | Failed) -> bool:
+        if self.check is None or self.calls or type(last) is not Finished:
+            return False
+        check, self.check = self.check, None
+        self._checking = check(last)
+        return self._checking is not None
+
+    def conclude(self, finished: Finished, output: list[Output]) -> None:
+        """
+        Give the answer that was held back, or this output in its place.
+        """
+        if self._checking is not None and self.ended is None:
+            self._checking = None
+            self.output = output
+            self._end(finished, [*output, finished])
+
+    def _end(self, last: Finished | Failed, events: Sequence[Output]) -> None:
+        self.ended = last
+        for wait in (self._hold, self._grace):
+            if wait is not None:
+                wait.cancel()
+        clients, self._clients = self._clients, []
+        try:
+            self._onEnd(self)
+        finally:
+            for delivery in clients:
+                delivery.conclude(events or (last,))
+            if self._whenEnded is not None and not self._whenEnded.called:
+                self._whenEnded.callback(None)
+
+
+def _tooLong() -> APIError:
+    return APIError("worker_error", "The answer is too long to be given whole.", mayRetry=False)

@@ -1,0 +1,284 @@
+# -*- test-case-name: tests.flow -*-
+"""
+A question on its way to the daemon: its session, its files, its slot, its
+prompt; and what is given back when the turn is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
+from secrets import token_hex
+
+from msgspec.structs import replace
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from openai_server.api.inquiry import Inquiry, Message
+from openai_server.config import Configuration
+from openai_server.daemon.interfaces import Daemon
+from openai_server.errors import APIError
+from openai_server.metrics import Counters
+from openai_server.sessions.calls import CallTable
+from openai_server.sessions.chains import Transcript
+from openai_server.sessions.contexts import Catalogue, catalogueFrom, contextFrom
+from openai_server.sessions.conversation import Conversation
+from openai_server.sessions.hiding import checkNames, roomBeside
+from openai_server.sessions.hints import Hint
+from openai_server.sessions.memory import SessionMemory
+from openai_server.sessions.plans import Asked, Kind, Session, SessionPlan
+from openai_server.sessions.pool import Slot
+from openai_server.sessions.slots import Slots
+from openai_server.sessions.turncontext import OUR_PREFIX, Attendant, TurnContext
+from openai_server.translate.attachments import Attached
+from openai_server.translate.prompt import (
+    PromptText,
+    formatInstruction,
+    ownSystemText,
+    promptFrom,
+    textFromInquiry,
+    textFromTail,
+)
+from openai_server.translate.schema import checkSchema
+from openai_server.translate.tools import Offer, offerFrom
+from openai_server.web.attachments import AttachmentFolder, Stored
+
+
+class Submission:
+    """
+    One inquiry, with what is worked out of it once.
+
+    @ivar hints: of the session that it belongs to.
+    @ivar taken: names of tools that other bees list.
+    @ivar offer: the tools as the daemon carries them.
+    @ivar tools: the same as sessions compare them, None for none.
+    """
+
+    __slots__ = ("account", "hints", "inquiry", "offer", "taken", "tools", "transcript")
+
+    def __init__(
+        self,
+        account: str,
+        inquiry: Inquiry,
+        hints: Sequence[Hint],
+        taken: Container[str],
+        former: Submission | None = None,
+    ) -> None:
+        """
+        @param former: one with the same tools, which are not worked out again.
+        @raise APIError: 400, the tools are no good.
+        """
+        self.account = account
+        self.inquiry = inquiry
+        self.hints = hints
+        self.taken = taken
+        self.transcript = Transcript.fromMessages(inquiry.messages)
+        self.offer: Offer = offerFrom(inquiry, taken) if former is None else former.offer
+        self.tools: Catalogue | None = (
+            catalogueFrom(self.offer.definitions) if former is None else former.tools
+        )
+
+    @property
+    def asked(self) -> Asked:
+        """
+        What decides about its session.
+        """
+        inquiry, offer = self.inquiry, self.offer
+        own = ownSystemText(inquiry)
+        wishes = (offer.systemText, offer.instruction, formatInstruction(inquiry.format))
+        context = contextFrom(inquiry.model, own, self.tools, *wishes)
+        return Asked(self.account, self.hints, context, self.transcript, own)
+
+    def followedBy(self, *messages: Message) -> Submission:
+        """
+        Return the same question with a longer transcript.
+        """
+        longer = self.inquiry.withMessages((*self.inquiry.messages, *messages))
+        return Submission(self.account, longer, self.hints, self.taken, self)
+
+    def naming(self, tools: Mapping[int, str]) -> Submission:
+        """
+        Return the same question, in which results say of which tool they are.
+
+        @param tools: names by the index of the result's message.
+        """
+        messages = [
+            replace(message, name=tools[at]) if at in tools else message
+            for at, message in enumerate(self.inquiry.messages)
+        ]
+        named = self.inquiry.withMessages(tuple(messages))
+        return Submission(self.account, named, self.hints, self.taken, self)
+
+
+@dataclass
+class Submitter:
+    """
+    Puts questions to the daemon: what all of them share.
+    """
+
+    clock: IReactorTime
+    configuration: Configuration
+    daemon: Daemon
+    memory: SessionMemory
+    slots: Slots
+    calls: CallTable
+    folder: AttachmentFolder
+    counters: Counters
+
+    def submission(
+        self, account: str, inquiry: Inquiry, hints: Sequence[Hint], taken: Container[str]
+    ) -> Submission:
+        """
+        Work out what an inquiry needs.
+
+        @param taken: names of tools that other bees list.
+        @raise APIError: 400, the schema or the tools are no good.
+        """
+        if inquiry.format.schema is not None:
+            checkSchema(inquiry.format.schema, inquiry.format.param)
+        submission = Submission(account, inquiry, hints, taken)
+        if submission.tools is not None:
+            room = roomBeside(self.configuration.disallowedTools)
+            checkNames(submission.tools.names, room, inquiry.toolsParam)
+        return submission
+
+    async def ask(
+        self,
+        submission: Submission,
+        attend: Callable[[Conversation, SessionPlan], Attendant],
+        session: Session | None = None,
+    ) -> None:
+        """
+        Ask, on the session that the question gets. Nothing is awaited unless
+        it has to wait: for its session, for a file, for a slot.
+
+        @param attend: makes the answer that attends the turn from its
+            beginning.
+        @param session: the one to go on in, if that is possible, although the
+            transcript does not say so.
+        @raise APIError: it was not asked, and nothing is left behind.
+        """
+        if self.daemon.whyNotReady is not None:
+            raise APIError("daemon_unavailable", "The daemon is not connected.", retryAfter=1)
+        asked = submission.asked
+        plan = None if session is None else self.memory.goOn(session, asked)
+        if plan is None:
+            claimed = self.memory.claim(asked)
+            plan = await claimed if isinstance(claimed, Deferred) else claimed
+        try:
+            await self._askOn(plan, submission, attend)
+        except BaseException:
+            self.memory.giveBack(plan)
+            raise
+
+    async def _askOn(
+        self,
+        plan: SessionPlan,
+        submission: Submission,
+        attend: Callable[[Conversation, SessionPlan], Attendant],
+    ) -> None:
+        question = _questionFrom(plan, submission)
+        files = await self._store(question.attachments) if question.attachments else ()
+        try:
+            acquired = self.slots.acquire(submission.inquiry.model, submission.account, submission.tools)
+            slot = await acquired if isinstance(acquired, Deferred) else acquired
+            try:
+                self._begin(plan, submission, question, files, slot, attend)
+            except BaseException:
+                slot.release()
+                raise
+        except BaseException:
+            _release(files)
+            raise
+
+    def _begin(
+        self,
+        plan: SessionPlan,
+        submission: Submission,
+        question: PromptText,
+        files: Sequence[Stored | None],
+        slot: Slot,
+        attend: Callable[[Conversation, SessionPlan], Attendant],
+    ) -> None:
+        configuration = self.configuration
+        hidden = [OUR_PREFIX + name for name in slot.hiddenNames]
+        prompt = promptFrom(
+            submission.inquiry,
+            question,
+            rid=self.daemon.newRid(),
+            sid=plan.sid,
+            offer=submission.offer,
+            paths=[str(stored.path) if stored is not None else None for stored in files],
+            sendAttachments=configuration.attachments != "file",
+            cwd=configuration.cwd,
+            allowedTools=configuration.allowedTools,
+            disallowedTools=(*configuration.disallowedTools, *hidden),
+        )
+        conversation = Conversation(
+            self.clock,
+            self._context(plan, submission),
+            self.calls,
+            slot,
+            self.counters,
+            lambda mayGoOn: self.memory.release(plan.session, mayGoOn),
+            lambda: _release(files),
+        )
+        conversation.begin(attend(conversation, plan), lambda: self.daemon.ask(prompt, conversation))
+
+    def _context(self, plan: SessionPlan, submission: Submission) -> TurnContext:
+        names = submission.offer.names
+        definitions = submission.offer.definitions
+        return TurnContext(
+            account=submission.account,
+            session=plan.session,
+            names={each.name: names.clientName(each.name) or each.name for each in definitions},
+            customTools=frozenset(each.name for each in definitions if names.kind(each.name) == "custom"),
+            foreignTools=submission.taken,
+            parallel=submission.inquiry.isParallel,
+            collectWindow=self.configuration.collectWindow,
+            parkTimeout=self.configuration.parkTimeout,
+        )
+
+    async def _store(self, attachments: Sequence[Attached]) -> Sequence[Stored | None]:
+        files: list[Stored | None] = []
+        try:
+            for attached in attachments:
+                stored = await self._stored(attached)
+                files.append(stored)
+        except BaseException:
+            _release(files)
+            raise
+        return files
+
+    async def _stored(self, attached: Attached) -> Stored | None:
+        if attached.data is None:
+            return None
+        if self.configuration.attachments != "tone":
+            return await self.folder.write(attached)
+        await self.folder.check(attached)
+        return None
+
+    def stop(self) -> None:
+        """
+        Turn away everybody who waits, and whoever comes later.
+        """
+        self.slots.stop()
+        self.memory.stop()
+
+
+def _release(files: Sequence[Stored | None]) -> None:
+    for stored in files:
+        if stored is not None:
+            stored.release()
+
+
+def _questionFrom(plan: SessionPlan, submission: Submission) -> PromptText:
+    inquiry, boundary = submission.inquiry, token_hex(8)
+    if plan.kind is not Kind.CONTINUED:
+        return textFromInquiry(inquiry, boundary, submission.offer)
+    if plan.systemPrompt is not None:
+        # A process that is started anew reads the system prompt of this prompt.
+        said = Message(role="system", content=plan.systemPrompt)
+        inquiry = inquiry.withMessages((said, *inquiry.messages))
+        return textFromTail(inquiry, plan.start + 1, boundary, submission.offer)
+    return textFromTail(inquiry, plan.start, boundary, submission.offer)
