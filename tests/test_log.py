@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import io
 import json
+import time
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from zope.interface.verify import verifyObject
 
 from openai_server import log
 from openai_server.errors import APIError
-from openai_server.log import FIELDS, LONGEST_FIELD, LONGEST_MESSAGE, JSONLog, outputOf
+from openai_server.log import FIELDS, LONGEST_FIELD, LONGEST_MESSAGE, EventLogger, JSONLog, outputOf
 from tests.support import SyncCase
 
 #: What must never stand in a line as it is.
@@ -196,6 +198,129 @@ class LineTests(LogCase):
         self.assertTrue(line.isascii() and line.isprintable())
         if len(model) < LONGEST_FIELD:
             self.assertEqual(json.loads(line)["model"], model)
+
+
+class FakeLoop:
+    """
+    A reactor of which each turn is ended by hand.
+    """
+
+    def __init__(self) -> None:
+        self.running = True
+        self.later: list[Callable[[], object]] = []
+        self.atStop: list[Callable[[], object]] = []
+
+    def callLater(self, delay: float, callable: Callable[[], object], /) -> object:
+        self.later.append(callable)
+        return None
+
+    def addSystemEventTrigger(self, phase: str, eventType: str, callable: Callable[[], object], /) -> object:
+        self.atStop.append(callable)
+        return None
+
+    def turn(self) -> None:
+        """
+        End this turn.
+        """
+        later, self.later = self.later, []
+        for call in later:
+            call()
+
+
+class WritingTests(LogCase):
+    """
+    When lines are written.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.loop = FakeLoop()
+        self.observer = JSONLog(lambda: self.output, [CANARY], self.loop)
+        self.log = self.logger()
+
+    def messages(self) -> list[str]:
+        """
+        What was written so far.
+        """
+        return [json.loads(line)["message"] for line in self.output.getvalue().splitlines()]
+
+    def test_onceATurn(self) -> None:
+        """
+        All lines of a turn of the reactor go out in one write, with no secret.
+        """
+        for number in range(3):
+            self.log.info("{number} {key}", number=number, key=CANARY)
+        self.assertEqual(self.messages(), [])
+        self.loop.turn()
+        self.assertEqual(self.messages(), ["0 ********", "1 ********", "2 ********"])
+        self.assertEqual(self.output.flushes, 1)
+        self.log.info("next")
+        self.loop.turn()
+        self.assertEqual((self.messages()[-1], self.output.flushes), ("next", 2))
+
+    def test_errorsAtOnce(self) -> None:
+        """
+        With all before them, and nothing twice.
+        """
+        self.log.info("a")
+        self.log.warn("b")
+        self.log.error("c")
+        self.assertEqual(self.messages(), ["a", "b", "c"])
+        self.loop.turn()
+        self.assertEqual(self.output.flushes, 1)
+
+    def test_muchAtOnce(self) -> None:
+        """
+        No more than 64 KiB waits.
+        """
+        while not self.output.flushes:
+            self.log.info("x" * 1000)
+        self.assertLess(len(self.output.getvalue()), log.MOST_WAITING + 2000)
+
+    def test_atTheStop(self) -> None:
+        """
+        What waits is written when the reactor stops, and what comes later at once.
+        """
+        self.log.info("a")
+        self.loop.running = False
+        (flush,) = self.loop.atStop
+        flush()
+        self.assertEqual(self.messages(), ["a"])
+        self.log.info("b")
+        self.assertEqual(self.messages(), ["a", "b"])
+
+    def test_beforeTheStart(self) -> None:
+        """
+        Nothing waits for a reactor that may never run.
+        """
+        self.loop.running = False
+        self.log.info("a")
+        self.assertEqual(self.messages(), ["a"])
+        self.assertEqual((self.loop.later, self.loop.atStop), ([], []))
+
+
+class EventLoggerTests(LogCase):
+    """
+    The quick logger.
+    """
+
+    def test_sameEventAsTwisteds(self) -> None:
+        """
+        Every observer is given what Twisted's logger gives, at nearly the same time.
+        """
+        events: list[Any] = []
+        for kind in (Logger, EventLogger):
+            kind("openai_server.x", observer=events.append).info("{a}", a=1, model="echo")  # type: ignore[arg-type]
+        for event in events:
+            self.assertLess(abs(event.pop("log_time") - time.time()), 60)
+            event.pop("log_logger")
+        self.assertEqual(events[0], events[1])
+
+    def test_namespaceIsTheModules(self) -> None:
+        """
+        As with Twisted's.
+        """
+        self.assertEqual(EventLogger().namespace, __name__)
 
 
 class SelectionTests(LogCase):

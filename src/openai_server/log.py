@@ -8,6 +8,9 @@ a request. Of an event's fields only L{FIELDS} are written, and the message, so
 that a field added for a text observer never leaks. Of an exception the class is
 written and the places it passed, since its text may quote anything; only our
 own exceptions are trusted with a text.
+
+A line is encoded once and written with the others of the same turn of the
+reactor: a write for each request costs more than the request's line.
 """
 
 from __future__ import annotations
@@ -16,14 +19,15 @@ import json
 import math
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from functools import lru_cache
+from typing import Any, Final, Protocol, cast
 
 import msgspec
-from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, formatEvent
 from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 from twisted.python.reflect import qual
@@ -38,6 +42,12 @@ _MOST_PLACES: Final = 20
 
 #: A secret shorter than this would blank out half of every line.
 _SHORTEST_SECRET: Final = 6
+
+#: Numbers beyond this are not written as such without a look.
+_HUGE: Final = 1e15
+
+#: Characters of lines that wait to be written, at most.
+MOST_WAITING: Final = 64 * 1024
 
 _OURS: Final = __name__.split(".")[0]
 
@@ -74,20 +84,46 @@ class Output(Protocol):
     def flush(self) -> object: ...
 
 
+class Loop(Protocol):
+    """
+    What is used of the reactor.
+    """
+
+    @property
+    def running(self) -> bool: ...
+
+    def callLater(self, delay: float, callable: Callable[[], object], /) -> object: ...
+
+    def addSystemEventTrigger(
+        self, phase: str, eventType: str, callable: Callable[[], object], /
+    ) -> object: ...
+
+
 @implementer(ILogObserver)
 class JSONLog:
     """
     Writes each event as one line of ASCII, each control character escaped.
+
+    While the reactor runs, lines wait for the end of its turn, but for errors,
+    which are written at once with all before them.
     """
 
-    def __init__(self, openOutput: Callable[[], Output], secrets: Iterable[str] = ()) -> None:
+    def __init__(
+        self, openOutput: Callable[[], Output], secrets: Iterable[str] = (), loop: Loop | None = None
+    ) -> None:
         """
         @param openOutput: called at the first event, since this object is
             made before the process knows that it will run.
         @param secrets: texts that are blanked out wherever they come up.
+        @param loop: the reactor; without one, each line is written at once.
         """
         self._openOutput = openOutput
         self._output: Output | None = None
+        self._loop = loop
+        self._waiting: list[str] = []
+        self._waitingSize = 0
+        self._isScheduled = False
+        self._flushesAtStop = False
         self._secrets = [_escaped(secret)[1:-1] for secret in secrets if len(secret) >= _SHORTEST_SECRET]
 
     def __call__(self, event: LogEvent) -> None:
@@ -95,17 +131,76 @@ class JSONLog:
         Write the event, if it is for the log. A full disk or a closed pipe
         costs the line, and no request.
         """
-        if _isForUs(event):
-            with suppress(OSError, ValueError):
-                self._write(lineFromEvent(event))
+        level = event.get("log_level") or LogLevel.info
+        if not _isForUs(event, level):
+            return
+        line = lineFromEvent(event)
+        self._waiting.append(line)
+        self._waitingSize += len(line)
+        loop = self._loop
+        if (
+            loop is None
+            or not loop.running
+            or self._waitingSize > MOST_WAITING
+            or (level is not LogLevel.info and level >= LogLevel.error)
+        ):
+            self.flush()
+        elif not self._isScheduled:
+            self._schedule(loop)
 
-    def _write(self, line: str) -> None:
+    def flush(self) -> None:
+        """
+        Write the lines that wait.
+        """
+        if not self._waiting:
+            return
+        text = "\n".join(self._waiting) + "\n"
+        self._waiting.clear()
+        self._waitingSize = 0
         for secret in self._secrets:
-            line = line.replace(secret, "********")
-        if self._output is None:
-            self._output = self._openOutput()
-        self._output.write(line + "\n")
-        self._output.flush()
+            text = text.replace(secret, "********")
+        try:
+            if self._output is None:
+                self._output = self._openOutput()
+            self._output.write(text)
+            self._output.flush()
+        except (OSError, ValueError):
+            # There is nowhere to say it.
+            pass
+
+    def _schedule(self, loop: Loop) -> None:
+        self._isScheduled = True
+        loop.callLater(0, self._turnOver)
+        if not self._flushesAtStop:
+            self._flushesAtStop = True
+            loop.addSystemEventTrigger("after", "shutdown", self.flush)
+
+    def _turnOver(self) -> None:
+        self._isScheduled = False
+        self.flush()
+
+
+class EventLogger(Logger):
+    """
+    A logger whose C{info} gives its event to the observers as it is, for what
+    is logged with each request: Twisted's own looks at all levels each time.
+    """
+
+    def info(self, format: str | None = None, **fields: object) -> None:
+        """
+        Log an event.
+        """
+        self.observer(
+            {
+                **fields,
+                "log_logger": self,
+                "log_level": LogLevel.info,
+                "log_namespace": self.namespace,
+                "log_source": self.source,
+                "log_format": format,
+                "log_time": time.time(),
+            }
+        )
 
 
 def outputOf(path: str | None) -> Callable[[], Output]:
@@ -126,22 +221,36 @@ def observer() -> JSONLog:
     For C{twistd --logger=openai_server.log.observer}: lines of JSON on the
     standard output, whatever application runs.
     """
-    return JSONLog(outputOf(None))
+    from twisted.internet import reactor
+
+    return JSONLog(outputOf(None), loop=cast("Loop", reactor))
 
 
 def lineFromEvent(event: LogEvent) -> str:
     """
-    The event as JSON on one line.
+    Return the event as JSON on one line, without a line's end.
     """
+    get = event.get
+    seconds = get("log_time", 0.0)
+    second = int(seconds)
+    message = _message(event)
     shown: dict[str, Any] = {
-        "time": _time(event.get("log_time", 0.0)),
-        "level": getattr(event.get("log_level"), "name", "info"),
-        "from": _plain(event.get("log_namespace", "")),
-        "message": _cut(_message(event), LONGEST_MESSAGE),
+        "time": f"{_secondText(second)}.{int((seconds - second) * 1000):03d}Z",
+        "level": getattr(get("log_level"), "name", "info"),
+        "from": _plain(get("log_namespace", "")),
+        "message": message if len(message) <= LONGEST_MESSAGE else _cut(message, LONGEST_MESSAGE),
     }
     for name in FIELDS:
-        if event.get(name) is not None:
-            shown[name] = _plain(event[name])
+        value = get(name)
+        if value is not None:
+            kind = type(value)
+            # The most usual ones without a call.
+            if kind is int or kind is bool or (kind is str and len(value) <= LONGEST_FIELD):
+                shown[name] = value
+            elif kind is float and -_HUGE < value < _HUGE:
+                shown[name] = round(value, 3)
+            else:
+                shown[name] = _plain(value)
     failure = event.get("log_failure")
     if isinstance(failure, Failure):
         shown["failure"] = _cut(_name(failure), LONGEST_FIELD)
@@ -150,11 +259,12 @@ def lineFromEvent(event: LogEvent) -> str:
     return _escaped(shown)
 
 
-def _isForUs(event: LogEvent) -> bool:
-    level = event.get("log_level") or LogLevel.info
-    namespace = event.get("log_namespace") or ""
-    least = LogLevel.info if _isOurs(namespace) else LogLevel.warn
-    return bool(level >= least)
+def _isForUs(event: LogEvent, level: Any) -> bool:
+    isOurs = _isOurs(event.get("log_namespace") or "")
+    # Comparing these constants is slow.
+    if level is LogLevel.info:
+        return isOurs
+    return bool(level >= (LogLevel.info if isOurs else LogLevel.warn))
 
 
 def _message(event: LogEvent) -> str:
@@ -179,8 +289,9 @@ def _name(failure: Failure) -> str:
     return f"{qual(kind)}: {failure.value}" if _isOurs(kind.__module__) else qual(kind)
 
 
-def _isOurs(module: object) -> bool:
-    return str(module).split(".")[0] == _OURS
+@lru_cache(maxsize=256)
+def _isOurs(module: str) -> bool:
+    return module.split(".")[0] == _OURS
 
 
 def _places(failure: Failure) -> list[str]:
@@ -214,15 +325,18 @@ def _cut(text: str, length: int) -> str:
 
 def _escaped(value: object) -> str:
     """
-    As JSON in printable ASCII.
+    Return it as JSON in printable ASCII.
     """
-    with suppress(UnicodeEncodeError, OverflowError):
+    try:
         line = _encode(value)
         if line.isascii() and b"\x7f" not in line:
             return line.decode("ascii")
-    # Escapes what is not ASCII, and takes all text and all numbers.
+    except (UnicodeEncodeError, OverflowError):
+        # The other encoder takes all text and all numbers.
+        pass
     return json.dumps(value, separators=(",", ":"))
 
 
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+@lru_cache(maxsize=4)
+def _secondText(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")

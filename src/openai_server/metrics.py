@@ -33,8 +33,13 @@ class Counters:
         @param name: what happened, as in C{thrum_bad_tones}.
         @param label: which kind of it, or why.
         """
-        labels = self._counts.setdefault(name, {})
-        if label not in labels and len(labels) >= MOST_LABELS:
+        labels = self._counts.get(name)
+        if labels is None:
+            labels = self._counts[name] = {}
+        if label in labels:
+            labels[label] += times
+            return
+        if len(labels) >= MOST_LABELS:
             label = OTHER
         labels[label] = labels.get(label, 0) + times
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from twisted.python import usage
 
@@ -22,7 +22,7 @@ from openai_server import __version__
 from openai_server.clock import MonotonicClock
 from openai_server.config import SETTINGS, Configuration, ConfigurationError, Loaded, Setting, load
 from openai_server.joining import Joining
-from openai_server.log import JSONLog, outputOf
+from openai_server.log import JSONLog, Loop, outputOf
 from openai_server.program import ProgramService, explainExit
 from openai_server.service import OpenAIService
 
@@ -169,4 +169,6 @@ def _observerFor(twistd: Mapping[str, Any], configuration: Configuration) -> JSO
     if twistd.get("syslog") or (path == "-" and not twistd.get("nodaemon")):
         return None
     secrets = [configuration.apiKey] if configuration.apiKey else []
-    return JSONLog(outputOf(None if path == "-" else path), secrets)
+    from twisted.internet import reactor
+
+    return JSONLog(outputOf(None if path == "-" else path), secrets, cast("Loop", reactor))

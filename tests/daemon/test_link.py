@@ -292,7 +292,7 @@ class LossTests(LinkCase):
         self.assertEqual(settling.end, Lost(Loss.DAEMON_LOST, True))
         self.assertIsNone(draining.end)
         assert draining.turn is not None
-        self.assertEqual(draining.overs, [Lost(Loss.DAEMON_LOST, True)])
+        self.assertEqual(draining.over, Lost(Loss.DAEMON_LOST, True))
         self.assertIsNone(parked.end)
         self.assertIsNotNone(self.link.whyNotReady)
 

@@ -431,18 +431,18 @@ class BacklogTests(ProtocolCase):
         self.write(100)
         self.producer.pauseProducing()
         self.write(OUTBOUND_LIMIT - 100)
-        self.assertFalse(self.protocol.isCongested)
+        self.assertFalse(self.protocol.backlog.isOver)
         self.write(1)
-        self.assertTrue(self.protocol.isCongested)
+        self.assertTrue(self.protocol.backlog.isOver)
         self.producer.resumeProducing()
-        self.assertFalse(self.protocol.isCongested)
+        self.assertFalse(self.protocol.backlog.isOver)
 
     def test_oneHugeWriteThatIsTaken(self) -> None:
         """
         (S15) A line above the limit is no congestion when the transport took it.
         """
         self.write(OUTBOUND_LIMIT + 1)
-        self.assertFalse(self.protocol.isCongested)
+        self.assertFalse(self.protocol.backlog.isOver)
 
     def test_backlogNeverPausesReading(self) -> None:
         """

@@ -150,6 +150,7 @@ class LinkedTests(RegistryCase):
         self.bees(w={"models": ["m"]})
         link.start()
         self.bees(w={"models": ["m"]}, us={"hid": HID})
+        link.clock.advance(PERIOD)
         heard = link.asked()
         self.bees(us={"hid": HID})
         link.clock.advance(0.25)
@@ -204,6 +205,19 @@ class WatchTests(RegistryCase):
             self.registry.bees()
             self.clock.advance(0.01)
         self.assertLessEqual(len(looks), 5)
+
+    def test_questionsCostNoLookWhileItRuns(self) -> None:
+        """
+        The timer alone looks.
+        """
+        self.registry.startService()
+        self.addCleanup(self.registry.stopService)
+        self.bees(w={"models": ["m"]})
+        # The loop is late: the clock goes on, and no timer fires.
+        self.clock.rightNow += 10
+        self.assertEqual(list(self.registry.models()), [])
+        self.clock.advance(0)
+        self.assertEqual(list(self.registry.models()), ["m"])
 
     def test_stopped(self) -> None:
         """

@@ -5,6 +5,7 @@ Tests for L{openai_server.daemon.router}, by way of the link.
 from __future__ import annotations
 
 from collections import defaultdict
+from math import inf
 from typing import Any
 
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from openai_server.daemon.latetones import Recent
 from openai_server.errors import APIError
 from openai_server.wire.ends import Loss, Lost
 from openai_server.wire.tones import HIDDEN, Error, Finish, ToolDefinition
-from tests.daemon.world import BREATH, LinkCase, Listening, call, chunk, finish, linesFrom, noWorker, tool
+from tests.daemon.world import BREATH, LinkCase, call, chunk, finish, linesFrom, noWorker, tool
 from tests.support import SyncCase
 
 
@@ -321,7 +322,7 @@ class NoWorkerTests(LinkCase):
         assert heard.turn is not None
         self.daemon.say(noWorker("s1"))
         heard.turn.cancel()
-        self.assertIsInstance(heard.overs[0], Error)
+        self.assertIsInstance(heard.over, Error)
         self.registry.rewrite("m")
         self.clock.advance(5)
         self.assertEqual(self.daemon.heard(), [])
@@ -406,6 +407,41 @@ class WorkerLostTests(LinkCase):
         self.registry.rewrite("m")
         self.registry.rewrite()
         self.assertIsNone(heard.end)
+
+    def test_changeOlderThanTheAsking(self) -> None:
+        """
+        (U20) The file is seen late: a worker that had gone before the asking
+        was not this turn's, which a worker elsewhere may have.
+        """
+        heard = self.asked()
+        self.registry.writtenAt = 0.0
+        self.registry.rewrite()
+        self.assertIsNone(heard.end)
+        self.registry.writtenAt = inf
+        self.registry.rewrite("m")
+        self.registry.rewrite()
+        self.assertEqual(heard.end, Lost(Loss.WORKER_LOST, False))
+
+    def test_askingCostsNoLook(self) -> None:
+        """
+        The registry's own timer is enough.
+        """
+        looks: list[None] = []
+        self.registry.look = lambda: looks.append(None)  # type: ignore[method-assign]
+        self.asked()
+        self.daemon.say(chunk("s1", "x"), finish("s1"))
+        self.assertEqual(looks, [])
+
+    def test_parkedTurnKnowsItsWorkerOverAReconnect(self) -> None:
+        """
+        (U20) (X23) What the file named before the loss is not forgotten.
+        """
+        heard = self.asked()
+        assert heard.turn is not None
+        heard.turn.park()
+        self.reconnect().say(BREATH)
+        self.registry.rewrite()
+        self.assertEqual(heard.end, Lost(Loss.WORKER_LOST, False))
 
     def test_oldFileAfterARestart(self) -> None:
         """
@@ -596,4 +632,12 @@ class RecentTests(SyncCase):
         recent.add("a")
         recent.add("a")
         self.assertEqual(len(recent), 1)
-        self.assertIsInstance(Listening().told, list)
+
+    def test_addedAgainIsTheLatest(self) -> None:
+        """
+        A key added again is forgotten after those that were added between.
+        """
+        recent = Recent(2)
+        for key in "abac":
+            recent.add(key)
+        self.assertEqual([key in recent for key in "abc"], [True, False, True])

@@ -40,6 +40,11 @@ class Failing(Listening):
         if "end" in self._when:
             raise RuntimeError("end")
 
+    def turnOver(self, end: TurnEnd) -> None:
+        super().turnOver(end)
+        if "over" in self._when:
+            raise RuntimeError("over")
+
 
 class EndTests(LinkCase):
     """
@@ -52,11 +57,11 @@ class EndTests(LinkCase):
 
     def test_finishedTurnIsOver(self) -> None:
         """
-        The audience is told tones and end in order, and everybody who waits
-        for the end gets it, also afterwards.
+        The audience is told tones, end and that the turn is over, in order.
         """
         heard = self.asked()
         assert heard.turn is not None
+        self.assertIsNone(heard.over)
         self.daemon.say(
             {"chi": "session-ready", "sid": "s1"}, chunk("s1", "a"), chunk("s1", "b"), finish("s1")
         )
@@ -64,7 +69,7 @@ class EndTests(LinkCase):
         self.assertEqual(kinds, [str, SessionReady, Chunk, Chunk, Finish])
         self.assertEqual(len(heard.batches), 1)
         self.assertTrue(heard.turn.isOver)
-        self.assertEqual(heard.overs, [heard.end])
+        self.assertIs(heard.over, heard.end)
         self.assertEqual(heard.turn.sid, "s1")
 
     def test_errorEndsTurn(self) -> None:
@@ -326,14 +331,23 @@ class DeadlineTests(LinkCase):
 
     def test_manyTurnsFewTimers(self) -> None:
         """
-        Each turn has one timer, however many tones come.
+        All turns have one timer, however many tones come.
         """
         before = len(self.clock.getDelayedCalls())
         for number in range(100):
             sid = f"s{number}"
             self.asked(sid)
             self.daemon.say(chunk(sid, "a"), chunk(sid, "b"))
-        self.assertLessEqual(len(self.clock.getDelayedCalls()) - before, 100)
+        self.assertLessEqual(len(self.clock.getDelayedCalls()) - before, 1)
+
+    def test_turnsOfTheDaemonLeaveNoEntries(self) -> None:
+        """
+        The deadlines of turns that are over do not pile up.
+        """
+        for _ in range(1000):
+            self.asked()
+            self.daemon.say(finish("s1"))
+        self.assertLess(len(self.link._router.deadlines), 300)
 
 
 class CancelTests(LinkCase):
@@ -358,10 +372,10 @@ class CancelTests(LinkCase):
         self.daemon.say(chunk("s1", "late"), call("s1", "c1"))
         [answer] = self.daemon.heard()
         self.assertEqual((answer["callId"], answer["isError"]), ("c1", True))
-        self.assertEqual(heard.overs, [])
+        self.assertIsNone(heard.over)
         self.assertFalse(heard.turn.isOver)
         self.daemon.say(finish("s1"))
-        self.assertIsInstance(heard.overs[0], Finish)
+        self.assertIsInstance(heard.over, Finish)
         self.assertEqual(heard.told, ["echoed"])
         self.assertEqual(self.link.counts["late_tones"], 1)
 
@@ -389,7 +403,7 @@ class CancelTests(LinkCase):
             self.daemon.say(chunk("s1", "late"))
         self.assertFalse(heard.turn.isOver)
         self.clock.advance(5)
-        self.assertEqual(heard.overs, [Lost(Loss.DRAIN_LIMIT, False)])
+        self.assertEqual(heard.over, Lost(Loss.DRAIN_LIMIT, False))
 
     def test_sidOfADrainingTurnIsTaken(self) -> None:
         """
@@ -595,6 +609,28 @@ class FaultTests(LinkCase):
         self.assertTrue(bad.turn.isOver)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
+    def test_raisingWhenOver(self) -> None:
+        """
+        (P10) A raise at the very end is logged, and the others go on.
+        """
+        bad, good = self.failing("over"), self.asked("good")
+        self.daemon.say(finish("bad"), chunk("good", "y"))
+        self.assertIsInstance(bad.over, Finish)
+        self.assertEqual(good.text, "y")
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    def test_endedBeforeItIsOver(self) -> None:
+        """
+        A turn that is given up has ended for its audience at once, and is over
+        when its worker is done.
+        """
+        bad = self.failing("tones")
+        self.daemon.say(chunk("bad", "x"))
+        self.assertEqual((bad.end, bad.over), (Lost(Loss.FAULT, True), None))
+        self.daemon.say(finish("bad"))
+        self.assertIsInstance(bad.over, Finish)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
     def test_raisingAlways(self) -> None:
         """
         (P10) An audience that raises again when it is told of its own fault is
@@ -649,6 +685,7 @@ class StateTests(LinkCase):
             if cancelled or (before and not isinstance(heard.told[before - 1], str | Chunk | ToolCall)):
                 self.assertEqual(len(heard.told), before)
             cancelled = cancelled or step == "cancel"
+        self.assertEqual(heard.over is not None, turn.isOver)
         results = [tone["callId"] for tone in case.daemon.heardOf("tool-result")]
         self.assertEqual(len(results), len(set(results)))
         case.nothingIsLeft()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from math import inf
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -167,6 +168,7 @@ class FakeRegistry:
     def __init__(self) -> None:
         self.isKnown = False
         self.version: object = None
+        self.writtenAt = inf
         self._models: tuple[str, ...] = ()
         self._seen: set[str] = set()
         self._changed: list[Any] = []
@@ -212,10 +214,10 @@ class Listening:
     """
 
     def __init__(self) -> None:
-        self.overs: list[TurnEnd] = []
         self.told: list[Any] = []
         self.batches: list[list[Shown]] = []
         self.turn: Turn | None = None
+        self.over: TurnEnd | None = None
 
     def turnEchoed(self) -> None:
         self.told.append("echoed")
@@ -228,7 +230,8 @@ class Listening:
         self.told.append(end)
 
     def turnOver(self, end: TurnEnd) -> None:
-        self.overs.append(end)
+        assert self.over is None, "told twice that the turn is over"
+        self.over = end
 
     @property
     def text(self) -> str:

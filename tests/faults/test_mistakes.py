@@ -80,7 +80,7 @@ BEFORE_ASKING = [
     Place(completion, "Response"),
     Place(Link, "newRid"),
     Place(Link, "ask"),
-    Place(Registration, "around"),
+    Place(Registration, "concerns"),
 ]
 
 #: After it, and before the first byte of the answer.

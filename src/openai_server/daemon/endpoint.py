@@ -114,14 +114,22 @@ def _errno(failure: Failure) -> int | None:
     return number if isinstance(number, int) else None
 
 
+def socketOf(transport: object) -> socket.socket | None:
+    """
+    Return the transport's socket, or None when it has none of the system's.
+    """
+    getHandle = getattr(transport, "getHandle", None)
+    handle = getHandle() if getHandle is not None else None
+    return handle if isinstance(handle, socket.socket) else None
+
+
 def peerProcess(transport: ITransport) -> int | None:
     """
     The process id at the other end of a Unix socket, or None when it cannot
     be known.
     """
-    getHandle = getattr(transport, "getHandle", None)
-    handle = getHandle() if getHandle is not None else None
-    if not isinstance(handle, socket.socket) or handle.family != socket.AF_UNIX:
+    handle = socketOf(transport)
+    if handle is None or handle.family != socket.AF_UNIX:
         return None
     size = struct.calcsize("3i")
     try:

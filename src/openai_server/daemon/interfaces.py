@@ -21,8 +21,14 @@ from openai_server.wire.tones import Prompt, Shown
 
 class Audience(Protocol):
     """
-    Who asked: told of everything on one turn, in order, synchronously. After
-    L{turnEnded}, or after it called L{Turn.cancel}, only L{turnOver} comes.
+    Who asked: told of everything on one turn, in order, synchronously:
+    C{turnEchoed} and C{tonesReceived}, then C{turnEnded}, then C{turnOver}.
+
+    The last two come together when the worker ends the turn or is lost. They
+    come apart when the turn is given up, by a deadline or after a fault of its
+    audience: C{turnEnded} at once, C{turnOver} at its real end. After it called
+    L{Turn.cancel} an audience is told C{turnOver} alone. Each comes at most
+    once, and C{turnOver} comes for every turn.
 
     An exception out of one of these methods fails this turn alone.
     """
@@ -42,15 +48,15 @@ class Audience(Protocol):
 
     def turnEnded(self, end: TurnEnd) -> None:
         """
-        The turn is over. Called exactly once, unless the turn was cancelled
-        first.
+        The turn has ended for its audience. Called exactly once, unless the
+        turn was cancelled first.
         """
 
     def turnOver(self, end: TurnEnd) -> None:
         """
-        The worker is done with the turn, which may be later than its end for
-        the audience. Called exactly once, as the last thing, also after
-        C{cancel}.
+        The worker is really done with the turn: its sid may be prompted again,
+        and what the turn was given may go. Called exactly once, as the last
+        thing.
         """
 
 

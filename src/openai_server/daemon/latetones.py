@@ -29,6 +29,7 @@ class Recent:
         Remember a key, and forget the oldest one when there are too many.
         """
         self._keys[key] = None
+        self._keys.move_to_end(key)
         if len(self._keys) > self._limit:
             self._keys.popitem(last=False)
 

@@ -124,6 +124,7 @@ class Link(Service):
             registration=Registration(self._hello, registerTools),
             registry=registry,
             rids=self._rids,
+            now=now,
             counts=self.counts,
             breathed=self._breathed,
         )
@@ -182,7 +183,7 @@ class Link(Service):
         See L{openai_server.daemon.interfaces.Daemon.whyNotReady}.
         """
         protocol = self._router.protocol
-        if protocol is not None and protocol.isReady and protocol.isCongested:
+        if protocol is not None and protocol.isReady and protocol.backlog.isOver:
             return "the daemon does not read what it is sent"
         return self._problem
 

@@ -3,8 +3,9 @@
 One connection to the daemon: lines of bytes on one side, tones on the other.
 
 The daemon never waits for a slow reader: it drops what does not fit into its
-queue. So nothing in here ever pauses the transport's reading, and what one
-read brought is decoded and handed on at once.
+queue. So nobody behind this can pause the transport's reading (but for the
+millisecond of L{openai_server.daemon.coalescing}), and what one read brought is
+decoded and handed on at once.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
 from openai_server.clock import Deadline
+from openai_server.daemon import coalescing
 from openai_server.daemon.backlog import Backlog, Transport
+from openai_server.daemon.coalescing import ReadCoalescing
+from openai_server.daemon.endpoint import socketOf
 from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.wire.tones import Breath, FromBee, FromDaemon, PerfMark, lineFromTone, tonesFromLines
 
@@ -71,6 +75,7 @@ class ThrumProtocol(LineReceiver):
 
     @ivar isReady: the hello is written, a breath was seen, and the connection
         stands.
+    @ivar backlog: what waits to be sent, from the connection on.
     @ivar badTones: counts of lines that were dropped, by reason.
     """
 
@@ -94,7 +99,7 @@ class ThrumProtocol(LineReceiver):
         self._clock = clock
         self._timeouts = timeouts
         self._newRid = newRid
-        self._backlog = Backlog()
+        self._coalescing: ReadCoalescing | None = None
         self._watch: Deadline | None = None
         self._heard = False
         self._whyGone: str | None = None
@@ -110,7 +115,10 @@ class ThrumProtocol(LineReceiver):
         Say hello, and give the daemon its time to breathe.
         """
         self._out = cast("Transport", self.transport)
-        self._out.registerProducer(self._backlog, True)
+        handle = socketOf(self.transport)
+        self.backlog = Backlog(self._out, handle)
+        if handle is not None and coalescing.ENABLED:
+            self._coalescing = ReadCoalescing(self._clock, self._out)
         self._watch = Deadline(self._clock, self._timeouts.handshake, self._breathless)
         self.sendTones(self._receiver.opening(self))
 
@@ -122,6 +130,8 @@ class ThrumProtocol(LineReceiver):
         self._held.clear()
         if self._watch is not None:
             self._watch.cancel()
+        if self._coalescing is not None:
+            self._coalescing.stop()
         self._receiver.connectionGone(self, self._whyGone or _shortReason(reason))
 
     def close(self) -> None:
@@ -129,9 +139,7 @@ class ThrumProtocol(LineReceiver):
         Close when all that was written is sent.
         """
         self.isReady = False
-        # A transport with a paused producer would wait for it, and never close.
-        self._out.unregisterProducer()
-        self._out.loseConnection()
+        self.backlog.close()
 
     def abort(self, why: str) -> None:
         """
@@ -164,13 +172,6 @@ class ThrumProtocol(LineReceiver):
 
     # Outwards.
 
-    @property
-    def isCongested(self) -> bool:
-        """
-        The daemon reads so slowly that no prompt should be added.
-        """
-        return self._backlog.isOver
-
     def sendTones(self, tones: Iterable[FromBee]) -> None:
         """
         Send these in one write.
@@ -187,8 +188,9 @@ class ThrumProtocol(LineReceiver):
         """
         Send whole lines, newlines included, in one write.
         """
-        self._backlog.note(len(lines))
-        self._out.write(lines)
+        if self._coalescing is not None:
+            self._coalescing.noteWrite()
+        self.backlog.send(lines)
 
     # Inwards.
 
@@ -197,10 +199,14 @@ class ThrumProtocol(LineReceiver):
         Hand on all lines that this read completes, at once.
         """
         self._heard = True
+        if self._coalescing is not None:
+            self._coalescing.noteRead(len(data), self.backlog.isEmpty)
         cut = data.rfind(b"\n") + 1
         if cut:
             rest = data[cut:]
-            lines = self._completed(data[:cut])
+            lines = data[:cut]
+            if self._skipping or self._held:
+                lines = self._completed(lines)
             if len(lines) > self.MAX_LENGTH:
                 lines = b"".join(self._notTooLong(lines))
             self._linesReceived(lines)
@@ -241,9 +247,7 @@ class ThrumProtocol(LineReceiver):
         if self._skipping:
             self._skipping = False
             return lines[lines.index(b"\n") + 1 :]
-        if self._held:
-            return self._release() + lines
-        return lines
+        return self._release() + lines
 
     def _notTooLong(self, lines: bytes) -> Iterable[bytes]:
         for line in lines.split(b"\n"):
@@ -253,9 +257,10 @@ class ThrumProtocol(LineReceiver):
                 yield line + b"\n"
 
     def _linesReceived(self, lines: bytes) -> None:
-        bad = self.badTones.total()
-        tones = tonesFromLines(lines, self.badTones)
-        if self.badTones.total() != bad:
+        dropped: dict[str, int] = {}
+        tones = tonesFromLines(lines, dropped)
+        if dropped:
+            self.badTones.update(dropped)
             self._complain()
         if not self.isReady:
             self._seekBreath(tones)

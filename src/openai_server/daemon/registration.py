@@ -48,7 +48,7 @@ class Registration:
         The prompt with the hellos that it needs before and behind it, to be
         written together. Nothing is changed yet.
         """
-        if not self._concerns(prompt.tools):
+        if not self.concerns(prompt.tools):
             return [prompt]
         own = prompt.tools or ()
         others = self._live(without=prompt.sid)
@@ -65,7 +65,7 @@ class Registration:
         """
         What L{around} gave for this turn's prompt has been written.
         """
-        if self._concerns(tools):
+        if self.concerns(tools):
             others = self._live(without=sid)
             if tools:
                 self._bySid[sid] = tools
@@ -82,10 +82,13 @@ class Registration:
         """
         The latest hello says something else than would be said now.
         """
-        return self._concerns(()) and not _same(self._registered, self._live())
+        return self.concerns(()) and not _same(self._registered, self._live())
 
-    def _concerns(self, tools: Tools | None) -> bool:
-        # Most often nobody has tools, and there is nothing to work out.
+    def concerns(self, tools: Tools | None) -> bool:
+        """
+        Whether a prompt with these tools needs anything but to be sent. Most
+        often nobody has tools, and there is nothing to work out.
+        """
         return self._isEnabled and bool(tools or self._bySid or self._registered)
 
     def _live(self, without: str | None = None) -> Tools:

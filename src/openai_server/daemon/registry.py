@@ -41,6 +41,12 @@ class WatchedRegistry(Registry, Protocol):
         Equal as long as the file is the same; None without one.
         """
 
+    @property
+    def writtenAt(self) -> float:
+        """
+        When this version of the file was written, in seconds of the wall clock.
+        """
+
     def look(self) -> None:
         """
         Read the file now, if it has changed, and tell who listens.
@@ -55,8 +61,12 @@ class WatchedRegistry(Registry, Protocol):
 class FileRegistry(Service):
     """
     A L{WatchedRegistry} on the file itself, read again when its time, size or
-    inode changes. While it runs it looks four times a second, and whenever
-    it is asked something a quarter of a second after its last look.
+    inode changes. While it runs it looks four times a second, and no question
+    costs a look; before and after, it looks whenever it is asked something a
+    quarter of a second after its last look.
+
+    @ivar version: equal as long as the file is the same; None without one.
+    @ivar writtenAt: when it was written, in seconds of the wall clock.
     """
 
     def __init__(self, path: str, clock: IReactorTime) -> None:
@@ -64,7 +74,8 @@ class FileRegistry(Service):
         self._clock = clock
         self._timer: IDelayedCall | None = None
         self._lookedAt = -PERIOD
-        self._version: object = None
+        self.version: tuple[int, int, int] | None = None
+        self.writtenAt = 0.0
         self._bees: tuple[Bee, ...] = ()
         self._models: tuple[str, ...] = ()
         self._isKnown = False
@@ -90,54 +101,48 @@ class FileRegistry(Service):
     @property
     def isKnown(self) -> bool:
         """
-        See L{openai_server.daemon.interfaces.Registry.isKnown}.
+        Whether the file is there and readable.
         """
         self._lookWhenOld()
         return self._isKnown
 
     def bees(self) -> Sequence[Bee]:
         """
-        See L{openai_server.daemon.interfaces.Registry.bees}.
+        Return all bees that are registered, this one included.
         """
         self._lookWhenOld()
         return self._bees
 
     def models(self) -> Sequence[str]:
         """
-        See L{openai_server.daemon.interfaces.Registry.models}.
+        Return the ids of the models that are served, each once, in file order.
         """
         self._lookWhenOld()
         return self._models
 
     def hasSeen(self, model: str) -> bool:
         """
-        See L{openai_server.daemon.interfaces.Registry.hasSeen}. The latest
-        1024 models are remembered.
+        Whether the model was in the file at some time since the start. The
+        latest 1024 models are remembered.
         """
         self._lookWhenOld()
         return model in self._seen
 
-    @property
-    def version(self) -> object:
-        """
-        See L{WatchedRegistry.version}.
-        """
-        return self._version
-
     def onChange(self, changed: Callable[[], None]) -> None:
         """
-        See L{WatchedRegistry.onChange}.
+        From now on, call this after each change.
         """
         self._listeners.append(changed)
 
     def look(self) -> None:
         """
-        See L{WatchedRegistry.look}.
+        Read the file now, if it has changed, and tell who listens.
         """
         self._lookedAt = self._clock.seconds()
         version = self._signature()
-        if version != self._version:
-            self._version = version
+        if version != self.version:
+            self.version = version
+            self.writtenAt = version[0] / 1e9 if version is not None else 0.0
             self._read()
             for changed in self._listeners:
                 changed()
@@ -147,7 +152,7 @@ class FileRegistry(Service):
         self.look()
 
     def _lookWhenOld(self) -> None:
-        if self._clock.seconds() - self._lookedAt >= PERIOD:
+        if self._timer is None and self._clock.seconds() - self._lookedAt >= PERIOD:
             self.look()
 
     def _signature(self) -> tuple[int, int, int] | None:
@@ -158,7 +163,7 @@ class FileRegistry(Service):
         return found.st_mtime_ns, found.st_size, found.st_ino
 
     def _read(self) -> None:
-        bees = beesFromFile(self._path) if self._version is not None else None
+        bees = beesFromFile(self._path) if self.version is not None else None
         self._isKnown = bees is not None
         self._bees = tuple(bees or ())
         self._models = tuple(dict.fromkeys(model for bee in self._bees for model in bee.models))

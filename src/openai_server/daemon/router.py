@@ -10,12 +10,13 @@ and never logged: they are somebody else's words.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from collections.abc import Callable, Container, Iterable
+from typing import Any, Final, TypeAlias
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from openai_server.clock import Deadline
+from openai_server.daemon.deadlines import Deadlines
 from openai_server.daemon.interfaces import Audience
 from openai_server.daemon.latetones import LateTones
 from openai_server.daemon.protocol import ThrumProtocol
@@ -44,6 +45,10 @@ from openai_server.wire.tones import (
     lineFromTone,
 )
 
+#: Seconds by which a file's time may be behind the clock: the system keeps it
+#: in ticks.
+_TICK: Final = 0.01
+
 #: Tones of one read, by sid.
 Groups: TypeAlias = dict[str, list[Shown]]
 
@@ -54,6 +59,9 @@ class Router:
 
     @ivar counts: what was dropped or refused, and why.
     @ivar protocol: the connection, or None. Set by its owner.
+    @ivar clock: the time of all turns.
+    @ivar limits: how long they wait for what.
+    @ivar deadlines: when they are looked at.
     """
 
     def __init__(
@@ -64,19 +72,23 @@ class Router:
         registration: Registration,
         registry: WatchedRegistry,
         rids: RequestIds,
+        now: Callable[[], float],
         counts: Counter[str],
         breathed: Callable[[Breath], None],
     ) -> None:
         """
+        @param now: the wall clock in seconds, as the registry file has it.
         @param breathed: told of each breath.
         """
         self.counts = counts
         self.protocol: ThrumProtocol | None = None
-        self._clock = clock
-        self._timeouts = timeouts
+        self.clock = clock
+        self.limits = timeouts
+        self.deadlines = Deadlines(clock)
         self._registration = registration
         self._registry = registry
         self._rids = rids
+        self._now = now
         self._breathed = breathed
         self._turns: dict[str, PromptedTurn] = {}
         self._byRid: dict[str, PromptedTurn] = {}
@@ -84,7 +96,7 @@ class Router:
         self._notYet: Deadline | None = None
         self._tidying: IDelayedCall | None = None
         self._oldState: object = None
-        self._askedFor: dict[str, object] = {}
+        self._named: Container[str] = ()
 
     def __len__(self) -> int:
         """
@@ -97,7 +109,7 @@ class Router:
     @property
     def isReady(self) -> bool:
         """
-        See L{openai_server.daemon.turn.Wire.isReady}.
+        Whether what is sent now reaches the daemon.
         """
         return self.protocol is not None and self.protocol.isReady
 
@@ -120,11 +132,12 @@ class Router:
         """
         del self._turns[turn.sid]
         self._byRid.pop(turn.prompt.rid, None)
-        self._askedFor.pop(turn.sid, None)
         self._lateTones.turnOver(turn.sid, turn.calls)
-        self._registration.withdraw(turn.sid)
-        if self._tidying is None and self.isReady and self._registration.isStale:
-            self._tidying = self._clock.callLater(self._timeouts.names, self._tidy)
+        self.deadlines.sortOut(len(self._turns))
+        if self._registration.concerns(None):
+            self._registration.withdraw(turn.sid)
+            if self._tidying is None and self.isReady and self._registration.isStale:
+                self._tidying = self.clock.callLater(self.limits.names, self._tidy)
 
     def _tidy(self) -> None:
         self._tidying = None
@@ -135,39 +148,42 @@ class Router:
 
     def ask(self, prompt: Prompt, audience: Audience) -> PromptedTurn:
         """
-        See L{openai_server.daemon.interfaces.Daemon.ask}.
+        Put a prompt to the daemon.
+
+        @raise APIError: C{daemon_unavailable}, nothing was sent.
         """
         if prompt.sid in self._turns:
             raise ValueError("the sid has a turn that is not over")
         if (why := self._whyNotNow()) is not None:
             raise APIError("daemon_unavailable", why, retryAfter=1)
-        if not prompt.isReadable:
+        if (prompt.tools or prompt.sampling is not None) and not prompt.isReadable:
             # The daemon would drop it, and later every hello with its tools.
             said = "The daemon cannot read this request: it is nested too deep, or a number is too large."
             raise APIError("bad_request", said)
         self._write(prompt)
-        turn = PromptedTurn(prompt, audience, wire=self, clock=self._clock, timeouts=self._timeouts)
-        self._turns[turn.sid] = turn
+        turn = self._turns[prompt.sid] = PromptedTurn(prompt, audience, self)
         self._noteAsked(turn)
         return turn
 
     def _whyNotNow(self) -> str | None:
-        if self.protocol is None or not self.protocol.isReady:
+        protocol = self.protocol
+        if protocol is None or not protocol.isReady:
             return "The daemon is not connected."
-        return "The daemon is too slow to be asked." if self.protocol.isCongested else None
+        return "The daemon is too slow to be asked." if protocol.backlog.isOver else None
 
     def _write(self, prompt: Prompt) -> None:
         assert self.protocol is not None
         # Encoded before anything is changed: a lone surrogate raises.
-        lines = b"".join(map(lineFromTone, self._registration.around(prompt)))
-        self.protocol.sendLines(lines)
-        self._registration.declare(prompt.sid, prompt.tools or ())
+        if self._registration.concerns(prompt.tools):
+            self.protocol.sendLines(b"".join(map(lineFromTone, self._registration.around(prompt))))
+            self._registration.declare(prompt.sid, prompt.tools or ())
+        else:
+            self.protocol.sendLines(lineFromTone(prompt))
 
     def _noteAsked(self, turn: PromptedTurn) -> None:
         self._byRid[turn.prompt.rid] = turn
-        self._registry.look()
-        self._askedFor[turn.sid] = self._registry.version
-        self._noteWorker(turn)
+        turn.askedVersion = self._registry.version
+        turn.askedAt = self._now()
 
     def _askAgain(self, turn: PromptedTurn) -> None:
         assert turn.refusal is not None
@@ -175,7 +191,7 @@ class Router:
             turn.ended(turn.refusal)
             return
         self._byRid.pop(turn.prompt.rid, None)
-        turn.askAgain(self.newRid(), self._clock.seconds())
+        turn.askAgain(self.newRid(), self.clock.seconds())
         self._write(turn.prompt)
         self._noteAsked(turn)
 
@@ -191,6 +207,9 @@ class Router:
         self._registry.look()
         # Until our hello is in the file, it may be an earlier daemon's.
         self._oldState = self._registry.version
+        for turn in self._turns.values():
+            turn.workerNamed = turn.workerNamed or turn.prompt.modelId in self._named
+        self._named = ()
         return [
             self._registration.opening(),
             *(Attach(rid=self.newRid(), sid=sid) for sid in self._turns),
@@ -200,7 +219,7 @@ class Router:
         """
         Prompts can be asked; workers may still be on their way.
         """
-        self._notYet = Deadline(self._clock, self._timeouts.notYet, self._waitedEnough)
+        self._notYet = Deadline(self.clock, self.limits.notYet, self._waitedEnough)
 
     def connectionGone(self) -> None:
         """
@@ -221,23 +240,43 @@ class Router:
             self.protocol.sendTones(Cancel(rid=self.newRid(), sid=turn.sid) for turn in live)
         self._endAll(Lost(Loss.DAEMON_LOST, True))
         self._stopTimers()
+        self.deadlines.stop()
 
     def registryChanged(self) -> None:
         """
-        Workers came or went.
-        """
-        for turn in list(self._turns.values()):
-            self._noteWorker(turn)
+        See which workers came or went.
 
-    def _noteWorker(self, turn: PromptedTurn) -> None:
-        if turn.isOver or not self._registry.isKnown or self._registry.version == self._oldState:
+        A turn's worker is lost when the file named one after the asking and
+        names none any more. Nobody looks at the file when something is asked:
+        that it named one before this change counts, unless this change is
+        older than the asking. A worker elsewhere in the mesh is in no file.
+        """
+        if not self._isFileOurs:
             return
-        if turn.prompt.modelId in self._registry.models():
-            turn.workerNamed = True
-            if turn.refusal is not None and self._askedFor[turn.sid] != self._registry.version:
-                self._askAgain(turn)
-        elif turn.workerNamed:
-            turn.ended(Lost(Loss.WORKER_LOST, turn.seen))
+        before, self._named = self._named, self._registry.models()
+        for turn in list(self._turns.values()):
+            model = turn.prompt.modelId
+            if turn.isOver:
+                continue
+            if model in self._named:
+                turn.workerNamed = turn.workerNamed or self._registry.writtenAt >= turn.askedAt
+                self._askWhenNamed(turn)
+            elif turn.refusal is not None:
+                # The daemon has said itself that there is none yet.
+                continue
+            elif turn.workerNamed or (model in before and self._changedAfter(turn)):
+                turn.ended(Lost(Loss.WORKER_LOST, turn.seen))
+
+    @property
+    def _isFileOurs(self) -> bool:
+        return self._registry.isKnown and self._registry.version != self._oldState
+
+    def _changedAfter(self, turn: PromptedTurn) -> bool:
+        return self._registry.writtenAt >= turn.askedAt - _TICK
+
+    def _askWhenNamed(self, turn: PromptedTurn) -> None:
+        if turn.refusal is not None and turn.askedVersion != self._registry.version:
+            self._askAgain(turn)
 
     def _waitedEnough(self) -> None:
         for turn in list(self._turns.values()):
@@ -261,7 +300,7 @@ class Router:
         """
         Give each turn what one read brought for it.
         """
-        now = self._clock.seconds()
+        now = self.clock.seconds()
         groups: Groups = defaultdict(list)
         for tone in tones:
             # Nearly all are chunks: no call for each of them.
@@ -269,8 +308,13 @@ class Router:
                 groups[tone.sid].append(tone)
             else:
                 self._heard(tone, groups, now)
+        turns = self._turns
         for sid, group in groups.items():
-            self._show(sid, group, now)
+            turn = turns.get(sid)
+            if turn is not None and turn.isHeard and turn.isEchoed:
+                turn.show(group, now)
+            else:
+                self._show(sid, group, now)
 
     def _heard(self, tone: FromDaemon, groups: Groups, now: float) -> None:
         match tone:
@@ -349,8 +393,11 @@ class Router:
             self._flush(error.sid, groups, now)
             if self._meansNotYet(error, turn):
                 turn.wait(error, now)
+                # The daemon's own word is newer than what the file said.
+                turn.workerNamed = False
                 self._registry.look()
-                self._noteWorker(turn)
+                if not turn.isOver and self._isFileOurs and turn.prompt.modelId in self._named:
+                    self._askWhenNamed(turn)
             else:
                 turn.ended(error)
 

@@ -2,15 +2,14 @@
 """
 One prompt at the daemon, from the asking to its real end.
 
-L{openai_server.daemon.turnstates} knows which state a turn is in. What comes with every tone (the
-time of the last one, whether anybody is told) are plain attributes that its
-outputs set.
+What comes with every tone (the time of the last one, whether anybody is told)
+are plain attributes, and no timer is moved for it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import inf
 from typing import Protocol
 
@@ -18,9 +17,9 @@ import msgspec
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from openai_server.clock import Deadline
+from openai_server.daemon import turnstates as states
+from openai_server.daemon.deadlines import Deadlines
 from openai_server.daemon.interfaces import Audience
-from openai_server.daemon.turnstates import newLife
 from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.errors import APIError
 from openai_server.wire.ends import Loss, Lost, TurnEnd
@@ -44,6 +43,15 @@ class Wire(Protocol):
     @property
     def counts(self) -> Counter[str]: ...
 
+    @property
+    def clock(self) -> IReactorTime: ...
+
+    @property
+    def limits(self) -> WaitLimits: ...
+
+    @property
+    def deadlines(self) -> Deadlines: ...
+
     def newRid(self) -> str: ...
 
     def send(self, tone: FromBee) -> None: ...
@@ -59,94 +67,115 @@ class PromptedTurn:
     A L{openai_server.daemon.interfaces.Turn}.
 
     @ivar prompt: what was asked.
-    @ivar isOver: see L{openai_server.daemon.interfaces.Turn.isOver}.
-    @ivar isHeard: the audience is told what comes.
-    @ivar isParked: silence is expected and the loss of the connection is
-        survived.
+    @ivar sid: the session it runs in.
+    @ivar isOver: whether the worker is done with it; a draining turn is not over.
+    @ivar isHeard: whether the audience is told what comes.
     @ivar refusal: the daemon had no worker yet and said so; the prompt is to
         be asked again, and nothing of it is anywhere now. Else None.
-    @ivar isLive: the worker has shown a sign of life.
-    @ivar isEchoed: the daemon has read the prompt.
-    @ivar seen: a chunk or a tool-call has come.
-    @ivar workerNamed: after the asking, the registry named a worker for the model.
+    @ivar isLive: whether the worker has shown a sign of life.
+    @ivar isEchoed: whether the daemon has read the prompt.
+    @ivar seen: whether a chunk or a tool-call has come.
+    @ivar workerNamed: whether the registry named a worker for the model after
+        the asking, for certain.
+    @ivar askedAt: when it was asked, in seconds of the wall clock.
+    @ivar askedVersion: the registry's version then.
+    @ivar lookAt: when its deadlines are looked at next.
     """
+
+    __slots__ = (
+        "_audience",
+        "_calls",
+        "_lastTone",
+        "_limit",
+        "_quiet",
+        "_state",
+        "_why",
+        "_wire",
+        "askedAt",
+        "askedVersion",
+        "isEchoed",
+        "isHeard",
+        "isLive",
+        "isOver",
+        "lookAt",
+        "prompt",
+        "refusal",
+        "seen",
+        "sid",
+        "workerNamed",
+    )
 
     _log = Logger()
 
-    def __init__(
-        self, prompt: Prompt, audience: Audience, *, wire: Wire, clock: IReactorTime, timeouts: WaitLimits
-    ) -> None:
+    def __init__(self, prompt: Prompt, audience: Audience, wire: Wire) -> None:
         self.prompt = prompt
+        self.sid = prompt.sid
         self.isOver = False
         self.isHeard = True
-        self.isParked = False
         self.refusal: Error | None = None
         self.isLive = False
         self.isEchoed = False
         self.seen = False
         self.workerNamed = False
+        self.askedAt = 0.0
+        self.askedVersion: object = None
         self._audience = audience
         self._wire = wire
-        self._clock = clock
-        self._timeouts = timeouts
         self._calls: dict[str, ToolCall | None] = {}
-        self._lastTone = clock.seconds()
-        self._quiet, self._why = timeouts.echo, Loss.NO_ECHO
-        self._limit = self._lastTone + timeouts.turn
-        self._deadline = Deadline(clock, min(timeouts.echo, timeouts.turn), self._look)
-        self._life = newLife(self)
+        self._state: int = states.ASKED
+        limits = wire.limits
+        self._lastTone = now = wire.clock.seconds()
+        self._quiet, self._why = limits.echo, Loss.NO_ECHO
+        self._limit = now + limits.turn
+        self.lookAt = now + min(limits.echo, limits.turn)
+        wire.deadlines.add(self.lookAt, self)
 
     # The turn, as its audience has it.
 
     @property
-    def sid(self) -> str:
-        """
-        The session it runs in.
-        """
-        return self.prompt.sid
-
-    @property
-    def calls(self) -> Sequence[str]:
+    def calls(self) -> Iterable[str]:
         """
         The ids of all its calls so far.
         """
-        return list(self._calls)
+        return self._calls
 
     def cancel(self) -> None:
         """
-        See L{openai_server.daemon.interfaces.Turn.cancel}.
+        Drop the turn: its audience wants it no more.
         """
         if self.isHeard and (self.refusal is not None or not self._wire.isReady):
             # The daemon has nothing of it, or cannot be told.
             self.isHeard = False
-            self._life.end(self.refusal or Lost(Loss.DAEMON_LOST, self.seen))
-        else:
-            self._life.cancel()
+            self.ended(self.refusal or Lost(Loss.DAEMON_LOST, self.seen))
+        elif self._state in states.CANCEL:
+            self._drain(None)
 
     def park(self) -> None:
         """
-        See L{openai_server.daemon.interfaces.Turn.park}.
+        Expect silence: the model waits for a tool's result.
         """
-        self._life.park()
+        if self._move(states.PARK):
+            self._await(self._wire.clock.seconds(), inf, Loss.STALLED)
 
     def resume(self) -> None:
         """
-        See L{openai_server.daemon.interfaces.Turn.resume}. Without a
-        connection, the turn is lost.
+        Let silence count again. Without a connection, the turn is lost.
         """
-        self._life.resume()
+        self._goOn(states.RESUME)
 
     def settle(self) -> None:
         """
-        See L{openai_server.daemon.interfaces.Turn.settle}. Without a
-        connection, the turn is lost.
+        Let the turn end in good order by itself. Without a connection, it is
+        lost.
         """
-        self._life.settle()
+        self._goOn(states.SETTLE)
 
     def answer(self, callId: str, toolName: str, text: str, isError: bool) -> None:
         """
-        See L{openai_server.daemon.interfaces.Turn.answer}. A second answer to
-        a call, and one to a call that cannot be answered, is not sent.
+        Send the result of one call. A second answer to a call, and one to a
+        call that cannot be answered, is not sent.
+
+        @raise APIError: C{daemon_unavailable} when there is no connection.
         """
         if self._calls.get(callId) is None:
             self._wire.counts["unsent_results"] += 1
@@ -161,25 +190,33 @@ class PromptedTurn:
 
     def echoed(self, now: float) -> None:
         """
-        The daemon has read the prompt. Comes again when it was asked again.
+        Note that the daemon has read the prompt. Comes again when it was asked
+        again.
         """
         if not self.isLive and self.isHeard:
-            self._await(now, self._timeouts.firstLife, Loss.NO_LIFE)
+            self._await(now, self._wire.limits.firstLife, Loss.NO_LIFE)
         if not self.isEchoed:
             self.isEchoed = True
             if self.isHeard:
-                self._tellEchoed()
+                try:
+                    self._audience.turnEchoed()
+                except Exception:
+                    self._fault()
 
     def show(self, tones: Sequence[Shown], now: float) -> None:
         """
-        What one read brought for this turn, which is heard.
+        Tell what one read brought for this turn, which is heard.
         """
         self._lastTone = now
         if not self.isLive:
             self.isLive = True
-            self._life.live()
+            if self._move(states.LIVE):
+                self._await(now, self._wire.limits.stall, Loss.STALLED)
         if not self.seen:
-            self.seen = any(type(tone) is not SessionReady for tone in tones)
+            for tone in tones:
+                if type(tone) is not SessionReady:
+                    self.seen = True
+                    break
         try:
             self._audience.tonesReceived(tones)
         except Exception:
@@ -199,134 +236,129 @@ class PromptedTurn:
 
     def refuse(self, call: ToolCall) -> None:
         """
-        A call for this turn, which nobody is told of any more.
+        Answer a call of this turn, which nobody is told of any more, with an
+        error.
         """
         if self.called(call):
             self._refuseOpenCalls()
 
     def ended(self, end: TurnEnd) -> None:
         """
-        The worker is done with it, or is no more.
+        End the turn: the worker is done with it, or is no more.
         """
-        self._life.end(end)
+        if self._state in states.END:
+            self._finish(end)
 
     def unlinked(self) -> None:
         """
-        The connection was lost.
+        End the turn, unless it is parked: the connection was lost.
         """
-        self._life.unlink()
+        if self._state in states.UNLINK:
+            self._finish(Lost(Loss.DAEMON_LOST, self.seen))
 
     def wait(self, refusal: Error, now: float) -> None:
         """
-        Nothing runs: the daemon had no worker yet.
+        Wait to be asked again: the daemon had no worker yet, and nothing runs.
         """
         self.refusal = refusal
         self._await(now, inf, Loss.NO_ECHO)
 
     def askAgain(self, rid: str, now: float) -> None:
         """
-        The same prompt is about to be asked under a new rid.
+        Begin anew: the same prompt is about to be asked under a new rid.
         """
         self.refusal = None
         self.prompt = msgspec.structs.replace(self.prompt, rid=rid)
-        self._await(now, self._timeouts.echo, Loss.NO_ECHO)
+        self._await(now, self._wire.limits.echo, Loss.NO_ECHO)
 
-    # What the machine does.
+    def look(self, now: float) -> None:
+        """
+        See whether a deadline has passed. Tones only note their time: most
+        often it is too early.
+        """
+        self.lookAt = inf
+        if now >= self._limit:
+            self._giveUp(Loss.TOO_LONG)
+        elif now >= self._lastTone + self._quiet:
+            self._giveUp(self._why)
+        else:
+            self._watch()
 
-    def _tellEchoed(self) -> None:
-        try:
-            self._audience.turnEchoed()
-        except Exception:
-            self._fault()
+    # Its states.
 
-    def _fault(self) -> None:
-        self._log.failure("the audience of a turn failed")
-        self._life.giveUp(Loss.FAULT)
+    def _move(self, moves: states.Moves) -> bool:
+        """
+        Go to the next state; False when there is none.
+        """
+        state = moves.get(self._state)
+        if state is None:
+            return False
+        self._state = state
+        return True
 
     def _await(self, now: float, quiet: float, why: Loss) -> None:
         self._lastTone, self._quiet, self._why = now, quiet, why
-        self._arm(now)
+        if now + quiet < self.lookAt:
+            self._watch()
 
-    def _arm(self, now: float) -> None:
-        wait = min(self._lastTone + self._quiet, self._limit) - now
-        if self._deadline.isActive:
-            self._deadline.extend(wait)
-        else:
-            self._deadline = Deadline(self._clock, wait, self._look)
+    def _watch(self) -> None:
+        due = min(self._lastTone + self._quiet, self._limit)
+        if due < self.lookAt:
+            self.lookAt = due
+            self._wire.deadlines.add(due, self)
 
-    def _look(self) -> None:
-        # Tones only note their time: most often it is too early.
-        now = self._clock.seconds() + 0.001
-        if now >= self._limit:
-            self._life.giveUp(Loss.TOO_LONG)
-        elif now >= self._lastTone + self._quiet:
-            self._life.giveUp(self._why)
-        else:
-            self._arm(now)
+    def _fault(self) -> None:
+        self._log.failure("the audience of a turn failed")
+        self._giveUp(Loss.FAULT)
 
-    def goOn(self) -> None:
-        """
-        See L{openai_server.daemon.turnstates.Living.goOn}.
-        """
-        self.isParked = False
-        self._await(self._clock.seconds(), self._timeouts.stall, Loss.STALLED)
-        if not self._wire.isReady:
-            self._life.end(Lost(Loss.DAEMON_LOST, self.seen))
+    def _giveUp(self, why: Loss) -> None:
+        state = states.GIVE_UP.get(self._state)
+        if state == states.DRAINING:
+            self._drain(why)
+        elif state == states.ENDED:
+            self._finish(Lost(why, self.seen))
 
-    def rest(self) -> None:
-        """
-        See L{openai_server.daemon.turnstates.Living.rest}.
-        """
-        self.isParked = True
-        self._await(self._clock.seconds(), inf, Loss.STALLED)
+    def _goOn(self, moves: states.Moves) -> None:
+        if self._move(moves):
+            self._await(self._wire.clock.seconds(), self._wire.limits.stall, Loss.STALLED)
+            if not self._wire.isReady:
+                self.ended(Lost(Loss.DAEMON_LOST, self.seen))
 
-    def drain(self, why: Loss | None) -> None:
+    def _drain(self, why: Loss | None) -> None:
         """
-        See L{openai_server.daemon.turnstates.Living.drain}.
+        Say C{cancel}, and tell the audience nothing more, but for why if the
+        wish was not its own.
         """
-        isParted = self.isParked and not self._wire.isReady
-        self.isHeard = self.isParked = False
+        isReady = self._wire.isReady
+        isParted = self._state == states.PARKED and not isReady
+        self._state = states.DRAINING
+        self.isHeard = False
         self._limit = inf
-        self._await(self._clock.seconds(), self._timeouts.drain, Loss.DRAIN_LIMIT)
-        if self._wire.isReady:
+        self._await(self._wire.clock.seconds(), self._wire.limits.drain, Loss.DRAIN_LIMIT)
+        if isReady:
             self._wire.send(Cancel(rid=self._wire.newRid(), sid=self.sid))
             self._refuseOpenCalls()
         if why is not None:
-            self._tell(Lost(why, self.seen))
+            self._tellEnd(Lost(why, self.seen))
         if isParted:
-            self._life.unlink()
+            self.unlinked()
 
-    def forget(self, why: Loss) -> None:
-        """
-        See L{openai_server.daemon.turnstates.Living.forget}.
-        """
-        self.finish(Lost(why, self.seen))
-
-    def begin(self) -> None:
-        """
-        See L{openai_server.daemon.turnstates.Living.begin}.
-        """
-        self._await(self._lastTone, self._timeouts.stall, Loss.STALLED)
-
-    def finish(self, end: TurnEnd) -> None:
-        """
-        See L{openai_server.daemon.turnstates.Living.finish}.
-        """
-        heard = self.isHeard
+    def _finish(self, end: TurnEnd) -> None:
+        wasHeard = self.isHeard
+        self._state = states.ENDED
         self.isOver = True
-        self.isHeard = self.isParked = False
-        self._deadline.cancel()
-        if self._wire.isReady:
+        self.isHeard = False
+        if self._calls and self._wire.isReady:
             self._refuseOpenCalls()
         self._wire.turnOver(self)
-        if heard:
-            self._tell(end)
+        if wasHeard:
+            self._tellEnd(end)
         try:
             self._audience.turnOver(end)
         except Exception:
             self._log.failure("the audience of a turn failed when it was over")
 
-    def _tell(self, end: TurnEnd) -> None:
+    def _tellEnd(self, end: TurnEnd) -> None:
         try:
             self._audience.turnEnded(end)
         except Exception:

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.daemon.test_turn -*-
 """
-The states of a turn.
+The states of a turn, and what each input makes of them.
 
     asked ----> running <---> parked        the audience is told
       |            |            |
@@ -10,173 +10,45 @@ The states of a turn.
       |
       v
     ended                                   C{finish}, C{error}, or loss
+
+Each input is a table from a state to the next one. An input changes nothing in
+a state that its table does not name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Final, TypeAlias
 
-from automat import TypeMachineBuilder
+ASKED: Final = 0
+RUNNING: Final = 1
+PARKED: Final = 2
+SETTLING: Final = 3
+DRAINING: Final = 4
+ENDED: Final = 5
 
-from openai_server.wire.ends import Loss, TurnEnd
+Moves: TypeAlias = Mapping[int, int]
 
+#: The worker showed its first sign of life.
+LIVE: Final[Moves] = {ASKED: RUNNING}
 
-class Inputs(Protocol):
-    """
-    What can happen to a turn.
-    """
+#: The model waits for a tool's result.
+PARK: Final[Moves] = {ASKED: PARKED, RUNNING: PARKED}
 
-    def live(self) -> None:
-        """
-        The worker showed its first sign of life.
-        """
+#: The model has its results.
+RESUME: Final[Moves] = {PARKED: RUNNING}
 
-    def park(self) -> None: ...
+#: The turn is to end in good order by itself.
+SETTLE: Final[Moves] = {ASKED: SETTLING, RUNNING: SETTLING, PARKED: SETTLING}
 
-    def resume(self) -> None: ...
+#: The audience wants the turn no more.
+CANCEL: Final[Moves] = {ASKED: DRAINING, RUNNING: DRAINING, PARKED: DRAINING, SETTLING: DRAINING}
 
-    def settle(self) -> None: ...
+#: A deadline has passed, or the audience failed.
+GIVE_UP: Final[Moves] = {**CANCEL, DRAINING: ENDED}
 
-    def cancel(self) -> None:
-        """
-        Its audience wants it no more.
-        """
+#: The worker is done with the turn, or is no more.
+END: Final[Moves] = {ASKED: ENDED, RUNNING: ENDED, PARKED: ENDED, SETTLING: ENDED, DRAINING: ENDED}
 
-    def giveUp(self, why: Loss) -> None:
-        """
-        A deadline has passed, or the audience failed.
-        """
-
-    def end(self, end: TurnEnd) -> None:
-        """
-        The worker is done with it, or is no more.
-        """
-
-    def unlink(self) -> None:
-        """
-        The connection was lost.
-        """
-
-
-class Living(Protocol):
-    """
-    What a turn does as its state changes.
-    """
-
-    def begin(self) -> None:
-        """
-        The worker is there: from now on its silence counts.
-        """
-
-    def rest(self) -> None:
-        """
-        Silence does not count.
-        """
-
-    def goOn(self) -> None:
-        """
-        Silence counts again.
-        """
-
-    def drain(self, why: Loss | None) -> None:
-        """
-        Say C{cancel}, and tell the audience nothing more, but for why if the
-        wish was not its own.
-        """
-
-    def finish(self, end: TurnEnd) -> None:
-        """
-        The turn is over.
-        """
-
-    def forget(self, why: Loss) -> None:
-        """
-        The turn is over, and nothing can be known of it.
-        """
-
-
-_builder = TypeMachineBuilder(Inputs, Living)  # type: ignore[type-abstract]
-_asked = _builder.state("asked")
-_running = _builder.state("running")
-_parked = _builder.state("parked")
-_settling = _builder.state("settling")
-_draining = _builder.state("draining")
-_ended = _builder.state("ended")
-
-
-@_asked.upon(Inputs.live).to(_running)
-def _begin(life: Inputs, turn: Living) -> None:
-    turn.begin()
-
-
-@_asked.upon(Inputs.park).to(_parked)
-@_running.upon(Inputs.park).to(_parked)
-def _park(life: Inputs, turn: Living) -> None:
-    turn.rest()
-
-
-@_parked.upon(Inputs.resume).to(_running)
-@_asked.upon(Inputs.settle).to(_settling)
-@_running.upon(Inputs.settle).to(_settling)
-@_parked.upon(Inputs.settle).to(_settling)
-def _goOn(life: Inputs, turn: Living) -> None:
-    turn.goOn()
-
-
-@_asked.upon(Inputs.cancel).to(_draining)
-@_running.upon(Inputs.cancel).to(_draining)
-@_parked.upon(Inputs.cancel).to(_draining)
-@_settling.upon(Inputs.cancel).to(_draining)
-def _cancel(life: Inputs, turn: Living) -> None:
-    turn.drain(None)
-
-
-@_asked.upon(Inputs.giveUp).to(_draining)
-@_running.upon(Inputs.giveUp).to(_draining)
-@_parked.upon(Inputs.giveUp).to(_draining)
-@_settling.upon(Inputs.giveUp).to(_draining)
-def _giveUp(life: Inputs, turn: Living, why: Loss) -> None:
-    turn.drain(why)
-
-
-@_draining.upon(Inputs.giveUp).to(_ended)
-def _forget(life: Inputs, turn: Living, why: Loss) -> None:
-    turn.forget(why)
-
-
-@_asked.upon(Inputs.end).to(_ended)
-@_running.upon(Inputs.end).to(_ended)
-@_parked.upon(Inputs.end).to(_ended)
-@_settling.upon(Inputs.end).to(_ended)
-@_draining.upon(Inputs.end).to(_ended)
-def _end(life: Inputs, turn: Living, end: TurnEnd) -> None:
-    turn.finish(end)
-
-
-@_asked.upon(Inputs.unlink).to(_ended)
-@_running.upon(Inputs.unlink).to(_ended)
-@_settling.upon(Inputs.unlink).to(_ended)
-@_draining.upon(Inputs.unlink).to(_ended)
-def _unlink(life: Inputs, turn: Living) -> None:
-    turn.forget(Loss.DAEMON_LOST)
-
-
-# What changes nothing.
-for _state in (_running, _parked, _settling, _draining, _ended):
-    _state.upon(Inputs.live).loop().returns(None)
-for _state in (_parked, _settling, _draining, _ended):
-    _state.upon(Inputs.park).loop().returns(None)
-for _state in (_asked, _running, _settling, _draining, _ended):
-    _state.upon(Inputs.resume).loop().returns(None)
-for _state in (_settling, _draining, _ended):
-    _state.upon(Inputs.settle).loop().returns(None)
-for _state in (_draining, _ended):
-    _state.upon(Inputs.cancel).loop().returns(None)
-_ended.upon(Inputs.giveUp).loop().returns(None)
-_ended.upon(Inputs.end).loop().returns(None)
-_ended.upon(Inputs.unlink).loop().returns(None)
-_parked.upon(Inputs.unlink).loop().returns(None)
-
-#: The life of a new turn.
-newLife: Callable[[Living], Inputs] = _builder.build()
+#: The connection was lost.
+UNLINK: Final[Moves] = {ASKED: ENDED, RUNNING: ENDED, SETTLING: ENDED, DRAINING: ENDED}

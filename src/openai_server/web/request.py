@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from klein.interfaces import IKleinRequest
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IAddress
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from openai_server.api.problem import errorBody
 from openai_server.api.sse import errorEvent
 from openai_server.errors import APIError, End, shuttingDown
+from openai_server.log import EventLogger
 from openai_server.web.body import Body, bodyFor, tooLarge
 from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.outflow import Outflow
@@ -51,7 +51,7 @@ _METHODS: Final = frozenset(b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNE
 _BODILESS: Final = frozenset({204, 304})
 
 # Not an attribute of the request: events would carry it, and its query string.
-_log = Logger()
+_log = EventLogger()
 
 
 @lru_cache(maxsize=256)

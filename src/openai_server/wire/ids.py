@@ -10,7 +10,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from hashlib import sha256
-from itertools import count
+from typing import Final
+
+#: Random characters of a session's id, and for how many ids they are drawn at once.
+_LENGTH: Final = 23
+_BLOCK: Final = 64
+_spare: list[str] = []
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -36,13 +41,25 @@ class RequestIds:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._counter = count()
+        self._moment = -1
+        self._stem = ""
+        self._high = 0
+        self._low = -1
 
     def next(self) -> str:
         """
-        A rid that this object has not given before.
+        Return a rid that this object has not given before.
         """
-        return f"{base36(int(self._now() * 1000))}-{base36(next(self._counter))}"
+        moment = int(self._now() * 1000)
+        self._low += 1
+        if self._low == len(_DIGITS):
+            self._low = 0
+            self._high += 1
+            self._moment = -1
+        if moment != self._moment:
+            self._moment = moment
+            self._stem = f"{base36(moment)}-{base36(self._high) if self._high else ''}"
+        return self._stem + _DIGITS[self._low]
 
 
 def newSessionId() -> str:
@@ -52,7 +69,11 @@ def newSessionId() -> str:
     The sid becomes a path segment of a URL in the worker: any other character
     in it leaves the turn without an answer (seen with humd 0.31.18).
     """
-    return "oa-" + secrets.token_urlsafe(17)
+    if not _spare:
+        # One call of the system's for many ids.
+        text = secrets.token_urlsafe(_BLOCK * _LENGTH * 3 // 4)
+        _spare.extend(text[start : start + _LENGTH] for start in range(0, _BLOCK * _LENGTH, _LENGTH))
+    return "oa-" + _spare.pop()
 
 
 def sigil(sid: str, nest: str) -> str:
