@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
+from urllib.request import urlopen
 
 from twisted.application.service import IServiceMaker
 from twisted.internet import reactor
@@ -444,6 +446,10 @@ class ProgramTests(AsyncCase):
         """
         program = self.run_("--port", "0", HUM_THRUM_SOCK="/nowhere/thrum.sock")
         await program.whenSaid("the socket is missing")
+        # It answers when the reactor runs, and with it the handlers of signals.
+        await program.whenSaid("listens on")
+        (url,) = re.findall(r"http://127\.0\.0\.1:\d+", "".join(program.lines))
+        urlopen(f"{url}/healthz", timeout=20).close()
         program.signal(signal.SIGTERM)
         self.assertEqual(await program.ended, 0)
         self.assertEqual((self.home / "hum" / "bees" / "openai-server.key").stat().st_mode & 0o777, 0o600)
