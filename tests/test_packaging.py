@@ -24,7 +24,7 @@ CHECKOUT = Path(__file__).parent.parent
 SOURCE = Path(openai_server.__file__).parent
 
 #: Packages that are not called like what has to be installed for them.
-DISTRIBUTIONS = {"zope": "zope.interface"}
+DISTRIBUTIONS = {"backports": "backports.zstd", "zope": "zope.interface"}
 
 
 def checkModule(name: str) -> ModuleType:

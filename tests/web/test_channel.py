@@ -8,7 +8,9 @@ from __future__ import annotations
 import gzip
 import os
 import tracemalloc
+import zlib
 
+from backports import zstd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.address import UNIXAddress
@@ -16,7 +18,7 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.testing import StringTransport
 
 from openai_server.errors import APIError
-from openai_server.web.body import GzipBody
+from openai_server.web.body import PackedBody
 from tests.web.support import BODY_LIMIT, Answer, WebCase, answersIn, get, post
 from tests.web.transports import WireTransport
 
@@ -173,9 +175,9 @@ class RefusalTests(WebCase):
 
     def test_contentEncodings(self) -> None:
         """
-        Only gzip is decoded; what else a body is packed in is named in a 415.
+        Gzip, deflate and zstd are decoded; what else a body is packed in is named in a 415.
         """
-        for encoding in ("zstd", "br", "gzip, gzip", "deflate"):
+        for encoding in ("br", "gzip, gzip", "compress"):
             answer, _ = self.refusal(post("/", b"{}", f"Content-Encoding: {encoding}"), 415)
             self.assertEqual(answer.error["code"], "unsupported_content_encoding")
             self.assertIn(encoding.replace(" ", "")[:4], answer.error["message"])
@@ -373,7 +375,7 @@ class GzipTests(WebCase):
         C5: no more than the limit is ever decoded.
         """
         bomb = gzip.compress(bytes(50_000_000))
-        body = GzipBody(1000)
+        body = PackedBody(1000, "gzip")
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
         self.assertRaises(APIError, body.write, bomb)
@@ -554,3 +556,172 @@ class RequestIdTests(WebCase):
         asked.answer.callback(b"{}")
         (answer,) = answersIn(wire.read())
         self.assertEqual(answer.header("openai-processing-ms"), "1250")
+
+
+class PackedTests(WebCase):
+    """
+    Bodies in deflate and zstd.
+    """
+
+    def test_areDecoded(self) -> None:
+        """
+        Whole and in pieces.
+        """
+        body = b'{"a":1}' * 50_000
+        for encoding, packed in (("deflate", zlib.compress(body)), ("zstd", zstd.compress(body))):
+            pieces = [packed[at : at + 100] for at in range(0, len(packed), 100)]
+            for data in (
+                post("/v1/chat/completions", packed, f"Content-Encoding: {encoding}"),
+                chunked(pieces, f"Content-Encoding: {encoding}"),
+            ):
+                asked = self.begin(self.connect(), data)
+                self.assertEqual(asked.request.takeBody(), body)
+
+    def test_broken(self) -> None:
+        """
+        Cut off, followed by something, or nonsense: 400.
+        """
+        for encoding, packed in (("deflate", zlib.compress(b"{}")), ("zstd", zstd.compress(b"{}"))):
+            for body in (b"nonsense", packed[:-1], packed + b"x", b""):
+                answer = self.ask(post("/", body, f"Content-Encoding: {encoding}"))
+                self.assertEqual(answer.status, 400, (encoding, body))
+
+    def test_bombs(self) -> None:
+        """
+        C5: nothing beyond the cap is unpacked.
+        """
+        bomb = bytes(50_000_000)
+        for encoding, packed in (("deflate", zlib.compress(bomb)), ("zstd", zstd.compress(bomb))):
+            answer = self.ask(post("/", packed, f"Content-Encoding: {encoding}"))
+            self.assertEqual((answer.status, answer.error["code"]), (413, "request_too_large"))
+
+
+class DeadlineTests(WebCase):
+    """
+    Slow senders, and connections beyond the cap.
+    """
+
+    def test_slowHead(self) -> None:
+        """
+        Ten seconds from its first byte, however steadily it drips.
+        """
+        wire = self.connect()
+        for byte in b"GET / HTTP":
+            wire.send(bytes([byte]))
+            self.clock.advance(0.99)
+        self.assertEqual(wire.read(), b"")
+        self.clock.advance(0.2)
+        (answer,) = answersIn(wire.read())
+        self.assertEqual((answer.status, self.ends()), (408, ["cl-slow"]))
+
+    def test_bodyWithoutProgress(self) -> None:
+        """
+        Thirty seconds of silence in the midst of a body.
+        """
+        wire = self.connect()
+        wire.send(post(body=b"{}")[:-1])
+        self.clock.advance(29)
+        self.assertEqual(wire.read(), b"")
+        self.clock.advance(1)
+        (answer,) = answersIn(wire.read())
+        self.assertEqual((answer.status, self.ends()), (408, ["cl-slow"]))
+
+    def test_bodyThatDrips(self) -> None:
+        """
+        Three hundred seconds in all, whatever comes.
+        """
+        wire = self.connect()
+        wire.send(post(body=b" " * 1000)[:-1000])
+        received = b""
+        while not received:
+            self.assertLessEqual(self.clock.seconds(), 330)
+            wire.send(b" ")
+            self.clock.advance(10)
+            received = wire.read()
+        (answer,) = answersIn(received)
+        self.assertEqual((answer.status, self.ends()), (408, ["cl-slow"]))
+
+    def test_connectionsBeyondTheCap(self) -> None:
+        """
+        An idle one makes place; when all are busy the new one is turned away.
+        """
+        self.site.maxConnections = 2
+        busy, idle = self.connect(), self.connect()
+        self.begin(busy)
+        third = self.connect()
+        idle.run()
+        self.assertEqual(idle.how, "aborted")
+        self.begin(third)
+        self.assertIsNone(self.site.buildProtocol(None))
+        for asked in self.chat.asked:
+            asked.answer.callback(b"{}")
+
+
+class HalfCloseTests(WebCase):
+    """
+    A client that closes its side after the request.
+    """
+
+    def test_isAnsweredInFull(self) -> None:
+        """
+        It gets its answer, with nothing but interim responses before it, and
+        then the end of the connection.
+        """
+        wire = self.connect()
+        asked = self.begin(wire)
+        asked.request.channel.readConnectionLost()
+        self.clock.advance(1)
+        asked.answer.callback(b'{"a":1}')
+        received = wire.read()
+        self.assertEqual(received.count(b"HTTP/1.1 102 Processing\r\n\r\n"), 2)
+        self.assertTrue(received.endswith(b'{"a":1}'))
+        self.assertEqual((wire.how, self.ends()), ("closed", ["ok"]))
+
+    def test_isSeenToBeGone(self) -> None:
+        """
+        What is written to show that we are there is refused: the client left.
+        """
+        wire = self.connect()
+        asked = self.begin(wire)
+        asked.request.channel.readConnectionLost()
+        wire.leave()
+        self.assertEqual((asked.wasCancelled, self.ends()), (True, ["cl-gone"]))
+
+    def test_betweenRequests(self) -> None:
+        """
+        Nothing is owed: the connection is closed.
+        """
+        wire = self.connect()
+        wire.send(get("/healthz"))
+        wire.protocol.readConnectionLost()  # type: ignore[attr-defined]
+        wire.read()
+        self.assertEqual(wire.how, "closed")
+
+
+class SmugglingTests(WebCase):
+    """
+    Heads that two parsers could take for different requests.
+    """
+
+    def test_areRefused(self) -> None:
+        """
+        None of them is answered but with 400, and nothing behind it is.
+        """
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        old = head.replace(b"HTTP/1.1", b"HTTP/1.0")
+        for lines in (
+            head + b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n",
+            head + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            head + b"Transfer-Encoding: identity\r\n",
+            head + b"Transfer-Encoding: gzip, chunked\r\n",
+            head + b"Transfer-Encoding: chunked, identity\r\n",
+            head + b"Transfer-Encoding:\r\n chunked\r\n",
+            head + b"Content-Length: 2\r\nContent-Length: 3\r\n",
+            head + b"Content-Length: +2\r\n",
+            old + b"Transfer-Encoding: chunked\r\n",
+        ):
+            with self.subTest(lines=lines):
+                wire = self.connect()
+                wire.send(lines + b"\r\n2\r\n{}\r\n0\r\n\r\n" + get("/healthz"))
+                self.assertEqual([answer.status for answer in answersIn(wire.read())], [400])
+                self.assertEqual(self.chat.asked, [])

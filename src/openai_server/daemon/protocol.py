@@ -3,9 +3,8 @@
 One connection to the daemon: lines of bytes on one side, tones on the other.
 
 The daemon never waits for a slow reader: it drops what does not fit into its
-queue. So nobody behind this can pause the transport's reading (but for the
-millisecond of L{openai_server.daemon.coalescing}), and what one read brought is
-decoded and handed on at once.
+queue. So nobody behind this can pause the transport's reading, and what one
+read brought is decoded and handed on at once.
 """
 
 from __future__ import annotations
@@ -21,9 +20,7 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
 from openai_server.clock import Deadline
-from openai_server.daemon import coalescing
 from openai_server.daemon.backlog import Backlog, Transport
-from openai_server.daemon.coalescing import ReadCoalescing
 from openai_server.daemon.endpoint import socketOf
 from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.wire.tones import Breath, FromBee, FromDaemon, PerfMark, lineFromTone, tonesFromLines
@@ -99,7 +96,6 @@ class ThrumProtocol(LineReceiver):
         self._clock = clock
         self._timeouts = timeouts
         self._newRid = newRid
-        self._coalescing: ReadCoalescing | None = None
         self._watch: Deadline | None = None
         self._heard = False
         self._whyGone: str | None = None
@@ -115,10 +111,7 @@ class ThrumProtocol(LineReceiver):
         Say hello, and give the daemon its time to breathe.
         """
         self._out = cast("Transport", self.transport)
-        handle = socketOf(self.transport)
-        self.backlog = Backlog(self._out, handle)
-        if handle is not None and coalescing.ENABLED:
-            self._coalescing = ReadCoalescing(self._clock, self._out)
+        self.backlog = Backlog(self._out, socketOf(self.transport))
         self._watch = Deadline(self._clock, self._timeouts.handshake, self._breathless)
         self.sendTones(self._receiver.opening(self))
 
@@ -130,8 +123,6 @@ class ThrumProtocol(LineReceiver):
         self._held.clear()
         if self._watch is not None:
             self._watch.cancel()
-        if self._coalescing is not None:
-            self._coalescing.stop()
         self._receiver.connectionGone(self, self._whyGone or _shortReason(reason))
 
     def close(self) -> None:
@@ -188,8 +179,6 @@ class ThrumProtocol(LineReceiver):
         """
         Send whole lines, newlines included, in one write.
         """
-        if self._coalescing is not None:
-            self._coalescing.noteWrite()
         self.backlog.send(lines)
 
     # Inwards.
@@ -199,8 +188,6 @@ class ThrumProtocol(LineReceiver):
         Hand on all lines that this read completes, at once.
         """
         self._heard = True
-        if self._coalescing is not None:
-            self._coalescing.noteRead(len(data), self.backlog.isEmpty)
         cut = data.rfind(b"\n") + 1
         if cut:
             rest = data[cut:]

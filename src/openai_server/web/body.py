@@ -6,8 +6,10 @@ The body of a request, in memory, decoded, and bounded while it arrives.
 from __future__ import annotations
 
 import zlib
-from io import BytesIO
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from backports import zstd
 
 from openai_server.errors import APIError
 
@@ -15,110 +17,146 @@ from openai_server.errors import APIError
 #: on the average: decoding a chunk of one byte costs as much as a large one.
 PIECES: Final = 10_000
 PIECE_SIZE: Final = 16
+#: Bytes that are unpacked at a time, so that no bomb goes off.
+SLICE: Final = 64 * 1024
 
 #: zlib's word for "a gzip header, any window".
 _GZIP: Final = 16 + zlib.MAX_WBITS
+#: A window that holds the largest body there is by default.
+_ZSTD: Final[dict[int, int]] = {zstd.DecompressionParameter.window_log_max: 25}
 
 
 class Body:
     """
-    What a client sends after the head of a request. Twisted knows it as the
-    request's C{content}.
+    What a client sends after the head of a request.
 
     @ivar limit: bytes it may have, decoded.
+    @ivar received: bytes that came so far, as they came.
     """
+
+    __slots__ = ("_data", "_pieces", "limit", "received")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._file = BytesIO()
-        self._size = 0
+        self.received = 0
+        self._data: bytes | bytearray = b""
         self._pieces = 0
 
     def write(self, data: bytes) -> None:
         """
-        One more piece.
+        Take one more piece.
 
         @raise APIError: it is too large, or comes in far too many pieces.
         """
         self._pieces += 1
-        self._size += len(data)
-        if self._size > self.limit:
-            raise tooLarge(self.limit)
-        if self._pieces > PIECES and self._size < self._pieces * PIECE_SIZE:
+        self.received += len(data)
+        if self._pieces > PIECES and self.received < self._pieces * PIECE_SIZE:
             raise APIError("bad_request", "The body comes in too many too small pieces.")
-        self._file.write(data)
+        self.keep(data)
 
-    def complete(self) -> None:
+    def keep(self, data: bytes) -> None:
         """
-        Nothing more comes.
+        Add decoded bytes.
+
+        @raise APIError: they are too many.
+        """
+        if len(self._data) + len(data) > self.limit:
+            raise tooLarge(self.limit)
+        if not self._data:
+            self._data = data
+        else:
+            if isinstance(self._data, bytes):
+                self._data = bytearray(self._data)
+            self._data += data
+
+    def complete(self) -> bytes:
+        """
+        Return all of it, decoded: nothing more comes.
 
         @raise APIError: something is missing.
         """
-
-    def getvalue(self) -> bytes:
-        """
-        All of it, decoded.
-        """
-        return self._file.getvalue()
-
-    def close(self) -> None:
-        """
-        Free the memory.
-        """
-        self._file.close()
+        return bytes(self._data)
 
 
-class GzipBody(Body):
+class PackedBody(Body):
     """
     A body that comes compressed; the limit counts what comes out of it.
     """
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(limit)
-        self._inflate = zlib.decompressobj(_GZIP)
+    __slots__ = ("_encoding", "_unpacker")
 
-    def write(self, data: bytes) -> None:
+    def __init__(self, limit: int, encoding: str) -> None:
+        super().__init__(limit)
+        self._encoding = encoding
+        self._unpacker: Any = _UNPACKERS[encoding]()
+
+    def keep(self, data: bytes) -> None:
         """
-        See L{Body.write}. Never decodes more than the limit and one byte.
+        Unpack a piece, and never more than a slice beyond the limit.
+
+        @raise APIError: it is too large, or not what it says.
         """
         try:
-            decoded = self._inflate.decompress(data, self.limit + 1 - self._size)
-        except zlib.error:
-            raise _notGzip() from None
-        super().write(decoded)
+            for piece in self._unpacked(data):
+                super().keep(piece)
+        except (zlib.error, zstd.ZstdError, EOFError):
+            raise self._broken() from None
 
-    def complete(self) -> None:
+    def _unpacked(self, data: bytes) -> Iterator[bytes]:
+        unpacker = self._unpacker
+        while True:
+            piece = unpacker.decompress(data, SLICE)
+            yield piece
+            # zlib gives back what it did not get to; zstd keeps it.
+            data = getattr(unpacker, "unconsumed_tail", b"")
+            if not data and len(piece) < SLICE:
+                return
+            if unpacker.eof:
+                return
+
+    def complete(self) -> bytes:
         """
-        See L{Body.complete}. What follows the compressed data is an error too.
+        Return all of it, decoded.
+
+        @raise APIError: something is missing, or something follows.
         """
-        if not self._inflate.eof or self._inflate.unused_data:
-            raise _notGzip()
+        if not self._unpacker.eof or self._unpacker.unused_data:
+            raise self._broken()
+        return super().complete()
+
+    def _broken(self) -> APIError:
+        return APIError("bad_request", f"The body is not what its content encoding, {self._encoding}, says.")
+
+
+_UNPACKERS: Final[dict[str, Callable[[], Any]]] = {
+    "gzip": lambda: zlib.decompressobj(_GZIP),
+    "deflate": zlib.decompressobj,
+    "zstd": lambda: zstd.ZstdDecompressor(options=_ZSTD),
+}
 
 
 def bodyFor(encoding: bytes, limit: int) -> Body:
     """
-    An empty body for this C{Content-Encoding}.
+    Return an empty body for this C{Content-Encoding}.
 
     @raise APIError: we cannot decode that.
     """
-    name = encoding.strip().lower()
-    if name in (b"", b"identity"):
+    if not encoding:
         return Body(limit)
-    if name in (b"gzip", b"x-gzip"):
-        return GzipBody(limit)
-    shown = name[:40].decode("ascii", "replace")
+    name = encoding.strip().lower().decode("latin-1").removeprefix("x-")
+    if name in ("", "identity"):
+        return Body(limit)
+    if name in _UNPACKERS:
+        return PackedBody(limit, name)
+    shown = encoding.strip().lower()[:40].decode("ascii", "replace")
     raise APIError(
         "unsupported_content_encoding",
-        f"The content encoding {shown!r} is not supported: send the body plain or with gzip.",
+        f"The content encoding {shown!r} is not supported: send it plain, or with gzip, deflate or zstd.",
     )
 
 
 def tooLarge(limit: int) -> APIError:
     """
-    The error for a body beyond the limit.
+    Return the error for a body beyond the limit.
     """
     return APIError("request_too_large", f"The request body is larger than {limit} bytes.")
-
-
-def _notGzip() -> APIError:
-    return APIError("bad_request", "The body is not what its content encoding, gzip, says.")

@@ -161,6 +161,7 @@ class APIRequest:
         "_isAnswered",
         "_isGone",
         "_isOpen",
+        "_received",
         "_requestId",
         "_whenOver",
         "_work",
@@ -230,6 +231,7 @@ class APIRequest:
         for name, value in headers:
             self._given.setdefault(name, []).append(value)
         self._body: Body | None = None
+        self._received = b""
         self._end: End | None = None
         self._framing = b""
         self._isAnswered = False
@@ -284,8 +286,8 @@ class APIRequest:
         Return the whole body, decoded. It can be taken once: an answer may
         take an hour, and the body is not kept for it.
         """
-        body, self._body = self._body, None
-        return b"" if body is None else body.getvalue()
+        received, self._received = self._received, b""
+        return received
 
     @property
     def waitsForContinue(self) -> bool:
@@ -403,7 +405,8 @@ class APIRequest:
         @raise APIError: it cannot be decoded to its end.
         """
         if self._body is not None:
-            self._body.complete()
+            self._received = self._body.complete()
+            self._body = None
 
     def process(self) -> None:
         """

@@ -5,6 +5,8 @@ The site: the factory of our connections, and how all of them come to an end.
 
 from __future__ import annotations
 
+import resource
+import sys
 from collections.abc import Callable
 from typing import Final
 
@@ -25,6 +27,8 @@ __all__ = ["BODY_LIMIT", "APIRequest", "APISite"]
 BODY_LIMIT: Final = 20 * 1024 * 1024
 #: Connections that may be open at once.
 MAX_CONNECTIONS: Final = 4096
+#: Files that are kept for everything else: the daemon, ports, logs, attachments.
+SPARE_FILES: Final = 64
 #: Seconds after which a connection without a request is closed; for a whole
 #: head, from its first byte; without progress of a body.
 IDLE_SECONDS: Final = 75.0
@@ -46,7 +50,7 @@ class APISite(Factory):
 
     def __init__(
         self,
-        resource: IResource,
+        root: IResource,
         clock: IReactorTime,
         *,
         admission: Admission,
@@ -55,14 +59,14 @@ class APISite(Factory):
         onStopping: Callable[[], None] = lambda: None,
     ) -> None:
         """
-        @param resource: answers every path; a leaf.
+        @param root: answers every path; a leaf.
         @param maxConnections: how many may be open; for one beyond it an idle
             one is closed, or it is turned away.
         @param onStopping: turns away whoever still waits to be asked: what is
             cut later must start nothing.
         """
-        self.resource = resource
-        self.maxConnections = maxConnections
+        self.resource = root
+        self.maxConnections = min(maxConnections, max(_fileLimit() - SPARE_FILES, 1))
         self._onStopping = onStopping
         self.idleTimes = Timeouts(clock, IDLE_SECONDS)
         self.headTimes = Timeouts(clock, HEAD_SECONDS)
@@ -172,6 +176,14 @@ class APISite(Factory):
         What is offered in a TLS handshake.
         """
         return [b"http/1.1"]
+
+
+def _fileLimit() -> int:
+    """
+    Files and sockets that the system lets this process open.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
 def _tooLate(request: APIRequest) -> APIError:
