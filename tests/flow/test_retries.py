@@ -97,6 +97,22 @@ class JoiningTests(RetryCase):
             self.assertEqual(world.ends, ["cl-gone", "ok"])
             world.settle()
 
+    def test_streamThatIsTooLongToBeGivenAgain(self) -> None:
+        """
+        Its beginning is not there any more: the retry is told so, since a part
+        would look like the whole, and the agent does not run again.
+        """
+        self.patch(response, "WHOLE_LIMIT", 10)
+        world = World(self)
+        long = ({"say": "x" * 8}, {"sleep": 0.2}, {"say": "y" * 8}, {"sleep": 2}, {"say": "."})
+        first = world.script(*long, stream=True, headers=FIRST)
+        world.advance(1)
+        self.assertRefused(self.again(world, *long, stream=True), 502, "worker_error")
+        world.advance(3)
+        self.assertTrue(first.isComplete)
+        self.assertEqual(len(self.sids(world)), 1)
+        world.settle()
+
     def test_joinsAWholeAnswerThatHasBegun(self) -> None:
         """
         K15: nothing of it was sent; what was said meanwhile comes too.

@@ -111,6 +111,9 @@ class Completion:
         joined = self._retries.join(attempt)
         while isinstance(joined, Deferred):
             joined = await joined or self._retries.join(attempt)
+        if joined is not None and joined.output is None:
+            said = "The answer to this request has become too long to be given once more."
+            raise APIError("worker_error", said, mayRetry=False)
         if joined is not None:
             return joined, attempt.key is None
         try:
