@@ -18,7 +18,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from openai_server import constants
 from openai_server.errors import APIError
 from openai_server.sessions.contexts import Catalogue
-from openai_server.sessions.gate import SILENCE
+from openai_server.sessions.gate import SILENCE, Gate
 from openai_server.sessions.pool import Limits, Slot
 from openai_server.sessions.pools import Pools
 from openai_server.sessions.slots import Slots
@@ -286,6 +286,19 @@ class GateAndSlotsTests(SyncCase):
         Ask for a slot.
         """
         return self.slots.acquire("p", "a", tools)
+
+    def test_mistakeAtTheGateHoldsUpNobodyElse(self) -> None:
+        """
+        It fails one request, gives its slot back, and the pool goes on.
+        """
+        patch = self.patch(Gate, "started", lambda *_: 1 / 0)
+        self.assertRaises(ZeroDivisionError, self.ask)
+        patch.restore()
+        self.assertEqual(self.slots.taken, 0)
+        for _ in range(3):
+            self.assertIsInstance(self.successResultOf(self.ask()), Slot)
+        for slot in list(self.slots._poolOf("p")._slots):
+            slot.release()
 
     def test_otherToolsWaitForLife(self) -> None:
         """

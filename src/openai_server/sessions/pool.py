@@ -190,15 +190,22 @@ class Pool:
         if self._isMoving:
             return
         self._isMoving = True
-        while self._atGate and self._gate.isOpenFor(self._atGate[0].wanted):
-            self._start(self._atGate.popleft())
-        self._isMoving = False
-        self._watchGate()
+        try:
+            while self._atGate and self._gate.isOpenFor(self._atGate[0].wanted):
+                self._start(self._atGate.popleft())
+        finally:
+            # A mistake with one request must not hold up the others for ever.
+            self._isMoving = False
+            self._watchGate()
 
     def _start(self, request: Request) -> None:
         slot = Slot(request)
         self._slots[slot] = None
-        slot.hiddenNames = self._gate.started(slot, request.wanted)
+        try:
+            slot.hiddenNames = self._gate.started(slot, request.wanted)
+        except Exception:
+            slot.release()
+            raise
         request.give(slot)
 
     def _watchGate(self) -> None:
