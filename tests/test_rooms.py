@@ -80,7 +80,6 @@ PENDING = {
     "circle: embedded.cell, embedded.worker",
     "circle: web.admission, web.http, web.outflow, web.request, web.site, web.streaming",
     "private: daemon.connector Connector._log",
-    "twice: Kind",
 }
 
 

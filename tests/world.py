@@ -409,7 +409,7 @@ class World:
         self.advance(1)
         submitter = self.front.submitter
         self._test.assertEqual(
-            {"turns": self.link.turnCount, "slots": submitter.slots.taken, "calls": len(submitter.calls)},
+            {"turns": self.link.turnCount, "slots": submitter.scheduler.taken, "calls": len(submitter.calls)},
             {"turns": 0, "slots": 0, "calls": 0},
         )
 
@@ -429,5 +429,5 @@ class World:
         self._test.assertEqual([call for call in self.clock.getDelayedCalls() if call.active()], [])
         self._test.assertEqual(list(self.folder.iterdir()), [], "files are left")
         submitter = self.front.submitter
-        slots = submitter.slots
+        slots = submitter.scheduler
         self._test.assertEqual((slots.taken, slots.waiting, self.link.turnCount), (0, 0, 0))

@@ -20,8 +20,7 @@ from openai_server.log import lineFromEvent
 from openai_server.sessions.calls import CallTable
 from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.memory import SessionMemory
-from openai_server.sessions.pools import Pools
-from openai_server.sessions.slots import Slots
+from openai_server.sessions.scheduler import Scheduler, SharedWorkers
 from openai_server.translate.output import Translation
 from openai_server.web import completion, submission
 from openai_server.web.admission import Admission
@@ -72,8 +71,8 @@ BEFORE_ASKING = [
     Place(SessionMemory, "claim"),
     Place(submission, "textFromInquiry"),
     Place(AttachmentFolder, "write"),
-    Place(Pools, "current"),
-    Place(Slots, "acquire"),
+    Place(SharedWorkers, "current"),
+    Place(Scheduler, "acquire"),
     Place(submission, "Conversation"),
     Place(submission, "promptFrom"),
     Place(completion, "Translation"),

@@ -445,29 +445,43 @@ class LoneMessageTests(FlowCase):
         The session last used under that name goes on, and is told the new
         message alone.
         """
+        world = World(self)
+        headers = {"x-hum-session": "notes"}
+        self.assertSaid(self.lone(world, "One.", headers), "One.", "new")
+        self.assertSaid(self.lone(world, "Two.", headers), "Two.", "continued")
+        self.assertEqual(len(set(self.sids(world))), 1)
+        self.assertEqual(self.contents(world)[1], say("Two.")["content"])
+        world.settle()
+
+    def test_underWhatNamesNoSession(self) -> None:
+        """
+        Chat ids of clients and session ids of tracers come with title prompts
+        and unrelated calls too: a lone message with one begins anew, and a
+        transcript goes on as without.
+        """
         for headers, fields in (
-            ({"x-hum-session": "notes"}, {}),
             ({"x-session-id": "notes"}, {}),
             ({"x-openwebui-chat-id": "notes"}, {}),
-            ({}, {"metadata": {"session_id": "notes"}}),
+            ({"x-litellm-session-id": "notes"}, {}),
+            ({}, {"metadata": {"session_id": "notes", "chat_id": "notes"}}),
+            ({}, {"session_id": "notes", "chat_id": "notes", "prompt_cache_key": "notes"}),
         ):
             world = World(self)
-            self.assertSaid(self.lone(world, "One.", headers, **fields), "One.", "new")
-            self.assertSaid(self.lone(world, "Two.", headers, **fields), "Two.", "continued")
-            self.assertEqual(len(set(self.sids(world))), 1)
-            self.assertEqual(self.contents(world)[1], say("Two.")["content"])
+            talk = Talk(world, headers, **fields)
+            self.assertSaid(talk.ask(say("One.")), "One.", "new")
+            self.assertSaid(self.lone(world, "A title", headers, **fields), "A title", "new")
+            self.assertSaid(talk.ask(say("Two.")), "Two.", "continued")
+            self.assertEqual(len(set(self.sids(world))), 2)
             world.settle()
 
     def test_underAnotherName(self) -> None:
         """
-        X7: two names, two sessions; and equal values of two kinds have nothing
-        to do with each other.
+        X7: two names, two sessions; and a user of the same name is neither.
         """
         world = World(self)
         self.lone(world, "One.", {"x-hum-session": "notes"})
         self.assertSaid(self.lone(world, "Two.", {"x-hum-session": "other"}), "Two.", "new")
-        self.assertSaid(self.lone(world, "Three.", {"x-session-id": "notes"}), "Three.", "new")
-        self.assertSaid(self.lone(world, "Four.", metadata={"session_id": "notes"}), "Four.", "new")
+        self.assertSaid(self.lone(world, "Three.", user="notes"), "Three.", "new")
         world.settle()
 
     def test_underNothingAtAll(self) -> None:

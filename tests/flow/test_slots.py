@@ -402,7 +402,8 @@ class WayOutTests(FlowCase):
         """
         There is exactly one slot again.
         """
-        self.assertEqual((world.front.submitter.slots.taken, world.front.submitter.slots.waiting), (0, 0))
+        scheduler = world.front.submitter.scheduler
+        self.assertEqual((scheduler.taken, scheduler.waiting), (0, 0))
         before = len(self.sids(world))
         clients = [Talk(world).post(steps(*SLOW)) for _ in range(2)]
         world.advance(1)

@@ -200,7 +200,7 @@ class Talk:
     @ivar name: nobody else's.
     @ivar isLone: the client sends only what is new.
     @ivar tools: names.
-    @ivar members: what of its requests' bodies names the session.
+    @ivar hints: what of its requests may name the session: headers and members.
     @ivar messages: what the client has of it.
     @ivar tag: of the last plan.
     @ivar pending: ids of calls that the last answer ended with.
@@ -212,7 +212,7 @@ class Talk:
     name: str
     isLone: bool
     tools: tuple[str, ...]
-    members: Mapping[str, str]
+    hints: Mapping[str, str]
     messages: list[Message] = field(default_factory=list)
     plan: Plan = field(default_factory=lambda: Plan(""))
     count: int = 0
@@ -231,7 +231,7 @@ class Talk:
         """
         A single message of it may be one more of a session.
         """
-        return bool(self.members.keys() & {"session_id", "user"})
+        return bool(self.hints.keys() & {"x-hum-session", "user"})
 
     @property
     def isBusy(self) -> bool:

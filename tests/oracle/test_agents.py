@@ -216,8 +216,8 @@ class AgentsTests(SyncCase):
                 "messages": agent.messages,
                 "tools": agent.tools,
                 "stream": agent.chance.random() < 0.5,
-                "session_id": f"agent{agent.number}",
-            }
+            },
+            x_hum_session=f"agent{agent.number}",
         )
 
     def _read(self, agent: Agent, client: Client) -> None:

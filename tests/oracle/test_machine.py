@@ -40,12 +40,12 @@ TOOLS: dict[str, Any] = {
     name: {"type": "function", "function": {"name": name, "description": f"Does {name}."}}
     for name in ("alpha", "beta", "gamma")
 }
-#: Members of a request that name its session; None is the talk's own name.
+#: What of a request names its session, in its head or body; None is the talk's own name.
 HINTS: dict[str, dict[str, str | None]] = {
     "none": {},
-    "header": {"session_id": None},
+    "header": {"x-hum-session": None},
     "user": {"user": None},
-    "cache": {"prompt_cache_key": "shared"},
+    "ignored": {"prompt_cache_key": "shared", "session_id": "shared"},
 }
 #: Seconds that everything needs to be well again after something went wrong.
 CONVALESCENCE = 8.0
@@ -204,8 +204,8 @@ class Machine(RuleBasedStateMachine):
 
     def _newTalk(self, tools: tuple[str, ...], hint: str, isLone: bool) -> Talk:
         name = f"talk{len(self._talks)}"
-        members = {member: value or name for member, value in HINTS["header" if isLone else hint].items()}
-        self._talks[name] = Talk(name, isLone, tools, members)
+        hints = {key: value or name for key, value in HINTS["header" if isLone else hint].items()}
+        self._talks[name] = Talk(name, isLone, tools, hints)
         return self._talks[name]
 
     def _say(
@@ -374,8 +374,10 @@ class Machine(RuleBasedStateMachine):
         mayComplete: bool = True,
     ) -> None:
         tools = {"tools": [TOOLS[name] for name in talk.tools]} if talk.tools else {}
-        body = {"model": "agent", "messages": messages, "stream": isStream, **tools, **talk.members}
+        body = {"model": "agent", "messages": messages, "stream": isStream, **tools}
         headers = {"x-stainless-retry-count": "0"} if mayRetry else {}
+        for key, value in talk.hints.items():
+            (headers if key.startswith("x-") else body)[key] = value
         self._send(
             Asked(
                 talk,

@@ -4,7 +4,7 @@ What has to be equal for a session to go on.
 
 from __future__ import annotations
 
-from openai_server.sessions.contexts import catalogueFrom, contextFrom
+from openai_server.sessions.contexts import contextFrom, toolSetFrom
 from openai_server.wire.tones import ToolDefinition
 from tests.support import SyncCase
 
@@ -18,14 +18,14 @@ def tool(name: str = "f", description: str = "does", **properties: object) -> To
     )
 
 
-class CatalogueTests(SyncCase):
+class ToolSetTests(SyncCase):
     def test_orderDoesNotCount(self) -> None:
         """
         Neither the tools' order nor that of a schema's members makes another
         catalogue.
         """
-        one = catalogueFrom([tool("f", a=1, b=2), tool("g")])
-        self.assertEqual(one, catalogueFrom([tool("g"), tool("f", b=2, a=1)]))
+        one = toolSetFrom([tool("f", a=1, b=2), tool("g")])
+        self.assertEqual(one, toolSetFrom([tool("g"), tool("f", b=2, a=1)]))
         assert one is not None
         self.assertEqual(one.names, {"f", "g"})
 
@@ -35,13 +35,13 @@ class CatalogueTests(SyncCase):
         """
         base = [tool("f")]
         for other in ([tool("g")], [tool("f", "did")], [tool("f", a=1)], [tool("f"), tool("g")]):
-            self.assertNotEqual(catalogueFrom(base), catalogueFrom(other))
+            self.assertNotEqual(toolSetFrom(base), toolSetFrom(other))
 
     def test_noTools(self) -> None:
         """
         No tools are no catalogue.
         """
-        self.assertIsNone(catalogueFrom([]))
+        self.assertIsNone(toolSetFrom([]))
 
 
 class ContextTests(SyncCase):
@@ -50,7 +50,7 @@ class ContextTests(SyncCase):
         U33: another model, system prompt, tool set or instruction is another
         context.
         """
-        tools = catalogueFrom([tool()])
+        tools = toolSetFrom([tool()])
         contexts = [
             contextFrom("m", "s", tools, "json"),
             contextFrom("n", "s", tools, "json"),
@@ -61,7 +61,7 @@ class ContextTests(SyncCase):
             contextFrom("m", "s", tools, "json", ""),
         ]
         self.assertEqual(len(set(contexts)), len(contexts))
-        self.assertEqual(contexts[0], contextFrom("m", "s", catalogueFrom([tool()]), "json"))
+        self.assertEqual(contexts[0], contextFrom("m", "s", toolSetFrom([tool()]), "json"))
 
     def test_noSystemPrompt(self) -> None:
         """

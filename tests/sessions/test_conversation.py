@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from openai_server.errors import APIError
 from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallState, CallTable, ParkedCall
+from openai_server.sessions.chains import Chain
 from openai_server.sessions.contexts import contextFrom
 from openai_server.sessions.conversation import (
     LATE_RESULT,
@@ -140,7 +141,7 @@ class ConversationCase(SyncCase):
         self.answer = FakeAnswer()
         context = TurnContext(
             account="account",
-            session=Session("account", contextFrom("m", "", None)),
+            session=Session("account", contextFrom("m", "", None), Chain()),
             names={"weather": "weather", "t_1": "odd name"},
             customTools=frozenset(),
             foreignTools={"theirs"},

@@ -7,7 +7,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openai_server.sessions.hints import HEADERS, Hint, SessionKeys, Weight, hintsFrom
+from openai_server.sessions.hints import NO_HINTS, HintKeys, Hints, SessionKeys, SessionName, hintsFrom
 from tests.support import SyncCase
 
 #: What clients put into hints to get somewhere else (X8).
@@ -15,42 +15,21 @@ NASTY = ("/", "..", "../../x", "\r\nX: y", "\0", ":", "a\x1fb", "\ud800", "x" * 
 
 
 class HintsFromTests(SyncCase):
-    def test_strongestFirst(self) -> None:
+    def test_whatCounts(self) -> None:
         """
-        Headers in their order, metadata, the body, the cache's key, the user.
+        The session's name and the user, each for itself.
         """
-        found = hintsFrom(
-            {name: name.upper() for name in reversed(HEADERS)},
-            metadata={"session_id": "m", "chat_id": "n", "other": "o"},
-            sessionId="s",
-            chatId="c",
-            promptCacheKey="p",
-            user="u",
-        )
-        self.assertEqual(
-            [hint.kind for hint in found],
-            [f"header.{name}" for name in HEADERS]
-            + ["metadata.session_id", "metadata.chat_id", "body.session_id", "body.chat_id"]
-            + ["prompt_cache_key", "user"],
-        )
-        self.assertEqual([hint.weight for hint in found[-3:]], [Weight.SESSION, Weight.CACHE, Weight.USER])
-        self.assertEqual(found[0], Hint("header.x-hum-session", "X-HUM-SESSION", Weight.SESSION))
+        name = SessionName("header", "h")
+        self.assertEqual(hintsFrom("h", "u"), Hints(name, "u"))
+        self.assertEqual(hintsFrom("h", None), Hints(name))
+        self.assertEqual(hintsFrom(None, "u"), Hints(user="u"))
 
     def test_nothingSaid(self) -> None:
         """
         Absent, empty and blank values are no hints.
         """
-        self.assertEqual(
-            hintsFrom({"x-session-id": " ", "host": "h"}, metadata={"session_id": ""}, user=""), ()
-        )
-
-    def test_onlyTheCacheYieldsToTheUser(self) -> None:
-        """
-        A cache's key says nothing of a person; the others do.
-        """
-        session, cache, user = (Hint("k", "v", weight) for weight in Weight)
-        self.assertTrue(cache.yieldsTo(user))
-        self.assertFalse(cache.yieldsTo(session) or session.yieldsTo(user) or user.yieldsTo(cache))
+        for header, user in ((None, None), ("", ""), (" ", "\t")):
+            self.assertIs(hintsFrom(header, user), NO_HINTS)
 
 
 class SessionKeysTests(SyncCase):
@@ -69,6 +48,19 @@ class SessionKeysTests(SyncCase):
         ]
         self.assertEqual(len({keys.key(*case) for case in cases}), len(cases))
         self.assertEqual(keys.key("a", "user", "b"), SessionKeys(b"secret").key("a", "user", "b"))
+
+    def test_keysOfHints(self) -> None:
+        """
+        Each hint has its own; the same value as a name, as another kind of
+        name and as a user has three.
+        """
+        keys = SessionKeys(b"secret")
+        self.assertEqual(keys.keysOf("a", NO_HINTS), HintKeys())
+        both = keys.keysOf("a", hintsFrom("x", "x"))
+        self.assertEqual(both, HintKeys(keys.key("a", "header", "x"), keys.key("a", "user", "x")))
+        other = keys.keysOf("a", Hints(SessionName("conversation", "x")))
+        self.assertEqual(len({both.session, both.user, other.session}), 3)
+        self.assertIsNone(other.user)
 
     def test_nastyValues(self) -> None:
         """

@@ -4,7 +4,6 @@ Which session a request gets.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 from unittest import mock
 
@@ -17,7 +16,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 
 from openai_server.api.inquiry import Call, Message
 from openai_server.errors import APIError
@@ -26,14 +25,13 @@ from openai_server.sessions import memory as memoryModule
 from openai_server.sessions.chains import Transcript
 from openai_server.sessions.contexts import contextFrom
 from openai_server.sessions.entries import Entry
-from openai_server.sessions.hints import SessionKeys, hintsFrom
+from openai_server.sessions.hints import NO_HINTS, SessionKeys, hintsFrom
 from openai_server.sessions.ids import newPublicCallId
 from openai_server.sessions.memory import MAX_WAITING, PATIENCE, Memory, SessionMemory
-from openai_server.sessions.plans import Asked, Kind, SessionPlan, UserHint
+from openai_server.sessions.plans import Claim, SessionKind, SessionPlan, UserHint
 from tests.support import SyncCase, TestClock
 
 SYSTEM = "be brief"
-HEADER = {"x-hum-session": "h"}
 
 
 def said(*words: str) -> list[Message]:
@@ -54,7 +52,14 @@ class MemoryCase(SyncCase):
         super().setUp()
         self.clock = TestClock()
         self.memory = SessionMemory(self.clock, SessionKeys(b"secret"), self.SETTINGS)
-        self.addCleanup(lambda: self.assertEqual(self.clock.getDelayedCalls(), []))
+        self.addCleanup(self.assertNoTimers)
+
+    def assertNoTimers(self) -> None:
+        """
+        Nothing ticks when the memory was stopped.
+        """
+        self.memory.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def ask(
         self,
@@ -62,22 +67,23 @@ class MemoryCase(SyncCase):
         account: str = "a",
         system: str = "",
         model: str = "m",
-        headers: Mapping[str, str] | None = None,
+        name: str | None = None,
+        user: str | None = None,
         messages: list[Message] | None = None,
-        **hints: Any,
     ) -> Deferred[SessionPlan]:
         """
         Claim a session for a talk.
         """
         head = [Message("system", system)] if system else []
-        return self.memory.claim(
-            Asked(
+        return maybeDeferred(
+            self.memory.claim,
+            Claim(
                 account,
-                hintsFrom(headers or {}, **hints),
+                hintsFrom(name, user),
                 contextFrom(model, system, None),
                 Transcript.fromMessages([*head, *(said(*words) if messages is None else messages)]),
                 system,
-            )
+            ),
         )
 
     def plan(self, *words: str, **kwargs: Any) -> SessionPlan:
@@ -101,7 +107,7 @@ class MemoryCase(SyncCase):
         return self.answer(self.plan(*words[:-1], **kwargs), words[-1])
 
     def assertPlan(
-        self, plan: SessionPlan, kind: Kind, start: int, before: SessionPlan | None = None
+        self, plan: SessionPlan, kind: SessionKind, start: int, before: SessionPlan | None = None
     ) -> None:
         """
         The plan is of this kind, sends from there, and is on the same sid as
@@ -109,7 +115,7 @@ class MemoryCase(SyncCase):
         """
         self.assertEqual((plan.kind, plan.start), (kind, start))
         if before is not None:
-            self.assertEqual(plan.sid == before.sid, kind is Kind.CONTINUED)
+            self.assertEqual(plan.sid == before.sid, kind is SessionKind.CONTINUED)
 
 
 class TranscriptTests(MemoryCase):
@@ -117,8 +123,8 @@ class TranscriptTests(MemoryCase):
         """
         Nothing points anywhere: a new session with the whole transcript.
         """
-        self.assertPlan(self.plan("hi"), Kind.NEW, 0)
-        self.assertPlan(self.plan("hi", "ho", "he", system=SYSTEM), Kind.NEW, 0)
+        self.assertPlan(self.plan("hi"), SessionKind.NEW, 0)
+        self.assertPlan(self.plan("hi", "ho", "he", system=SYSTEM), SessionKind.NEW, 0)
 
     def test_extendedTranscript(self) -> None:
         """
@@ -127,11 +133,11 @@ class TranscriptTests(MemoryCase):
         """
         first = self.talk("hi", "hello", system=SYSTEM)
         second = self.plan("hi", "hello", "more", system=SYSTEM)
-        self.assertPlan(second, Kind.CONTINUED, 3, first)
+        self.assertPlan(second, SessionKind.CONTINUED, 3, first)
         self.assertIsNone(second.systemPrompt)
         self.answer(second, "here")
         self.assertPlan(
-            self.plan("hi", "hello", "more", "here", "go", system=SYSTEM), Kind.CONTINUED, 5, first
+            self.plan("hi", "hello", "more", "here", "go", system=SYSTEM), SessionKind.CONTINUED, 5, first
         )
 
     def hashed(self, *words: str, **kwargs: Any) -> int:
@@ -168,20 +174,18 @@ class TranscriptTests(MemoryCase):
         With a hint it is the same.
         """
         for hints in (
-            {"headers": HEADER},
+            {"name": "h"},
             {"user": "u"},
-            {"promptCacheKey": "c"},
-            {"metadata": {"session_id": "m"}},
         ):
             first = self.talk("hi", "hello", **hints)
-            self.assertPlan(self.plan("hi", "hello", "more", **hints), Kind.CONTINUED, 2, first)
+            self.assertPlan(self.plan("hi", "hello", "more", **hints), SessionKind.CONTINUED, 2, first)
 
     def test_severalNewMessages(self) -> None:
         """
         All that is new goes there, whoever said it.
         """
         first = self.talk("hi", "hello")
-        self.assertPlan(self.plan("hi", "hello", "a", "said elsewhere", "b"), Kind.CONTINUED, 2, first)
+        self.assertPlan(self.plan("hi", "hello", "a", "said elsewhere", "b"), SessionKind.CONTINUED, 2, first)
 
     def test_edited(self) -> None:
         """
@@ -192,33 +196,33 @@ class TranscriptTests(MemoryCase):
         self.talk("hi", "hello")
         self.memory.release(self.plan("hi", "hello", "mode").session, False)
         for words in (("hi", "hello", "other"), ("hi", "hello", "more")):
-            self.assertPlan(self.plan(*words), Kind.FORKED, 0, first)
+            self.assertPlan(self.plan(*words), SessionKind.FORKED, 0, first)
 
     def test_otherAnswerThanDelivered(self) -> None:
         """
         A client that shows another answer than it was given is not believed.
         """
         first = self.talk("hi", "hello")
-        self.assertPlan(self.plan("hi", "Hello!", "more"), Kind.NEW, 0, first)
+        self.assertPlan(self.plan("hi", "Hello!", "more"), SessionKind.NEW, 0, first)
 
     def test_nothingNew(self) -> None:
         """
         A request that ends with the answer has nothing to send: fresh.
         """
         first = self.talk("hi", "hello")
-        self.assertPlan(self.plan("hi", "hello"), Kind.FORKED, 0, first)
+        self.assertPlan(self.plan("hi", "hello"), SessionKind.FORKED, 0, first)
 
     def test_unrelatedUnderTheSameHint(self) -> None:
         """
         A title prompt or a sub-agent under the hint of a talk gets its own
         session, and the talk goes on in its.
         """
-        first = self.talk("hi", "hello", headers=HEADER)
-        self.assertPlan(self.talk("a", "b", "c", "d", headers=HEADER), Kind.FORKED, 0, first)
+        first = self.talk("hi", "hello", name="h")
+        self.assertPlan(self.talk("a", "b", "c", "d", name="h"), SessionKind.FORKED, 0, first)
         self.assertPlan(
-            self.talk("title of this?", "T", system="titles", headers=HEADER), Kind.FORKED, 0, first
+            self.talk("title of this?", "T", system="titles", name="h"), SessionKind.FORKED, 0, first
         )
-        self.assertPlan(self.plan("hi", "hello", "more", headers=HEADER), Kind.CONTINUED, 2, first)
+        self.assertPlan(self.plan("hi", "hello", "more", name="h"), SessionKind.CONTINUED, 2, first)
 
     def test_otherContext(self) -> None:
         """
@@ -226,20 +230,21 @@ class TranscriptTests(MemoryCase):
         whole transcript.
         """
         first = self.talk("hi", "hello", system=SYSTEM)
-        self.assertPlan(self.plan("hi", "hello", "more", system="rhyme"), Kind.FORKED, 0, first)
-        self.assertPlan(self.plan("hi", "hello", "more", system=SYSTEM, model="n"), Kind.FORKED, 0, first)
-        self.assertPlan(self.plan("hi", "hello", "more"), Kind.FORKED, 0, first)
+        self.assertPlan(self.plan("hi", "hello", "more", system="rhyme"), SessionKind.FORKED, 0, first)
+        plan = self.plan("hi", "hello", "more", system=SYSTEM, model="n")
+        self.assertPlan(plan, SessionKind.FORKED, 0, first)
+        self.assertPlan(self.plan("hi", "hello", "more"), SessionKind.FORKED, 0, first)
 
     def test_otherAccount(self) -> None:
         """
         X7: the same words under another key have nothing to do with it, with
         and without hints.
         """
-        for hints in ({}, {"headers": HEADER}, {"user": "u"}):
+        for hints in ({}, {"name": "h"}, {"user": "u"}):
             first = self.talk("hi", "hello", **hints)
             for words in (("hi", "hello", "more"), ("more",)):
                 plan = self.plan(*words, account="b", **hints)
-                self.assertPlan(plan, Kind.NEW, 0, first)
+                self.assertPlan(plan, SessionKind.NEW, 0, first)
                 self.memory.release(plan.session, False)
 
     def test_sameFirstMessage(self) -> None:
@@ -251,7 +256,7 @@ class TranscriptTests(MemoryCase):
         self.assertEqual(len(sids), 2)
         again = {self.plan("hi", "hello", "more").sid for _ in range(2)}
         self.assertEqual(again, sids)
-        self.assertPlan(self.plan("hi", "hello", "more"), Kind.FORKED, 0)
+        self.assertPlan(self.plan("hi", "hello", "more"), SessionKind.FORKED, 0)
 
     def test_otherHint(self) -> None:
         """
@@ -259,39 +264,30 @@ class TranscriptTests(MemoryCase):
         talk.
         """
         first = self.talk("hi", "hello", user="u")
-        self.assertPlan(self.plan("hi", "hello", "more", user="v"), Kind.FORKED, 0, first)
-        self.assertPlan(self.plan("hi", "hello", "more", user="u"), Kind.CONTINUED, 2, first)
-
-    def test_sharedCacheKeyOfTwoUsers(self) -> None:
-        """
-        A cache's key that all users share leads nobody into another's session.
-        """
-        first = self.talk("hi", "hello", promptCacheKey="app", user="u")
-        self.assertPlan(
-            self.plan("hi", "hello", "more", promptCacheKey="app", user="v"), Kind.FORKED, 0, first
-        )
+        self.assertPlan(self.plan("hi", "hello", "more", user="v"), SessionKind.FORKED, 0, first)
+        self.assertPlan(self.plan("hi", "hello", "more", user="u"), SessionKind.CONTINUED, 2, first)
 
     def test_busyIsNotWaitedFor(self) -> None:
         """
         X5: a request that brings its transcript gets a fresh session when its
         own is in use.
         """
-        first = self.talk("hi", "hello", headers=HEADER)
-        self.assertPlan(self.plan("hi", "hello", "more", headers=HEADER), Kind.CONTINUED, 2, first)
-        self.assertPlan(self.plan("hi", "hello", "more", headers=HEADER), Kind.FORKED, 0, first)
+        first = self.talk("hi", "hello", name="h")
+        self.assertPlan(self.plan("hi", "hello", "more", name="h"), SessionKind.CONTINUED, 2, first)
+        self.assertPlan(self.plan("hi", "hello", "more", name="h"), SessionKind.FORKED, 0, first)
 
     def test_badEnd(self) -> None:
         """
         U26: a session that was cancelled, failed or cut at a stop string is
         never used again, not even on request.
         """
-        first = self.answer(self.plan("hi", headers=HEADER), "hello", mayGoOn=False)
+        first = self.answer(self.plan("hi", name="h"), "hello", mayGoOn=False)
         self.memory.release(first.session, True)
         self.assertTrue(first.session.isForgotten)
-        again = self.plan("hi", "hello", "more", headers=HEADER)
-        self.assertPlan(again, Kind.FORKED, 0, first)
+        again = self.plan("hi", "hello", "more", name="h")
+        self.assertPlan(again, SessionKind.FORKED, 0, first)
         self.memory.release(again.session, False)
-        self.assertPlan(self.plan("more", headers=HEADER), Kind.NEW, 0, first)
+        self.assertPlan(self.plan("more", name="h"), SessionKind.NEW, 0, first)
         self.assertIsNone(self.goOn(first, "more"))
 
     def test_toolLoop(self) -> None:
@@ -313,21 +309,21 @@ class TranscriptTests(MemoryCase):
             Message("user", "thanks"),
         ]
         other = [*shown[:2], Message("tool", "43", callId=callId), *shown[3:]]
-        self.assertPlan(self.plan(messages=other), Kind.FORKED, 0, first)
-        self.assertPlan(self.plan(messages=shown), Kind.CONTINUED, 4, first)
+        self.assertPlan(self.plan(messages=other), SessionKind.FORKED, 0, first)
+        self.assertPlan(self.plan(messages=shown), SessionKind.CONTINUED, 4, first)
 
     def test_nothingWasSent(self) -> None:
         """
         A session whose request could not be asked stands where it stood; a
         fresh one is not kept for it.
         """
-        first = self.talk("hi", "hello", headers=HEADER)
+        first = self.talk("hi", "hello", name="h")
         for words in (("more",), ("hi", "hello", "more")):
-            plan = self.plan(*words, headers=HEADER)
+            plan = self.plan(*words, name="h")
             self.memory.giveBack(plan)
-            self.assertPlan(plan, Kind.CONTINUED, 2 if len(words) > 1 else 0, first)
+            self.assertPlan(plan, SessionKind.CONTINUED, 2 if len(words) > 1 else 0, first)
             self.memory.giveBack(plan)
-        fresh = self.plan("x", headers={"session-id": "x"})
+        fresh = self.plan("x", name="x")
         self.memory.giveBack(fresh)
         self.assertTrue(fresh.session.isForgotten)
 
@@ -336,7 +332,8 @@ class TranscriptTests(MemoryCase):
         Ask this in the session of a plan, whatever it has seen.
         """
         transcript = Transcript.fromMessages(said(*words))
-        return self.memory.goOn(plan.session, Asked("a", (), contextFrom(model, "", None), transcript, ""))
+        claim = Claim("a", NO_HINTS, contextFrom(model, "", None), transcript, "")
+        return self.memory.goOn(plan.session, claim)
 
     def test_goneOnWithOnRequest(self) -> None:
         """
@@ -347,11 +344,11 @@ class TranscriptTests(MemoryCase):
         self.assertIsNone(self.goOn(first, "late", model="other"))
         plan = self.goOn(first, "late")
         assert plan is not None
-        self.assertPlan(plan, Kind.CONTINUED, 0, first)
+        self.assertPlan(plan, SessionKind.CONTINUED, 0, first)
         self.assertIsNone(self.goOn(first, "late"))
-        self.assertPlan(self.plan("hi", "hello", "more"), Kind.FORKED, 0, first)
+        self.assertPlan(self.plan("hi", "hello", "more"), SessionKind.FORKED, 0, first)
         self.memory.giveBack(plan)
-        self.assertPlan(self.plan("hi", "hello", "more"), Kind.CONTINUED, 2, first)
+        self.assertPlan(self.plan("hi", "hello", "more"), SessionKind.CONTINUED, 2, first)
 
     def test_givenBackTooLate(self) -> None:
         """
@@ -360,7 +357,7 @@ class TranscriptTests(MemoryCase):
         self.talk("hi", "hello")
         plan = self.talk("hi", "hello", "more", "here")
         self.memory.giveBack(plan)
-        self.assertPlan(self.plan("hi", "hello", "more", "here", "go"), Kind.CONTINUED, 4, plan)
+        self.assertPlan(self.plan("hi", "hello", "more", "here", "go"), SessionKind.CONTINUED, 4, plan)
         self.assertEqual(plan.session.isBusy, True)
 
     def test_noHintGoesOnUnderOne(self) -> None:
@@ -368,15 +365,15 @@ class TranscriptTests(MemoryCase):
         A request without any hint goes on in any session of its account that
         has seen its transcript.
         """
-        first = self.talk("hi", "hello", headers=HEADER)
-        self.assertPlan(self.plan("hi", "hello", "more"), Kind.CONTINUED, 2, first)
+        first = self.talk("hi", "hello", name="h")
+        self.assertPlan(self.plan("hi", "hello", "more"), SessionKind.CONTINUED, 2, first)
 
     def test_hintThatIsNewLooksNowhere(self) -> None:
         """
         A hint that names no session leads to none.
         """
         first = self.talk("hi", "hello")
-        self.assertPlan(self.plan("hi", "hello", "more", headers=HEADER), Kind.FORKED, 0, first)
+        self.assertPlan(self.plan("hi", "hello", "more", name="h"), SessionKind.FORKED, 0, first)
 
     def test_boundedMemory(self) -> None:
         """
@@ -388,14 +385,14 @@ class TranscriptTests(MemoryCase):
         first = self.talk("hi", "hello", user="u")
         others = [self.talk(word, "hello") for word in "bc"]
         self.assertTrue(first.session.isForgotten)
-        self.assertPlan(self.plan("hi", "hello", "more", user="u"), Kind.FORKED, 0, first)
-        self.assertPlan(self.plan("b", "hello", "more"), Kind.CONTINUED, 2, others[0])
+        self.assertPlan(self.plan("hi", "hello", "more", user="u"), SessionKind.FORKED, 0, first)
+        self.assertPlan(self.plan("b", "hello", "more"), SessionKind.CONTINUED, 2, others[0])
         self.answer(busy, "still here")
-        self.assertPlan(self.plan("busy", "still here", "more"), Kind.CONTINUED, 2, busy)
+        self.assertPlan(self.plan("busy", "still here", "more"), SessionKind.CONTINUED, 2, busy)
         for word in map(str, range(20)):
             self.talk(word, "hello")
-        self.assertEqual(len(self.memory._known._digests), 8)
-        self.assertPlan(self.plan("c", "hello", "more"), Kind.NEW, 0)
+        self.assertEqual(len(self.memory._answered._digests), 8)
+        self.assertPlan(self.plan("c", "hello", "more"), SessionKind.NEW, 0)
 
 
 class SwitchedOffTests(MemoryCase):
@@ -406,8 +403,8 @@ class SwitchedOffTests(MemoryCase):
         Without continuation every request is new, and nothing is kept.
         """
         for words in (("hi",), ("hi",), ("hi", "hello", "more")):
-            self.assertPlan(self.talk(*words, "hello", headers=HEADER, user="u"), Kind.NEW, 0)
-        self.assertEqual((len(self.memory._idle), len(self.memory._nominations)), (0, 1))
+            self.assertPlan(self.talk(*words, "hello", name="h", user="u"), SessionKind.NEW, 0)
+        self.assertEqual((len(self.memory._idle), len(self.memory._named)), (0, 1))
 
 
 class LoneTests(MemoryCase):
@@ -416,39 +413,40 @@ class LoneTests(MemoryCase):
         Under a session hint the newest message alone goes on, and the whole
         transcript later finds the same session.
         """
-        for hints in (
-            {"headers": HEADER},
-            {"headers": {"session_id": "s"}},
-            {"metadata": {"session_id": "m"}},
-        ):
-            first = self.talk("hi", "hello", **hints)
-            self.assertPlan(self.talk("more", "here", **hints), Kind.CONTINUED, 0, first)
-            self.assertPlan(self.plan("hi", "hello", "more", "here", "go", **hints), Kind.CONTINUED, 4, first)
+        first = self.talk("hi", "hello", name="h")
+        self.assertPlan(self.talk("more", "here", name="h"), SessionKind.CONTINUED, 0, first)
+        plan = self.plan("hi", "hello", "more", "here", "go", name="h")
+        self.assertPlan(plan, SessionKind.CONTINUED, 4, first)
 
-    def test_cacheKeyDoesNot(self) -> None:
+    def test_nameDecidesBeforeTheUser(self) -> None:
         """
-        A cache's key alone never continues a lone message.
+        A new name beside a known user begins a new talk; a known one goes on
+        in its own, whoever the user is.
         """
-        first = self.talk("hi", "hello", promptCacheKey="c")
-        self.assertPlan(self.plan("more", promptCacheKey="c"), Kind.FORKED, 0, first)
+        first = self.talk("hi", "hello", name="h", user="u")
+        self.assertPlan(self.talk("more", "here", name="i", user="u"), SessionKind.FORKED, 0, first)
+        self.assertPlan(self.plan("more", name="h", user="v"), SessionKind.CONTINUED, 0, first)
 
-    def test_strongestSessionHintDecides(self) -> None:
+    def test_transcriptUnderAnotherName(self) -> None:
         """
-        A new session hint beside a known weaker one begins a new talk.
+        Under the same user the transcript does not lead into a session of
+        another name.
         """
-        first = self.talk("hi", "hello", headers={"session-id": "s"})
-        both = {**HEADER, "session-id": "s"}
-        self.assertPlan(self.plan("more", headers=both), Kind.FORKED, 0, first)
+        first = self.talk("hi", "hello", name="h", user="u")
+        plan = self.plan("hi", "hello", "more", name="i", user="u")
+        self.assertPlan(plan, SessionKind.FORKED, 0, first)
+        plan = self.plan("hi", "hello", "more", user="u")
+        self.assertPlan(plan, SessionKind.CONTINUED, 2, first)
 
     def test_latestSession(self) -> None:
         """
         It is the session that was used last under the hint, of those with its
         context.
         """
-        first = self.talk("hi", "hello", headers=HEADER)
-        second = self.talk("a", "b", "c", "d", headers=HEADER)
-        self.talk("title?", "T", system="titles", headers=HEADER)
-        self.assertPlan(self.plan("more", headers=HEADER), Kind.CONTINUED, 0, second)
+        first = self.talk("hi", "hello", name="h")
+        second = self.talk("a", "b", "c", "d", name="h")
+        self.talk("title?", "T", system="titles", name="h")
+        self.assertPlan(self.plan("more", name="h"), SessionKind.CONTINUED, 0, second)
         self.assertNotEqual(first.sid, second.sid)
 
     def test_userContinues(self) -> None:
@@ -456,8 +454,8 @@ class LoneTests(MemoryCase):
         C{user} names the talk of a client that never showed history.
         """
         first = self.talk("hi", "hello", user="u")
-        self.assertPlan(self.plan("more", user="u"), Kind.CONTINUED, 0, first)
-        self.assertPlan(self.plan("more", user="v"), Kind.NEW, 0, first)
+        self.assertPlan(self.plan("more", user="u"), SessionKind.CONTINUED, 0, first)
+        self.assertPlan(self.plan("more", user="v"), SessionKind.NEW, 0, first)
 
     def test_userThatShowsHistory(self) -> None:
         """
@@ -466,41 +464,32 @@ class LoneTests(MemoryCase):
         """
         self.talk("hi", "hello", user="u")
         first = self.talk("hi", "hello", "more", "here", user="u")
-        self.assertPlan(self.plan("title?", user="u"), Kind.FORKED, 0, first)
+        self.assertPlan(self.plan("title?", user="u"), SessionKind.FORKED, 0, first)
         other = self.talk("hi", "hello", user="u", account="b")
-        self.assertPlan(self.plan("more", user="u", account="b"), Kind.CONTINUED, 0, other)
-
-    def test_userUnderAnotherCacheKey(self) -> None:
-        """
-        A conversation id in the stronger hint tells two chats of one user
-        apart.
-        """
-        first = self.talk("hi", "hello", user="u", promptCacheKey="1")
-        self.assertPlan(self.plan("more", user="u", promptCacheKey="2"), Kind.FORKED, 0, first)
-        self.assertPlan(self.plan("more", user="u", promptCacheKey="1"), Kind.CONTINUED, 0, first)
+        self.assertPlan(self.plan("more", user="u", account="b"), SessionKind.CONTINUED, 0, other)
 
     def test_otherContext(self) -> None:
         """
         U33: another system prompt or model begins anew, and says so.
         """
-        first = self.talk("hi", "hello", system=SYSTEM, headers=HEADER)
-        self.assertPlan(self.plan("more", system="rhyme", headers=HEADER), Kind.FORKED, 0, first)
-        self.assertPlan(self.plan("more", system=SYSTEM, model="n", headers=HEADER), Kind.FORKED, 0, first)
-        self.assertPlan(self.plan("more", system=SYSTEM, headers=HEADER), Kind.CONTINUED, 1, first)
+        first = self.talk("hi", "hello", system=SYSTEM, name="h")
+        self.assertPlan(self.plan("more", system="rhyme", name="h"), SessionKind.FORKED, 0, first)
+        self.assertPlan(self.plan("more", system=SYSTEM, model="n", name="h"), SessionKind.FORKED, 0, first)
+        self.assertPlan(self.plan("more", system=SYSTEM, name="h"), SessionKind.CONTINUED, 1, first)
 
     def test_silentSystemPrompt(self) -> None:
         """
         A message that says nothing of a system prompt goes on under the one
         that the session has, and is told which.
         """
-        first = self.talk("hi", "hello", system=SYSTEM, headers=HEADER)
-        plan = self.plan("more", headers=HEADER)
-        self.assertPlan(plan, Kind.CONTINUED, 0, first)
+        first = self.talk("hi", "hello", system=SYSTEM, name="h")
+        plan = self.plan("more", name="h")
+        self.assertPlan(plan, SessionKind.CONTINUED, 0, first)
         self.assertEqual(plan.systemPrompt, SYSTEM)
         self.answer(plan, "here")
         self.assertPlan(
-            self.plan("hi", "hello", "more", "here", "go", system=SYSTEM, headers=HEADER),
-            Kind.CONTINUED,
+            self.plan("hi", "hello", "more", "here", "go", system=SYSTEM, name="h"),
+            SessionKind.CONTINUED,
             5,
             first,
         )
@@ -511,14 +500,14 @@ class LoneTests(MemoryCase):
         room comes back with the sessions that go.
         """
         with mock.patch.object(memoryModule, "MAX_PROMPTS", len(SYSTEM)):
-            first = self.talk("hi", "hello", system=SYSTEM, headers=HEADER)
+            first = self.talk("hi", "hello", system=SYSTEM, name="h")
             second = self.talk("hi", "hello", system=SYSTEM, user="u")
-            self.assertPlan(self.plan("more", user="u"), Kind.FORKED, 0, second)
-            self.assertPlan(self.plan("more", system=SYSTEM, user="u"), Kind.CONTINUED, 1, second)
-            self.memory.release(self.plan("more", headers=HEADER).session, False)
+            self.assertPlan(self.plan("more", user="u"), SessionKind.FORKED, 0, second)
+            self.assertPlan(self.plan("more", system=SYSTEM, user="u"), SessionKind.CONTINUED, 1, second)
+            self.memory.release(self.plan("more", name="h").session, False)
             self.assertTrue(first.session.isForgotten)
-            third = self.talk("hi", "hello", system=SYSTEM, headers=HEADER)
-            self.assertPlan(self.plan("more", headers=HEADER), Kind.CONTINUED, 0, third)
+            third = self.talk("hi", "hello", system=SYSTEM, name="h")
+            self.assertPlan(self.plan("more", name="h"), SessionKind.CONTINUED, 0, third)
 
 
 class UserHintTests(MemoryCase):
@@ -534,7 +523,7 @@ class UserHintTests(MemoryCase):
         """
         self.remember(UserHint.ALWAYS)
         first = self.talk("a", "b", "c", "d", user="u")
-        self.assertPlan(self.plan("more", user="u"), Kind.CONTINUED, 0, first)
+        self.assertPlan(self.plan("more", user="u"), SessionKind.CONTINUED, 0, first)
 
     def test_never(self) -> None:
         """
@@ -542,8 +531,8 @@ class UserHintTests(MemoryCase):
         """
         self.remember(UserHint.NEVER)
         first = self.talk("hi", "hello", user="u")
-        self.assertPlan(self.plan("more", user="u"), Kind.FORKED, 0, first)
-        self.assertPlan(self.plan("hi", "hello", "more", user="u"), Kind.CONTINUED, 2, first)
+        self.assertPlan(self.plan("more", user="u"), SessionKind.FORKED, 0, first)
+        self.assertPlan(self.plan("hi", "hello", "more", user="u"), SessionKind.CONTINUED, 2, first)
 
     def test_busy(self) -> None:
         """
@@ -563,13 +552,13 @@ class UserHintTests(MemoryCase):
 class WaitingTests(MemoryCase):
     def setUp(self) -> None:
         super().setUp()
-        self.first = self.plan("hi", headers=HEADER)
+        self.first = self.plan("hi", name="h")
 
     def wait(self, *words: str, **kwargs: Any) -> Deferred[SessionPlan]:
         """
         Ask for the busy session.
         """
-        asked = self.ask(*words, headers=HEADER, **kwargs)
+        asked = self.ask(*words, name="h", **kwargs)
         self.assertNoResult(asked)
         return asked
 
@@ -580,7 +569,7 @@ class WaitingTests(MemoryCase):
         """
         asked = self.wait("more")
         self.answer(self.first, "hello")
-        self.assertPlan(self.successResultOf(asked), Kind.CONTINUED, 0, self.first)
+        self.assertPlan(self.successResultOf(asked), SessionKind.CONTINUED, 0, self.first)
 
     def test_tooLong(self) -> None:
         """
@@ -603,7 +592,7 @@ class WaitingTests(MemoryCase):
         """
         one, two = self.wait("one"), self.wait("two")
         overtaking: list[Deferred[SessionPlan]] = []
-        one.addCallback(lambda plan: (overtaking.append(self.ask("three", headers=HEADER)), plan)[1])
+        one.addCallback(lambda plan: (overtaking.append(self.ask("three", name="h")), plan)[1])
         self.answer(self.first, "hello")
         plan = self.successResultOf(one)
         self.assertNoResult(two)
@@ -612,8 +601,8 @@ class WaitingTests(MemoryCase):
         self.answer(self.successResultOf(two), "2")
         self.answer(self.successResultOf(overtaking[0]), "3")
         self.assertPlan(
-            self.plan("hi", "hello", "one", "1", "two", "2", "three", "3", "go", headers=HEADER),
-            Kind.CONTINUED,
+            self.plan("hi", "hello", "one", "1", "two", "2", "three", "3", "go", name="h"),
+            SessionKind.CONTINUED,
             8,
             self.first,
         )
@@ -635,10 +624,10 @@ class WaitingTests(MemoryCase):
         one, two = self.wait("one"), self.wait("two")
         self.answer(self.first, "hel", mayGoOn=False)
         fresh = self.successResultOf(one)
-        self.assertPlan(fresh, Kind.NEW, 0, self.first)
+        self.assertPlan(fresh, SessionKind.NEW, 0, self.first)
         self.assertNoResult(two)
         self.answer(fresh, "1")
-        self.assertPlan(self.successResultOf(two), Kind.CONTINUED, 0, fresh)
+        self.assertPlan(self.successResultOf(two), SessionKind.CONTINUED, 0, fresh)
 
     def test_givenUpByTheOneBefore(self) -> None:
         """
@@ -646,26 +635,51 @@ class WaitingTests(MemoryCase):
         what the first does: no session stays in use for it.
         """
         self.memory.release(self.first.session, False)
-        first = self.plan("x", system=SYSTEM, headers=HEADER)
+        first = self.plan("x", system=SYSTEM, name="h")
         one, two = self.wait("one", system=SYSTEM), self.wait("two")
         one.addCallback(lambda plan: (two.cancel(), plan)[1])
         # Without room for the system prompt the second cannot follow the first.
         with mock.patch.object(memoryModule, "MAX_PROMPTS", 0):
             self.memory.release(first.session, False)
         self.failureResultOf(two, CancelledError)
-        key = SessionKeys(b"secret").key("a", "header.x-hum-session", "h")
-        self.assertEqual(self.memory._nominations.of(key), [self.successResultOf(one).session])
+        key = SessionKeys(b"secret").key("a", "header", "h")
+        self.assertEqual(self.memory._named.of(key), [self.successResultOf(one).session])
 
     def test_tooMany(self) -> None:
         """
         Only so many wait for one session.
         """
         waiting = [self.wait("more") for _ in range(MAX_WAITING)]
-        error = self.failureResultOf(self.ask("more", headers=HEADER), APIError).value
+        error = self.failureResultOf(self.ask("more", name="h"), APIError).value
         self.assertEqual(error.kind.code, "session_busy")
         self.memory.stop()
         for asked in waiting:
             self.assertEqual(self.failureResultOf(asked, APIError).value.name, "shutting_down")
+
+    def test_stopGivesNobodyAnything(self) -> None:
+        """
+        What one of them leaves when it is turned away goes to none of the
+        others, and who would have to wait later is turned away at once.
+        """
+        other = self.plan("hi", name="i")
+        one, two = self.wait("one"), self.ask("two", name="i")
+        one.addErrback(lambda failure: self.memory.release(other.session, True))
+        self.memory.stop()
+        self.successResultOf(one)
+        for asked in (two, self.ask("three", name="h")):
+            self.assertEqual(self.failureResultOf(asked, APIError).value.name, "shutting_down")
+
+    def test_planAtOnce(self) -> None:
+        """
+        Where nothing has to be waited for, there is no Deferred.
+        """
+        context, talk = contextFrom("m", "", None), Transcript.fromMessages(said("hi"))
+        for hints, kind in ((NO_HINTS, SessionPlan), (hintsFrom("h", None), Deferred)):
+            found = self.memory.claim(Claim("a", hints, context, talk, ""))
+            self.assertIsInstance(found, kind)
+        self.memory.stop()
+        assert isinstance(found, Deferred)
+        self.failureResultOf(found, APIError)
 
 
 class MemoryMachine(RuleBasedStateMachine):
@@ -691,9 +705,8 @@ class MemoryMachine(RuleBasedStateMachine):
             [Message("system", system)] * bool(system) + said(*(words[-1:] if lone else words))
         )
         context = contextFrom("m", system, None)
-        asked = self.memory.claim(
-            Asked(account, hintsFrom(hints.pop("headers", {}), **hints), context, talk, system)
-        )
+        hints_ = hintsFrom(hints.get("name"), hints.get("user"))
+        asked = maybeDeferred(self.memory.claim, Claim(account, hints_, context, talk, system))
         asked.addCallback(self.planned, account, system, words[-1:] if lone else words)
         asked.addErrback(lambda failure: failure.trap(APIError) and None)
 
@@ -709,7 +722,7 @@ class MemoryMachine(RuleBasedStateMachine):
         sent = words[max(0, plan.start - bool(system)) :]
         before = self.seen.setdefault(sid, [])
         isLone = len(words) == 1
-        if (plan.kind is Kind.CONTINUED) != bool(before):
+        if (plan.kind is SessionKind.CONTINUED) != bool(before):
             self.wrong.append("a used sid for a fresh plan, or the other way round")
         if not isLone and before + sent != words:
             self.wrong.append(f"{before} was told {sent} of {words}")
@@ -726,11 +739,10 @@ class MemoryMachine(RuleBasedStateMachine):
         hints=st.sampled_from(
             [
                 {},
-                {"headers": HEADER},
-                {"headers": {"session-id": "s"}, "user": "u"},
+                {"name": "h"},
+                {"name": "s", "user": "u"},
                 {"user": "u"},
-                {"user": "v", "promptCacheKey": "c"},
-                {"promptCacheKey": "c"},
+                {"user": "v"},
             ]
         ),
     )
@@ -760,7 +772,7 @@ class MemoryMachine(RuleBasedStateMachine):
         turn = data.draw(st.sampled_from(self.live))
         plan = turn[0]
         # What was sent cannot be told from here: only fresh ones.
-        if plan.kind is not Kind.CONTINUED:
+        if plan.kind is not SessionKind.CONTINUED:
             self.live.remove(turn)
             self.dead.add(plan.sid)
             self.memory.giveBack(plan)
@@ -773,7 +785,7 @@ class MemoryMachine(RuleBasedStateMachine):
     def nothingWrong(self) -> None:
         assert not self.wrong, self.wrong
         assert len(self.memory._idle) <= 6
-        assert len(self.memory._nominations) <= 6
+        assert len(self.memory._named) <= 6
 
     def teardown(self) -> None:
         # Whoever waits is served, or turned away in time; then nothing ticks.

@@ -5,7 +5,9 @@ Waiting in line.
 from __future__ import annotations
 
 from twisted.internet.defer import CancelledError
+from twisted.python.failure import Failure
 
+from openai_server.clock import Timeouts
 from openai_server.errors import APIError
 from openai_server.sessions.waiting import FairLine, Waiter
 from tests.support import SyncCase, TestClock
@@ -22,23 +24,24 @@ class WaiterTests(SyncCase):
     def setUp(self) -> None:
         super().setUp()
         self.clock = TestClock()
+        self.five = Timeouts(self.clock, 5)
         self.left: list[object] = []
-        self.waiter: Waiter[str, int] = Waiter(self.clock, "a", 7, self.left.append)
+        self.waiter: Waiter[str, int] = Waiter("a", 7, self.left.append)
 
     def test_given(self) -> None:
         """
         What is given ends the wait and its timer, and nobody has left.
         """
-        self.waiter.limit(5, late)
+        self.waiter.limit(self.five, late)
         self.assertTrue(self.waiter.give("it"))
         self.assertEqual(self.successResultOf(self.waiter.deferred), "it")
-        self.assertEqual((self.left, self.clock.getDelayedCalls()), ([], []))
+        self.assertEqual((self.left, len(self.five)), ([], 0))
 
     def test_late(self) -> None:
         """
         When the time is up, the waiter leaves and fails.
         """
-        self.waiter.limit(5, late)
+        self.waiter.limit(self.five, late)
         self.clock.advance(4.9)
         self.assertNoResult(self.waiter.deferred)
         self.clock.advance(0.1)
@@ -49,9 +52,9 @@ class WaiterTests(SyncCase):
         """
         A new limit counts from its own moment.
         """
-        self.waiter.limit(5, late)
+        self.waiter.limit(self.five, late)
         self.clock.advance(4)
-        self.waiter.limit(5, late)
+        self.waiter.limit(self.five, late)
         self.clock.advance(4)
         self.assertNoResult(self.waiter.deferred)
         self.clock.advance(1)
@@ -61,11 +64,21 @@ class WaiterTests(SyncCase):
         """
         Who cancels leaves, without a timer, and can be given nothing.
         """
-        self.waiter.limit(5, late)
+        self.waiter.limit(self.five, late)
         self.waiter.deferred.cancel()
         self.failureResultOf(self.waiter.deferred, CancelledError)
-        self.assertEqual((self.left, self.clock.getDelayedCalls()), ([self.waiter], []))
+        self.assertEqual((self.left, len(self.five)), ([self.waiter], 0))
         self.assertFalse(self.waiter.give("it"))
+
+    def test_turnedAway(self) -> None:
+        """
+        Who is turned away leaves and fails, by a mistake too; who has given up
+        meanwhile is left alone.
+        """
+        self.waiter.turnAway(Failure(ZeroDivisionError()))
+        self.failureResultOf(self.waiter.deferred, ZeroDivisionError)
+        self.assertEqual(self.left, [self.waiter])
+        self.waiter.turnAway(late())
 
 
 class FairLineTests(SyncCase):
@@ -78,7 +91,7 @@ class FairLineTests(SyncCase):
         Let these stand in line: the account is a name's first letter.
         """
         made: list[Waiter[None, str]] = [
-            Waiter(TestClock(), name[0], name, lambda waiter: None) for name in names
+            Waiter(name[0], name, lambda waiter: None) for name in names
         ]
         for waiter in made:
             self.line.join(waiter)

@@ -19,7 +19,7 @@ from openai_server.wire.tones import ToolDefinition
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-class Catalogue(msgspec.Struct, frozen=True):
+class ToolSet(msgspec.Struct, frozen=True):
     """
     The set of tools that a prompt offers; equal when name, description and
     schema of each are, in whatever order.
@@ -29,14 +29,14 @@ class Catalogue(msgspec.Struct, frozen=True):
     digest: bytes
 
 
-def catalogueFrom(tools: Sequence[ToolDefinition]) -> Catalogue | None:
+def toolSetFrom(tools: Sequence[ToolDefinition]) -> ToolSet | None:
     """
-    The catalogue of these tools, as they go out in the prompt; None for none.
+    Return the set of these tools, as they go out in the prompt; None for none.
     """
     if not tools:
         return None
     encoded = sorted(map(_encode, tools))
-    return Catalogue(frozenset(tool.name for tool in tools), digestOf(encoded))
+    return ToolSet(frozenset(tool.name for tool in tools), digestOf(encoded))
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -51,13 +51,13 @@ class Context(msgspec.Struct, frozen=True):
     rest: bytes
 
 
-def contextFrom(model: str, systemPrompt: str, catalogue: Catalogue | None, *instructions: str) -> Context:
+def contextFrom(model: str, systemPrompt: str, tools: ToolSet | None, *instructions: str) -> Context:
     """
-    The context of a request.
+    Return the context of a request.
 
     @param systemPrompt: what the request itself says as such.
     @param instructions: whatever else the prompt tells the model, such as an
         answer's format. They count in their order.
     """
-    rest: list[str | bytes] = [model, catalogue.digest if catalogue else b"", *instructions]
+    rest: list[str | bytes] = [model, tools.digest if tools else b"", *instructions]
     return Context(digestOf([systemPrompt]) if systemPrompt else b"", digestOf(rest))

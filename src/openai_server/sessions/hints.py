@@ -1,6 +1,12 @@
 # -*- test-case-name: tests.sessions.test_hints -*-
 """
-What in a request may name a session, strongest first.
+What in a request may name its session.
+
+The transcript finds the session of every client that shows a history. Two
+things help those that show none: a name of the session itself, and C{user},
+which is a conversation in some clients and all of them in others. Nothing else
+counts: clients send the ids of their chats with title prompts too, and tracers
+tag unrelated calls with one id.
 
 A hint only nominates: the transcript decides. Clients choose hints freely and
 two clients may choose the same, so a hint is never used as it came: only under
@@ -10,95 +16,59 @@ a L{key<SessionKeys.key>} that holds the account and the kind of hint as well.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from enum import Enum
-from typing import Final
+
+import msgspec
 
 from openai_server.sessions.digests import digestOf
 
-#: Headers that name a session, strongest first; those of clients in the wild
-#: behind our own.
-HEADERS: Final = (
-    "x-hum-session",
-    "x-session-affinity",
-    "x-session-id",
-    "session-id",
-    "session_id",
-    "thread-id",
-    "x-conversation-id",
-    "x-litellm-session-id",
-    "x-openclaw-session-key",
-    "x-openwebui-chat-id",
-)
 
-
-class Weight(Enum):
+class SessionName(msgspec.Struct, frozen=True):
     """
-    What a hint says.
-    """
-
-    #: This is the conversation: a lone message goes on there.
-    SESSION = "session"
-    #: Requests that may share a cache: the transcript alone decides.
-    CACHE = "cache"
-    #: An end user: one conversation in some clients, all of them in others.
-    USER = "user"
-
-
-@dataclass(frozen=True)
-class Hint:
-    """
-    One hint.
+    What names one session.
 
     @ivar kind: where it stood; equal values of two kinds have nothing to do
-        with each other.
+        with each other. A dialect that names sessions in its own way brings
+        its own kind.
     """
 
     kind: str
     value: str
-    weight: Weight
-
-    def yieldsTo(self, weaker: Hint) -> bool:
-        """
-        Behind this hint, a weaker one that differs still means another
-        session.
-        """
-        return self.weight is Weight.CACHE and weaker.weight is Weight.USER
 
 
-def hintsFrom(
-    headers: Mapping[str, str],
-    *,
-    metadata: Mapping[str, str] | None = None,
-    sessionId: str | None = None,
-    chatId: str | None = None,
-    promptCacheKey: str | None = None,
-    user: str | None = None,
-) -> tuple[Hint, ...]:
+class Hints(msgspec.Struct, frozen=True):
     """
-    The hints of a request, strongest first. Empty ones are none.
-
-    @param headers: of the request, names in lower case.
+    The hints of one request.
     """
-    said = metadata or {}
-    found: list[tuple[str, str | None, Weight]] = [
-        *_fromHeaders(headers),
-        ("metadata.session_id", said.get("session_id"), Weight.SESSION),
-        ("metadata.chat_id", said.get("chat_id"), Weight.SESSION),
-        ("body.session_id", sessionId, Weight.SESSION),
-        ("body.chat_id", chatId, Weight.SESSION),
-        ("prompt_cache_key", promptCacheKey, Weight.CACHE),
-        ("user", user, Weight.USER),
-    ]
-    return tuple(Hint(kind, value, weight) for kind, value, weight in found if value and not value.isspace())
+
+    session: SessionName | None = None
+    user: str | None = None
 
 
-def _fromHeaders(headers: Mapping[str, str]) -> Iterator[tuple[str, str | None, Weight]]:
-    if headers.keys().isdisjoint(HEADERS):
-        return
-    for name in HEADERS:
-        yield f"header.{name}", headers.get(name), Weight.SESSION
+class HintKeys(msgspec.Struct, frozen=True):
+    """
+    The hints of one request as sessions are kept under them.
+    """
+
+    session: bytes | None = None
+    user: bytes | None = None
+
+
+#: Most requests have none.
+NO_HINTS = Hints()
+_NO_KEYS = HintKeys()
+
+
+def hintsFrom(header: str | None, user: str | None) -> Hints:
+    """
+    Return the hints of a request. Empty and blank ones are none.
+
+    @param header: the value of C{x-hum-session}.
+    @param user: the client's name for its end user.
+    """
+    session = SessionName("header", header) if header and not header.isspace() else None
+    if user and not user.isspace():
+        return Hints(session, user)
+    return NO_HINTS if session is None else Hints(session)
 
 
 class SessionKeys:
@@ -113,7 +83,19 @@ class SessionKeys:
 
     def key(self, account: str, kind: str, value: str) -> bytes:
         """
-        The key of a hint: 16 bytes that say nothing about it, equal only for
-        equal account, kind and value. The value may be of any length.
+        Return the key of a hint: 16 bytes that say nothing about it, equal only
+        for equal account, kind and value. The value may be of any length.
         """
-        return digestOf([account, kind, value], self._secret)
+        return digestOf((account, kind, value), self._secret)
+
+    def keysOf(self, account: str, hints: Hints) -> HintKeys:
+        """
+        Return the keys of a request's hints.
+        """
+        if hints is NO_HINTS:
+            return _NO_KEYS
+        name, user = hints.session, hints.user
+        return HintKeys(
+            None if name is None else self.key(account, name.kind, name.value),
+            None if user is None else self.key(account, "user", user),
+        )

@@ -12,7 +12,7 @@ session exactly if
     included, and says something more: only that is sent then,
   - nobody uses the session now.
 
-Which sessions are looked at is said in L{openai_server.sessions.candidates}.
+Which sessions are looked at is said in L{openai_server.sessions.selection}.
 Everything else gets a fresh session, which is told the whole transcript.
 
 A I{lone message}, of a client that leaves the history to the server, may wait
@@ -32,16 +32,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from openai_server.clock import Timeouts
 from openai_server.errors import APIError, shuttingDown
-from openai_server.sessions.candidates import Candidates, Wanted
 from openai_server.sessions.chains import Chain
 from openai_server.sessions.entries import answerEntry
-from openai_server.sessions.hints import SessionKeys, Weight
-from openai_server.sessions.nominations import Idle, Known, Nominations
-from openai_server.sessions.plans import Asked, Kind, Session, SessionPlan, UserHint
+from openai_server.sessions.hints import SessionKeys
+from openai_server.sessions.index import AnsweredTranscripts, IdleSessions, NamedSessions
+from openai_server.sessions.plans import Claim, Session, SessionKind, SessionPlan, UserHint
+from openai_server.sessions.selection import Selection, Wanted
 from openai_server.sessions.waiting import Waiter
 
 #: Seconds that a lone message waits for its session.
@@ -80,62 +81,61 @@ class SessionMemory:
     """
 
     def __init__(self, clock: IReactorTime, keys: SessionKeys, settings: Memory) -> None:
-        self._clock = clock
         self._keys = keys
         self._settings = settings
-        self._nominations = Nominations(settings.sessions)
-        self._idle = Idle(settings.sessions)
-        self._known = Known(4 * settings.sessions)
-        self._candidates = Candidates(self._nominations, self._idle, self._known, settings.userHint)
+        self._named = NamedSessions(settings.sessions)
+        self._idle = IdleSessions(settings.sessions)
+        self._answered = AnsweredTranscripts(4 * settings.sessions)
+        self._selection = Selection(self._named, self._idle, self._answered, settings.userHint)
         self._waiting: dict[Session, list[_Wait]] = {}
+        self._patience = Timeouts(clock, PATIENCE)
         self._promptSize = 0
+        self._isStopped = False
 
-    def claim(self, asked: Asked) -> Deferred[SessionPlan]:
+    def claim(self, claim: Claim) -> SessionPlan | Deferred[SessionPlan]:
         """
-        The session for a request. It is the request's until L{release}.
-        Cancelling the Deferred gives up waiting.
+        Find the session for a request. It is the request's until L{release}.
 
-        @return: fires with the plan: at once, but for a lone message whose
-            session is busy. Fails with an L{APIError} C{session_busy} when it
-            stays so.
+        @return: the plan; for a lone message whose session is busy a Deferred
+            that fires with it, or fails with an L{APIError} C{session_busy}
+            when the session stays so. Cancelling it gives up waiting.
+        @raise APIError: C{session_busy} when too many wait, C{shutting_down}.
         """
-        wanted = self._wantedFrom(asked)
-        for hint, key in wanted.hints:
-            if hint.weight is Weight.USER and asked.transcript.showsHistory:
-                self._nominations.historyShown(key)
-        busy = self._busyFor(wanted)
-        return succeed(self._plan(wanted)) if busy is None else self._wait(busy, wanted)
+        wanted = self._wantedFrom(claim)
+        user = wanted.keys.user
+        if user is not None and claim.transcript.showsHistory:
+            self._named.historyShown(user)
+        found = self._find(wanted)
+        return found if isinstance(found, SessionPlan) else self._wait(found, wanted)
 
-    def goOn(self, session: Session, asked: Asked) -> SessionPlan | None:
+    def goOn(self, session: Session, claim: Claim) -> SessionPlan | None:
         """
         Go on in a session that was released, with all that the request says,
         although it shows nothing of what the session has seen. None when the
         session is not there any more, or of another context.
         """
-        if session not in self._idle or not session.suits(asked.context):
+        if session not in self._idle or not session.suits(claim.context):
             return None
-        return self._continued(self._wantedFrom(asked), session, asked.transcript.leading)
+        return self._continued(self._wantedFrom(claim), session, claim.transcript.leading)
 
-    def _wantedFrom(self, asked: Asked) -> Wanted:
-        keys = self._keys
-        return Wanted(
-            asked, [(hint, keys.key(asked.account, hint.kind, hint.value)) for hint in asked.hints]
-        )
+    def _wantedFrom(self, claim: Claim) -> Wanted:
+        return Wanted(claim, self._keys.keysOf(claim.account, claim.hints))
 
     def answered(self, session: Session, text: str, calls: Iterable[str] = ()) -> None:
         """
-        The client was given this as an answer, and will show it as such.
+        Note that the client was given this as an answer, and will show it as
+        such.
 
         @param text: exactly what was delivered.
         @param calls: what names each call that the answer ended with: see
             L{answerEntry}.
         """
-        session.told([answerEntry(text, calls)])
-        self._known.add(session.account, session.seen.digest)
+        session.told((answerEntry(text, calls),))
+        self._answered.add(session.account, session.seen.digest)
 
     def release(self, session: Session, mayGoOn: bool) -> None:
         """
-        The session is used no longer. The first time counts.
+        Use the session no longer. The first time counts.
 
         @param mayGoOn: False for a turn that was cancelled, failed, stalled,
             drains or was cut at a stop string: its sid is never used again.
@@ -149,82 +149,86 @@ class SessionMemory:
             tooMany = self._idle.add(session)
             if tooMany is not None:
                 self._forget(tooMany)
-        self._serve(session)
+        if session in self._waiting:
+            self._serve(self._waiting.pop(session))
 
     def giveBack(self, plan: SessionPlan) -> None:
         """
-        Nothing of the request was sent: its session is as it was before.
+        Leave the session as it was before: nothing of the request was sent.
         """
-        if plan.session.isBusy:
+        if plan.seenBefore is not None and plan.session.isBusy:
             plan.session.seen = plan.seenBefore
-        self.release(plan.session, plan.kind is Kind.CONTINUED)
+        self.release(plan.session, plan.kind is SessionKind.CONTINUED)
 
     def stop(self) -> None:
         """
-        Turn away everybody who waits.
+        Turn away everybody who waits, and whoever would have to later.
         """
-        for waiting in list(self._waiting.values()):
-            for waiter in list(waiting):
-                waiter.turnAway(shuttingDown())
+        self._isStopped = True
+        waiters = [waiter for waiting in self._waiting.values() for waiter in waiting]
+        # Nobody may be given what another one leaves.
+        self._waiting.clear()
+        for waiter in waiters:
+            waiter.turnAway(shuttingDown())
+        self._patience.stop()
 
     # Which session.
 
-    def _plan(self, wanted: Wanted) -> SessionPlan:
-        asked = wanted.asked
+    def _find(self, wanted: Wanted) -> SessionPlan | Session:
+        """
+        Return what a request does, or the session that it has to wait for.
+        """
         if not self._settings.continuation:
-            return self._fresh(wanted, Kind.NEW)
-        if asked.transcript.isLone:
-            session, start = self._candidates.forLone(wanted), asked.transcript.leading
+            return SessionPlan(SessionKind.NEW, Session(wanted.claim.account, wanted.claim.context, Chain()))
+        transcript = wanted.claim.transcript
+        session: Session | None
+        if transcript.isLone:
+            session, start = self._selection.forLone(wanted), transcript.leading
+            if session is not None and session.isBusy and self._selection.mayWait(wanted):
+                return session
         else:
-            session, start = self._candidates.forTranscript(wanted)
+            session, start = self._selection.forTranscript(wanted)
         if session is None or session.isBusy:
-            return self._fresh(wanted, Kind.FORKED if self._candidates.isKnown(wanted) else Kind.NEW)
+            return self._fresh(wanted)
         return self._continued(wanted, session, start)
 
     def _continued(self, wanted: Wanted, session: Session, start: int) -> SessionPlan:
-        asked = wanted.asked
+        claim = wanted.claim
         self._idle.remove(session)
         session.isBusy = True
         before = session.seen.copy()
-        self._nominations.nominate(session, wanted.hints)
-        session.told(asked.transcript.entries[start:])
-        isSilent = asked.context.system != session.context.system
-        return SessionPlan(Kind.CONTINUED, session, start, before, session.systemPrompt if isSilent else None)
+        self._named.use(session, wanted.keys)
+        session.told(claim.transcript.entries[start:])
+        isSilent = claim.context.system != session.context.system
+        prompt = session.systemPrompt if isSilent else None
+        return SessionPlan(SessionKind.CONTINUED, session, start, before, prompt)
 
-    def _fresh(self, wanted: Wanted, kind: Kind) -> SessionPlan:
-        asked = wanted.asked
-        session = Session(asked.account, asked.context)
-        if self._settings.continuation:
-            session.seen = asked.transcript.whole.copy()
-            self._nominations.nominate(session, wanted.hints)
-            self._keepPrompt(session, wanted)
-        return SessionPlan(kind, session, 0, Chain())
-
-    def _keepPrompt(self, session: Session, wanted: Wanted) -> None:
-        prompt = wanted.asked.systemPrompt
-        mayComeAlone = any(hint.weight is not Weight.CACHE for hint, _ in wanted.hints)
-        if prompt and mayComeAlone and self._promptSize + len(prompt) <= MAX_PROMPTS:
+    def _fresh(self, wanted: Wanted) -> SessionPlan:
+        claim = wanted.claim
+        isKnown = self._selection.isKnown(wanted)
+        session = Session(claim.account, claim.context, claim.transcript.whole.copy())
+        self._named.use(session, wanted.keys)
+        prompt = claim.systemPrompt
+        if prompt and (session.name or session.user) and self._promptSize + len(prompt) <= MAX_PROMPTS:
             session.systemPrompt = prompt
             self._promptSize += len(prompt)
+        return SessionPlan(SessionKind.FORKED if isKnown else SessionKind.NEW, session)
 
     def _forget(self, session: Session) -> None:
         session.isForgotten = True
-        self._nominations.withdraw(session)
+        self._named.withdraw(session)
         self._promptSize -= len(session.systemPrompt or "")
 
     # Waiting for a busy session.
 
-    def _busyFor(self, wanted: Wanted) -> Session | None:
-        session = self._candidates.toWaitFor(wanted) if self._settings.continuation else None
-        return session if session is not None and session.isBusy else None
-
     def _wait(self, session: Session, wanted: Wanted) -> Deferred[SessionPlan]:
-        waiter: _Wait = Waiter(self._clock, wanted.asked.account, wanted, self._leave)
+        if self._isStopped:
+            raise shuttingDown()
         if len(self._waiting.get(session, ())) >= MAX_WAITING:
-            waiter.turnAway(_busy())
-        else:
-            waiter.limit(PATIENCE, _busy)
-            self._waiting.setdefault(session, []).append(waiter)
+            raise _busy()
+        waiter: _Wait = Waiter(wanted.claim.account, wanted, self._leave)
+        waiter.limit(self._patience, _busy)
+        self._waiting.setdefault(session, []).append(waiter)
         return waiter.deferred
 
     def _leave(self, waiter: _Wait) -> None:
@@ -235,16 +239,16 @@ class SessionMemory:
                     del self._waiting[session]
                 return
 
-    def _serve(self, session: Session) -> None:
+    def _serve(self, waiting: Iterable[_Wait]) -> None:
         # All are placed before the first is told: what it does at once must
         # not overtake the others.
         served: list[tuple[_Wait, SessionPlan]] = []
-        for waiter in self._waiting.pop(session, ()):
-            busy = self._busyFor(waiter.wanted)
-            if busy is None:
-                served.append((waiter, self._plan(waiter.wanted)))
+        for waiter in waiting:
+            found = self._find(waiter.wanted)
+            if isinstance(found, SessionPlan):
+                served.append((waiter, found))
             else:
-                self._waiting.setdefault(busy, []).append(waiter)
+                self._waiting.setdefault(found, []).append(waiter)
         for waiter, plan in served:
             if not waiter.give(plan):
                 self.release(plan.session, mayGoOn=False)

@@ -5,18 +5,19 @@ What is asked of the memory of sessions, and what it answers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from enum import Enum
+
+import msgspec
 
 from openai_server.sessions.chains import Chain, Transcript
 from openai_server.sessions.contexts import Context
 from openai_server.sessions.entries import Entry
-from openai_server.sessions.hints import Hint
+from openai_server.sessions.hints import Hints
 from openai_server.wire.ids import newSessionId
 
 
-class Kind(Enum):
+class SessionKind(Enum):
     """
     What a request's session is to its client.
     """
@@ -39,17 +40,15 @@ class UserHint(Enum):
     NEVER = "never"
 
 
-@dataclass(frozen=True)
-class Asked:
+class Claim(msgspec.Struct, frozen=True):
     """
     What of a request decides about its session.
 
-    @ivar hints: strongest first.
     @ivar systemPrompt: the words that C{context.system} stands for.
     """
 
     account: str
-    hints: Sequence[Hint]
+    hints: Hints
     context: Context
     transcript: Transcript
     systemPrompt: str
@@ -59,53 +58,67 @@ class Session:
     """
     One sid, and what its worker has been told and has said.
 
-    @ivar isBusy: somebody uses it.
-    @ivar isForgotten: it will never be used again.
+    @ivar isBusy: whether somebody uses it.
+    @ivar isForgotten: whether it will never be used again.
     @ivar seen: the transcript as the session has seen it.
-    @ivar hints: under which key each kind of hint named it last.
+    @ivar name: the key of the hint that named it last.
+    @ivar user: the key of the C{user} for whom it was used last.
     @ivar systemPrompt: the one it was begun with, where it is kept.
     """
 
-    def __init__(self, account: str, context: Context) -> None:
+    __slots__ = (
+        "account",
+        "context",
+        "isBusy",
+        "isForgotten",
+        "name",
+        "seen",
+        "sid",
+        "systemPrompt",
+        "user",
+    )
+
+    def __init__(self, account: str, context: Context, seen: Chain) -> None:
         self.sid = newSessionId()
         self.account = account
         self.context = context
         self.isBusy = True
         self.isForgotten = False
-        self.seen = Chain()
-        self.hints: dict[str, bytes] = {}
+        self.seen = seen
+        self.name: bytes | None = None
+        self.user: bytes | None = None
         self.systemPrompt: str | None = None
 
     def told(self, entries: Iterable[Entry]) -> None:
         """
-        These messages go to the worker now.
+        Note that these messages go to the worker now.
         """
         self.seen.extend(entries)
 
     def suits(self, context: Context) -> bool:
         """
-        A lone message of this context can go on here: with everything equal,
-        or without a word of a system prompt.
+        Whether a lone message of this context can go on here: with everything
+        equal, or without a word of a system prompt.
         """
         isSilent = not context.system and self.systemPrompt is not None
         return context.rest == self.context.rest and (isSilent or context.system == self.context.system)
 
 
-@dataclass(frozen=True)
-class SessionPlan:
+class SessionPlan(msgspec.Struct, frozen=True):
     """
     What a request does. Its session is busy from now on.
 
     @ivar start: the index of the first message to send.
-    @ivar seenBefore: what the session had seen before this request.
+    @ivar seenBefore: what the session had seen before this request; None for
+        a fresh one.
     @ivar systemPrompt: what is to be said as such although the request says
         nothing; None otherwise.
     """
 
-    kind: Kind
+    kind: SessionKind
     session: Session
-    start: int
-    seenBefore: Chain
+    start: int = 0
+    seenBefore: Chain | None = None
     systemPrompt: str | None = None
 
     @property

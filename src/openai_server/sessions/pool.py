@@ -1,27 +1,17 @@
-# -*- test-case-name: tests.sessions.test_slots -*-
+# -*- test-case-name: tests.sessions.test_scheduler -*-
 """
-One pool: its slots, the line for them, and the gate behind it.
+One pool: its slots, the line for them, and the barrier behind it.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
-from twisted.internet.interfaces import IReactorTime
-
-from openai_server import constants
-from openai_server.clock import Deadline
-from openai_server.errors import APIError, shuttingDown
-from openai_server.sessions.contexts import Catalogue
-from openai_server.sessions.gate import Gate
-from openai_server.sessions.hiding import MAX_ARGUMENT
-from openai_server.sessions.waiting import FairLine, Waiter
-
-#: Seconds after which a request that was turned away may ask again.
-RETRY_AFTER: Final = 5
+from openai_server.clock import Timeout, Timeouts
+from openai_server.sessions.catalogue import Catalogue
+from openai_server.sessions.contexts import ToolSet
+from openai_server.sessions.waiting import FairLine, Waiter, lineFull, waitedTooLong
 
 
 @dataclass(frozen=True)
@@ -31,19 +21,13 @@ class Limits:
 
     @ivar maxTurns: slots; 0 for no limit.
     @ivar queueLength: how many may wait for a slot; where slots have no limit,
-        for the gate.
+        at the barrier.
     @ivar queueTimeout: seconds that a request waits for a slot.
-    @ivar gateTimeout: seconds that a request with its slot waits for turns
-        with other tools.
-    @ivar hiddenRoom: bytes for the names of tools that are hidden from one
-        model.
     """
 
     maxTurns: int = 8
     queueLength: int = 32
     queueTimeout: float = 30.0
-    gateTimeout: float = 120.0
-    hiddenRoom: int = MAX_ARGUMENT
 
 
 class Slot:
@@ -56,40 +40,43 @@ class Slot:
         have in its list and that this turn's model must not see.
     """
 
-    def __init__(self, request: Request) -> None:
-        self.model = request.model
-        self.pool = request.pool
+    __slots__ = ("_drain", "_isReleased", "_tools", "hiddenNames", "model", "pool")
+
+    def __init__(self, pool: Pool, model: str, tools: ToolSet | None) -> None:
+        self.model = model
+        self.pool = pool
         self.hiddenNames: tuple[str, ...] = ()
-        self._catalogue = request.wanted
-        self._drain: Deadline | None = None
+        self._tools = tools
+        self._drain: Timeout | None = None
         self._isReleased = False
 
     def showedLife(self) -> None:
         """
-        The turn has shown C{session-ready} or a chunk. Once is enough, more
-        do no harm.
+        Note that the turn has shown C{session-ready} or a chunk. Once is
+        enough, more do no harm.
         """
         if not self._isReleased:
-            self.pool.showedLife(self, self._catalogue)
+            self.pool.showedLife(self, self._tools)
 
     @property
     def isDraining(self) -> bool:
         """
-        Nobody wants the turn any more.
+        Whether nobody wants the turn any more.
         """
         return self._drain is not None
 
     def drain(self) -> None:
         """
-        Nobody wants the turn any more, but its worker still runs it: hold the
-        slot for it, though not for long.
+        Hold the slot for a turn that nobody wants any more while its worker
+        still runs it, though not for long.
         """
         if not self._isReleased and self._drain is None:
             self._drain = self.pool.draining(self)
 
     def release(self) -> None:
         """
-        The turn is over, or was never asked. The first time counts.
+        Give the slot back: the turn is over, or was never asked. The first
+        time counts.
         """
         if self._isReleased:
             return
@@ -99,7 +86,7 @@ class Slot:
         self.pool.released(self)
 
 
-class Request(Waiter[Slot, Catalogue | None]):
+class SlotRequest(Waiter[Slot, "ToolSet | None"]):
     """
     Somebody who waits for a slot. What is wanted are the tools.
 
@@ -107,10 +94,10 @@ class Request(Waiter[Slot, Catalogue | None]):
     @ivar pool: where it waits; another one when models come to share workers.
     """
 
-    def __init__(
-        self, clock: IReactorTime, account: str, model: str, catalogue: Catalogue | None, pool: Pool
-    ) -> None:
-        super().__init__(clock, account, catalogue, lambda _: self.pool.left(self))
+    __slots__ = ("model", "pool")
+
+    def __init__(self, pool: Pool, account: str, model: str, tools: ToolSet | None) -> None:
+        super().__init__(account, tools, _left)
         self.model = model
         self.pool = pool
 
@@ -120,154 +107,142 @@ class Pool:
     The turns of models that share a worker.
     """
 
-    def __init__(self, clock: IReactorTime, limits: Limits) -> None:
-        self._clock = clock
+    def __init__(self, limits: Limits, catalogue: Catalogue, queueTimes: Timeouts, drains: Timeouts) -> None:
+        """
+        @param queueTimes: limits of waits for a slot.
+        @param drains: how long slots are held for draining turns.
+        """
         self._limits = limits
+        self._queueTimes = queueTimes
+        self._drains = drains
+        self._isStopped = False
         self._slots: dict[Slot, None] = {}
-        self._line: FairLine[Request] = FairLine()
-        self._gate = Gate(clock, limits.hiddenRoom)
-        self._atGate: deque[Request] = deque()
-        self._gateTimer: Deadline | None = None
-        self._isMoving = False
+        self._line: FairLine[SlotRequest] = FairLine()
+        self._barrier = catalogue.barrier(self._start)
 
     @property
     def taken(self) -> int:
         """
-        Slots in use, those of requests at the gate among them.
+        The number of slots in use, those of requests at the barrier among them.
         """
-        return len(self._slots) + len(self._atGate)
+        return len(self._slots) + len(self._barrier.waiting)
 
     @property
     def waiting(self) -> int:
         """
-        Requests that wait for a slot or at the gate.
+        The number of requests that wait for a slot or at the barrier.
         """
-        return len(self._line) + len(self._atGate)
+        return len(self._line) + len(self._barrier.waiting)
 
     @property
     def isMoving(self) -> bool:
         """
-        Somebody is being given a slot now.
+        Whether somebody is being given a slot now.
         """
-        return self._isMoving
-
-    def enter(self, request: Request) -> None:
-        """
-        Give this request a slot, let it wait for one, or turn it away.
-        """
-        if not self._hasFree:
-            self._wait(request)
-        elif not self._limits.maxTurns and self._isFullAtGate(request.wanted):
-            request.turnAway(_lineFull())
-        else:
-            self._advance(request)
+        return self._barrier.isMoving
 
     @property
     def _hasFree(self) -> bool:
         return not self._limits.maxTurns or self.taken < self._limits.maxTurns
 
-    def _isFullAtGate(self, catalogue: Catalogue | None) -> bool:
-        mustWait = bool(self._atGate) or not self._gate.isOpenFor(catalogue)
-        return mustWait and len(self._atGate) >= self._limits.queueLength
+    def take(self, model: str, tools: ToolSet | None) -> Slot | None:
+        """
+        Return a slot for a turn that can start now; None when it has to wait.
+        """
+        limit = self._limits.maxTurns
+        isFull = limit and len(self._slots) + len(self._barrier.waiting) >= limit
+        return None if isFull or not self._barrier.isOpenFor(tools) else self._begin(model, tools)
 
-    def _wait(self, request: Request) -> None:
+    def enter(self, request: SlotRequest) -> None:
+        """
+        Let a request wait that L{take} had nothing for.
+
+        @raise APIError: C{line_full}, too many wait.
+        """
+        limits = self._limits
+        if not self._hasFree:
+            self._wait(request)
+        elif not limits.maxTurns and len(self._barrier.waiting) >= limits.queueLength:
+            raise lineFull()
+        else:
+            self._barrier.wait(request)
+
+    def _wait(self, request: SlotRequest) -> None:
         if len(self._line) >= self._limits.queueLength:
             last = self._line.lastOfLongest(request.account)
-            (request if last is None else last).turnAway(_lineFull())
             if last is None:
-                return
-        request.limit(self._limits.queueTimeout, _waitedTooLong)
+                raise lineFull()
+            last.turnAway(lineFull())
+        request.limit(self._queueTimes, waitedTooLong)
         self._line.join(request)
 
-    def _advance(self, request: Request) -> None:
-        self._atGate.append(request)
-        self._move()
-        if request in self._atGate:
-            request.limit(self._limits.gateTimeout, _waitedTooLong)
-
-    def _move(self) -> None:
-        # Whoever is given a slot may release it, or ask for another, at once.
-        if self._isMoving:
-            return
-        self._isMoving = True
-        try:
-            while self._atGate and self._gate.isOpenFor(self._atGate[0].wanted):
-                self._start(self._atGate.popleft())
-        finally:
-            # A mistake with one request must not hold up the others for ever.
-            self._isMoving = False
-            self._watchGate()
-
-    def _start(self, request: Request) -> None:
-        slot = Slot(request)
+    def _begin(self, model: str, tools: ToolSet | None) -> Slot:
+        slot = Slot(self, model, tools)
         self._slots[slot] = None
         try:
-            slot.hiddenNames = self._gate.started(slot, request.wanted)
+            slot.hiddenNames = self._barrier.started(slot, tools)
         except Exception:
             slot.release()
             raise
-        request.give(slot)
+        return slot
 
-    def _watchGate(self) -> None:
-        self._stopTimer()
-        if self._atGate:
-            self._gateTimer = Deadline(self._clock, self._gate.secondsShut(), self._move)
+    def _start(self, request: SlotRequest) -> None:
+        request.give(self._begin(request.model, request.wanted))
 
-    def _stopTimer(self) -> None:
-        if self._gateTimer is not None:
-            self._gateTimer.cancel()
-            self._gateTimer = None
-
-    def left(self, request: Request) -> None:
+    def left(self, request: SlotRequest) -> None:
         """
-        This one waits no longer.
+        Note that this one waits no longer.
         """
-        if not self._line.leave(request) and request in self._atGate:
-            self._atGate.remove(request)
+        if not self._line.leave(request) and self._barrier.leave(request):
             self._freed()
 
-    def showedLife(self, slot: Slot, catalogue: Catalogue | None) -> None:
+    def showedLife(self, slot: Slot, tools: ToolSet | None) -> None:
         """
-        The process of this turn has read its worker's list of tools.
+        Note that the process of this turn has read its worker's list of tools.
         """
-        self._gate.showedLife(slot, catalogue)
-        if self._atGate:
-            self._move()
+        self._barrier.showedLife(slot, tools)
 
-    def draining(self, slot: Slot) -> Deadline:
+    def draining(self, slot: Slot) -> Timeout | None:
         """
-        Nobody wants this turn any more.
+        Note that nobody wants this turn any more.
 
-        @return: what releases its slot.
+        @return: what releases its slot; None when that is done.
         """
-        self._gate.gone(slot)
-        self._move()
-        return Deadline(self._clock, constants.DRAIN_SLOT, slot.release)
+        if self._isStopped:
+            slot.release()
+            return None
+        self._barrier.gone(slot)
+        self._barrier.move()
+        return self._drains.begin(slot.release)
 
     def released(self, slot: Slot) -> None:
         """
-        This turn is over.
+        Note that this turn is over.
         """
         del self._slots[slot]
-        self._gate.gone(slot)
-        self._freed()
+        self._barrier.gone(slot)
+        if self._line or self._barrier.waiting:
+            self._freed()
 
     def _freed(self) -> None:
         # The one place where a slot becomes free.
         following = self._line.next() if self._hasFree else None
         if following is None:
-            self._move()
+            self._barrier.move()
         else:
-            self._advance(following)
+            self._barrier.wait(following)
+
+    def emptied(self) -> Iterable[SlotRequest]:
+        """
+        Take out everybody who waits.
+        """
+        return [*self._barrier.emptied(), *self._line.emptied()]
 
     def stop(self) -> None:
         """
-        Turn away everybody who waits, and hold no slots for draining turns.
+        Hold no slots for draining turns from now on.
         """
-        for request in self._line.emptied():
-            request.turnAway(shuttingDown())
-        while self._atGate:
-            self._atGate[0].turnAway(shuttingDown())
+        self._isStopped = True
         for slot in [slot for slot in self._slots if slot.isDraining]:
             slot.release()
 
@@ -275,39 +250,35 @@ class Pool:
 
     def handOver(self, poolOf: Callable[[str], Pool]) -> None:
         """
-        Turns and requests go to the pools of their models now.
+        Let turns and requests go to the pools of their models now.
         """
-        self._stopTimer()
         for slot in self._slots:
             slot.pool = poolOf(slot.model)
             slot.pool._slots[slot] = None
-        for request in self._atGate:
+        for request in self._barrier.emptied():
             request.pool = poolOf(request.model)
-            request.pool._atGate.append(request)
+            request.pool._barrier.waiting.append(request)
         for request in self._line.emptied():
             request.pool = poolOf(request.model)
             request.pool._line.join(request)
 
-    def inherit(self, former: Iterable[Pool]) -> None:
+    def inherit(self, former: Sequence[Pool]) -> None:
         """
-        All that these hand over is here: their gates' knowledge comes too.
+        Take over what the barriers of these pools know, when all that they
+        hand over is here.
 
         @param former: the pools that this one's models were in.
         """
-        self._gate.inherit([pool._gate for pool in former], self._slots)
+        self._barrier.inherit([pool._barrier for pool in former], self._slots)
 
     def proceed(self) -> None:
         """
         Let on whom there is place for now.
         """
         while self._hasFree and (following := self._line.next()) is not None:
-            self._advance(following)
-        self._move()
+            self._barrier.wait(following)
+        self._barrier.move()
 
 
-def _lineFull() -> APIError:
-    return APIError("line_full", "Too many requests are waiting for this model.", retryAfter=RETRY_AFTER)
-
-
-def _waitedTooLong() -> APIError:
-    return APIError("line_full", "The model had no free place in time.", retryAfter=RETRY_AFTER)
+def _left(request: SlotRequest) -> None:
+    request.pool.left(request)

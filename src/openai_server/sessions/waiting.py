@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
-from openai_server.clock import Deadline
+from openai_server.clock import Timeout, Timeouts
 from openai_server.errors import APIError
+
+#: Seconds after which a request that was turned away may ask again.
+RETRY_AFTER: Final = 5
 
 #: What is waited for.
 T = TypeVar("T")
@@ -27,37 +30,41 @@ class Waiter(Generic[T, W]):
     """
     One request that waits for something.
 
-    It ends in exactly one of four ways: it is given what it waits for, its
-    time is up, it is turned away, or whoever waits cancels the Deferred. In
-    all but the first C{leave} is called before the Deferred fires.
+    It ends in exactly one of five ways: it is given what it waits for, its
+    time is up, it is turned away, something goes wrong while it is served, or
+    whoever waits cancels the Deferred. In all but the first C{leave} is called
+    before the Deferred fires.
 
     @ivar account: who asks.
     @ivar wanted: what was asked for.
     @ivar deferred: fires with what was waited for.
     """
 
-    def __init__(
-        self, clock: IReactorTime, account: str, wanted: W, leave: Callable[[Waiter[T, W]], None]
-    ) -> None:
+    __slots__ = ("_late", "_leave", "_timeout", "account", "deferred", "wanted")
+
+    def __init__(self, account: str, wanted: W, leave: Callable[[Any], None]) -> None:
+        """
+        @param leave: called with this waiter when it waits no longer.
+        """
         self.account = account
         self.wanted = wanted
         self.deferred: Deferred[T] = Deferred(self._cancelled)
-        self._clock = clock
         self._leave = leave
-        self._deadline: Deadline | None = None
+        self._timeout: Timeout | None = None
 
-    def limit(self, seconds: float, late: Callable[[], APIError]) -> None:
+    def limit(self, timeouts: Timeouts, late: Callable[[], APIError]) -> None:
         """
-        Wait this many seconds from now, in place of any limit before.
+        Wait that long from now, in place of any limit before.
 
-        @param late: makes the failure when they are over.
+        @param late: makes the failure when the time is over.
         """
         self._stop()
-        self._deadline = Deadline(self._clock, seconds, lambda: self.turnAway(late()))
+        self._late = late
+        self._timeout = timeouts.begin(self._passed)
 
     def give(self, value: T) -> bool:
         """
-        The wait is over, and was not in vain.
+        End the wait, which was not in vain.
 
         @return: False when nobody waits here any more; the value is not given.
         """
@@ -67,21 +74,25 @@ class Waiter(Generic[T, W]):
         self.deferred.callback(value)
         return True
 
-    def turnAway(self, failure: APIError) -> None:
+    def turnAway(self, failure: APIError | Failure) -> None:
         """
-        The wait is over, in vain.
+        End the wait, in vain.
         """
         self._stop()
         self._leave(self)
-        self.deferred.errback(failure)
+        if not self.deferred.called:
+            self.deferred.errback(failure)
+
+    def _passed(self) -> None:
+        self.turnAway(self._late())
 
     def _cancelled(self, _: Deferred[T]) -> None:
         self._stop()
         self._leave(self)
 
     def _stop(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
+        if self._timeout is not None:
+            self._timeout.cancel()
 
 
 class FairLine(Generic[A]):
@@ -150,3 +161,17 @@ class FairLine(Generic[A]):
         self._length -= 1
         if not self._byAccount[account]:
             del self._byAccount[account]
+
+
+def lineFull() -> APIError:
+    """
+    Return the failure of a request that finds too many before it.
+    """
+    return APIError("line_full", "Too many requests are waiting for this model.", retryAfter=RETRY_AFTER)
+
+
+def waitedTooLong() -> APIError:
+    """
+    Return the failure of a request that has waited for its place in vain.
+    """
+    return APIError("line_full", "The model had no free place in time.", retryAfter=RETRY_AFTER)

@@ -5,7 +5,7 @@ The way of one request, whatever its dialect, from top to bottom.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container
 from functools import partial
 from itertools import groupby
 from typing import Final
@@ -19,9 +19,9 @@ from openai_server.errors import APIError
 from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.entries import callWithoutId
-from openai_server.sessions.hints import Hint, hintsFrom
+from openai_server.sessions.hints import Hints, hintsFrom
 from openai_server.sessions.matching import Match, Outcome, matchFromTranscript
-from openai_server.sessions.plans import Kind, Session, SessionPlan
+from openai_server.sessions.plans import Session, SessionKind, SessionPlan
 from openai_server.sessions.retries import Attempt, Retries
 from openai_server.translate.output import Translation
 from openai_server.translate.schema import checkAnswer
@@ -178,7 +178,7 @@ class Completion:
         results = _resultsFrom(submission, match)
         call, text = results[-1]
         results[-1] = (call, text + _addedTo(match, submission))
-        response = self._response(submission, attempt, conversation, Kind.CONTINUED, isResumed=True)
+        response = self._response(submission, attempt, conversation, SessionKind.CONTINUED, isResumed=True)
         conversation.resume(results, response)
         told = sorted([*(at for _, at in match.results), *match.extra])
         conversation.context.session.told(submission.transcript.entries[at] for at in told)
@@ -197,7 +197,7 @@ class Completion:
         submission: Submission,
         attempt: Attempt[Response] | None,
         conversation: Conversation,
-        kind: Kind,
+        kind: SessionKind,
         isResumed: bool = False,
     ) -> Response:
         inquiry = submission.inquiry
@@ -323,12 +323,9 @@ def _accountOf(request: Request) -> str:
     return request.account.name
 
 
-def _hintsOf(request: Request, inquiry: Inquiry) -> Sequence[Hint]:
-    return hintsFrom(
-        request.headersAsText(),
-        metadata=inquiry.metadata,
-        user=inquiry.user,
-    )
+def _hintsOf(request: Request, inquiry: Inquiry) -> Hints:
+    header = request.getHeader(b"x-hum-session")
+    return hintsFrom(None if header is None else header.decode("utf-8", "replace"), inquiry.user)
 
 
 def _attemptFrom(request: Request, body: bytes) -> Attempt[Response] | None:

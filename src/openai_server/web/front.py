@@ -18,14 +18,13 @@ from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Daemon
 from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallTable
-from openai_server.sessions.hiding import roomBeside
+from openai_server.sessions.catalogue import Catalogue
 from openai_server.sessions.hints import SessionKeys
 from openai_server.sessions.memory import Memory, SessionMemory
 from openai_server.sessions.plans import UserHint
 from openai_server.sessions.pool import Limits
-from openai_server.sessions.pools import Pools
 from openai_server.sessions.retries import Retries
-from openai_server.sessions.slots import Slots
+from openai_server.sessions.scheduler import Scheduler
 from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
 from openai_server.web.completion import Completion
@@ -67,13 +66,15 @@ class WebFront(Service):
         @param dialects: what else is spoken at which path, beside chat.
         """
         self.models = OfferedModels(configuration.models, daemon.registry, now)
+        catalogue = Catalogue(clock, configuration.disallowedTools)
         self.retries: Retries[Response] = Retries(clock)
         self.submitter = Submitter(
             clock=clock,
             configuration=configuration,
             daemon=daemon,
             memory=SessionMemory(clock, SessionKeys(), _memoryFrom(configuration)),
-            slots=Slots(clock, _limitsFrom(configuration), Pools(daemon.registry)),
+            scheduler=Scheduler(clock, _limitsFrom(configuration), daemon.registry, catalogue),
+            catalogue=catalogue,
             calls=CallTable(clock),
             folder=AttachmentFolder(clock, runtimeDirectory),
             counters=Counters(),
@@ -132,5 +133,4 @@ def _limitsFrom(configuration: Configuration) -> Limits:
         maxTurns=configuration.maxTurns,
         queueLength=configuration.queueLength,
         queueTimeout=configuration.queueTimeout,
-        hiddenRoom=roomBeside(configuration.disallowedTools),
     )

@@ -272,15 +272,6 @@ class APIRequest:
             self._requestId = given.decode("ascii") if isSafe else _ids.next()
         return self._requestId
 
-    def headersAsText(self) -> dict[str, str]:
-        """
-        Return the last header of each name.
-        """
-        return {
-            name.decode("latin-1"): values[-1].decode("utf-8", "replace")
-            for name, values in self._given.items()
-        }
-
     def takeBody(self) -> bytes:
         """
         Return the whole body, decoded. It can be taken once: an answer may

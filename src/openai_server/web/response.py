@@ -26,7 +26,7 @@ from openai_server.clock import Timeout, Timeouts
 from openai_server.errors import APIError, End
 from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.conversation import Conversation
-from openai_server.sessions.plans import Kind as SessionKind
+from openai_server.sessions.plans import SessionKind
 from openai_server.translate.output import Stopped, Translation
 from openai_server.translate.words import noWorkerError
 from openai_server.web.request import APIRequest as Request

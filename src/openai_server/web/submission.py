@@ -20,15 +20,15 @@ from openai_server.daemon.interfaces import Daemon
 from openai_server.errors import APIError
 from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallTable
+from openai_server.sessions.catalogue import Catalogue
 from openai_server.sessions.chains import Transcript
-from openai_server.sessions.contexts import Catalogue, catalogueFrom, contextFrom
+from openai_server.sessions.contexts import ToolSet, contextFrom, toolSetFrom
 from openai_server.sessions.conversation import Conversation
-from openai_server.sessions.hiding import checkNames, roomBeside
-from openai_server.sessions.hints import Hint
+from openai_server.sessions.hints import Hints
 from openai_server.sessions.memory import SessionMemory
-from openai_server.sessions.plans import Asked, Kind, Session, SessionPlan
+from openai_server.sessions.plans import Claim, Session, SessionKind, SessionPlan
 from openai_server.sessions.pool import Slot
-from openai_server.sessions.slots import Slots
+from openai_server.sessions.scheduler import Scheduler
 from openai_server.sessions.turncontext import OUR_PREFIX, Attendant, TurnContext
 from openai_server.translate.attachments import Attached
 from openai_server.translate.prompt import (
@@ -60,7 +60,7 @@ class Submission:
         self,
         account: str,
         inquiry: Inquiry,
-        hints: Sequence[Hint],
+        hints: Hints,
         taken: Container[str],
         former: Submission | None = None,
     ) -> None:
@@ -74,12 +74,12 @@ class Submission:
         self.taken = taken
         self.transcript = Transcript.fromMessages(inquiry.messages)
         self.offer: Offer = offerFrom(inquiry, taken) if former is None else former.offer
-        self.tools: Catalogue | None = (
-            catalogueFrom(self.offer.definitions) if former is None else former.tools
+        self.tools: ToolSet | None = (
+            toolSetFrom(self.offer.definitions) if former is None else former.tools
         )
 
     @property
-    def asked(self) -> Asked:
+    def claim(self) -> Claim:
         """
         What decides about its session.
         """
@@ -87,7 +87,7 @@ class Submission:
         own = ownSystemText(inquiry)
         wishes = (offer.systemText, offer.instruction, formatInstruction(inquiry.format))
         context = contextFrom(inquiry.model, own, self.tools, *wishes)
-        return Asked(self.account, self.hints, context, self.transcript, own)
+        return Claim(self.account, self.hints, context, self.transcript, own)
 
     def followedBy(self, *messages: Message) -> Submission:
         """
@@ -120,13 +120,14 @@ class Submitter:
     configuration: Configuration
     daemon: Daemon
     memory: SessionMemory
-    slots: Slots
+    scheduler: Scheduler
+    catalogue: Catalogue
     calls: CallTable
     folder: AttachmentFolder
     counters: Counters
 
     def submission(
-        self, account: str, inquiry: Inquiry, hints: Sequence[Hint], taken: Container[str]
+        self, account: str, inquiry: Inquiry, hints: Hints, taken: Container[str]
     ) -> Submission:
         """
         Work out what an inquiry needs.
@@ -138,8 +139,7 @@ class Submitter:
             checkSchema(inquiry.format.schema, inquiry.format.param)
         submission = Submission(account, inquiry, hints, taken)
         if submission.tools is not None:
-            room = roomBeside(self.configuration.disallowedTools)
-            checkNames(submission.tools.names, room, inquiry.toolsParam)
+            self.catalogue.check(submission.tools, inquiry.toolsParam)
         return submission
 
     async def ask(
@@ -160,10 +160,10 @@ class Submitter:
         """
         if self.daemon.whyNotReady is not None:
             raise APIError("daemon_unavailable", "The daemon is not connected.", retryAfter=1)
-        asked = submission.asked
-        plan = None if session is None else self.memory.goOn(session, asked)
+        claim = submission.claim
+        plan = None if session is None else self.memory.goOn(session, claim)
         if plan is None:
-            claimed = self.memory.claim(asked)
+            claimed = self.memory.claim(claim)
             plan = await claimed if isinstance(claimed, Deferred) else claimed
         try:
             await self._askOn(plan, submission, attend)
@@ -180,7 +180,7 @@ class Submitter:
         question = _questionFrom(plan, submission)
         files = await self._store(question.attachments) if question.attachments else ()
         try:
-            acquired = self.slots.acquire(submission.inquiry.model, submission.account, submission.tools)
+            acquired = self.scheduler.acquire(submission.inquiry.model, submission.account, submission.tools)
             slot = await acquired if isinstance(acquired, Deferred) else acquired
             try:
                 self._begin(plan, submission, question, files, slot, attend)
@@ -261,8 +261,8 @@ class Submitter:
         """
         Turn away everybody who waits, and whoever comes later.
         """
-        self.slots.stop()
         self.memory.stop()
+        self.scheduler.stop()
 
 
 def _release(files: Sequence[Stored | None]) -> None:
@@ -273,7 +273,7 @@ def _release(files: Sequence[Stored | None]) -> None:
 
 def _questionFrom(plan: SessionPlan, submission: Submission) -> PromptText:
     inquiry, boundary = submission.inquiry, token_hex(8)
-    if plan.kind is not Kind.CONTINUED:
+    if plan.kind is not SessionKind.CONTINUED:
         return textFromInquiry(inquiry, boundary, submission.offer)
     if plan.systemPrompt is not None:
         # A process that is started anew reads the system prompt of this prompt.

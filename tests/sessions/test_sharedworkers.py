@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openai_server.daemon.interfaces import Bee
-from openai_server.sessions.pools import MAX_GONE, Pools, poolsFrom
+from openai_server.sessions.scheduler import MAX_GONE, SharedWorkers, poolsFrom
 from tests.support import SyncCase
 
 
@@ -74,11 +74,11 @@ class PoolsFromTests(SyncCase):
         self.assertEqual(pools, {model: min(group) for group in groups for model in group})
 
 
-class PoolsTests(SyncCase):
+class SharedWorkersTests(SyncCase):
     def setUp(self) -> None:
         super().setUp()
         self.registry = FakeRegistry(True)
-        self.pools = Pools(self.registry)
+        self.pools = SharedWorkers(self.registry)
 
     def after(self, *workers: str) -> dict[str, str]:
         """

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.sessions.test_hiding -*-
+# -*- test-case-name: tests.sessions.catalogue.test_hiding -*-
 """
 Names of tools that a model must not see, and how many of them fit.
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from openai_server.api.chat.tools import MAX_TOOLS
 from openai_server.errors import APIError
-from openai_server.sessions.hiding import MAX_ARGUMENT, checkNames, firstThatFit, roomBeside, sizeOf
+from openai_server.sessions.catalogue.hiding import MAX_ARGUMENT, checkNames, firstThatFit, roomBeside, sizeOf
 from openai_server.sessions.turncontext import OUR_PREFIX
 from tests.support import SyncCase
 

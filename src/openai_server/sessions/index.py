@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.sessions.test_nominations -*-
+# -*- test-case-name: tests.sessions.test_index -*-
 """
 Where sessions are found: by the hints under which they were used, and by what
 they have seen; and which transcripts are known.
@@ -7,35 +7,36 @@ they have seen; and which transcripts are known.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
 from openai_server.sessions.chains import Transcript
 from openai_server.sessions.contexts import Context
-from openai_server.sessions.hints import Hint
+from openai_server.sessions.hints import HintKeys
 from openai_server.sessions.plans import Session
 
-#: Sessions that one hint nominates.
-MAX_NOMINATED: Final = 16
+#: Sessions that are remembered under one hint.
+MAX_NAMED: Final = 16
 
-#: The hints of a request with their keys, strongest first.
-KeyedHints: TypeAlias = Sequence[tuple[Hint, bytes]]
-
-
-#: An account or a hint, and a context.
+#: An account or the key of a hint, and a context.
 _Scope: TypeAlias = tuple[str | bytes, Context]
 
 
-@dataclass
 class _Named:
-    sessions: list[Session] = field(default_factory=list)
-    showsHistory: bool = False
-
-
-class Nominations:
     """
-    The sessions that hints nominate.
+    What is known of one hint.
+    """
+
+    __slots__ = ("sessions", "showsHistory")
+
+    def __init__(self) -> None:
+        self.sessions: list[Session] = []
+        self.showsHistory = False
+
+
+class NamedSessions:
+    """
+    The sessions that were used under each hint.
 
     @ivar _limit: hints that are remembered.
     """
@@ -45,63 +46,77 @@ class Nominations:
         self._byKey: OrderedDict[bytes, _Named] = OrderedDict()
 
     def __len__(self) -> int:
+        """
+        Return how many hints are remembered.
+        """
         return len(self._byKey)
 
     def of(self, key: bytes) -> Sequence[Session]:
         """
-        The sessions used under this hint, the latest first.
+        Return the sessions used under this hint, the latest first.
         """
         named = self._byKey.get(key)
         return named.sessions[::-1] if named else ()
 
     def showsHistory(self, key: bytes) -> bool:
         """
-        L{historyShown} was said of this hint.
+        Whether L{historyShown} was said of this hint.
         """
         named = self._byKey.get(key)
         return named is not None and named.showsHistory
 
     def historyShown(self, key: bytes) -> None:
         """
-        The client behind this hint keeps its transcripts itself.
+        Note that the client behind this hint keeps its transcripts itself.
         """
         self._named(key).showsHistory = True
 
-    def nominate(self, session: Session, hints: KeyedHints) -> None:
+    def use(self, session: Session, keys: HintKeys) -> None:
         """
-        A request with these hints uses the session.
+        Note that a request with these hints uses the session.
         """
-        for hint, key in hints:
-            self._withdrawFrom(session.hints.get(hint.kind), session)
-            session.hints[hint.kind] = key
-            sessions = self._named(key).sessions
-            sessions.append(session)
-            del sessions[:-MAX_NOMINATED]
+        if keys.session is not None:
+            self._withdrawFrom(session.name, session)
+            session.name = keys.session
+            self._add(keys.session, session)
+        if keys.user is not None:
+            self._withdrawFrom(session.user, session)
+            session.user = keys.user
+            self._add(keys.user, session)
 
     def withdraw(self, session: Session) -> None:
         """
-        No hint nominates this session any more.
+        Forget the session under all hints.
         """
-        for key in session.hints.values():
-            self._withdrawFrom(key, session)
+        self._withdrawFrom(session.name, session)
+        self._withdrawFrom(session.user, session)
+
+    def _add(self, key: bytes, session: Session) -> None:
+        sessions = self._named(key).sessions
+        sessions.append(session)
+        del sessions[:-MAX_NAMED]
 
     def _named(self, key: bytes) -> _Named:
-        named = self._byKey.setdefault(key, _Named())
-        self._byKey.move_to_end(key)
-        if len(self._byKey) > self._limit:
-            self._byKey.popitem(last=False)
+        named = self._byKey.get(key)
+        if named is None:
+            named = self._byKey[key] = _Named()
+            if len(self._byKey) > self._limit:
+                self._byKey.popitem(last=False)
+        else:
+            self._byKey.move_to_end(key)
         return named
 
     def _withdrawFrom(self, key: bytes | None, session: Session) -> None:
-        if key is None or key not in self._byKey:
+        named = None if key is None else self._byKey.get(key)
+        if key is None or named is None:
             return
-        named = self._byKey[key]
-        named.sessions = [other for other in named.sessions if other is not session]
+        if session in named.sessions:
+            named.sessions.remove(session)
         if not named.sessions and not named.showsHistory:
             del self._byKey[key]
 
 
-class Idle:
+class IdleSessions:
     """
     The sessions that nobody uses, by what they have seen.
 
@@ -117,23 +132,38 @@ class Idle:
         self._at: dict[_Scope, dict[bytes, list[Session]]] = {}
 
     def __len__(self) -> int:
+        """
+        Return how many sessions are idle.
+        """
         return len(self._places)
 
     def __contains__(self, session: Session) -> bool:
+        """
+        Whether the session is idle and remembered.
+        """
         return session in self._places
 
     def add(self, session: Session) -> Session | None:
         """
-        Nobody uses the session any more.
+        Note that nobody uses the session any more.
 
         @return: another one that had to make place for it.
         """
-        found: list[str | bytes] = [session.account, *session.hints.values()]
-        scopes = [(each, session.context) for each in found]
-        seen = session.seen.digest
+        context, seen, places = session.context, session.seen.digest, self._at
+        scopes: list[_Scope] = [(session.account, context)]
+        if session.name is not None:
+            scopes.append((session.name, context))
+        if session.user is not None:
+            scopes.append((session.user, context))
         self._places[session] = scopes, seen
         for scope in scopes:
-            self._at.setdefault(scope, {}).setdefault(seen, []).append(session)
+            here = places.get(scope)
+            if here is None:
+                places[scope] = {seen: [session]}
+            elif seen in here:
+                here[seen].append(session)
+            else:
+                here[seen] = [session]
         if len(self._places) <= self._limit:
             return None
         oldest = next(iter(self._places))
@@ -142,7 +172,7 @@ class Idle:
 
     def remove(self, session: Session) -> None:
         """
-        Somebody uses the session now.
+        Note that somebody uses the session now.
         """
         scopes, seen = self._places.pop(session)
         for scope in scopes:
@@ -155,13 +185,13 @@ class Idle:
 
     def under(self, scope: str | bytes, context: Context) -> Mapping[bytes, Sequence[Session]]:
         """
-        Sessions of this account or hint by the digest of what they have seen,
-        the latest last.
+        Return the sessions of this account or hint by the digest of what they
+        have seen, the latest last.
         """
         return self._at.get((scope, context), {})
 
 
-class Known:
+class AnsweredTranscripts:
     """
     Transcripts that were answered.
 
@@ -176,7 +206,7 @@ class Known:
 
     def add(self, account: str, seen: bytes) -> None:
         """
-        This account was answered, and will show this.
+        Note that this account was answered, and will show this.
         """
         if (account, seen) not in self._digests:
             self._digests[account, seen] = None
@@ -189,35 +219,8 @@ class Known:
 
     def has(self, account: str, transcript: Transcript) -> bool:
         """
-        The account shows an answer of this server's.
+        Whether the account shows an answer of this server's.
         """
         if account not in self._perAccount:
             return False
         return any((account, seen) in self._digests for seen in transcript.answered.values())
-
-
-def isContradicted(session: Session, hints: KeyedHints, by: int) -> bool:
-    """
-    Whether a session that is found by one of these hints is another one's
-    according to those that are stronger.
-
-    @param by: the index of the hint it is found by, where there are hints.
-    """
-    if not hints:
-        return False
-    found = hints[by][0]
-    return any(
-        session.hints.get(hint.kind, key) != key
-        for at, (hint, key) in enumerate(hints)
-        if at < by or found.yieldsTo(hint)
-    )
-
-
-def scopesOf(account: str, hints: KeyedHints, known: Nominations) -> Iterable[tuple[str | bytes, int]]:
-    """
-    Where to look for a request's session: under each of its hints that
-    nominates any, with the index of the hint; without hints, under the account.
-    """
-    if not hints:
-        return [(account, 0)]
-    return [(key, at) for at, (_, key) in enumerate(hints) if known.of(key)]

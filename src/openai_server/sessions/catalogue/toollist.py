@@ -1,6 +1,6 @@
-# -*- test-case-name: tests.sessions.test_gate -*-
+# -*- test-case-name: tests.sessions.catalogue.test_toollist -*-
 """
-The gate that keeps the tool lists of starting turns apart.
+What is known here of a worker's list of tools, and which turns may start.
 
 A worker keeps one list of tools. Every prompt that brings tools overwrites
 it, and each starting process reads it once, a second or more after its
@@ -12,7 +12,7 @@ and must be told which names to hide from its model; but its process reads the
 list too, so later prompts with other tools wait for it as for any other. Until
 a turn shows that the last list has reached the worker, those before are hidden
 too; where all these names are too many for one prompt (see
-L{openai_server.sessions.hiding}), it waits until the list is known.
+L{openai_server.sessions.catalogue.hiding}), it waits until the list is known.
 
 What a worker's list holds since before this server was started is not known,
 and not hidden.
@@ -29,16 +29,16 @@ from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
 
-from openai_server.sessions.contexts import Catalogue
-from openai_server.sessions.hiding import MAX_ARGUMENT, firstThatFit, sizeOf
+from openai_server.sessions.catalogue.hiding import MAX_ARGUMENT, firstThatFit, sizeOf
+from openai_server.sessions.contexts import ToolSet
 
 #: Seconds after which a turn that showed no life is waited for no longer.
 SILENCE: Final = 15.0
 
 
-class Gate:
+class ToolList:
     """
-    The gate of one worker.
+    The list of tools of one worker.
 
     @ivar _last: the list that the worker has when the last prompt reached it.
     @ivar _visible: all names that the worker's list may hold now: more than
@@ -54,19 +54,19 @@ class Gate:
         """
         self._clock = clock
         self._room = room
-        self._last: Catalogue | None = None
+        self._last: ToolSet | None = None
         self._visible: frozenset[str] = frozenset()
         self._hidden: tuple[str, ...] = ()
         self._starting: dict[Hashable, float] = {}
 
-    def isOpenFor(self, catalogue: Catalogue | None) -> bool:
+    def isOpenFor(self, tools: ToolSet | None) -> bool:
         """
         Whether a prompt with these tools may go out now.
         """
-        if catalogue is None:
+        if tools is None:
             isHarmless = len(self._hidden) == len(self._visible)
         else:
-            isHarmless = catalogue == self._last
+            isHarmless = tools == self._last
         return isHarmless or self.secondsShut() <= 0
 
     def secondsShut(self) -> float:
@@ -81,25 +81,25 @@ class Gate:
             del self._starting[turn]
         return 0
 
-    def started(self, turn: Hashable, catalogue: Catalogue | None) -> tuple[str, ...]:
+    def started(self, turn: Hashable, tools: ToolSet | None) -> tuple[str, ...]:
         """
         A prompt goes out now.
 
         @return: names that its model must not see, sorted.
         """
         self._starting[turn] = self._clock.seconds()
-        if catalogue is None:
+        if tools is None:
             return self._hidden
-        if catalogue != self._last:
-            self._overwrite(catalogue)
+        if tools != self._last:
+            self._overwrite(tools)
         return ()
 
-    def _overwrite(self, catalogue: Catalogue) -> None:
-        visible = self._visible | catalogue.names
+    def _overwrite(self, tools: ToolSet) -> None:
+        visible = self._visible | tools.names
         if self._last is not None and sizeOf(visible) > self._room:
             # All that went out earlier has been overwritten twice, or is lost.
-            visible = self._last.names | catalogue.names
-        self._last = catalogue
+            visible = self._last.names | tools.names
+        self._last = tools
         self._nowVisible(visible)
 
     def _nowVisible(self, names: frozenset[str]) -> None:
@@ -109,13 +109,13 @@ class Gate:
         likeliest = sorted(names, key=lambda name: (name not in last, name))
         self._hidden = tuple(sorted(firstThatFit(likeliest, self._room)))
 
-    def showedLife(self, turn: Hashable, catalogue: Catalogue | None) -> None:
+    def showedLife(self, turn: Hashable, tools: ToolSet | None) -> None:
         """
         The process of this turn has read the list.
         """
         wasAwaited = self._starting.pop(turn, None) is not None
-        if wasAwaited and catalogue is not None and catalogue == self._last:
-            self._nowVisible(catalogue.names)
+        if wasAwaited and tools is not None and tools == self._last:
+            self._nowVisible(tools.names)
 
     def gone(self, turn: Hashable) -> None:
         """
@@ -123,14 +123,14 @@ class Gate:
         """
         self._starting.pop(turn, None)
 
-    def inherit(self, gates: Sequence[Gate], turns: Container[Hashable]) -> None:
+    def inherit(self, lists: Sequence[ToolList], turns: Container[Hashable]) -> None:
         """
-        Go on where these gates were, as their workers are now taken for one.
+        Go on where these lists were, as their workers are now taken for one.
 
         @param turns: those of their turns that are here now.
         """
-        lasts = {gate._last for gate in gates}
+        lasts = {each._last for each in lists}
         self._last = lasts.pop() if len(lasts) == 1 else None
-        self._nowVisible(frozenset().union(*(gate._visible for gate in gates)))
-        starting = [item for gate in gates for item in gate._starting.items() if item[0] in turns]
+        self._nowVisible(frozenset().union(*(each._visible for each in lists)))
+        starting = [item for each in lists for item in each._starting.items() if item[0] in turns]
         self._starting = dict(sorted(starting, key=itemgetter(1)))

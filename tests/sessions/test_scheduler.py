@@ -1,5 +1,5 @@
 """
-Slots, the line for them, and the gate behind it.
+Slots, the line for them, and the barrier behind it.
 """
 
 from __future__ import annotations
@@ -13,39 +13,65 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 
 from openai_server import constants
 from openai_server.errors import APIError
-from openai_server.sessions.contexts import Catalogue
-from openai_server.sessions.gate import SILENCE, Gate
+from openai_server.sessions.catalogue import Catalogue
+from openai_server.sessions.catalogue.toollist import SILENCE, ToolList
+from openai_server.sessions.contexts import ToolSet
 from openai_server.sessions.pool import Limits, Slot
-from openai_server.sessions.pools import Pools
-from openai_server.sessions.slots import Slots
-from tests.sessions.test_gate import ONE, OTHER, catalogue
-from tests.sessions.test_pools import FakeRegistry, worker
+from openai_server.sessions.scheduler import Scheduler, SharedWorkers
+from tests.sessions.catalogue.test_toollist import ONE, OTHER, toolSet
+from tests.sessions.test_sharedworkers import FakeRegistry, worker
 from tests.support import SyncCase, TestClock
 
 
-def slotsOf(clock: TestClock, limits: Limits, *workers: str) -> Slots:
+def schedulerOf(clock: TestClock, limits: Limits, *workers: str, patience: float = 120) -> Scheduler:
     """
-    Slots, with these workers registered: a letter for each model.
+    A scheduler, with these workers registered: a letter for each model.
     """
-    return Slots(clock, limits, Pools(FakeRegistry(True, *(worker(*models) for models in workers))))
+    registry = FakeRegistry(True, *(worker(*models) for models in workers))
+    return Scheduler(clock, limits, registry, Catalogue(clock, patience=patience))
 
 
-class SlotsTests(SyncCase):
+def acquired(scheduler: Scheduler, model: str, account: str, tools: ToolSet | None) -> Deferred[Slot]:
+    """
+    Ask for a slot, which may be there at once.
+    """
+    return maybeDeferred(scheduler.acquire, model, account, tools)
+
+
+class SchedulerCase(SyncCase):
+    """
+    A scheduler, of which no timer is left.
+    """
+
+    scheduler: Scheduler
+
     def setUp(self) -> None:
         super().setUp()
         self.clock = TestClock()
-        self.slots = slotsOf(self.clock, Limits(maxTurns=2, queueLength=3))
-        self.addCleanup(lambda: self.assertEqual(self.clock.getDelayedCalls(), []))
+        self.addCleanup(self.stop)
 
-    def ask(self, account: str = "a", tools: Catalogue | None = None, model: str = "p") -> Deferred[Slot]:
+    def stop(self) -> None:
+        """
+        Nothing may tick then.
+        """
+        self.scheduler.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class SchedulerTests(SchedulerCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.scheduler = schedulerOf(self.clock, Limits(maxTurns=2, queueLength=3))
+
+    def ask(self, account: str = "a", tools: ToolSet | None = None, model: str = "p") -> Deferred[Slot]:
         """
         Ask for a slot.
         """
-        return self.slots.acquire(model, account, tools)
+        return acquired(self.scheduler, model, account, tools)
 
     def fill(self) -> list[Slot]:
         """
@@ -66,13 +92,13 @@ class SlotsTests(SyncCase):
         first, second = self.fill()
         third = self.ask()
         self.assertNoResult(third)
-        self.assertEqual((self.slots.taken, self.slots.waiting), (2, 1))
+        self.assertEqual((self.scheduler.taken, self.scheduler.waiting), (2, 1))
         first.release()
         slot = self.successResultOf(third)
-        self.assertEqual((self.slots.taken, self.slots.waiting), (2, 0))
+        self.assertEqual((self.scheduler.taken, self.scheduler.waiting), (2, 0))
         slot.release()
         second.release()
-        self.assertEqual(self.slots.taken, 0)
+        self.assertEqual(self.scheduler.taken, 0)
 
     def test_releasedTwice(self) -> None:
         """
@@ -83,14 +109,14 @@ class SlotsTests(SyncCase):
             first.release()
             first.drain()
             first.showedLife()
-        self.assertEqual(self.slots.taken, 1)
+        self.assertEqual(self.scheduler.taken, 1)
         second.release()
 
     def test_poolsAreApart(self) -> None:
         """
         Another pool has its own slots.
         """
-        self.slots = slotsOf(self.clock, Limits(maxTurns=2), "q")
+        self.scheduler = schedulerOf(self.clock, Limits(maxTurns=2), "q")
         slots = self.fill()
         slots.append(self.successResultOf(self.ask(model="q")))
         for slot in slots:
@@ -116,7 +142,7 @@ class SlotsTests(SyncCase):
         for asked in waiting:
             asked.cancel()
             self.failureResultOf(asked, CancelledError)
-        self.assertEqual(self.slots.waiting, 0)
+        self.assertEqual(self.scheduler.waiting, 0)
 
     def test_fullLineMakesPlaceForOthers(self) -> None:
         """
@@ -144,7 +170,7 @@ class SlotsTests(SyncCase):
         self.assertEqual(self.failed(waiting).name, "line_full")
         for slot in slots:
             slot.release()
-        self.assertEqual(self.slots.taken, 0)
+        self.assertEqual(self.scheduler.taken, 0)
 
     def test_accountsTakeTurns(self) -> None:
         """
@@ -163,13 +189,13 @@ class SlotsTests(SyncCase):
         However many release their slot the moment they have it, it is one
         after the other.
         """
-        self.slots = slotsOf(self.clock, Limits(maxTurns=1, queueLength=1000))
+        self.scheduler = schedulerOf(self.clock, Limits(maxTurns=1, queueLength=1000))
         first = self.successResultOf(self.ask())
         waiting = [self.ask().addCallback(lambda slot: slot.release()) for _ in range(1000)]
         first.release()
         for asked in waiting:
             self.successResultOf(asked)
-        self.assertEqual((self.slots.taken, self.slots.waiting), (0, 0))
+        self.assertEqual((self.scheduler.taken, self.scheduler.waiting), (0, 0))
 
     def test_cancelledInLine(self) -> None:
         """
@@ -198,7 +224,7 @@ class SlotsTests(SyncCase):
         self.successResultOf(waiting).release()
         first.release()
         second.release()
-        self.assertEqual(self.slots.taken, 0)
+        self.assertEqual(self.scheduler.taken, 0)
 
     def test_drainedInTime(self) -> None:
         """
@@ -207,16 +233,16 @@ class SlotsTests(SyncCase):
         first, second = self.fill()
         first.drain()
         first.release()
-        self.assertEqual(self.slots.taken, 1)
+        self.assertEqual(self.scheduler.taken, 1)
         second.release()
 
     def test_unlimited(self) -> None:
         """
         Without a limit everybody gets a slot.
         """
-        self.slots = slotsOf(self.clock, Limits(maxTurns=0))
+        self.scheduler = schedulerOf(self.clock, Limits(maxTurns=0))
         slots = [self.successResultOf(self.ask()) for _ in range(100)]
-        self.assertEqual(self.slots.taken, 100)
+        self.assertEqual(self.scheduler.taken, 100)
         for slot in slots:
             slot.release()
 
@@ -224,7 +250,7 @@ class SlotsTests(SyncCase):
         """
         Without a limit of slots the line at the gate has one.
         """
-        self.slots = slotsOf(self.clock, Limits(maxTurns=0, queueLength=2))
+        self.scheduler = schedulerOf(self.clock, Limits(maxTurns=0, queueLength=2))
         first = self.successResultOf(self.ask(tools=ONE))
         waiting = [self.ask(tools=OTHER) for _ in range(2)]
         self.assertEqual(self.failed(self.ask(tools=OTHER)).name, "line_full")
@@ -237,7 +263,7 @@ class SlotsTests(SyncCase):
         Without a limit of slots and without a line only those are turned away
         who would have to wait at the gate.
         """
-        self.slots = slotsOf(self.clock, Limits(maxTurns=0, queueLength=0))
+        self.scheduler = schedulerOf(self.clock, Limits(maxTurns=0, queueLength=0))
         slots = [self.successResultOf(self.ask(tools=ONE)) for _ in range(3)]
         self.assertEqual(self.failed(self.ask(tools=OTHER)).name, "line_full")
         for slot in slots:
@@ -255,12 +281,12 @@ class SlotsTests(SyncCase):
         atGate, inLine = self.ask(tools=OTHER), self.ask()
         first.drain()
         gated = self.successResultOf(atGate)
-        third = self.ask("b", catalogue("k"))
-        self.slots.stop()
+        third = self.ask("b", toolSet("k"))
+        self.scheduler.stop()
         for asked in (inLine, third, self.ask()):
             self.assertEqual(self.failed(asked).name, "shutting_down")
         gated.release()
-        self.assertEqual((self.slots.taken, self.slots.waiting), (0, 0))
+        self.assertEqual((self.scheduler.taken, self.scheduler.waiting), (0, 0))
 
     def test_stopAtTheGate(self) -> None:
         """
@@ -268,37 +294,97 @@ class SlotsTests(SyncCase):
         """
         first = self.successResultOf(self.ask(tools=ONE))
         atGate = self.ask(tools=OTHER)
-        self.slots.stop()
+        self.scheduler.stop()
         self.assertEqual(self.failed(atGate).name, "shutting_down")
         first.release()
-        self.assertEqual(self.slots.taken, 0)
+        self.assertEqual(self.scheduler.taken, 0)
+
+    def test_stopGrantsNothing(self) -> None:
+        """
+        Nobody who waits is let through because another one was turned away:
+        neither behind it at the gate, nor in another pool.
+        """
+        self.scheduler = schedulerOf(self.clock, Limits(maxTurns=3), "q", "p")
+        first = self.successResultOf(self.ask(tools=ONE))
+        behind = [self.ask(tools=OTHER), self.ask(tools=ONE)]
+        slots = [self.successResultOf(self.ask(model="q")) for _ in range(3)]
+        elsewhere = self.ask(model="q")
+        behind[0].addErrback(lambda failure: (slots[0].release(), failure)[1])
+        self.scheduler.stop()
+        for asked in (*behind, elsewhere):
+            self.assertEqual(self.failed(asked).name, "shutting_down")
+        for slot in (first, *slots):
+            slot.release()
+        self.assertEqual(self.scheduler.taken, 0)
+
+    def test_drainedAfterTheStop(self) -> None:
+        """
+        No slot is held for a turn that is given up then.
+        """
+        first, second = self.fill()
+        self.scheduler.stop()
+        first.drain()
+        self.assertEqual(self.scheduler.taken, 1)
+        first.release()
+        second.release()
+
+    def test_slotAtOnce(self) -> None:
+        """
+        Where nothing has to be waited for, there is no Deferred.
+        """
+        found = [self.scheduler.acquire("p", "a", None) for _ in range(3)]
+        self.assertEqual([type(each) for each in found], [Slot, Slot, Deferred])
+        for each in found:
+            slot = each if isinstance(each, Slot) else self.successResultOf(each)
+            slot.release()
 
 
-class GateAndSlotsTests(SyncCase):
+class BarrierAndSlotsTests(SchedulerCase):
     def setUp(self) -> None:
         super().setUp()
-        self.clock = TestClock()
-        self.slots = slotsOf(self.clock, Limits(maxTurns=3))
-        self.addCleanup(lambda: self.assertEqual(self.clock.getDelayedCalls(), []))
+        self.scheduler = schedulerOf(self.clock, Limits(maxTurns=3))
 
-    def ask(self, tools: Catalogue | None = None) -> Deferred[Slot]:
+    def ask(self, tools: ToolSet | None = None) -> Deferred[Slot]:
         """
         Ask for a slot.
         """
-        return self.slots.acquire("p", "a", tools)
+        return acquired(self.scheduler, "p", "a", tools)
 
     def test_mistakeAtTheGateHoldsUpNobodyElse(self) -> None:
         """
         It fails one request, gives its slot back, and the pool goes on.
         """
-        patch = self.patch(Gate, "started", lambda *_: 1 / 0)
-        self.assertRaises(ZeroDivisionError, self.ask)
+        patch = self.patch(ToolList, "started", lambda *_: 1 / 0)
+        self.failureResultOf(self.ask(), ZeroDivisionError)
         patch.restore()
-        self.assertEqual(self.slots.taken, 0)
+        self.assertEqual(self.scheduler.taken, 0)
         for _ in range(3):
             self.assertIsInstance(self.successResultOf(self.ask()), Slot)
-        for slot in list(self.slots._poolOf("p")._slots):
+        for slot in list(self.scheduler._poolOf("p")._slots):
             slot.release()
+
+    def test_mistakeWithOneThatWaited(self) -> None:
+        """
+        It fails that request alone: neither who let it through nor who stands
+        behind it notices.
+        """
+        first = self.successResultOf(self.ask(ONE))
+        waiting = [self.ask(OTHER), self.ask(OTHER)]
+        original = ToolList.started
+        calls: list[object] = []
+
+        def started(this: ToolList, turn: Slot, tools: ToolSet | None) -> tuple[str, ...]:
+            calls.append(turn)
+            if len(calls) == 1:
+                raise ZeroDivisionError
+            return original(this, turn, tools)
+
+        self.patch(ToolList, "started", started)
+        first.showedLife()
+        self.failureResultOf(waiting[0], ZeroDivisionError)
+        self.successResultOf(waiting[1]).release()
+        first.release()
+        self.assertEqual((self.scheduler.taken, self.scheduler.waiting), (0, 0))
 
     def test_otherToolsWaitForLife(self) -> None:
         """
@@ -308,7 +394,7 @@ class GateAndSlotsTests(SyncCase):
         first = self.successResultOf(self.ask(ONE))
         other = self.ask(OTHER)
         self.assertNoResult(other)
-        self.assertEqual((self.slots.taken, self.slots.waiting), (2, 1))
+        self.assertEqual((self.scheduler.taken, self.scheduler.waiting), (2, 1))
         first.showedLife()
         second = self.successResultOf(other)
         first.showedLife()
@@ -367,14 +453,14 @@ class GateAndSlotsTests(SyncCase):
         U31: the time at the gate does not count towards the line's 30 s, and
         has its own end after 120 s, with a 429; the slot is free again.
         """
-        slots = slotsOf(self.clock, Limits(maxTurns=0, gateTimeout=100))
-        waiting = [slots.acquire("p", "a", catalogue(str(number))) for number in range(20)]
+        self.scheduler = schedulerOf(self.clock, Limits(maxTurns=0), patience=100)
+        waiting = [self.ask(toolSet(str(number))) for number in range(20)]
         for _ in range(20):
             self.clock.advance(5)
         started = [self.successResultOf(asked) for asked in waiting[:7]]
         for asked in waiting[7:]:
             self.assertEqual(self.failureResultOf(asked, APIError).value.name, "line_full")
-        self.assertEqual((slots.waiting, slots.taken), (0, 7))
+        self.assertEqual((self.scheduler.waiting, self.scheduler.taken), (0, 7))
         for slot in started:
             slot.release()
 
@@ -388,17 +474,17 @@ class GateAndSlotsTests(SyncCase):
         self.failureResultOf(other, CancelledError)
         self.successResultOf(same).release()
         first.release()
-        self.assertEqual((self.slots.taken, self.slots.waiting), (0, 0))
+        self.assertEqual((self.scheduler.taken, self.scheduler.waiting), (0, 0))
 
     def test_gateLimitRunsFromTheGate(self) -> None:
         """
         Who waited in the line first has the whole time at the gate.
         """
-        slots = slotsOf(self.clock, Limits(maxTurns=2, gateTimeout=10))
-        first = self.successResultOf(slots.acquire("p", "a", ONE))
+        self.scheduler = schedulerOf(self.clock, Limits(maxTurns=2), patience=10)
+        first = self.successResultOf(self.ask(ONE))
         first.showedLife()
-        second = self.successResultOf(slots.acquire("p", "a", ONE))
-        waiting = slots.acquire("p", "a", OTHER)
+        second = self.successResultOf(self.ask(ONE))
+        waiting = self.ask(OTHER)
         self.clock.advance(4)
         first.release()
         self.clock.advance(9)
@@ -406,29 +492,28 @@ class GateAndSlotsTests(SyncCase):
         self.clock.advance(1)
         self.failureResultOf(waiting, APIError)
         second.release()
-        self.assertEqual(slots.taken, 0)
+        self.assertEqual(self.scheduler.taken, 0)
 
 
-class RegroupingTests(SyncCase):
+class RegroupingTests(SchedulerCase):
     """
     Workers that come and go while turns run.
     """
 
     def setUp(self) -> None:
         super().setUp()
-        self.clock = TestClock()
         self.registry = FakeRegistry(True)
         self.register("b", "c")
-        self.slots = Slots(self.clock, Limits(maxTurns=2, queueLength=3), Pools(self.registry))
-        self.addCleanup(lambda: self.assertEqual(self.clock.getDelayedCalls(), []))
+        limits = Limits(maxTurns=2, queueLength=3)
+        self.scheduler = Scheduler(self.clock, limits, self.registry, Catalogue(self.clock))
 
-    def ask(self, model: str, tools: Catalogue | None = None) -> Deferred[Slot]:
+    def ask(self, model: str, tools: ToolSet | None = None) -> Deferred[Slot]:
         """
         Ask for a slot.
         """
-        return self.slots.acquire(model, "a", tools)
+        return acquired(self.scheduler, model, "a", tools)
 
-    def started(self, *models: str, tools: Catalogue | None = None) -> list[Slot]:
+    def started(self, *models: str, tools: ToolSet | None = None) -> list[Slot]:
         """
         Ask for slots that are there at once.
         """
@@ -451,7 +536,7 @@ class RegroupingTests(SyncCase):
         """
         Nobody has a slot or waits for one.
         """
-        self.assertEqual((self.slots.taken, self.slots.waiting), (0, 0))
+        self.assertEqual((self.scheduler.taken, self.scheduler.waiting), (0, 0))
 
     def test_workerThatJoinsBringsNoSlots(self) -> None:
         """
@@ -460,7 +545,7 @@ class RegroupingTests(SyncCase):
         slots = self.started("b", "b")
         self.register("b", "c", "ab")
         waiting = [self.ask("a"), self.ask("b")]
-        self.assertEqual((self.slots.taken, self.slots.waiting), (2, 2))
+        self.assertEqual((self.scheduler.taken, self.scheduler.waiting), (2, 2))
         for slot, asked in zip(slots, waiting, strict=True):
             slot.release()
             self.successResultOf(asked).release()
@@ -479,7 +564,7 @@ class RegroupingTests(SyncCase):
         for asked in waiting:
             self.assertNoResult(asked)
         self.release(*slots[2:])
-        self.assertEqual((self.slots.taken, self.slots.waiting), (2, 1))
+        self.assertEqual((self.scheduler.taken, self.scheduler.waiting), (2, 1))
         for asked in waiting:
             self.successResultOf(asked).release()
         self.assertNothingLeft()
@@ -549,7 +634,7 @@ class RegroupingTests(SyncCase):
         gate already too, and their tools are hidden.
         """
         [first] = self.started("b", tools=ONE)
-        [second] = self.started("c", tools=catalogue("k"))
+        [second] = self.started("c", tools=toolSet("k"))
         waiting = self.ask("b", OTHER)
         self.register("bc")
         self.assertNoResult(inLine := self.ask("c"))
@@ -627,7 +712,7 @@ class RegroupingTests(SyncCase):
         self.assertNothingLeft()
 
 
-class SlotsMachine(RuleBasedStateMachine):
+class SchedulerMachine(RuleBasedStateMachine):
     """
     Random requests, ends, signs of life, cancels and time, against what must
     hold at every moment.
@@ -638,22 +723,22 @@ class SlotsMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = TestClock()
-        self.slots = slotsOf(self.clock, Limits(self.LIMIT, 4, 30, 60))
+        self.scheduler = schedulerOf(self.clock, Limits(self.LIMIT, 4, 30), patience=60)
         self.live: list[Slot] = []
-        self.starting: dict[Slot, tuple[Catalogue | None, float]] = {}
+        self.starting: dict[Slot, tuple[ToolSet | None, float]] = {}
         self.waiting: list[Deferred[None]] = []
-        self.last: Catalogue | None = None
+        self.last: ToolSet | None = None
         self.wrong: list[str] = []
 
     @rule(account=st.sampled_from("abc"), tools=st.sampled_from([None, ONE, OTHER]))
-    def ask(self, account: str, tools: Catalogue | None) -> None:
-        asked = self.slots.acquire("p", account, tools)
+    def ask(self, account: str, tools: ToolSet | None) -> None:
+        asked = acquired(self.scheduler, "p", account, tools)
         waits = asked.addCallback(self.started, tools)
         waits.addErrback(self.refused)
         if not waits.called:
             self.waiting.append(waits)
 
-    def started(self, slot: Slot, tools: Catalogue | None) -> None:
+    def started(self, slot: Slot, tools: ToolSet | None) -> None:
         now = self.clock.seconds()
         if tools is not None and tools != self.last:
             young = [began for _, began in self.starting.values() if began + SILENCE > now]
@@ -695,12 +780,12 @@ class SlotsMachine(RuleBasedStateMachine):
     def withinLimits(self) -> None:
         self.waiting = [waits for waits in self.waiting if not waits.called]
         self.live = [slot for slot in self.live if not slot._isReleased]
-        gated = self.slots.taken - len(self.live)
+        gated = self.scheduler.taken - len(self.live)
         assert not self.wrong, self.wrong
-        assert gated >= 0 and self.slots.taken <= self.LIMIT
-        assert len(self.waiting) == self.slots.waiting <= 4 + self.LIMIT
+        assert gated >= 0 and self.scheduler.taken <= self.LIMIT
+        assert len(self.waiting) == self.scheduler.waiting <= 4 + self.LIMIT
         # Nobody waits for a slot while one is free.
-        assert self.slots.taken == self.LIMIT or len(self.waiting) == gated
+        assert self.scheduler.taken == self.LIMIT or len(self.waiting) == gated
 
     def teardown(self) -> None:
         # Nothing is stuck: with time alone everybody who waits gets a slot or
@@ -712,7 +797,7 @@ class SlotsMachine(RuleBasedStateMachine):
         assert not self.waiting
         for slot in self.live:
             slot.release()
-        assert self.slots.taken == 0
+        assert self.scheduler.taken == 0
         assert not self.clock.getDelayedCalls()
 
 
@@ -727,8 +812,10 @@ class RegroupingMachine(RuleBasedStateMachine):
         super().__init__()
         self.clock = TestClock()
         self.registry = FakeRegistry(True)
-        self.pools = Pools(self.registry)
-        self.slots = Slots(self.clock, Limits(self.LIMIT, 6, 30, 60), self.pools)
+        self.sharing = SharedWorkers(self.registry)
+        self.scheduler = Scheduler(
+            self.clock, Limits(self.LIMIT, 6, 30), self.registry, Catalogue(self.clock, patience=60)
+        )
         self.live: list[Slot] = []
         self.waiting: list[Deferred[None]] = []
 
@@ -738,10 +825,10 @@ class RegroupingMachine(RuleBasedStateMachine):
         self.registry.isKnown = isKnown
 
     @rule(model=st.sampled_from("abcd"), tools=st.sampled_from([None, ONE, OTHER]))
-    def ask(self, model: str, tools: Catalogue | None) -> None:
-        groups = self.pools.current()
+    def ask(self, model: str, tools: ToolSet | None) -> None:
+        groups = self.sharing.current()
         running = [slot for slot in self.live if groups.get(slot.model) == groups.get(model)]
-        asked = self.slots.acquire(model, "a", tools).addCallback(self.live.append)
+        asked = acquired(self.scheduler, model, "a", tools).addCallback(self.live.append)
         asked.addErrback(lambda failure: failure.trap(APIError, CancelledError) and None)
         if not asked.called:
             self.waiting.append(asked)
@@ -766,19 +853,20 @@ class RegroupingMachine(RuleBasedStateMachine):
     @invariant()
     def allAreCounted(self) -> None:
         self.waiting = [asked for asked in self.waiting if not asked.called]
-        assert self.slots.waiting == len(self.waiting)
-        assert len(self.live) <= self.slots.taken <= len(self.live) + len(self.waiting)
+        assert self.scheduler.waiting == len(self.waiting)
+        assert len(self.live) <= self.scheduler.taken <= len(self.live) + len(self.waiting)
 
     def teardown(self) -> None:
         while self.live:
             self.live.pop().release()
-        assert (self.slots.taken, self.slots.waiting) == (0, 0)
+        assert (self.scheduler.taken, self.scheduler.waiting) == (0, 0)
+        self.scheduler.stop()
         assert not self.clock.getDelayedCalls()
 
 
-class SlotsPropertyTests(SyncCase):
+class SchedulerPropertyTests(SyncCase):
     """
-    L{SlotsMachine} and L{RegroupingMachine}.
+    L{SchedulerMachine} and L{RegroupingMachine}.
     """
 
     def setUp(self) -> None:
@@ -790,7 +878,7 @@ class SlotsPropertyTests(SyncCase):
         U22, U23, U31: whatever happens, in whatever order.
         """
         run_state_machine_as_test(
-            SlotsMachine,
+            SchedulerMachine,
             settings=settings(deadline=None, max_examples=60, stateful_step_count=40),
         )
 

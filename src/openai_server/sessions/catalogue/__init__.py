@@ -1,0 +1,67 @@
+# -*- test-case-name: tests.sessions.catalogue -*-
+"""
+All that keeps the tools of one turn out of the sight of others.
+
+A worker keeps one list of tools for all its turns (seen with humd 0.31.18). So
+turns with other tools wait until those before them have read the list
+(L{barrier<openai_server.sessions.catalogue.barrier>}), and names that the list
+still holds are hidden from turns without tools
+(L{hiding<openai_server.sessions.catalogue.hiding>}). With a daemon that keeps a
+list for each session this folder can go: what the rest sees of it is
+L{Catalogue} and L{Barrier}. The daemon's names of tools are a matter of its
+connection: see L{openai_server.daemon.registration}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from twisted.internet.interfaces import IReactorTime
+
+from openai_server.clock import Timeouts
+from openai_server.sessions.catalogue.barrier import Barrier, R
+from openai_server.sessions.catalogue.hiding import checkNames, roomBeside
+from openai_server.sessions.contexts import ToolSet
+
+#: Seconds that a request with its slot waits for turns with other tools.
+PATIENCE: Final = 120.0
+
+
+class Catalogue:
+    """
+    The tool lists of all workers.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, disallowed: Iterable[str] = (), patience: float = PATIENCE
+    ) -> None:
+        """
+        @param disallowed: what each prompt disallows besides hidden names.
+        @param patience: seconds that a request waits at a barrier.
+        """
+        self._clock = clock
+        self._room = roomBeside(disallowed)
+        self._patience = Timeouts(clock, patience)
+
+    def check(self, tools: ToolSet, param: str) -> None:
+        """
+        Check that the tools of one request can be hidden from all others.
+
+        @raise APIError: 400 with this C{param}.
+        """
+        checkNames(tools.names, self._room, param)
+
+    def barrier(self, start: Callable[[R], None]) -> Barrier[R]:
+        """
+        Return the barrier of one more worker.
+
+        @param start: starts the turn of a request that may pass now.
+        """
+        return Barrier(self._clock, self._room, self._patience, start)
+
+    def stop(self) -> None:
+        """
+        Drop the timer; nobody may wait any more.
+        """
+        self._patience.stop()
