@@ -113,6 +113,8 @@ class SharedWorkersTests(SyncCase):
         """
         self.after("ab", "c")
         before = self.pools.current()
+        self.after("ab", "c")
+        self.assertIs(self.pools.current(), before)
         self.after("c", "", "ba")
         self.assertIs(self.pools.current(), before)
         self.after("c", "", "bad")
