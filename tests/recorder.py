@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from math import isinf
 from typing import Any
 
-from openai_server.embedded.daemon import EmbeddedDaemon
+from tests.machinery.daemon import FaultyDaemon
 
 Tone = dict[str, Any]
 Check = Callable[[Any], bool]
@@ -309,7 +309,7 @@ class StrictRecorder:
         self._answered: set[tuple[str, str]] = set()
         self._isTold = False
 
-    def watch(self, daemon: EmbeddedDaemon) -> None:
+    def watch(self, daemon: FaultyDaemon) -> None:
         """
         See all that passes at this daemon.
         """

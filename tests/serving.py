@@ -29,15 +29,15 @@ from twisted.logger import LogEvent, globalLogPublisher
 
 from openai_server.clock import MonotonicClock
 from openai_server.daemon.link import Link
-from openai_server.embedded.daemon import EmbeddedDaemon
-from openai_server.embedded.models import TEST_MODELS, Model, Question
-from openai_server.embedded.settings import Settings
-from openai_server.embedded.stage import Stage, Step, Wait
+from openai_server.embedded.models import Model, ModelPrompt, echo
+from openai_server.embedded.playback import PlayedTurn, Step, Wait
 from openai_server.greeting import Bound
 from openai_server.joining import Joining
 from openai_server.service import Front, OpenAIService
 from openai_server.tap import Options
 from openai_server.web.front import WebFront
+from tests.machinery.daemon import DaemonSettings, FaultyDaemon
+from tests.machinery.models import TEST_MODELS
 from tests.recorder import StrictRecorder
 from tests.support import AsyncCase
 
@@ -98,7 +98,7 @@ class Gate:
         self.reached: Deferred[None] = Deferred()
         self._isReached = False
 
-    def play(self, stage: Stage) -> Iterator[Wait]:
+    def play(self, turn: PlayedTurn) -> Iterator[Wait]:
         """
         See L{Step.play}.
         """
@@ -162,11 +162,10 @@ class Serving:
         # Short, since it holds the path of a socket.
         self.folder = Path(tempfile.mkdtemp(prefix="openai-server-tests-"))
         self.watch = Watch()
-        self.daemon = EmbeddedDaemon(
+        self.daemon = FaultyDaemon(
             clock=self.clock,
-            settings=Settings(
-                **{"models": {**TEST_MODELS, **models}, "startUp": 0.0, "pace": 0.0, "workerReturn": 0.0}
-                | settings
+            settings=DaemonSettings(
+                **{"models": {**TEST_MODELS, **models}, "startUp": 0.0, "workerReturn": 0.0} | settings
             ),
             directory=self.folder,
             reactor=reactor,  # type: ignore[arg-type]
@@ -391,7 +390,7 @@ def said(text: str) -> Sequence[Step]:
     """
     The steps of a model that says this.
     """
-    return TEST_MODELS["echo"](Question(text))
+    return echo(ModelPrompt(text))
 
 
 def user(content: Any) -> Any:

@@ -7,8 +7,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from openai_server.embedded.daemon import EmbeddedDaemon
 from tests.embedded.bees import Bee, definition
+from tests.machinery.daemon import FaultyDaemon
 from tests.recorder import StrictRecorder
 from tests.support import SyncCase, TestClock
 
@@ -314,7 +314,7 @@ class WatchTests(SyncCase):
         """
         It is told both directions of a connection, but for those it ignores.
         """
-        daemon = EmbeddedDaemon(clock=TestClock())
+        daemon = FaultyDaemon(clock=TestClock())
         daemon.start()
         self.addCleanup(daemon.stop)
         recorder = StrictRecorder()

@@ -77,7 +77,6 @@ APART = {"ask", "embedded"}
 #: What breaks a rule of L{HouseTests} and will be mended. Take out what no longer
 #: does: the test that finds something here that is mended fails.
 PENDING = {
-    "circle: embedded.cell, embedded.worker",
     "circle: web.admission, web.http, web.outflow, web.request, web.site, web.streaming",
     "private: daemon.connector Connector._log",
 }

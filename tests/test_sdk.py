@@ -16,8 +16,8 @@ import openai
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import BaseModel
 
-from openai_server.embedded.models import Model, Question
-from openai_server.embedded.stage import Step
+from openai_server.embedded.models import Model, ModelPrompt
+from openai_server.embedded.playback import Step
 from tests.serving import ServingCase, inLoop, inThread, reasonsOf, said, script, textOf, user
 
 
@@ -182,7 +182,7 @@ class ParseTests(ServingCase):
         C{stubborn}, who does not.
         """
 
-        def schooled(question: Question) -> Sequence[Step]:
+        def schooled(question: ModelPrompt) -> Sequence[Step]:
             isTold = "not valid" in question.content
             return said('{"city": "Ulm", "people": 3}' if isTold else '{"city": "Ulm"}')
 
@@ -427,7 +427,7 @@ class ImageTests(ServingCase):
         and says what is in them.
         """
 
-        def looking(question: Question) -> Sequence[Step]:
+        def looking(question: ModelPrompt) -> Sequence[Step]:
             self.paths = [Path(found) for found in re.findall(r" file (/[^],]+)", question.content)]
             return said("; ".join(path.read_bytes().decode("latin-1") for path in self.paths))
 

@@ -552,7 +552,7 @@ class ProgramTests(AsyncCase):
         """
         program = await self.start()
         greeting = "\n".join(program.lines)
-        for words in (program.url, "echo", "tool-parallel", "start humd"):
+        for words in (program.url, "echo", "tool-one", "long-text", "start humd"):
             self.assertIn(words, greeting)
         ask = self.client.chat.completions.create
         completion = await deferToThread(ask, model="echo", messages=user("hello"))
@@ -585,8 +585,7 @@ class ProgramTests(AsyncCase):
         traceback.
         """
         program = await self.start()
-        asked = script({"say": "one"}, {"silence": 1})
-        stream, _ = await deferToThread(self.stream, asked, model="script")
+        stream, _ = await deferToThread(self.stream, user("100000 words"), model="long-text")
         program.signal(signal.SIGTERM)
         await program.whenSaid("SIGTERM")
         program.signal(signal.SIGTERM)
@@ -600,8 +599,7 @@ class ProgramTests(AsyncCase):
         A stream whose server is gone raises, and does not look complete.
         """
         program = await self.start()
-        asked = script({"say": "one"}, {"silence": 1})
-        stream, _ = await deferToThread(self.stream, asked, model="script")
+        stream, _ = await deferToThread(self.stream, user("100000 words"), model="long-text")
         program.signal(signal.SIGKILL)
         await self.assertFailure(deferToThread(list, stream), openai.APIConnectionError)
         self.assertEqual(await program.ended, -signal.SIGKILL)

@@ -25,10 +25,8 @@ from openai_server.config import Configuration
 from openai_server.daemon.link import Link
 from openai_server.daemon.registry import FileRegistry
 from openai_server.daemon.waitlimits import WaitLimits
-from openai_server.embedded.daemon import EmbeddedDaemon
-from openai_server.embedded.models import TEST_MODELS
-from openai_server.embedded.settings import Settings
 from openai_server.web.front import WebFront
+from tests.machinery.daemon import DaemonSettings, FaultyDaemon
 from tests.recorder import StrictRecorder
 from tests.support import SyncCase, TestClock
 from tests.web.transports import WireTransport
@@ -46,7 +44,7 @@ class MemoryEndpoint:
     The way to an embedded daemon, or to none while that is down.
     """
 
-    def __init__(self, daemon: EmbeddedDaemon) -> None:
+    def __init__(self, daemon: FaultyDaemon) -> None:
         self._daemon = daemon
         self.pumps: list[IOPump] = []
 
@@ -266,11 +264,9 @@ class World:
         self.folder = Path(test.mktemp()).absolute()
         self.folder.mkdir(parents=True)
         self.configuration = Configuration(**settings)
-        self.daemon = EmbeddedDaemon(
+        self.daemon = FaultyDaemon(
             clock=self.clock,
-            settings=Settings(
-                **{"models": TEST_MODELS, "pace": 0.0, "startUp": START_UP, **(daemonSettings or {})}
-            ),
+            settings=DaemonSettings(**{"startUp": START_UP, **(daemonSettings or {})}),
             directory=self.folder,
             now=lambda: NOW + self.clock.seconds(),
         )

@@ -12,8 +12,8 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from openai_server.embedded.client import Client
-from openai_server.embedded.daemon import EmbeddedDaemon
+from openai_server.embedded.connection import BeeConnection
+from tests.machinery.daemon import FaultyDaemon
 
 
 class Wire(StringTransport):
@@ -22,7 +22,7 @@ class Wire(StringTransport):
     """
 
     isLost = False
-    protocol: Client
+    protocol: BeeConnection
 
     def loseConnection(self) -> None:
         """
@@ -46,7 +46,7 @@ class Bee:
     @ivar number: the daemon's number for its connection.
     """
 
-    def __init__(self, daemon: EmbeddedDaemon, name: str = "a") -> None:
+    def __init__(self, daemon: FaultyDaemon, name: str = "a") -> None:
         self.name = name
         self.wire = Wire()
         client = daemon.buildProtocol()

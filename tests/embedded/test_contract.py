@@ -19,13 +19,11 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.testing import StringTransport
 
 from openai_server.clock import MonotonicClock
-from openai_server.embedded.daemon import EmbeddedDaemon
-from openai_server.embedded.models import TEST_MODELS
-from openai_server.embedded.settings import Settings
 from tests.embedded.bees import Wire, definition
+from tests.machinery.daemon import DaemonSettings, FaultyDaemon
 from tests.support import AsyncCase, TestClock
 
-SETTINGS = Settings(models=TEST_MODELS, pace=0.0, startUp=0.001, workerReturn=0.001)
+SETTINGS = DaemonSettings(startUp=0.001, workerReturn=0.001)
 
 
 class Caller(Protocol):
@@ -154,7 +152,7 @@ class Contract:
     What holds in either world. The world is made by the class that mixes this in.
     """
 
-    daemon: EmbeddedDaemon
+    daemon: FaultyDaemon
     connect: Callable[[], Deferred[Caller]]
     settle: Callable[[], None]
 
@@ -265,7 +263,7 @@ class MemoryTests(Contract, AsyncCase):
         """
         super().setUp()
         self.clock = TestClock()
-        self.daemon = EmbeddedDaemon(clock=self.clock, settings=SETTINGS)
+        self.daemon = FaultyDaemon(clock=self.clock, settings=SETTINGS)
         self.daemon.start()
         self.addCleanup(self.daemon.stop)
 
@@ -310,7 +308,7 @@ class SocketTests(Contract, AsyncCase):
         directory = Path(self.mktemp())
         directory.mkdir(parents=True)
         # The path of a Unix socket has a limit of some hundred bytes.
-        self.daemon = EmbeddedDaemon(
+        self.daemon = FaultyDaemon(
             clock=MonotonicClock(reactor),  # type: ignore[arg-type]
             settings=SETTINGS,
             directory=Path("/tmp") if len(str(directory.absolute())) > 60 else directory,

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from openai_server.embedded.daemon import EmbeddedDaemon
-from openai_server.embedded.models import script
-from openai_server.embedded.settings import Settings
 from tests.embedded.bees import Bee
+from tests.machinery.daemon import DaemonSettings, FaultyDaemon
+from tests.machinery.models import script
 from tests.support import SyncCase, TestClock
 
 CORPUS = Path(__file__).parent.parent / "corpus"
@@ -59,9 +58,9 @@ class Replay:
     def __init__(self, records: list[Record]) -> None:
         self._records = records
         self._clock = TestClock()
-        self._daemon = EmbeddedDaemon(
+        self._daemon = FaultyDaemon(
             clock=self._clock,
-            settings=Settings(models={"fake-model": script}, startUp=START_UP),
+            settings=DaemonSettings(models={"fake-model": script}, startUp=START_UP),
             now=lambda: START + self._clock.seconds(),
         )
         self._bees: list[Bee] = []

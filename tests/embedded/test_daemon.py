@@ -9,8 +9,9 @@ import os
 import shutil
 from pathlib import Path
 
-from openai_server.embedded import hall
+from openai_server.embedded import state
 from openai_server.embedded.daemon import EmbeddedDaemon
+from openai_server.embedded.settings import WorkerSettings
 from tests.embedded.bees import Bee
 from tests.embedded.worlds import World
 from tests.support import SyncCase, TestClock
@@ -110,6 +111,18 @@ class RegistryTests(SyncCase):
             world.bee()
             self.assertNotEqual(os.fstat(file.fileno()).st_ino, world.daemon.registryPath.stat().st_ino)
 
+    def test_fileIsPrivate(self) -> None:
+        """
+        Nobody else can read it, whatever the umask is, the first one and a
+        later one.
+        """
+        self.addCleanup(os.umask, os.umask(0))
+        world = World(self, folder=True)
+        assert world.daemon.registryPath is not None
+        for _ in range(2):
+            self.assertEqual(world.daemon.registryPath.stat().st_mode & 0o777, 0o600)
+            world.bee()
+
     def test_folderIsPrivateAndGoesWithTheDaemon(self) -> None:
         """
         Nobody else can look into it; nothing is left after the stop.
@@ -173,14 +186,14 @@ class OwnershipTests(SyncCase):
         """
         A client that never goes away does not make the daemon grow for ever.
         """
-        self.patch(hall, "MAX_OWNED", 2)
+        self.patch(state, "MAX_OWNED", 2)
         world = World(self)
         bee = world.bee()
         for sid in ("s1", "s2", "s3"):
             bee.send(chi="attach", sid=sid)
         self.assertEqual(list(bee.client.owned), ["s2", "s3"])
-        assert world.daemon.hall is not None
-        self.assertEqual(list(world.daemon.hall.owners), ["s2", "s3"])
+        assert world.daemon.state is not None
+        self.assertEqual(list(world.daemon.state.owners), ["s2", "s3"])
 
     def test_routedCallGoesToOneBeeWhoeverAsked(self) -> None:
         """
@@ -416,4 +429,20 @@ class FolderTests(SyncCase):
         """
         A daemon needs nothing but a clock.
         """
-        self.assertEqual(EmbeddedDaemon(clock=TestClock()).settings.maxCells, 8)
+        daemon = EmbeddedDaemon(clock=TestClock())
+        self.assertEqual(daemon.settings, WorkerSettings())
+        self.assertEqual(daemon.settings.maxProcesses, 8)
+
+    def test_comesInAndGoesByItself(self) -> None:
+        """
+        What L{FaultyDaemon} adds is not needed: a client is answered.
+        """
+        clock = TestClock()
+        daemon = EmbeddedDaemon(clock=clock)
+        daemon.startService()
+        bee = Bee(daemon)
+        bee.prompt("s1", "hello", "echo")
+        clock.pump([0.1] * 5)
+        self.assertEqual((bee.text("s1"), len(bee.chis("finish"))), ("hello", 1))
+        self.successResultOf(daemon.stopService())
+        self.assertEqual((daemon.workers, bee.isLost, clock.getDelayedCalls()), ([], True, []))

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openai_server.embedded.lines import TurnLines, toneFromLine
+from tests.machinery.steps import PartLines
 from tests.support import SyncCase
 
 
@@ -74,7 +75,7 @@ class WritingTests(SyncCase):
         """
         lines = TurnLines("s1")
         (own,) = lines.deltas("text", 3, [text])
-        (other,) = lines.parts("reasoning", 3, [text])
+        (other,) = PartLines("s1").deltas("reasoning", 3, [text])
         self.assertEqual((own.count(b"\n"), other.count(b"\n")), (1, 1))
         self.assertEqual(json.loads(own)["delta"], text)
         self.assertEqual(json.loads(other)["part"], {"type": "reasoning", "text": text})

@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 from openai_server.embedded.arguments import argumentsFor
-from openai_server.embedded.models import MODELS, TEST_MODELS
-from openai_server.embedded.settings import Settings
+from openai_server.embedded.models import MODELS
+from openai_server.embedded.settings import WorkerSettings
 from tests.embedded.bees import definition
 from tests.embedded.worlds import World
 from tests.support import SyncCase
@@ -40,6 +40,24 @@ class TextModelTests(SyncCase):
         world.clock.pump([0.1] * 2)
         self.assertEqual(bee.text("s1"), "one two three four five")
         self.assertEqual(len(bee.chis("finish")), 1)
+
+    def test_longTextIsAsLongAsTheUserSays(self) -> None:
+        """
+        So many words, one delta each, at the worker's pace.
+        """
+        world = World(self, pace=0.1)
+        bee = world.ask("tell me 70 words", "long-text")
+        world.clock.pump([0.1] * 65)
+        self.assertEqual(bee.chis("finish"), [])
+        world.clock.pump([0.1] * 5)
+        self.assertEqual((len(bee.text("s1").split()), len(bee.chis("finish"))), (70, 1))
+        self.assertTrue(bee.text("s1").startswith("A long answer comes in many small pieces."))
+
+    def test_longTextOfNoCertainLength(self) -> None:
+        """
+        A thousand words.
+        """
+        self.assertEqual(len(World(self).ask("tell me", "long-text").text("s1").split()), 1000)
 
     def test_scriptWithoutAMarkerEchoes(self) -> None:
         """
@@ -84,8 +102,8 @@ class TextModelTests(SyncCase):
         """
         What a user is offered is not what only tests want.
         """
-        self.assertEqual(Settings().models, MODELS)
-        self.assertEqual(TEST_MODELS.keys() - MODELS.keys(), {"noise", "burst", "part", "silence"})
+        self.assertEqual(WorkerSettings().models, MODELS)
+        self.assertEqual(list(MODELS), ["echo", "tool-one", "long-text"])
 
 
 class ToolModelTests(SyncCase):
@@ -241,5 +259,3 @@ class ArgumentsTests(SyncCase):
         endless["properties"]["x"] = endless
         self.assertIn("x", argumentsFor(endless, ""))
         self.assertEqual(argumentsFor({"type": "object", "properties": {"x": {}}}, "?!"), {"x": "something"})
-
-

@@ -10,10 +10,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openai_server.embedded.script import ScriptError, stepFromWritten, stepsFromText
-from openai_server.embedded.steps import Flood, Say, Sleep, cut, words
+from openai_server.embedded.models import words
 from tests.embedded.bees import Bee
 from tests.embedded.worlds import World
+from tests.machinery.script import ScriptError, stepFromWritten, stepsFromText
+from tests.machinery.steps import Flood, Say, Sleep, cut
 from tests.support import SyncCase
 
 

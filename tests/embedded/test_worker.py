@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from openai_server.embedded.worker import TURN_TONES, Worker, canStart, outputOf
+from openai_server.embedded.playback import TURN_TONES, outputOf
+from openai_server.embedded.worker import EmbeddedWorker, canStart
 from tests.embedded.bees import Bee, definition
 from tests.embedded.worlds import World
 from tests.support import SyncCase
@@ -17,7 +18,7 @@ class ProcessTests(SyncCase):
     Warm, cold, evicted and idle processes.
     """
 
-    def worker(self, world: World) -> Worker:
+    def worker(self, world: World) -> EmbeddedWorker:
         """
         The one worker.
         """
@@ -275,9 +276,8 @@ class PatienceTests(SyncCase):
         bee.send(chi="tool-result", sid="s1", callId=bee.chis("tool-call")[0]["callId"], output="r")
         world.clock.advance(10)
         self.assertEqual(bee.tones, before)
-        assert world.daemon.hall is not None
-        self.assertEqual(world.daemon.hall.routes, {})
-        self.assertEqual(world.daemon.workers[0]._callers, {})
+        assert world.daemon.state is not None
+        self.assertEqual(world.daemon.state.routes, {})
 
     def test_unroutedResultIsDropped(self) -> None:
         """

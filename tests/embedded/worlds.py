@@ -8,10 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from openai_server.embedded.daemon import EmbeddedDaemon
-from openai_server.embedded.models import TEST_MODELS
-from openai_server.embedded.settings import Settings
 from tests.embedded.bees import Bee
+from tests.machinery.daemon import DaemonSettings, FaultyDaemon
 from tests.support import SyncCase, TestClock
 
 
@@ -22,9 +20,9 @@ class World:
 
     def __init__(self, test: SyncCase, *, folder: bool = False, **settings: Any) -> None:
         self.clock = TestClock()
-        self.daemon = EmbeddedDaemon(
+        self.daemon = FaultyDaemon(
             clock=self.clock,
-            settings=Settings(**{"models": TEST_MODELS, "pace": 0.0, **settings}),
+            settings=DaemonSettings(**settings),
             directory=self._made(test) if folder else None,
             now=lambda: 1_000_000.0 + self.clock.seconds(),
         )

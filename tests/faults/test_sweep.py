@@ -13,8 +13,8 @@ import msgspec
 
 from openai_server import constants
 from openai_server.daemon.waitlimits import WaitLimits
-from openai_server.embedded.daemon import EmbeddedDaemon
 from tests.faults.support import FaultCase, asked, tool
+from tests.machinery.daemon import FaultyDaemon
 from tests.world import Client, World
 
 #: Reasoning, text, two calls at once, what they brought, and more text.
@@ -218,7 +218,7 @@ class Break:
     it has noticed reaches nobody.
     """
 
-    def __init__(self, way: Callable[[EmbeddedDaemon], object]) -> None:
+    def __init__(self, way: Callable[[FaultyDaemon], object]) -> None:
         self._way = way
         self._isBroken = False
 
@@ -229,7 +229,7 @@ class Break:
             return [line]
         return [] if self._isBroken else [line]
 
-    def _noticed(self, daemon: EmbeddedDaemon) -> None:
+    def _noticed(self, daemon: FaultyDaemon) -> None:
         self._isBroken = False
         self._way(daemon)
 
@@ -354,14 +354,14 @@ class SweepTests(FaultCase):
         The connection breaks after each once: only after the finish nothing is
         lost.
         """
-        ends = self.sweep(lambda place: Break(EmbeddedDaemon.cutConnections))
+        ends = self.sweep(lambda place: Break(FaultyDaemon.cutConnections))
         self.assertEqual((set(ends), ends["ok"]), ({"ok", "up-lost"}, 1))
 
     def test_daemonRestarts(self) -> None:
         """
         The same with the daemon started again.
         """
-        ends = self.sweep(lambda place: Break(EmbeddedDaemon.restart))
+        ends = self.sweep(lambda place: Break(FaultyDaemon.restart))
         self.assertEqual((set(ends), ends["ok"]), ({"ok", "up-lost"}, 1))
 
     def test_clientLeaves(self) -> None:

@@ -34,8 +34,8 @@ def inject(world: World, sid: str, *tones: dict[str, Any]) -> None:
     """
     Let the worker say something more on a session.
     """
-    assert world.daemon.hall is not None
-    world.daemon.hall.deliver(sid, [json.dumps({"sid": sid, **tone}).encode() + b"\n" for tone in tones])
+    assert world.daemon.state is not None
+    world.daemon.state.deliver(sid, [json.dumps({"sid": sid, **tone}).encode() + b"\n" for tone in tones])
     world.flush()
 
 
@@ -439,8 +439,8 @@ class StrangeCallTests(FlowCase):
         world.script({"say": "Done."}, tools=[function()])
         world.advance(1)
         [sid] = self.sids(world)
-        assert world.daemon.hall is not None
-        [client] = world.daemon.hall.clients
+        assert world.daemon.state is not None
+        [client] = world.daemon.state.clients
         for each in (sid, "foreign"):
             client.sendTone(chi="tool-call", sid=each, callId="c9", toolName="look", name="look", args={})
         world.flush()
@@ -506,10 +506,10 @@ class ArgumentsTests(FlowCase):
         client = talk.post(steps({"say": "Hm."}, {"sleep": 1}))
         world.advance(0.5)
         [sid] = self.sids(world)
-        assert world.daemon.hall is not None
+        assert world.daemon.state is not None
         deep = '{"a":' * 900 + "1" + "}" * 900
         line = f'{{"chi":"tool-call","sid":"{sid}","callId":"c1","toolName":"look","args":{deep}}}\n'
-        world.daemon.hall.deliver(sid, [line.encode()])
+        world.daemon.state.deliver(sid, [line.encode()])
         world.advance(0.1)
         self.assertCalls(client, "look")
         self.assertEqual(client.calls[0]["function"]["arguments"], deep)

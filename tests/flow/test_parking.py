@@ -11,11 +11,12 @@ from typing import Any
 
 from openai_server.daemon.turn import NOBODY_ANSWERS
 from openai_server.embedded.content import givenResults
-from openai_server.embedded.models import TEST_MODELS, Question
-from openai_server.embedded.stage import Step
-from openai_server.embedded.steps import Call, CallTools, Exit, Flood, Say, Sleep, Words
+from openai_server.embedded.models import ModelPrompt
+from openai_server.embedded.playback import Step
 from openai_server.sessions.conversation import LATE_RESULT
 from tests.flow.support import FlowCase, Talk, function, image, result, steps, user
+from tests.machinery.models import TEST_MODELS
+from tests.machinery.steps import Call, CallTools, Exit, Flood, Say, Sleep, Words
 from tests.world import World
 
 BOTH = [function("look"), function("smell")]
@@ -28,7 +29,7 @@ def calling(*then: Step) -> Any:
     those, and to any other transcript that it was read.
     """
 
-    def model(question: Question) -> Sequence[Step]:
+    def model(question: ModelPrompt) -> Sequence[Step]:
         results = givenResults(question.content)
         if results:
             return [Words("; ".join(f"{name}: {said}" for name, said in results))]
@@ -306,8 +307,8 @@ class ResultsTests(ParkedCase):
         world, talk = self.parked()
         said = {"chi": "chunk", "chunkType": "text_delta", "delta": "While you were out. "}
         [sid] = self.sids(world)
-        assert world.daemon.hall is not None
-        world.daemon.hall.deliver(sid, [json.dumps({**said, "sid": sid}).encode() + b"\n"])
+        assert world.daemon.state is not None
+        world.daemon.state.deliver(sid, [json.dumps({**said, "sid": sid}).encode() + b"\n"])
         world.flush()
         self.assertSaid(talk.results("grey", "fishy"), "While you were out. [grey][fishy]", "continued")
         world.settle()
@@ -490,7 +491,7 @@ class LateTests(ParkedCase):
         U21: a worker that really ends what was unused for longest: a fresh
         turn.
         """
-        world, talk = self.parked(daemon={"maxCells": 1, "kills": True})
+        world, talk = self.parked(daemon={"maxProcesses": 1, "kills": True})
         self.assertSaid(Talk(world).ask(steps({"say": "Other."})), "Other.")
         self.assertEqual(world.link.turnCount, 0)
         self.assertSaid(talk.results("grey", "fishy"), "look: grey; smell: fishy", "forked")
@@ -501,7 +502,7 @@ class LateTests(ParkedCase):
         """
         U21: one as humd 0.31.18 has it: the turn ends well.
         """
-        world, talk = self.parked(daemon={"maxCells": 1})
+        world, talk = self.parked(daemon={"maxProcesses": 1})
         self.assertSaid(Talk(world).ask(steps({"say": "Other."})), "Other.")
         self.assertSaid(talk.results("grey", "fishy"), "[grey][fishy]", "continued")
         world.settle()

@@ -9,12 +9,13 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from openai_server.embedded.models import TEST_MODELS, Question
-from openai_server.embedded.stage import Step
-from openai_server.embedded.steps import Say
+from openai_server.embedded.models import ModelPrompt
+from openai_server.embedded.playback import Step
 from openai_server.sessions.memory import Memory
 from openai_server.web import front
 from tests.flow.support import FlowCase, Talk, function, steps, user
+from tests.machinery.models import TEST_MODELS
+from tests.machinery.steps import Say
 from tests.world import Client, World
 
 SYSTEM = {"role": "system", "content": "Whisper."}
@@ -351,7 +352,7 @@ class AnswerTests(FlowCase):
         first answer, so a transcript with the second one is told anew.
         """
 
-        def model(question: Question) -> Sequence[Step]:
+        def model(question: ModelPrompt) -> Sequence[Step]:
             return [Say('{"a": 1}' if "is not valid against" in question.content else "{}")]
 
         world = World(self, daemonSettings={"models": {**TEST_MODELS, "sloppy": model}})
@@ -743,8 +744,8 @@ class StrayTests(FlowCase):
         counted.
         """
         world = World(self)
-        assert world.daemon.hall is not None
-        [ours] = world.daemon.hall.clients
+        assert world.daemon.state is not None
+        [ours] = world.daemon.state.clients
         client = world.script({"say": "Mine"}, {"sleep": 1}, {"say": " alone."}, stream=True)
         world.advance(0.5)
         text = {"chunkType": "text_delta", "blockIdx": 0, "delta": "CANARY"}
@@ -764,9 +765,9 @@ class StrayTests(FlowCase):
         X3: a bee that owns nothing is given what nobody owns.
         """
         world = World(self)
-        assert world.daemon.hall is not None
+        assert world.daemon.state is not None
         line = json.dumps({"chi": "chunk", "sid": "x", "chunkType": "text_delta", "delta": "CANARY"})
-        world.daemon.hall.deliver("x", [line.encode() + b"\n"])
+        world.daemon.state.deliver("x", [line.encode() + b"\n"])
         client = Talk(world).ask(say("Mine."))
         self.assertSaid(client, "Mine.")
         self.assertEqual(world.link.counts["foreign_tones"], 1)
@@ -778,12 +779,12 @@ class StrayTests(FlowCase):
         request of that conversation.
         """
         world = World(self)
-        assert world.daemon.hall is not None
+        assert world.daemon.state is not None
         talk = Talk(world)
         talk.ask(say("One."))
         [sid] = self.sids(world)
         late = {"chi": "chunk", "sid": sid, "chunkType": "text_delta", "delta": "CANARY"}
-        world.daemon.hall.deliver(sid, [json.dumps(late).encode() + b"\n"])
+        world.daemon.state.deliver(sid, [json.dumps(late).encode() + b"\n"])
         self.assertSaid(talk.ask(say("Two.")), "Two.", "continued")
         self.assertEqual(world.link.counts["late_tones"], 1)
         world.settle()

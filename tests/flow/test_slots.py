@@ -10,10 +10,10 @@ from typing import Any
 
 from openai_server import constants
 from openai_server.daemon.waitlimits import WaitLimits
-from openai_server.embedded.models import TEST_MODELS
 from openai_server.web import submission
 from openai_server.web.mistakes import Bug
 from tests.flow.support import FlowCase, Talk, function, image, steps, user
+from tests.machinery.models import TEST_MODELS
 from tests.world import Client, World
 
 #: A turn of three seconds, with its process's start.

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
-from openai_server.embedded.models import Question
-from openai_server.embedded.stage import Stage, Step, Wait
-from openai_server.embedded.steps import Exit, Fail
+from openai_server.embedded.models import ModelPrompt
+from openai_server.embedded.playback import PlayedTurn, Step, Wait
+from tests.machinery.steps import Exit, Fail
 
 
 def delta(tag: str, number: int, padding: int = 0) -> str:
@@ -68,12 +68,12 @@ class Tell:
     padding: int
     pace: float
 
-    def play(self, stage: Stage) -> Iterator[Wait]:
-        stage.openBlock("text")
+    def play(self, turn: PlayedTurn) -> Iterator[Wait]:
+        turn.openBlock("text")
         for number in range(self.size):
-            stage.deltas([delta(self.tag, number, self.padding)])
+            turn.deltas([delta(self.tag, number, self.padding)])
             yield self.pace
-        stage.closeBlock()
+        turn.closeBlock()
 
 
 def question(tag: str, size: int, padding: int, pace: float, end: str) -> str:
@@ -87,7 +87,7 @@ def question(tag: str, size: int, padding: int, pace: float, end: str) -> str:
     return f"{tag} {size} {padding} {pace} {end}"
 
 
-def model(asked: Question) -> Sequence[Step]:
+def model(asked: ModelPrompt) -> Sequence[Step]:
     """
     Says the text of the answer that is asked for.
     """

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from openai_server.embedded.content import givenResults, lastUserText, sectionsOf
-from openai_server.embedded.models import Question
-from openai_server.embedded.stage import Step
-from openai_server.embedded.steps import Call, CallTools, Exit, Fail, Say, Silence, Vanish
+from openai_server.embedded.models import ModelPrompt
+from openai_server.embedded.playback import Step
+from tests.machinery.steps import Call, CallTools, Exit, Fail, Say, Silence, Vanish, reaching
 from tests.oracle import tagged
 from tests.world import Client
 
@@ -88,7 +88,7 @@ class Plan:
         return [opening, calls, tagged.Tell(f"{self.tag}z", self.after, 0, self.pace)]
 
 
-def agent(question: Question) -> Sequence[Step]:
+def agent(question: ModelPrompt) -> Sequence[Step] | None:
     """
     A model that does as planned. Where a prompt ends with results, it says
     these.
@@ -98,7 +98,8 @@ def agent(question: Question) -> Sequence[Step]:
         return [Say("".join(f"[{text}]" for _, text in results), 1)]
     _, _, written = lastUserText(question.content).rpartition(_MARK)
     members, _ = json.JSONDecoder().raw_decode(written)
-    return Plan(members.pop("plan"), **{**members, "calls": tuple(members["calls"])}).steps()
+    plan = Plan(members.pop("plan"), **{**members, "calls": tuple(members["calls"])})
+    return reaching(plan.steps())
 
 
 def plansIn(content: str) -> list[str]:

@@ -15,9 +15,10 @@ from random import Random
 from typing import Any
 
 from openai_server.embedded.content import givenResults, lastUserText
-from openai_server.embedded.models import TEST_MODELS, Question
-from openai_server.embedded.stage import Step
-from openai_server.embedded.steps import Call, CallTools, ListStartup, Say
+from openai_server.embedded.models import ModelPrompt
+from openai_server.embedded.playback import Step
+from tests.machinery.models import TEST_MODELS
+from tests.machinery.steps import Call, CallTools, ListStartup, Say
 from tests.oracle.loaded import LoadedWorld
 from tests.recorder import StrictRecorder
 from tests.support import SyncCase
@@ -30,7 +31,7 @@ MARK = "#rounds "
 COMMON = {"type": "function", "function": {"name": "common", "description": "The same for all."}}
 
 
-def model(question: Question) -> Sequence[Step]:
+def model(question: ModelPrompt) -> Sequence[Step]:
     """
     Says the names of the tools that it was given, and calls some, in rounds.
     Where a prompt ends with results, it says these.

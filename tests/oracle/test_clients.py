@@ -12,9 +12,9 @@ from typing import Any
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 
 from openai_server import constants
-from openai_server.embedded.models import TEST_MODELS
 from openai_server.web.http import EARLY_BYTES
 from openai_server.web.outflow import QUEUE_BYTES, SLICE
+from tests.machinery.models import TEST_MODELS
 from tests.oracle import tagged
 from tests.oracle.loaded import LoadedWorld
 from tests.support import SyncCase

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 
 from openai_server import constants
 from openai_server.daemon.waitlimits import WaitLimits
-from openai_server.embedded.models import TEST_MODELS
+from tests.machinery.models import TEST_MODELS
 from tests.oracle.loaded import LoadedWorld
 from tests.oracle.talks import Asked, Message, Plan, Talk, agent, plansIn, talksIn
 from tests.recorder import StrictRecorder
@@ -462,7 +462,7 @@ class Machine(RuleBasedStateMachine):
 
     # The daemon.
 
-    @precondition(lambda self: self._world.daemon.hall is not None)
+    @precondition(lambda self: self._world.daemon.state is not None)
     @rule(what=st.sampled_from([*[""] * 8, "cut", "cut", "restart", "crash", "kill"]))
     def fail(self, what: str) -> None:
         """
@@ -486,7 +486,7 @@ class Machine(RuleBasedStateMachine):
             self._watch.wrong()
         self._wait(0)
 
-    @precondition(lambda self: self._world.daemon.hall is None)
+    @precondition(lambda self: self._world.daemon.state is None)
     @rule(wait=waits)
     def comeBack(self, wait: float) -> None:
         """
@@ -521,7 +521,7 @@ class Machine(RuleBasedStateMachine):
 
     @property
     def _isWell(self) -> bool:
-        return self._world.daemon.hall is not None and self._now >= self._wellAt
+        return self._world.daemon.state is not None and self._now >= self._wellAt
 
     # What must hold.
 
@@ -554,7 +554,7 @@ class Machine(RuleBasedStateMachine):
         """
         All go, and nothing is left.
         """
-        if self._world.daemon.hall is None:
+        if self._world.daemon.state is None:
             self._world.daemon.comeBack()
         for asked in self._asked:
             asked.client.leave()

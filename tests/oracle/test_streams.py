@@ -16,7 +16,7 @@ from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from openai_server.embedded.models import TEST_MODELS
+from tests.machinery.models import TEST_MODELS
 from tests.oracle import tagged
 from tests.oracle.loaded import LoadedWorld
 from tests.serving import Serving
@@ -222,7 +222,6 @@ class ManyStreamsTests(SyncCase):
             if len(ENDS[visitor.habit]) == 1:
                 isUnwanted = ENDS[visitor.habit] <= {"cl-gone", "cl-stuck"}
                 self.assertEqual(visitor.sid in cancelled, isUnwanted, visitor)
-
 
 
 class Caller(Protocol):

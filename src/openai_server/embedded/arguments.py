@@ -15,7 +15,7 @@ _DEPTH: Final = 5
 
 def argumentsFor(schema: Any, text: str) -> dict[str, Any]:
     """
-    Arguments that a model might make.
+    Return arguments that a model might make.
 
     @param schema: a JSON Schema; anything that is not one gives no arguments.
     @param text: what the user said: strings are taken from its end.

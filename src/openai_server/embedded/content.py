@@ -33,7 +33,7 @@ class Section(NamedTuple):
 
 def sectionsOf(content: str) -> list[Section]:
     """
-    The messages of a transcript in order; none when it is not a transcript.
+    Return the messages of a transcript in order; none when it is not a transcript.
     """
     end = _END.search(content)
     if end is None:
@@ -45,7 +45,7 @@ def sectionsOf(content: str) -> list[Section]:
 
 def lastUserText(content: str) -> str:
     """
-    The last words of the user.
+    Return the last words of the user.
     """
     said = [text for header, text in sectionsOf(content) if header.split(" ", 1)[0] == "user"]
     return said[-1] if said else content
@@ -53,7 +53,7 @@ def lastUserText(content: str) -> str:
 
 def givenResults(content: str) -> list[tuple[str, str]]:
     """
-    Name and text of the tool results that a transcript ends with, in order.
+    Return name and text of the tool results that a transcript ends with, in order.
     """
     backwards = reversed(sectionsOf(content))
     last = list(takewhile(lambda section: section.header.startswith("result"), backwards))

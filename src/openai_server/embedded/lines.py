@@ -27,7 +27,7 @@ _encodeSorted = msgspec.json.Encoder(order="sorted").encode
 
 def toneFromLine(line: bytes) -> dict[str, Any] | None:
     """
-    The tone on a line, or None when the daemon would drop it.
+    Return the tone on a line, or None when the daemon would drop it.
 
     @raise UnicodeDecodeError: the line is not UTF-8.
     """
@@ -43,7 +43,7 @@ def toneFromLine(line: bytes) -> dict[str, Any] | None:
 
 def lineFromMembers(members: Mapping[str, Any]) -> bytes:
     """
-    A tone as one line with its newline; members in the order of their names,
+    Return a tone as one line with its newline; members in the order of their names,
     as the daemon writes them.
     """
     return _encodeSorted(members) + b"\n"
@@ -51,41 +51,54 @@ def lineFromMembers(members: Mapping[str, Any]) -> bytes:
 
 def nestId(sid: str) -> str:
     """
-    The worker's own id for a session: always the same for the same sid.
+    Return the worker's own id for a session: always the same for the same sid.
     """
     return str(uuid5(NAMESPACE_URL, sid))
 
 
+def stamp(sid: str) -> dict[str, str]:
+    """
+    Return what the daemon adds to a tone that it gives to the owners of a session.
+    """
+    return {"from": "daemon", "sigil": sigil(sid, NEST)}
+
+
 class TurnLines:
     """
-    Makes the lines of one session: each is stamped with C{from}, C{sid} and
-    C{sigil}, as the daemon does with what it passes on to owners.
+    Makes the lines of one session, in the worker's own dialect. Each is stamped
+    with C{from}, C{sid} and C{sigil}, as the daemon does with what it passes on
+    to owners.
+
+    @ivar tail: the end of a line: the stamp's members, each after a comma.
     """
 
     def __init__(self, sid: str) -> None:
-        self._stamp = {"from": "daemon", "sid": sid, "sigil": sigil(sid, NEST)}
-        self._tail = b"," + _encodeSorted(self._stamp)[1:] + b"\n"
+        self._stamp = {**stamp(sid), "sid": sid}
+        self.tail = b"," + _encodeSorted(self._stamp)[1:] + b"\n"
 
     def stamped(self, members: Mapping[str, Any]) -> bytes:
         """
-        A tone of this session.
+        Return a tone of this session.
         """
         return lineFromMembers({**members, **self._stamp})
 
-    def deltas(self, kind: str, block: int, texts: Iterable[str]) -> list[bytes]:
+    def opening(self, kind: str, block: int) -> list[bytes]:
         """
-        Deltas of one block, in the worker's own dialect.
+        Return the lines that begin a block.
 
         @param kind: C{text} or C{reasoning}.
         """
-        head = b'{"blockIdx":%d,"chi":"chunk","chunkType":"%s_delta","delta":' % (block, kind.encode())
-        tail = self._tail
-        return [head + _encode(text) + tail for text in texts]
+        return [self.stamped({"chi": "chunk", "chunkType": f"{kind}_start", "blockIdx": block})]
 
-    def parts(self, kind: str, block: int, texts: Iterable[str]) -> list[bytes]:
+    def deltas(self, kind: str, block: int, texts: Iterable[str]) -> list[bytes]:
         """
-        Deltas of one block, in the dialect of thrum's wire specification.
+        Return the deltas of a block.
         """
-        head = b'{"chi":"chunk","index":%d,"part":{"type":"%s","text":' % (block, kind.encode())
-        tail = b"}" + self._tail
-        return [head + _encode(text) + tail for text in texts]
+        head = b'{"blockIdx":%d,"chi":"chunk","chunkType":"%s_delta","delta":' % (block, kind.encode())
+        return [head + _encode(text) + self.tail for text in texts]
+
+    def closing(self, block: int) -> list[bytes]:
+        """
+        Return the lines that end a block.
+        """
+        return [self.stamped({"chi": "chunk", "chunkType": "content_block_stop", "blockIdx": block})]

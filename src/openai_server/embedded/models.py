@@ -6,29 +6,29 @@ The models of the embedded worker: each turns a prompt into steps.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import Any, Final, TypeAlias
 
 from openai_server.embedded.arguments import argumentsFor
 from openai_server.embedded.content import givenResults, lastUserText
-from openai_server.embedded.script import ScriptError, stepsFromText
-from openai_server.embedded.stage import Step
-from openai_server.embedded.steps import (
-    Call,
-    CallTools,
-    Fail,
-    Flood,
-    Raw,
-    Say,
-    Style,
-    Vanish,
-    Words,
+from openai_server.embedded.playback import PlayedTurn, Step, Wait
+
+#: Deltas that a step shows before it lets others have their turn.
+SLICE: Final = 128
+
+#: Words of L{longText} where the user names no number.
+LONG_TEXT: Final = 1000
+
+_PASSAGE: Final = (
+    "A long answer comes in many small pieces. Each piece is shown as soon as it is there, and whoever reads "
+    "along need not wait for the end. This text begins anew until it is as long as it was asked to be. "
 )
 
 
 @dataclass(frozen=True)
-class Question:
+class ModelPrompt:
     """
     What a model is given.
 
@@ -48,150 +48,130 @@ class Question:
         return lastUserText(self.content)
 
 
-Model: TypeAlias = Callable[[Question], Sequence[Step]]
+#: What makes steps of a prompt, or None: the prompt vanishes on its way to the process.
+Model: TypeAlias = Callable[[ModelPrompt], Sequence[Step] | None]
 
 
-def script(question: Question) -> Sequence[Step]:
+def speak(turn: PlayedTurn, texts: Iterable[str], kind: str = "text") -> Iterator[Wait]:
     """
-    Does what the script in the text says; a text without one comes back in two
-    deltas. A script that cannot be played ends in an error that says why.
+    Show a block of deltas at the turn's pace: one at a time, or in slices
+    between which others have their turn.
+
+    @param kind: C{text} or C{reasoning}.
     """
-    try:
-        steps = stepsFromText(question.text)
-    except ScriptError as error:
-        return [Fail(f"script: {error}")]
-    return [Say(question.text)] if steps is None else steps
+    turn.openBlock(kind)
+    rest = iter(texts)
+    size = 1 if turn.pace else SLICE
+    batch = list(islice(rest, size))
+    while batch:
+        turn.deltas(batch)
+        following = list(islice(rest, size))
+        if following or turn.pace:
+            yield turn.pace
+        batch = following
+    turn.closeBlock()
 
 
-def echo(question: Question) -> Sequence[Step]:
+def words(text: str) -> Iterator[str]:
     """
-    The user's words, word by word.
+    Cut a text into words, each with the space that follows it.
     """
-    return [Words(question.text)]
+    start = 0
+    for place, character in enumerate(text):
+        if character.isspace() and not text[place + 1 : place + 2].isspace():
+            yield text[start : place + 1]
+            start = place + 1
+    if start < len(text):
+        yield text[start:]
 
 
-def part(question: Question) -> Sequence[Step]:
+@dataclass(frozen=True)
+class SayWords:
     """
-    As L{echo}, in the dialect of thrum's wire specification.
+    Says a text, a delta a word.
     """
-    return [Style(dialect="part"), Words(question.text)]
+
+    text: str
+
+    def play(self, turn: PlayedTurn) -> Iterator[Wait]:
+        yield from speak(turn, words(self.text))
 
 
-def silence(question: Question) -> Sequence[Step]:
+@dataclass(frozen=True)
+class SayLongText:
     """
-    An echo of the prompt's rid, and nothing else ever.
+    Says so many words.
     """
-    return [Vanish()]
+
+    count: int
+
+    def play(self, turn: PlayedTurn) -> Iterator[Wait]:
+        yield from speak(turn, islice(cycle(words(_PASSAGE)), self.count))
 
 
-def burst(question: Question) -> Sequence[Step]:
+@dataclass(frozen=True)
+class CallTool:
     """
-    As many deltas at once as the first number in the text says.
+    Calls a tool, waits for the result and says what it was.
+
+    @ivar tone: the members of the call.
     """
-    number = re.search(r"\d+", question.text)
-    return [Flood(int(number[0]) if number else 1000)]
+
+    tone: Mapping[str, Any]
+
+    def play(self, turn: PlayedTurn) -> Iterator[Wait]:
+        callId = turn.call(self.tone)
+        while callId not in turn.results:
+            yield None
+        result = turn.results[callId]
+        verb = "failed" if result.isError else "says"
+        yield from speak(turn, words(f"{self.tone['name']} {verb}: {result.text}\n"))
 
 
-#: Tones that no client may be shown, for L{noise}.
-_NOISE: Final[tuple[Mapping[str, Any], ...]] = (
-    {"chi": "pulse", "sid": None},
-    {"chi": "perf-mark", "text": "HIDDEN"},
-    {"chi": "log", "message": "HIDDEN"},
-    {"chi": "never-heard-of", "delta": "HIDDEN"},
-    {"chi": "permission-ask", "text": "HIDDEN"},
-    {"chi": "chunk", "chunkType": "text_delta", "blockIdx": 0, "delta": "HIDDEN", "sid": "foreign"},
-    {"chi": "chunk", "chunkType": "text_delta", "blockIdx": 0, "delta": "HIDDEN", "sid": None},
-    {"chi": "chunk", "chunkType": "stream_start", "delta": "HIDDEN"},
-    {"chi": "finish", "finishReason": "success", "sid": "foreign"},
-    {"chi": "error", "message": "HIDDEN", "sid": ""},
-)
-
-
-def noise(question: Question) -> Sequence[Step]:
+def callTone(tool: Mapping[str, Any], text: str) -> dict[str, Any]:
     """
-    As L{echo}, with tones in between that no client may be shown.
+    Return a call of a tool with arguments that suit its schema.
+
+    @param text: what the user said.
     """
-    steps: list[Step] = [Raw(_NOISE[0])]
-    for place, word in enumerate(question.text.split()):
-        steps += [Words(word + " "), Raw(_NOISE[place % len(_NOISE)])]
-    return [*steps, *map(Raw, _NOISE)]
-
-
-def _callOf(tool: Mapping[str, Any], question: Question) -> Call:
     name = tool["name"]
-    args = argumentsFor(tool.get("inputSchema"), question.text)
-    return Call(name, {"args": args, "chi": "tool-call", "name": name, "toolName": name})
+    args = argumentsFor(tool.get("inputSchema"), text)
+    return {"args": args, "chi": "tool-call", "name": name, "toolName": name}
 
 
-def _calling(question: Question, count: int, gap: float = 0.0) -> Sequence[Step]:
-    results = givenResults(question.content)
+def withoutCall(prompt: ModelPrompt) -> Sequence[Step]:
+    """
+    Return what a model that calls tools does where there is nothing to call:
+    the prompt ends with results, or offers no tool. Otherwise no steps.
+    """
+    results = givenResults(prompt.content)
     if results:
-        return [Words("".join(f"{name} says: {result}\n" for name, result in results))]
-    if not question.tools:
-        return [Words("I was offered no tool.")]
-    tools = [question.tools[place % len(question.tools)] for place in range(count)]
-    calls = [_callOf(tool, question) for tool in tools]
-    return [CallTools(calls, gap, "{name} says: {result}\n", "{name} failed: {result}\n")]
+        return [SayWords("".join(f"{name} says: {result}\n" for name, result in results))]
+    return [] if prompt.tools else [SayWords("I was offered no tool.")]
 
 
-def toolOne(question: Question) -> Sequence[Step]:
+def echo(prompt: ModelPrompt) -> Sequence[Step]:
     """
-    Calls the first tool that it is offered and says what came back. Where the
-    prompt ends with results, it says those.
+    Say the user's words, word by word.
     """
-    return _calling(question, 1)
+    return [SayWords(prompt.text)]
 
 
-def toolParallel(question: Question) -> Sequence[Step]:
+def toolOne(prompt: ModelPrompt) -> Sequence[Step]:
     """
-    Calls two tools at once: the first two, or the only one twice.
+    Call the first tool that is offered and say what came back. Where the
+    prompt ends with results, say those.
     """
-    return _calling(question, 2)
+    return withoutCall(prompt) or [CallTool(callTone(prompt.tools[0], prompt.text))]
 
 
-def toolLate(question: Question) -> Sequence[Step]:
+def longText(prompt: ModelPrompt) -> Sequence[Step]:
     """
-    As L{toolParallel}, the second call 50 ms after the first.
+    Say as many words as the first number in the user's text names.
     """
-    return _calling(question, 2, 0.05)
-
-
-def toolUndeclared(question: Question) -> Sequence[Step]:
-    """
-    Calls a tool that nobody declared.
-    """
-    tool = {"name": "undeclared_tool"}
-    return [CallTools([_callOf(tool, question)], 0.0, "{result}", "{result}")]
-
-
-def toolMegabyte(question: Question) -> Sequence[Step]:
-    """
-    Calls the first tool that it is offered with 1 MiB of arguments.
-    """
-    steps = list(_calling(question, 1))
-    if isinstance(steps[0], CallTools):
-        call = steps[0].calls[0]
-        big = Call(call.name, {**call.tone, "args": {**call.tone["args"], "padding": "x" * 1024 * 1024}})
-        steps[0] = CallTools([big], 0.0, steps[0].saying, steps[0].failing)
-    return steps
+    number = re.search(r"[0-9]{1,9}", prompt.text)
+    return [SayLongText(int(number[0]) if number else LONG_TEXT)]
 
 
 #: What C{--embedded} serves.
-MODELS: Final[Mapping[str, Model]] = {
-    "echo": echo,
-    "script": script,
-    "tool-one": toolOne,
-    "tool-parallel": toolParallel,
-    "tool-late": toolLate,
-    "tool-undeclared": toolUndeclared,
-    "tool-megabyte": toolMegabyte,
-}
-
-#: What tests may want besides.
-TEST_MODELS: Final[Mapping[str, Model]] = {
-    **MODELS,
-    "noise": noise,
-    "burst": burst,
-    "part": part,
-    "silence": silence,
-}
+MODELS: Final[Mapping[str, Model]] = {"echo": echo, "tool-one": toolOne, "long-text": longText}

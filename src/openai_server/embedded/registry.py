@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -28,25 +29,22 @@ _KEPT = {
 
 def manifestFromHello(hello: Mapping[str, Any]) -> dict[str, Any]:
     """
-    What the registry keeps of a hello; empty members are left out.
+    Return what the registry keeps of a hello; empty members are left out.
     """
     return {name: hello[member] for name, member in _KEPT.items() if hello.get(member)}
 
 
-class RegistryFile:
+def writeRegistry(path: Path, manifests: Mapping[str, Mapping[str, Any]]) -> None:
     """
-    The file: client id to manifest, replaced as a whole by renaming.
+    Replace the file by one that says what is registered now, readable for its
+    owner alone. A folder that somebody has removed is not made anew: nobody
+    would look there.
+
+    @param manifests: by client id.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def write(self, manifests: Mapping[str, Mapping[str, Any]]) -> None:
-        """
-        Write what is registered now. A folder that somebody has removed is not
-        made anew: nobody would look there.
-        """
-        temporary = self._path.with_suffix(".new")
-        with suppress(FileNotFoundError):
-            temporary.write_text(json.dumps(manifests))
-            os.replace(temporary, self._path)
+    temporary = path.with_suffix(".new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    with suppress(FileNotFoundError):
+        with open(os.open(temporary, flags, stat.S_IRUSR | stat.S_IWUSR), "w") as file:
+            json.dump(manifests, file)
+        os.replace(temporary, path)

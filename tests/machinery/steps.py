@@ -1,4 +1,3 @@
-# -*- test-case-name: tests.embedded.test_script -*-
 """
 The steps that a scripted model does.
 """
@@ -6,33 +5,35 @@ The steps that a scripted model does.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, Final
 
-from openai_server.embedded.stage import Result, Stage, Wait
+import msgspec
 
-#: Deltas that a step shows before it lets others have their turn.
-SLICE: Final = 128
+from openai_server.embedded.lines import TurnLines
+from openai_server.embedded.models import speak, words
+from openai_server.embedded.playback import PlayedTurn, Step, ToolResult, Wait
 
 #: The worker's own words when its process says nothing about a failure.
 NO_DETAIL: Final = "claude returned an error result with no detail (check auth / model / credit)"
 
 
-def sliced(stage: Stage, texts: Iterator[str]) -> Iterator[Wait]:
+class PartLines(TurnLines):
     """
-    Show deltas at the stage's pace: one at a time, or in slices between which
-    others have their turn.
+    Lines in the dialect of thrum's wire specification: a block has neither
+    start nor stop.
     """
-    size = 1 if stage.pace else SLICE
-    batch = list(islice(texts, size))
-    while batch:
-        stage.deltas(batch)
-        following = list(islice(texts, size))
-        if following or stage.pace:
-            yield stage.pace
-        batch = following
+
+    def opening(self, kind: str, block: int) -> list[bytes]:
+        return []
+
+    def deltas(self, kind: str, block: int, texts: Iterable[str]) -> list[bytes]:
+        head = b'{"chi":"chunk","index":%d,"part":{"type":"%s","text":' % (block, kind.encode())
+        return [head + msgspec.json.encode(text) + b"}" + self.tail for text in texts]
+
+    def closing(self, block: int) -> list[bytes]:
+        return []
 
 
 def cut(text: str, parts: int) -> Iterator[str]:
@@ -41,19 +42,6 @@ def cut(text: str, parts: int) -> Iterator[str]:
     """
     size = max(1, -(-len(text) // max(1, parts)))
     return (text[start : start + size] for start in range(0, len(text), size))
-
-
-def words(text: str) -> Iterator[str]:
-    """
-    A text word by word, each with the space that follows it.
-    """
-    start = 0
-    for place, character in enumerate(text):
-        if character.isspace() and not text[place + 1 : place + 2].isspace():
-            yield text[start : place + 1]
-            start = place + 1
-    if start < len(text):
-        yield text[start:]
 
 
 @dataclass(frozen=True)
@@ -66,10 +54,8 @@ class Say:
     parts: int = 2
     kind: str = "text"
 
-    def play(self, stage: Stage) -> Iterator[Wait]:
-        stage.openBlock(self.kind)
-        yield from sliced(stage, cut(self.text, self.parts))
-        stage.closeBlock()
+    def play(self, turn: PlayedTurn) -> Iterator[Wait]:
+        yield from speak(turn, cut(self.text, self.parts), self.kind)
 
 
 @dataclass(frozen=True)
@@ -77,19 +63,17 @@ class Words:
     """
     A block of text, a delta a word.
 
-    @ivar pace: seconds after each word; None: as the stage has it.
+    @ivar pace: seconds after each word; None: as the turn has it.
     """
 
     text: str
     pace: float | None = None
 
-    def play(self, stage: Stage) -> Iterator[Wait]:
-        before = stage.pace
-        stage.pace = (before or stage.wordPace) if self.pace is None else self.pace
-        stage.openBlock("text")
-        yield from sliced(stage, words(self.text))
-        stage.closeBlock()
-        stage.pace = before
+    def play(self, turn: PlayedTurn) -> Iterator[Wait]:
+        before = turn.pace
+        turn.pace = before if self.pace is None else self.pace
+        yield from speak(turn, words(self.text))
+        turn.pace = before
 
 
 @dataclass(frozen=True)
@@ -100,10 +84,8 @@ class Flood:
 
     count: int
 
-    def play(self, stage: Stage) -> Iterator[Wait]:
-        stage.openBlock("text")
-        yield from sliced(stage, (f"{number:06d} " for number in range(self.count)))
-        stage.closeBlock()
+    def play(self, turn: PlayedTurn) -> Iterator[Wait]:
+        yield from speak(turn, (f"{number:06d} " for number in range(self.count)))
 
 
 @dataclass(frozen=True)
@@ -134,24 +116,24 @@ class CallTools:
     saying: str = "[{result}]"
     failing: str = "[error {result}]"
 
-    def play(self, stage: Stage) -> Iterator[Wait]:
+    def play(self, turn: PlayedTurn) -> Iterator[Wait]:
         ids: list[str] = []
         for call in self.calls:
             if ids and self.gap:
                 yield self.gap
-            ids.append(self._send(stage, call))
-        while any(callId not in stage.results for callId in ids):
+            ids.append(self._send(turn, call))
+        while any(callId not in turn.results for callId in ids):
             yield None
         for call, callId in zip(self.calls, ids, strict=True):
-            yield from Say(self._said(call, stage.results[callId])).play(stage)
+            yield from Say(self._said(call, turn.results[callId])).play(turn)
 
-    def _send(self, stage: Stage, call: Call) -> str:
-        callId = stage.call(call.tone, True)
+    def _send(self, turn: PlayedTurn, call: Call) -> str:
+        callId = turn.call(call.tone, True)
         if call.again is not None:
-            stage.call({**call.again, "callId": callId}, False)
+            turn.call({**call.again, "callId": callId}, False)
         return callId
 
-    def _said(self, call: Call, result: Result) -> str:
+    def _said(self, call: Call, result: ToolResult) -> str:
         form = self.failing if result.isError else self.saying
         return form.replace("{name}", call.name).replace("{result}", result.text)
 
@@ -164,7 +146,7 @@ class OwnTool:
 
     name: str
 
-    def play(self, stage: Stage) -> Iterator[Wait]:
+    def play(self, turn: PlayedTurn) -> Iterator[Wait]:
         yield from ()
 
 
@@ -176,7 +158,7 @@ class Sleep:
 
     seconds: float
 
-    def play(self, stage: Stage) -> Iterator[Wait]:
+    def play(self, turn: PlayedTurn) -> Iterator[Wait]:
         yield self.seconds
 
 
@@ -186,20 +168,22 @@ class Silence:
     Silence for ever.
     """
 
-    def play(self, stage: Stage) -> Iterator[Wait]:
+    def play(self, turn: PlayedTurn) -> Iterator[Wait]:
         while True:
             yield None
 
 
-@dataclass(frozen=True)
-class Vanish:
+class Vanish(Silence):
     """
-    The prompt never reaches a process. The worker looks for this step before
-    it starts one.
+    The prompt never reaches a process: L{reaching} looks for this step.
     """
 
-    def play(self, stage: Stage) -> Iterator[Wait]:
-        yield from Silence().play(stage)
+
+def reaching(steps: Sequence[Step]) -> Sequence[Step] | None:
+    """
+    Return what a model makes of these steps: None when the prompt vanishes.
+    """
+    return None if any(isinstance(step, Vanish) for step in steps) else steps
 
 
 @dataclass(frozen=True)
@@ -208,8 +192,8 @@ class ListStartup:
     Says the names of the tools that the process was given.
     """
 
-    def play(self, stage: Stage) -> Iterator[Wait]:
-        yield from Say(json.dumps(list(stage.offered))).play(stage)
+    def play(self, turn: PlayedTurn) -> Iterator[Wait]:
+        yield from Say(json.dumps(turn.host.offered)).play(turn)
 
 
 @dataclass(frozen=True)
@@ -218,8 +202,8 @@ class Options:
     Says what the worker passed to the process.
     """
 
-    def play(self, stage: Stage) -> Iterator[Wait]:
-        yield from Say(json.dumps(dict(stage.options))).play(stage)
+    def play(self, turn: PlayedTurn) -> Iterator[Wait]:
+        yield from Say(json.dumps(turn.host.options)).play(turn)
 
 
 @dataclass(frozen=True)
@@ -231,9 +215,10 @@ class Style:
     pace: float | None = None
     dialect: str | None = None
 
-    def play(self, stage: Stage) -> Iterator[Wait]:
-        stage.pace = stage.pace if self.pace is None else self.pace
-        stage.dialect = self.dialect or stage.dialect
+    def play(self, turn: PlayedTurn) -> Iterator[Wait]:
+        turn.pace = turn.pace if self.pace is None else self.pace
+        if self.dialect is not None:
+            turn.lines = PartLines(turn.sid) if self.dialect == "part" else TurnLines(turn.sid)
         yield from ()
 
 
@@ -246,9 +231,9 @@ class Finish:
     members: Mapping[str, Any]
     without: Collection[str] = ()
 
-    def play(self, stage: Stage) -> Iterator[Wait]:
-        both = {**stage.ending, **self.members}
-        stage.ending = {name: value for name, value in both.items() if name not in self.without}
+    def play(self, turn: PlayedTurn) -> Iterator[Wait]:
+        both = {**turn.ending, **self.members}
+        turn.ending = {name: value for name, value in both.items() if name not in self.without}
         yield from ()
 
 
@@ -261,11 +246,11 @@ class Fail:
     message: str
     subtype: str = "success"
 
-    def play(self, stage: Stage) -> Iterator[Wait]:
-        usage = stage.ending.get("usage")
+    def play(self, turn: PlayedTurn) -> Iterator[Wait]:
+        usage = turn.ending.get("usage")
         members = {"chi": "error", "code": "worker_error", "message": self.message}
-        stage.show({**members, "subtype": self.subtype, "usage": usage})
-        stage.end()
+        turn.show({**members, "subtype": self.subtype, "usage": usage})
+        turn.end()
         yield from ()
 
 
@@ -277,8 +262,8 @@ class Exit:
 
     code: int
 
-    def play(self, stage: Stage) -> Iterator[Wait]:
-        stage.exit(self.code)
+    def play(self, turn: PlayedTurn) -> Iterator[Wait]:
+        turn.exit(self.code)
         yield from ()
 
 
@@ -288,8 +273,8 @@ class End:
     The turn ends without a tone.
     """
 
-    def play(self, stage: Stage) -> Iterator[Wait]:
-        stage.end()
+    def play(self, turn: PlayedTurn) -> Iterator[Wait]:
+        turn.end()
         yield from ()
 
 
@@ -301,12 +286,12 @@ class Raw:
 
     tone: Mapping[str, Any] = field(default_factory=dict)
 
-    def play(self, stage: Stage) -> Iterator[Wait]:
+    def play(self, turn: PlayedTurn) -> Iterator[Wait]:
         if "sid" not in self.tone:
-            stage.show(self.tone)
+            turn.show(self.tone)
         else:
             bare = {name: value for name, value in self.tone.items() if (name, value) != ("sid", None)}
-            stage.showLine(json.dumps(bare).encode() + b"\n")
+            turn.showLine(json.dumps(bare).encode() + b"\n")
         yield from ()
 
 
@@ -318,6 +303,6 @@ class Line:
 
     line: bytes
 
-    def play(self, stage: Stage) -> Iterator[Wait]:
-        stage.showLine(self.line)
+    def play(self, turn: PlayedTurn) -> Iterator[Wait]:
+        turn.showLine(self.line)
         yield from ()

@@ -1,9 +1,8 @@
-# -*- test-case-name: tests.embedded.test_script -*-
 """
 What a scripted model does, step by step.
 
 A script is a JSON list of steps. Each step becomes an object here once, when
-the prompt comes, and plays itself on a L{Stage}.
+the prompt comes, and plays itself on a turn.
 
 The steps of the recorded tones: C{say} with C{parts}, C{think}, C{tool} with
 C{args}, C{tools}, C{own_tool}, C{sleep}, C{list_startup}, C{options},
@@ -33,8 +32,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from openai_server.embedded.stage import Step
-from openai_server.embedded.steps import (
+from openai_server.embedded.playback import Step
+from tests.machinery.steps import (
     NO_DETAIL,
     Call,
     CallTools,

@@ -7,8 +7,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openai_server.embedded import client as clientModule
-from openai_server.embedded.client import QUEUE_LENGTH
+from openai_server.embedded import connection
+from openai_server.embedded.connection import QUEUE_LENGTH
 from tests.embedded.bees import Bee
 from tests.embedded.worlds import World
 from tests.support import SyncCase
@@ -51,7 +51,7 @@ class FramingTests(SyncCase):
         """
         There is a bound to what is kept of a line.
         """
-        self.patch(clientModule, "MAX_LINE", 1000)
+        self.patch(connection, "MAX_LINE", 1000)
         bee = World(self).bee()
         bee.sendBytes(b"x" * 1000)
         self.assertFalse(bee.isLost)
@@ -91,20 +91,6 @@ class QueueTests(SyncCase):
         bee.client.resumeProducing()
         bee.send(chi="perf-mark", rid="a-1")
         self.assertEqual([echo["rid"] for echo in bee.chis("echo")], ["a-0", "a-1"])
-
-    def test_aWorkerCanBeSetToWait(self) -> None:
-        """
-        For benchmarks: nothing is lost when the worker waits.
-        """
-        world = World(self, waitsForClients=True)
-        bee = world.bee()
-        bee.prompt("s1", [{"flood": 5000}])
-        bee.client.pauseProducing()
-        world.clock.advance(0.5)
-        bee.client.resumeProducing()
-        world.clock.advance(0.01)
-        self.assertEqual(len(bee.text("s1")), 5000 * 7)
-        self.assertEqual(bee.client.lostTones, 0)
 
     def test_closingEndsTheQueue(self) -> None:
         """

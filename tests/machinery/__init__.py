@@ -1,0 +1,3 @@
+"""
+What tests plug into the embedded daemon: scripts, strange models, faults.
+"""
