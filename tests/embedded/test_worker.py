@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from openai_server.embedded.playback import TURN_TONES, outputOf
+from openai_server.embedded.playback import outputOf
+from openai_server.embedded.runqueue import TURN_TONES
 from openai_server.embedded.worker import EmbeddedWorker, canStart
 from tests.embedded.bees import Bee, definition
 from tests.embedded.worlds import World

@@ -5,16 +5,13 @@ One prompt being answered: the turn, and what the steps of a model do to it.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from openai_server.embedded.lines import TurnLines, nestId
-
-#: Tones that all turns of a worker show before the reactor has its turn.
-TURN_TONES: Final = 256
+from openai_server.embedded.runqueue import RunQueue
 
 #: What the model reads when a result has not come in time.
 TIMED_OUT: Final = "The operation timed out."
@@ -110,48 +107,6 @@ class TurnHost(Protocol):
         """
         Take the turn's end, and with an exit code that of the process too.
         """
-
-
-class RunQueue:
-    """
-    The turns of one worker that have something to do: each goes on when the
-    others have had theirs, and the reactor is let in between.
-    """
-
-    def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
-        self._ready: deque[PlayedTurn] = deque()
-        self._run: IDelayedCall | None = None
-
-    def wake(self, turn: PlayedTurn) -> None:
-        """
-        Let a turn go on when others have had theirs.
-        """
-        self._ready.append(turn)
-        self._schedule()
-
-    def stop(self) -> None:
-        """
-        Let no turn go on.
-        """
-        self._ready.clear()
-        if self._run is not None:
-            self._run.cancel()
-            self._run = None
-
-    def _schedule(self) -> None:
-        if self._run is None:
-            self._run = self._clock.callLater(0, self._runReady)
-
-    def _runReady(self) -> None:
-        self._run = None
-        left = TURN_TONES
-        while self._ready and left > 0:
-            turn = self._ready.popleft()
-            if not turn.isOver:
-                left -= turn.advance()
-        if self._ready:
-            self._schedule()
 
 
 class PlayedTurn:

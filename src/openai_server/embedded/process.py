@@ -14,7 +14,8 @@ from typing import Any, Final, Protocol
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from openai_server.embedded.models import ModelPrompt
-from openai_server.embedded.playback import Audience, PlayedTurn, RunQueue, Step
+from openai_server.embedded.playback import Audience, PlayedTurn, Step
+from openai_server.embedded.runqueue import RunQueue
 from openai_server.embedded.settings import WorkerSettings
 
 #: The exit code of a process that was killed.

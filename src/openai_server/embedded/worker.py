@@ -19,8 +19,9 @@ from typing import Any, Final
 
 from twisted.internet.interfaces import IReactorTime
 
-from openai_server.embedded.playback import Audience, RunQueue
+from openai_server.embedded.playback import Audience
 from openai_server.embedded.process import WorkerProcess
+from openai_server.embedded.runqueue import RunQueue
 from openai_server.embedded.settings import WorkerSettings
 from openai_server.wire.ids import base36
 
