@@ -114,7 +114,7 @@ class Configuration(Struct, frozen=True, kw_only=True):
     insecureNoAuth: Annotated[
         bool, _does("allow an address that others can reach without an API key", isFlag=True)
     ] = False
-    embedded: Annotated[bool, _does("run a daemon with an echo model in this process", isFlag=True)] = False
+    embedded: Annotated[bool, _does("run a daemon with toy models in this process", isFlag=True)] = False
 
     @property
     def descriptions(self) -> tuple[str, ...]:
