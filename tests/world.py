@@ -288,7 +288,6 @@ class World:
             jitter=lambda: 0.5,
         )
         self.front = WebFront(
-            reactor=self.clock,
             clock=self.clock,
             configuration=self.configuration,
             daemon=self.link,

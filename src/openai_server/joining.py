@@ -55,7 +55,6 @@ class Joining:
         hid = hidFromSeed(newSeed()) if embedded else self._hid()
         daemon = (self._embeddedLink if embedded else self._link)(hid, bound, start)
         front = WebFront(
-            reactor=self._reactor,
             clock=self._clock,
             configuration=self._configuration,
             daemon=daemon,

@@ -10,6 +10,7 @@ from itertools import permutations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openai_server.daemon.turn import PromptedTurn
 from openai_server.errors import APIError
 from openai_server.wire.ends import Loss, Lost, TurnEnd
 from openai_server.wire.tones import Chunk, Error, Finish, SessionReady, Shown, ToolCall
@@ -71,6 +72,17 @@ class EndTests(LinkCase):
         self.assertTrue(heard.turn.isOver)
         self.assertIs(heard.over, heard.end)
         self.assertEqual(heard.turn.sid, "s1")
+
+    def test_wordsAreForgottenAtTheEnd(self) -> None:
+        """
+        The record of a turn outlives it; the prompt's words do not, also when
+        no worker ever showed life.
+        """
+        heard = self.asked()
+        assert isinstance(heard.turn, PromptedTurn)
+        self.assertNotEqual(heard.turn.prompt.content, "")
+        self.daemon.say({"chi": "error", "sid": "s1", "message": "no"})
+        self.assertEqual((heard.turn.isOver, heard.turn.prompt.content), (True, ""))
 
     def test_errorEndsTurn(self) -> None:
         """

@@ -4,13 +4,16 @@ Requests that come again: no agent runs twice for one of them.
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
 
 from openai_server import constants
+from openai_server.daemon.turn import PromptedTurn
 from openai_server.sessions import retries
 from openai_server.web import response
+from openai_server.web.submission import Submission
 from tests.flow.support import FlowCase, Talk, function, steps
 from tests.world import Client, World
 
@@ -97,6 +100,38 @@ class JoiningTests(RetryCase):
             self.assertEqual(world.ends, ["cl-gone", "ok"])
             world.settle()
 
+    def test_keptAnswerKeepsNothingElse(self) -> None:
+        """
+        Neither the question nor the prompt, which may be of megabytes and are
+        not counted.
+        """
+        for headers in (FIRST, {"idempotency-key": "k"}):
+            world = World(self)
+            world.script({"say": "There."}, headers=headers)
+            world.advance(3)
+            self.assertEqual(world.front.retries.bytesKept, len("There."))
+            gc.collect()
+            found = gc.get_objects()
+            self.assertEqual([each for each in found if isinstance(each, Submission)], [])
+            turns = [each for each in found if isinstance(each, PromptedTurn)]
+            self.assertEqual({each.prompt.content for each in turns} - {""}, set())
+            world.settle()
+
+    def test_streamThatRunsKeepsNoQuestion(self) -> None:
+        """
+        Its body and its messages are not held for as long as it lasts.
+        """
+        world = World(self)
+        client = world.script({"say": "Slow"}, {"sleep": 5}, {"say": "ly."}, stream=True)
+        world.advance(1)
+        gc.collect()
+        found = gc.get_objects()
+        self.assertEqual([each for each in found if isinstance(each, Submission)], [])
+        self.assertEqual([each.prompt.content for each in found if isinstance(each, PromptedTurn)], [""])
+        world.advance(6)
+        self.assertSaid(client, "Slowly.")
+        world.settle()
+
     def test_streamThatIsTooLongToBeGivenAgain(self) -> None:
         """
         Its beginning is not there any more: the retry is told so, since a part
@@ -110,6 +145,21 @@ class JoiningTests(RetryCase):
         self.assertRefused(self.again(world, *long, stream=True), 502, "worker_error")
         world.advance(3)
         self.assertTrue(first.isComplete)
+        self.assertEqual(len(self.sids(world)), 1)
+        world.settle()
+
+    def test_tooLongUnderAKey(self) -> None:
+        """
+        A key means one run, also when its answer cannot be given once more.
+        """
+        self.patch(response, "WHOLE_LIMIT", 10)
+        world = World(self)
+        long = ({"say": "x" * 8}, {"sleep": 0.2}, {"say": "y" * 8})
+        key = {"idempotency-key": "k"}
+        first = world.script(*long, stream=True, headers=key)
+        world.advance(3)
+        self.assertTrue(first.isComplete)
+        self.assertRefused(world.script(*long, stream=True, headers=key), 502, "worker_error")
         self.assertEqual(len(self.sids(world)), 1)
         world.settle()
 

@@ -12,7 +12,8 @@ from typing import Any
 from openai_server.embedded.models import ModelPrompt
 from openai_server.embedded.playback import Step
 from openai_server.sessions.memory import Memory
-from openai_server.web import front
+from openai_server.web import completion, front
+from openai_server.web.mistakes import Bug
 from tests.flow.support import FlowCase, Talk, function, steps, user
 from tests.machinery.models import TEST_MODELS
 from tests.machinery.steps import Say
@@ -348,8 +349,8 @@ class AnswerTests(FlowCase):
 
     def test_repairedAnswer(self) -> None:
         """
-        The repair is asked in the same session; the client never sees the
-        first answer, so a transcript with the second one is told anew.
+        The repair is asked in the same session and counted with the first
+        turn; the answer that is given is what the session has seen.
         """
 
         def model(question: ModelPrompt) -> Sequence[Step]:
@@ -362,11 +363,41 @@ class AnswerTests(FlowCase):
         client = talk.ask(user("Go."))
         self.assertSaid(client, '{"a": 1}', "new")
         self.assertEqual(client.header("x-hum-schema"), "repaired")
+        self.assertEqual(client.json["usage"]["total_tokens"], 2 * (10 + 30 + 20 + 42))
         first, second = self.sids(world)
         self.assertEqual(first, second)
         # The answer given is what the session has seen: it goes on.
         self.assertSaid(talk.ask(user("Again.")), '{"a": 1}', "continued")
         self.assertEqual((self.sids(world)[2], self.contents(world)[2]), (first, "Again."))
+        world.settle()
+
+    def test_mistakeInARepair(self) -> None:
+        """
+        The client is told, and does not wait for ever.
+        """
+        checks = iter(("invalid",))
+        self.patch(completion, "checkAnswer", lambda *_: next(checks))
+        world = World(self)
+        wanted = {"name": "a", "schema": {"type": "object"}}
+        format = {"type": "json_schema", "json_schema": wanted}
+        client = world.ask([user("{}")], model="echo", response_format=format)
+        world.advance(5)
+        self.assertRefused(client, 500, "internal_error")
+        self.assertEqual(len(self.flushLoggedErrors(Bug)), 1)
+        world.settle()
+
+    def test_clientThatLeavesDuringARepair(self) -> None:
+        """
+        The second turn is cancelled as the first would be.
+        """
+        world = World(self)
+        wanted = {"name": "a", "schema": {"type": "object", "required": ["a"]}}
+        format = {"type": "json_schema", "json_schema": wanted}
+        client = world.script({"say": "{}"}, response_format=format)
+        world.until(lambda: len(world.sent("prompt")) == 2)
+        client.leave()
+        self.assertEqual(len(world.sent("cancel")), 1)
+        world.advance(40)
         world.settle()
 
     def test_reasoningIsNoPartOfIt(self) -> None:

@@ -17,9 +17,10 @@ from twisted.internet.address import UNIXAddress
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.testing import StringTransport
 
-from openai_server.errors import APIError
+from openai_server.errors import APIError, End
 from openai_server.web.body import PackedBody
-from tests.web.support import BODY_LIMIT, Answer, WebCase, answersIn, get, post
+from openai_server.web.outflow import SLICE
+from tests.web.support import BODY_LIMIT, Answer, Asked, WebCase, answersIn, get, post
 from tests.web.transports import WireTransport
 
 
@@ -641,6 +642,33 @@ class DeadlineTests(WebCase):
         (answer,) = answersIn(received)
         self.assertEqual((answer.status, self.ends()), (408, ["cl-slow"]))
 
+    def test_trailerThatNeverEnds(self) -> None:
+        """
+        C9: what comes behind the last chunk is no body, and is not kept.
+        """
+        head = chunked([b"{}"]).removesuffix(b"\r\n")
+        for piece in (b"a" * 4096, b"X-T: 1\r\n" * 500):
+            wire = self.connect()
+            wire.send(head + b"X-T: ")
+            sent = 0
+            while not (received := wire.read()):
+                self.assertLess(sent, 128 * 1024)
+                wire.send(piece)
+                sent += len(piece)
+            self.assertEqual([answer.status for answer in answersIn(received)], [400])
+
+    def test_twoNewcomersAtOnce(self) -> None:
+        """
+        Each of them has an idle connection make place for it.
+        """
+        self.site.maxConnections = 2
+        idle = [self.connect(), self.connect()]
+        self.connect()
+        self.connect()
+        for wire in idle:
+            wire.run()
+        self.assertEqual([wire.how for wire in idle], ["aborted", "aborted"])
+
     def test_connectionsBeyondTheCap(self) -> None:
         """
         An idle one makes place; when all are busy the new one is turned away.
@@ -696,6 +724,91 @@ class HalfCloseTests(WebCase):
         wire.protocol.readConnectionLost()  # type: ignore[attr-defined]
         wire.read()
         self.assertEqual(wire.how, "closed")
+
+
+class Owned:
+    """
+    The owner of a request, who notes what it is told.
+    """
+
+    def __init__(self) -> None:
+        self.told: list[bool] = []
+
+    def clientGone(self, end: End) -> None:
+        raise AssertionError(end)
+
+    def delivered(self, inGoodOrder: bool) -> None:
+        self.told.append(inGoodOrder)
+
+
+class DeliveryTests(WebCase):
+    """
+    When an answer counts as delivered.
+    """
+
+    def test_notWhileSomeOfItIsUnsent(self) -> None:
+        """
+        What the client sends meanwhile does not show that it has the answer.
+        """
+        wire = self.connect(kernelSize=1000)
+        asked, owner = self.begin(wire), Owned()
+        asked.request.owner = owner
+        asked.answer.callback(b"z" * SLICE)
+        wire.send(b"GET /healthz HTTP/1.1\r\n")
+        self.assertEqual(owner.told, [])
+        wire.read()
+        wire.send(b"Host: localhost\r\n\r\n")
+        self.assertEqual(owner.told, [True])
+
+    def test_lostWithSomeOfItUnsent(self) -> None:
+        """
+        Nor does the end of the connection, in whatever order.
+        """
+        wire = self.connect(kernelSize=1000)
+        asked, owner = self.begin(wire), Owned()
+        asked.request.owner = owner
+        asked.answer.callback(b"z" * SLICE)
+        wire.leave(ConnectionDone())
+        self.assertEqual(owner.told, [False])
+
+    def test_eachOfSeveralSentAhead(self) -> None:
+        """
+        Every owner is told, also when no byte comes between two answers.
+        """
+        owners = [Owned(), Owned()]
+
+        def own(asked: Asked) -> None:
+            asked.request.owner = owners[len(self.chat.asked) - 1]
+            asked.answer.callback(b"{}")
+
+        self.chat.script = own
+        wire = self.connect()
+        wire.send(post() + post())
+        self.assertEqual([owner.told for owner in owners], [[True], []])
+        wire.leave(ConnectionDone())
+        self.assertEqual([owner.told for owner in owners], [[True], [True]])
+
+
+class PipelinedRefusalTests(WebCase):
+    """
+    A refusal that is not the first of its connection.
+    """
+
+    def test_comesBehindTheAnswersBeforeIt(self) -> None:
+        """
+        Whether these come at once or later; the connection ends with it.
+        """
+        for isLater in (False, True):
+            wire = self.connect()
+            first = post() if isLater else get("/healthz")
+            wire.send(first + b"NOT HTTP\r\n\r\n")
+            if isLater:
+                self.assertEqual(wire.read(), b"")
+                self.chat.asked[-1].answer.callback(b"{}")
+            answers = answersIn(wire.read())
+            self.assertEqual([answer.status for answer in answers], [200, 400])
+            self.assertEqual(answers[1].header("connection"), "close")
+            self.assertTrue(wire.finSent)
 
 
 class SmugglingTests(WebCase):

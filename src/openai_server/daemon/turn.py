@@ -210,6 +210,7 @@ class PromptedTurn:
         self._lastTone = now
         if not self.isLive:
             self.isLive = True
+            self._forgetWords()
             if self._move(states.LIVE):
                 self._await(now, self._wire.limits.stall, Loss.STALLED)
         if not self.seen:
@@ -348,6 +349,7 @@ class PromptedTurn:
         self._state = states.ENDED
         self.isOver = True
         self.isHeard = False
+        self._forgetWords()
         if self._calls and self._wire.isReady:
             self._refuseOpenCalls()
         self._wire.turnOver(self)
@@ -357,6 +359,13 @@ class PromptedTurn:
             self._audience.turnOver(end)
         except Exception:
             self._log.failure("the audience of a turn failed when it was over")
+
+    def _forgetWords(self) -> None:
+        # It is not asked again. Its words may be of megabytes, and its record
+        # lives as long as the turn, and a while longer among the deadlines.
+        self.prompt = msgspec.structs.replace(
+            self.prompt, content="", systemPrompt=None, tools=None, attachments=None
+        )
 
     def _tellEnd(self, end: TurnEnd) -> None:
         try:

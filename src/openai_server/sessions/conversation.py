@@ -353,6 +353,8 @@ class Conversation:
         """
         self._slot.release()
         self._onOver()
+        # It holds the prompt, and an answer may be kept for minutes.
+        self._turn = None
 
     @contextmanager
     def _ending(self, answer: Attendant) -> Iterator[None]:
@@ -436,8 +438,9 @@ class Conversation:
             self.cancel()
 
     def _parkPassed(self) -> None:
-        self._beginSettling()
+        # Without a connection, the turn is over by that.
         turn = self._asked()
+        self._beginSettling()
         if not self.isOver:
             for call in self._batch.clear():
                 self._table.expired(call)

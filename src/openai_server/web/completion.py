@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Final
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.python.failure import Failure
 
 from openai_server.api.dialect import Dialect
 from openai_server.api.inquiry import Call, Inquiry, Message
@@ -26,6 +27,7 @@ from openai_server.sessions.retries import Attempt, Retries
 from openai_server.translate.output import Translation
 from openai_server.translate.schema import checkAnswer
 from openai_server.translate.tools import inputText, resultText
+from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.request import APIRequest as Request
 from openai_server.web.response import Response, ResponseTimes
 from openai_server.web.submission import Submission, Submitter
@@ -78,6 +80,11 @@ class Completion:
 
         @raise APIError: what its client is told before the first byte.
         """
+        await self._begin(request, dialect)
+        await request.whenOver()
+
+    async def _begin(self, request: Request, dialect: Dialect) -> None:
+        # The body and what it asks are not held for as long as the answer lasts.
         body = request.takeBody()
         inquiry = dialect.parse(body)
         request.model = inquiry.model
@@ -94,7 +101,6 @@ class Completion:
             # A mistake of ours must not leave a worker running for nobody.
             response.abandon()
             raise
-        await request.whenOver()
 
     async def _responseTo(self, request: Request, inquiry: Inquiry, body: bytes) -> tuple[Response, bool]:
         """
@@ -218,31 +224,31 @@ class Completion:
             modelIsKnown=self._modelIsKnown,
             callFrom=partial(_callFrom, conversation),
             asked=None if inquiry.showsCallIds else transcript.digestBefore(len(transcript.entries)),
-            onEnd=partial(self._ended, submission, attempt),
+            onEnd=partial(self._ended, inquiry.showsCallIds, attempt),
             onDelivered=partial(self._delivered, attempt),
         )
 
     # The end of a response.
 
-    def _ended(self, submission: Submission, attempt: Attempt[Response] | None, response: Response) -> None:
+    def _ended(self, showsCallIds: bool, attempt: Attempt[Response] | None, response: Response) -> None:
         if type(response.ended) is Finished:
-            self._told(submission, response)
+            self._told(showsCallIds, response)
         else:
             self._submitter.memory.release(response.conversation.context.session, False)
         if attempt is None:
             return
-        if response.isAbandoned or response.output is None or _mayBeAskedAgain(response):
+        if response.isAbandoned or _mayBeAskedAgain(response):
             self._retries.forget(attempt)
         else:
-            self._retries.finished(attempt, response.length)
+            self._retries.finished(attempt, 0 if response.output is None else response.length)
 
-    def _told(self, submission: Submission, response: Response) -> None:
+    def _told(self, showsCallIds: bool, response: Response) -> None:
         memory, session, text = self._submitter.memory, response.conversation.context.session, response.text
         if text is None:
             memory.release(session, False)
             return
-        isNamed = submission.inquiry.showsCallIds
-        calls = [call.id if isNamed else callWithoutId(call.name, call.arguments) for call in response.calls]
+        made = response.calls
+        calls = [call.id if showsCallIds else callWithoutId(call.name, call.arguments) for call in made]
         memory.answered(session, text, calls)
 
     def _delivered(self, attempt: Attempt[Response] | None, inGoodOrder: bool) -> None:
@@ -261,7 +267,18 @@ class Completion:
         response.verdict = verdict.encode()
         if verdict != "invalid" or not self._configuration.schemaRepair:
             return None
-        return Deferred.fromCoroutine(self._repair(submission, response, finished))
+        repairing = Deferred.fromCoroutine(self._repair(submission, response, finished))
+        return repairing.addErrback(self._repairFailed, response)
+
+    @staticmethod
+    def _repairFailed(failure: Failure, response: Response) -> None:
+        """
+        Nobody waits for the repair any more, or a mistake of ours ended it:
+        then the response must not wait for ever.
+        """
+        if not failure.check(CancelledError):
+            error = errorFromMistake(failure, "of a schema's repair", "repair")
+            response.conclude(Failed(error), [])
 
     async def _repair(self, submission: Submission, first: Response, finished: Finished) -> None:
         """
@@ -272,7 +289,7 @@ class Completion:
         assert schema is not None and text is not None
         session = first.conversation.context.session
         seen = session.seen.copy()
-        self._told(submission, first)
+        self._told(submission.inquiry.showsCallIds, first)
         await first.conversation.whenSettled()
         said = Message(role="assistant", content=text)
         again = submission.followedBy(said, Message(role="user", content=_REPAIR))

@@ -48,7 +48,6 @@ class WebFront(Service):
     def __init__(
         self,
         *,
-        reactor: IReactorTime,
         clock: IReactorTime,
         configuration: Configuration,
         daemon: Daemon,

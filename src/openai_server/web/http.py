@@ -124,6 +124,7 @@ class HTTPConnection(Protocol):
         self._wait: Timeout | None = None
         self._bodyBegan = 0.0
         self._lastData = 0.0
+        self._sinceBody = 0
         self._closing: Deadline | None = None
         self._probing: IDelayedCall | None = None
         self._delivering: Owner | None = None
@@ -206,7 +207,7 @@ class HTTPConnection(Protocol):
         """
         Parse, keep for later, or throw away what follows on a refusal.
         """
-        if self._delivering is not None:
+        if self._delivering is not None and not self.isPaused:
             self._delivered(True)
         if self._isRefused:
             self._discarded += len(data)
@@ -235,6 +236,7 @@ class HTTPConnection(Protocol):
             self._headBytes += len(data)
         else:
             self._lastData = self.site.clock.seconds()
+            self._sinceBody += len(data)
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
@@ -252,6 +254,9 @@ class HTTPConnection(Protocol):
         else:
             if self._receiving is None and self._headBytes > HEAD_BYTES:
                 self.refuse(_headTooLarge())
+            elif self._receiving is not None and self._sinceBody > HEAD_BYTES:
+                # Trailers and the extensions of chunks, which nobody reads.
+                self.refuse(APIError("bad_request", "The body comes with too much that is no body."))
 
     def _refuseParsed(self, why: BaseException | None) -> None:
         if self._isRefused:
@@ -299,6 +304,7 @@ class HTTPConnection(Protocol):
         self._stopWaiting()
         if request.hasBody:
             self._bodyBegan = self._lastData = self.site.clock.seconds()
+            self._sinceBody = 0
             self._wait = self.site.bodyTimes.begin(self._bodyIsLate)
             if request.waitsForContinue and len(self.requests) == 1:
                 self.transmit(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -308,6 +314,7 @@ class HTTPConnection(Protocol):
         Take a piece of the body.
         """
         if self._receiving is not None:
+            self._sinceBody = 0
             self._receiving.bodyPieceReceived(data)
 
     def on_message_complete(self) -> None:
@@ -355,7 +362,7 @@ class HTTPConnection(Protocol):
             while not (self._isAnswering or self._isClosing):
                 if self.requests and self.requests[0].isReceived:
                     self._isAnswering = True
-                    if self.requests[0].isLast:
+                    if self.requests[0].isLast or self.requests[0].refusal is not None:
                         self.persistent = False
                     self.requests[0].process()
                 elif self._early:
@@ -376,7 +383,7 @@ class HTTPConnection(Protocol):
         self.requests.popleft()
         self._isAnswering = False
         self.outflow = None
-        if self._isRefused or not self.persistent:
+        if not self.persistent:
             self.loseConnection()
             return
         if self.isPaused:
@@ -402,8 +409,6 @@ class HTTPConnection(Protocol):
             self.requests.append(request)
         request.refusal = error
         request.isReceived = True
-        if len(self.requests) == 1:
-            self.persistent = False
         self._next()
 
     # What the client gets.
@@ -411,9 +416,10 @@ class HTTPConnection(Protocol):
     @property
     def isIdle(self) -> bool:
         """
-        Whether nothing of a request was read that is not answered.
+        Whether it is open and nothing of a request was read that is not
+        answered.
         """
-        return not (self.requests or self._headBytes or self._early)
+        return not (self.requests or self._headBytes or self._early or self._isClosing)
 
     @property
     def isAnswering(self) -> bool:
@@ -437,9 +443,10 @@ class HTTPConnection(Protocol):
                 return
             data = data[sent:]
             transport.write(data)
-            # It asks for more at once, and again when all is sent.
+            # It asks for more at once, and again when all is sent. It never says
+            # that it is full.
             transport.registerProducer(self, False)
-            self.isPaused = True
+            self.pauseProducing()
         else:
             transport.write(data)
 
@@ -449,6 +456,8 @@ class HTTPConnection(Protocol):
         have it, because the connection goes on or is closed in good order, or
         to have left before.
         """
+        if self._delivering is not None:
+            self._delivered(not self.isPaused)
         self._delivering = owner
 
     def _delivered(self, inGoodOrder: bool) -> None:

@@ -20,7 +20,7 @@ from os import urandom
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from klein.interfaces import IKleinRequest
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -669,18 +669,17 @@ class APIRequest:
         if self.stream is not None:
             self.stream.connectionLost()
         owner, self.owner = self.owner, None
-        if owner is not None:
-            if self.isAnswered and (self._isAnswered or (self.stream and self.stream.hasEnded)):
-                owner.delivered(False)
-            else:
-                owner.clientGone(End.CLIENT_GONE)
+        if owner is not None and (self._isAnswered or self.stream is not None):
+            # A stream that was not complete has told its owner already.
+            owner.delivered(False)
+        elif owner is not None:
+            owner.clientGone(End.CLIENT_GONE)
         self.setEnd(End.CLIENT_GONE)
         if not self.startedWriting:
             # Nobody sees this status but the access log.
             self.code = 499
         self._close(reason)
         if work is not None:
-            work.addErrback(lambda failure: failure.trap(CancelledError) and None)
             work.cancel()
 
     # The account of it.

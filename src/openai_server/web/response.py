@@ -278,13 +278,6 @@ class Response:
             return None
         return "".join([piece for event in self.output if type(event) is Text for piece in event.pieces])
 
-    @property
-    def isAttended(self) -> bool:
-        """
-        Whether a client is there.
-        """
-        return bool(self._clients)
-
     def whenEnded(self) -> Deferred[None]:
         """
         Fires when the answer is complete or has failed; for one listener.
@@ -456,14 +449,14 @@ class Response:
         self._checking = check(last)
         return self._checking is not None
 
-    def conclude(self, finished: Finished, output: list[Output]) -> None:
+    def conclude(self, last: Finished | Failed, output: list[Output]) -> None:
         """
         Give the answer that was held back, or this output in its place.
         """
         if self._checking is not None and self.ended is None:
             self._checking = None
             self.output = output
-            self._end(finished, [*output, finished])
+            self._end(last, [*output, last])
 
     def _end(self, last: Finished | Failed, events: Sequence[Output]) -> None:
         self.ended = last
@@ -471,6 +464,7 @@ class Response:
             if wait is not None:
                 wait.cancel()
         clients, self._clients = self._clients, []
+        self.check = None
         try:
             self._onEnd(self)
         finally:
