@@ -59,6 +59,7 @@ FLUSH_SECONDS: Final = 10.0
 PROBE_SECONDS: Final = 1.0
 #: Seconds that a whole body may take.
 BODY_SECONDS: Final = 300.0
+_INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 #: Socket options by which a client that vanished is noticed within 45 s:
 #: milliseconds without acknowledgement, seconds of silence before the first
 #: probe and between two, probes.
@@ -70,7 +71,7 @@ _SILENCE_OPTIONS: Final = {
 }
 
 
-def _handleOf(transport: Any) -> object:
+def _handleOf(transport: Any) -> Any:
     return transport.getHandle() if hasattr(transport, "getHandle") else None
 
 
@@ -82,7 +83,7 @@ def endSilentPeers(transport: Any) -> None:
     """
     # Under TLS, and under nothing else, the transport has one of its own.
     tcp = _handleOf(getattr(transport, "transport", transport))
-    if not isinstance(tcp, socket.socket) or tcp.family not in (socket.AF_INET, socket.AF_INET6):
+    if not isinstance(tcp, socket.socket) or tcp.family not in _INTERNET:
         return
     tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _SILENCE_OPTIONS.items():
@@ -138,10 +139,12 @@ class HTTPConnection(Protocol):
         """
         transport: Any = self.transport
         endSilentPeers(transport)
-        if ITCPTransport.providedBy(transport):
-            transport.setTcpNoDelay(True)
         handle = _handleOf(transport)
-        if isinstance(handle, socket.socket):
+        isSocket = isinstance(handle, socket.socket)
+        # In Twisted 24.10 a Unix socket's transport claims to be TCP's.
+        if ITCPTransport.providedBy(transport) and not (isSocket and handle.family not in _INTERNET):
+            transport.setTcpNoDelay(True)
+        if isSocket:
             self._socket = handle
         else:
             transport.registerProducer(self, True)
