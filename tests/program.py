@@ -27,7 +27,9 @@ class Program(ProcessProtocol):
 
     @ivar lines: what it wrote to its output.
     @ivar errors: the same for its standard error.
-    @ivar ended: fires with the exit code, or minus the signal that killed it.
+    @ivar exited: fires when the process is gone.
+    @ivar ended: fires with the exit code, or minus the signal that killed it,
+        once all that it wrote was read.
     @ivar runtime: its user's runtime directory.
     """
 
@@ -36,6 +38,7 @@ class Program(ProcessProtocol):
         self.runtime = Path(tempfile.mkdtemp(prefix="openai-server-tests-"))
         self.lines: list[str] = []
         self.errors = ""
+        self.exited: Deferred[None] = Deferred()
         self.ended: Deferred[int] = Deferred()
         self._partial = ""
         self._waiting: list[tuple[str, Deferred[None]]] = []
@@ -72,6 +75,17 @@ class Program(ProcessProtocol):
         """
         assert self.transport is not None
         self.transport.signalProcess(number)
+
+    def readOutput(self, isReading: bool) -> None:
+        """
+        Read its output no more, or go on.
+        """
+        assert self.transport is not None
+        pipe = self.transport.pipes[1]  # type: ignore[attr-defined]
+        (pipe.resumeProducing if isReading else pipe.pauseProducing)()
+
+    def processExited(self, reason: Failure) -> None:
+        self.exited.callback(None)
 
     def processEnded(self, reason: Failure) -> None:
         reason.trap(ProcessDone, ProcessTerminated)

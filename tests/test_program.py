@@ -17,6 +17,8 @@ from openai_server.program import ProgramService, Signals, calmGarbageCollection
 from openai_server.service import StartError
 from tests.support import SyncCase, TestClock
 
+ALL_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
 
 class FakeReactor:
     """
@@ -59,8 +61,11 @@ class SignalsTests(SyncCase):
         super().setUp()
         self.reactor = FakeReactor()
         self.ends: list[str] = []
-        self.signals = Signals(self.reactor, lambda: self.ends.append("now"))
-        for number in (signal.SIGTERM, signal.SIGINT):
+        self.reloads: list[str] = []
+        self.signals = Signals(
+            self.reactor, lambda: self.ends.append("now"), lambda: self.reloads.append("now")
+        )
+        for number in ALL_SIGNALS:
             self.addCleanup(signal.signal, number, signal.getsignal(number))
 
     def test_firstStopsTheReactor(self) -> None:
@@ -89,6 +94,28 @@ class SignalsTests(SyncCase):
         self.signals.received(signal.SIGTERM)
         self.reactor.turn()
         self.assertEqual((self.reactor.stops, self.ends), (1, ["now"]))
+
+    def test_hangupReloads(self) -> None:
+        """
+        P22: once the reactor comes round, again and again, and nothing stops.
+        """
+        for _ in range(2):
+            self.signals.received(signal.SIGHUP)
+        self.assertEqual(self.reloads, [])
+        self.reactor.turn()
+        self.assertEqual((self.reloads, self.reactor.stops), (["now", "now"], 0))
+
+    def test_othersAreIgnored(self) -> None:
+        """
+        P22: SIGUSR1 and SIGUSR2 would kill; a handler that somebody has set
+        for one stays.
+        """
+        own = lambda number, frame: None  # noqa: E731
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+        signal.signal(signal.SIGUSR2, own)
+        self.signals.install()
+        self.assertEqual(signal.getsignal(signal.SIGUSR1), signal.SIG_IGN)
+        self.assertIs(signal.getsignal(signal.SIGUSR2), own)
 
     def test_reactorThatHasStopped(self) -> None:
         """
@@ -148,7 +175,7 @@ class ProgramServiceTests(SyncCase):
         shutdown in good order; and the reactor, which sets its own handlers
         when it begins to run, does not keep them.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in ALL_SIGNALS:
             self.addCleanup(signal.signal, number, signal.getsignal(number))
             signal.signal(number, signal.SIG_DFL)
         seen: list[Any] = []

@@ -88,6 +88,14 @@ class Configuration(Struct, frozen=True, kw_only=True):
     ] = "chunk"
     keepAliveInterval: Annotated[_Seconds, _does("silence after which a stream sends it")] = 15
     drainTimeout: Annotated[_SecondsOrNone, _does("how long open answers may go on at a shutdown")] = 30
+    logFileSize: Annotated[
+        int,
+        Meta(ge=0, le=1 << 40),
+        _does("size at which the log file is put aside; 0: never, as with logrotate", unit="bytes"),
+    ] = 10_000_000
+    logFiles: Annotated[
+        int, Meta(ge=1, le=10_000), _does("log files that are kept beside the one in use")
+    ] = 10
     keyFile: Annotated[
         _Text | None,
         _does("this bee's key; unset: hum/bees/openai-server.key in the state folder", isPath=True),
