@@ -5,6 +5,7 @@ Tests for L{openai_server.program}.
 from __future__ import annotations
 
 import gc
+import resource
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,8 @@ from twisted.application.service import Application, IService
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 
-from openai_server.program import ProgramService, Signals, calmGarbageCollection, explainExit
+from openai_server import program
+from openai_server.program import ProgramService, Signals, calmGarbageCollection, explainExit, raiseFileLimit
 from openai_server.service import StartError
 from tests.support import SyncCase, TestClock
 
@@ -246,6 +248,37 @@ class LastWordsTests(SyncCase):
         error = ValueError()
         self.hook(ValueError, error, None)
         self.assertEqual((self.events, self.passedOn), ([], [(ValueError, error, None)]))
+
+
+class FileLimitTests(SyncCase):
+    """
+    P23: how many files may be open.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, self.limits)
+
+    def test_raised(self) -> None:
+        """
+        As many as the system allows.
+        """
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, self.limits[1]))
+        raiseFileLimit()
+        self.assertEqual(resource.getrlimit(resource.RLIMIT_NOFILE)[0], self.limits[1])
+
+    def test_refused(self) -> None:
+        """
+        Then it stays.
+        """
+
+        def refuse(*args: object) -> None:
+            raise ValueError("not allowed to raise maximum limit")
+
+        self.patch(program.resource, "setrlimit", refuse)
+        raiseFileLimit()
+        self.assertEqual(resource.getrlimit(resource.RLIMIT_NOFILE), self.limits)
 
 
 class GarbageTests(SyncCase):

@@ -8,6 +8,7 @@ else's application it does none of this.
 from __future__ import annotations
 
 import gc
+import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -46,6 +47,7 @@ class ProgramService(OpenAIService):
         """
         See L{OpenAIService.startService}.
         """
+        raiseFileLimit()
         signals = Signals(self._reactor, self.endNow, self.reload)
         signals.install()
         super().startService()
@@ -112,6 +114,17 @@ class Signals:
         self._log.info("{name}: no new requests, open answers may end", name=name)
         with suppress(ReactorNotRunning):
             self._reactor.stop()
+
+
+def raiseFileLimit() -> None:
+    """
+    Let the process open as many files as the system lets it: by default that is
+    a thousand, and a connection is a file.
+    """
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # A system may say that there is no limit, and not mean it.
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
 
 
 def calmGarbageCollection() -> None:

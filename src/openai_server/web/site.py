@@ -19,6 +19,7 @@ from openai_server.clock import Timeouts
 from openai_server.errors import APIError, shuttingDown
 from openai_server.web.admission import Admission
 from openai_server.web.http import HTTPConnection
+from openai_server.web.refusals import Refusals
 from openai_server.web.request import APIRequest
 
 __all__ = ["BODY_LIMIT", "APIRequest", "APISite"]
@@ -67,6 +68,7 @@ class APISite(Factory):
         """
         self.resource = root
         self.maxConnections = min(maxConnections, max(_fileLimit() - SPARE_FILES, 1))
+        self._refusals = Refusals(clock)
         self._onStopping = onStopping
         self.idleTimes = Timeouts(clock, IDLE_SECONDS)
         self.headTimes = Timeouts(clock, HEAD_SECONDS)
@@ -167,6 +169,7 @@ class APISite(Factory):
         if len(self._channels) >= self.maxConnections:
             idle = next((channel for channel in self._channels if channel.isIdle), None)
             if idle is None:
+                self._refusals.note(self.maxConnections)
                 return None
             idle.abort()
         return HTTPConnection(self)
