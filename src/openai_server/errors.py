@@ -99,6 +99,7 @@ KINDS: Final[dict[str, Kind]] = {
     "daemon_silent": Kind(503, _UNAVAILABLE, "daemon_unavailable", End.STALLED),
     "model_unavailable": Kind(503, _UNAVAILABLE, "model_unavailable", End.NO_WORKER),
     "worker_overloaded": Kind(503, _UNAVAILABLE, "server_is_overloaded", End.WORKER_ERROR),
+    "bodies_over_budget": Kind(503, _UNAVAILABLE, "server_is_overloaded", End.SHED),
     "past_dusk": Kind(503, _UNAVAILABLE, "daemon_unavailable", End.DAEMON_DOWN),
     "shutting_down": Kind(503, _UNAVAILABLE, "shutting_down", End.DRAINED),
     "upstream_timeout": Kind(504, _SERVER, "upstream_timeout", End.STALLED),

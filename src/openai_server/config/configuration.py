@@ -78,6 +78,11 @@ class Configuration(Struct, frozen=True, kw_only=True):
         Literal["tone", "file", "both"], _does("how images and files go to the worker: tone, file, both")
     ] = "both"
     bodyLimit: Annotated[int, Meta(ge=1, le=1 << 30), _does("largest request body", unit="bytes")] = 20 << 20
+    bodyBudget: Annotated[
+        int,
+        Meta(ge=1, le=1 << 40),
+        _does("all bodies that are being received together; one is always let in", unit="bytes"),
+    ] = 256 << 20
     maxConnections: Annotated[
         int,
         Meta(ge=1, le=1_000_000),
