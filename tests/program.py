@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -102,7 +103,12 @@ class Program(ProcessProtocol):
 
 
 def launch(
-    test: TestCase, folder: Path, *arguments: str, twistd: tuple[str, ...] = ("-n",), **environ: str
+    test: TestCase,
+    folder: Path,
+    *arguments: str,
+    twistd: tuple[str, ...] = ("-n",),
+    passed: socket.socket | None = None,
+    **environ: str,
 ) -> Program:
     """
     Run C{twistd openai-server} with hardly any environment: no HOME, no
@@ -110,9 +116,15 @@ def launch(
 
     @param folder: holds the user's files.
     @param twistd: what stands before the name of the plugin.
+    @param passed: a listening socket, passed on as systemd does.
     """
     program = Program()
     command = [sys.executable, "-c", _RUN, *twistd, "--pidfile=", "openai-server", *arguments]
+    descriptors: dict[int, int | str] = {0: "w", 1: "r", 2: "r"}
+    if passed is not None:
+        command = ["/bin/sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *command]
+        environ |= {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "http"}
+        descriptors[3] = passed.fileno()
     folders = {
         "XDG_STATE_HOME": str(folder),
         "XDG_CONFIG_HOME": str(folder),
@@ -120,7 +132,9 @@ def launch(
     }
     environ = {"LANG": "C", **folders, **environ}
     test.addCleanup(shutil.rmtree, program.runtime)
-    reactor.spawnProcess(program, sys.executable, command, environ, str(folder))  # type: ignore[attr-defined]
+    reactor.spawnProcess(  # type: ignore[attr-defined]
+        program, command[0], command, environ, str(folder), childFDs=descriptors
+    )
     test.addCleanup(_kill, program)
     return program
 

@@ -34,6 +34,7 @@ from openai_server.config import (
 from openai_server.joining import Joining
 from openai_server.log import JSONLog, Loop
 from openai_server.logoutput import outputOf
+from openai_server.ports import endpointFrom
 from openai_server.program import ProgramService, explainExit
 from openai_server.service import OpenAIService
 
@@ -119,11 +120,10 @@ def _checkDescriptions(loaded: Loaded) -> None:
     @raise ConfigurationError: Twisted does not understand an endpoint string.
     """
     from twisted.internet import reactor
-    from twisted.internet.endpoints import serverFromString
 
     for description in loaded.configuration.descriptions:
         try:
-            serverFromString(reactor, description)
+            endpointFrom(reactor, description)
         except Exception as error:
             # Each kind of endpoint has its own way to fail: a parser's ValueError, a missing certificate.
             source = loaded.sources["listen" if loaded.configuration.listen else "host"]

@@ -80,8 +80,28 @@ class APISite(Factory):
         self._channels: dict[HTTPConnection, None] = {}
         self._open: set[APIRequest] = set()
         self._waiting: list[Deferred[None]] = []
+        self._leaving: list[Deferred[None]] = []
 
     # The end of all.
+
+    def handOver(self) -> Deferred[None]:
+        """
+        Answer one more request on each connection, and then close it.
+
+        @return: fires once no connection is left.
+        """
+        for channel in self._channels:
+            channel.persistent = False
+        left: Deferred[None] = Deferred()
+        self._leaving.append(left)
+        self._checkGone()
+        return left
+
+    def _checkGone(self) -> None:
+        if not self._channels:
+            leaving, self._leaving = self._leaving, []
+            for left in leaving:
+                left.callback(None)
 
     def stopAccepting(self) -> None:
         """
@@ -155,6 +175,7 @@ class APISite(Factory):
         if not self._channels:
             for times in (self.idleTimes, self.headTimes, self.bodyTimes):
                 times.stop()
+        self._checkGone()
 
     def _checkIdle(self) -> None:
         if not self._open:
