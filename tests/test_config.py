@@ -351,6 +351,19 @@ class RefusalTests(ConfigCase):
         self.file.mkdir()
         self.assertEqual(self.refusal(), f"{self.file}: Is a directory")
 
+    def test_fifoInPlaceOfTheFile(self) -> None:
+        """
+        V18: nobody waits for what may come out of it.
+        """
+        os.mkfifo(self.file)
+        self.assertEqual(self.refusal(), f"{self.file}: is not a regular file")
+
+    def test_relativeHome(self) -> None:
+        """
+        V12: there is no telling whose folder that is.
+        """
+        self.assertEqual(self.refusal(HOME="home"), 'environment HOME: "home" is not an absolute path')
+
     def test_unreadableFile(self) -> None:
         """
         The same for one without permission.
@@ -359,6 +372,7 @@ class RefusalTests(ConfigCase):
         def refuse(path: str, mode: str) -> None:
             raise PermissionError(errno.EACCES, "Permission denied", path)
 
+        self.write({})
         self.patch(builtins, "open", refuse)
         self.assertEqual(self.refusal(), f"{self.file}: Permission denied")
 
@@ -376,6 +390,14 @@ class WarningTests(ConfigCase):
         self.assertEqual(
             warnings, ('environment variable "OPENAI_SERVER_PROT" is no setting; did you mean port?',)
         )
+
+    def test_keyOnTheCommandLine(self) -> None:
+        """
+        V7: every user sees it there.
+        """
+        (warning,) = self.load({"apiKey": SECRET}).warnings
+        self.assertIn("--api-key: every user of this machine can read it with ps", warning)
+        self.assertNotIn(SECRET, warning)
 
     def test_keyThatOthersCanRead(self) -> None:
         """

@@ -436,6 +436,38 @@ class FailureTests(LogCase):
             self.assertEqual(event["failure"], "builtins.KeyError")
             self.assertRegex(event["places"][-1], r"tests/test_log\.py:\d+ passed$")
 
+    def test_exceptionInAMessage(self) -> None:
+        """
+        V7: other people's messages name it, and do not quote it.
+        """
+        log, error = self.logger("twisted.logger"), ValueError(CANARY * 9)
+        log.failure("observer failed: {log_failure}", self.passed())
+        log.error("it is {error} {again!r}", error=error, again=Failure(error))
+        log.warn("old {warning}", warning=DeprecationWarning("spelling"))
+        self.logger().error("mine is {error}", error=APIError("bad_request", "No."))
+        messages = [event["message"] for event in self.events()]
+        self.assertEqual(
+            messages,
+            [
+                "observer failed: builtins.KeyError",
+                "it is builtins.ValueError 'builtins.ValueError'",
+                "old spelling",
+                "mine is openai_server.errors.APIError: No.",
+            ],
+        )
+
+    def test_messageThatCannotBeMade(self) -> None:
+        """
+        V7: its pattern is written, and not the whole event.
+        """
+        log = self.logger("twisted.web")
+        log.error("got {error.args[0]} {missing}", error=ValueError("the prompt"), prompt="the prompt")
+        log.error("{", prompt="the prompt")
+        event = {"log_namespace": "x", "log_level": LogLevel.error, "log_format": 3}
+        self.observer({**event, "prompt": "the prompt"})
+        messages = [event["message"] for event in self.events()]
+        self.assertEqual(messages, ["got {error.args[0]} {missing}", "{", "3"])
+
     def test_failureWithoutATrace(self) -> None:
         """
         There is nowhere to point at.

@@ -50,6 +50,9 @@ _HUGE: Final = 1e15
 #: Characters of lines that wait to be written, at most.
 MOST_WAITING: Final = 64 * 1024
 
+#: How Twisted begins to tell of an event that has no text.
+_UNFORMATTABLE: Final = ("Unable to format event", "MESSAGE LOST")
+
 _OURS: Final = __name__.split(".")[0]
 
 _encode = msgspec.json.Encoder().encode
@@ -277,11 +280,26 @@ def _message(event: LogEvent) -> str:
     """
     if "log_text" in event and isinstance(event.get("failure"), Failure):
         return str(event.get("why") or "failure")
+    if event.get("log_level") is not LogLevel.info:
+        event = {name: _withoutText(value) for name, value in event.items()}
     try:
         # Eight times as fast, and the same wherever it succeeds.
         return str(event["log_format"].format_map(event))
     except Exception:
-        return formatEvent(event)
+        text = formatEvent(event)
+    # Twisted shows the whole event otherwise.
+    return str(event.get("log_format")) if text.startswith(_UNFORMATTABLE) else text
+
+
+def _withoutText(value: object) -> object:
+    """
+    Return a value as a message may have it: exceptions by their names.
+    """
+    if isinstance(value, Warning):
+        return value
+    if isinstance(value, BaseException):
+        value = Failure(value)
+    return _name(value) if isinstance(value, Failure) else value
 
 
 def _name(failure: Failure) -> str:
