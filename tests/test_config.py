@@ -30,6 +30,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "port": (8080, "8080", 8080),
     "apiKey": ("k1", "k1", "k1"),
     "cwd": ("/work", "/work", "/work"),
+    "cwdRoots": (["/a", "/b"], "/a, /b", ("/a", "/b")),
     "defaultModel": ("opus", "opus", "opus"),
     "reasoningField": ("both", "both", "both"),
     "attachments": ("file", "file", "file"),
@@ -197,11 +198,12 @@ class LayerTests(ConfigCase):
         """
         The process leaves its folder when it becomes a daemon.
         """
-        self.write({"keyFile": "~/my.key", "registryFile": "bees.json"})
+        self.write({"keyFile": "~/my.key", "registryFile": "bees.json", "cwdRoots": ["~", "work"]})
         configuration = self.load(HUM_THRUM_SOCK="x/thrum.sock").configuration
         self.assertEqual(configuration.keyFile, str(self.home / "my.key"))
         self.assertEqual(configuration.registryFile, os.path.abspath("bees.json"))
         self.assertEqual(configuration.thrumSocket, os.path.abspath("x/thrum.sock"))
+        self.assertEqual(configuration.cwdRoots, (str(self.home), os.path.abspath("work")))
 
     def test_namedFile(self) -> None:
         """

@@ -70,6 +70,7 @@ KINDS: Final[dict[str, Kind]] = {
     "context_length_exceeded": Kind(400, _INVALID, "context_length_exceeded", End.WORKER_ERROR),
     "invalid_api_key": Kind(401, "authentication_error", "invalid_api_key", End.AUTH),
     "origin_not_allowed": Kind(403, _INVALID, "origin_not_allowed", End.HOST),
+    "cwd_not_allowed": Kind(403, _INVALID, "cwd_not_allowed", End.BAD),
     "host_not_allowed": Kind(421, _INVALID, "host_not_allowed", End.HOST),
     "model_not_found": Kind(404, _INVALID, "model_not_found", End.NO_WORKER),
     "unsupported_endpoint": Kind(404, _INVALID, "unsupported_endpoint", End.BAD),

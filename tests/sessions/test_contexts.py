@@ -59,6 +59,8 @@ class ContextTests(SyncCase):
             contextFrom("m", "s", None, "json"),
             contextFrom("m", "s", tools),
             contextFrom("m", "s", tools, "json", ""),
+            contextFrom("m", "s", tools, "json", cwd="/a"),
+            contextFrom("m", "s", tools, "json", cwd="/b"),
         ]
         self.assertEqual(len(set(contexts)), len(contexts))
         self.assertEqual(contexts[0], contextFrom("m", "s", toolSetFrom([tool()]), "json"))

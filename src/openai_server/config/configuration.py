@@ -61,6 +61,9 @@ class Configuration(Struct, frozen=True, kw_only=True):
         int, Meta(ge=0, le=100_000), _does("live and parked turns per worker; 0: unlimited")
     ] = 8
     cwd: Annotated[_Text | None, _does("folder in which the worker works")] = None
+    cwdRoots: Annotated[
+        _Texts, _does("folders below which a request may choose another (x-hum-cwd)", isPath=True)
+    ] = ()
     allowedTools: Annotated[_Texts, _does("the worker's own tools that it may use")] = ()
     disallowedTools: Annotated[_Texts, _does("the worker's own tools that it must not use")] = ()
     models: Annotated[_Texts, _does("model ids to list besides those that workers advertise")] = ()

@@ -79,13 +79,19 @@ def load(given: Given, environ: Mapping[str, str], path: str | None = None) -> L
         warnings.append(_KEY_IS_SEEN)
     for layer in (_fromFile(path, environ, warnings), _fromEnvironment(environ), _fromOptions(given)):
         for name, value, source in layer:
-            values[name] = absolutePath(str(value), environ) if value and BY_NAME[name].isPath else value
+            values[name] = _absolute(value, environ) if BY_NAME[name].isPath else value
             sources[name] = source
     configuration = Configuration(**values)
     _refuseManyTools(configuration, sources)
     _refuseExposure(configuration, sources)
     _refuseOpenOrigins(configuration, sources)
     return Loaded(configuration, sources, tuple(warnings))
+
+
+def _absolute(value: Value, environ: Mapping[str, str]) -> Value:
+    if isinstance(value, tuple):
+        return tuple(absolutePath(path, environ) for path in value)
+    return absolutePath(str(value), environ) if value else value
 
 
 def _fromFile(path: str | None, environ: Mapping[str, str], warnings: list[str]) -> _Layer:

@@ -1,10 +1,11 @@
 # -*- test-case-name: tests.sessions.test_contexts -*-
 """
-What a warm worker would ignore if it changed: model, system prompt, tools.
+What a warm worker would ignore if it changed: model, system prompt, tools,
+folder.
 
 A worker's process keeps the system prompt, the tools and the model of its
-session's first prompt (seen with humd 0.31.18), so a session goes on only
-under an equal L{Context}.
+session's first prompt (seen with humd 0.31.18), and stays in its folder, so a
+session goes on only under an equal L{Context}.
 """
 
 from __future__ import annotations
@@ -51,13 +52,16 @@ class Context(msgspec.Struct, frozen=True):
     rest: bytes
 
 
-def contextFrom(model: str, systemPrompt: str, tools: ToolSet | None, *instructions: str) -> Context:
+def contextFrom(
+    model: str, systemPrompt: str, tools: ToolSet | None, *instructions: str, cwd: str | None = None
+) -> Context:
     """
     Return the context of a request.
 
     @param systemPrompt: what the request itself says as such.
     @param instructions: whatever else the prompt tells the model, such as an
         answer's format. They count in their order.
+    @param cwd: the folder that the worker works in, where it is said.
     """
-    rest: list[str | bytes] = [model, tools.digest if tools else b"", *instructions]
+    rest: list[str | bytes] = [model, tools.digest if tools else b"", cwd or "", *instructions]
     return Context(digestOf([systemPrompt]) if systemPrompt else b"", digestOf(rest))

@@ -42,19 +42,21 @@ from openai_server.translate.prompt import (
 from openai_server.translate.schema import checkSchema
 from openai_server.translate.tools import Offer, offerFrom
 from openai_server.web.attachments import AttachmentFolder, Stored
+from openai_server.web.workfolder import workFolder
 
 
 class Submission:
     """
     One inquiry, with what is worked out of it once.
 
+    @ivar cwd: the folder in which the worker is to work, if that is said.
     @ivar hints: of the session that it belongs to.
     @ivar taken: names of tools that other bees list.
     @ivar offer: the tools as the daemon carries them.
     @ivar tools: the same as sessions compare them, None for none.
     """
 
-    __slots__ = ("account", "hints", "inquiry", "offer", "taken", "tools", "transcript")
+    __slots__ = ("account", "cwd", "hints", "inquiry", "offer", "taken", "tools", "transcript")
 
     def __init__(
         self,
@@ -69,6 +71,7 @@ class Submission:
         @raise APIError: 400, the tools are no good.
         """
         self.account = account
+        self.cwd: str | None = None if former is None else former.cwd
         self.inquiry = inquiry
         self.hints = hints
         self.taken = taken
@@ -86,7 +89,7 @@ class Submission:
         inquiry, offer = self.inquiry, self.offer
         own = ownSystemText(inquiry)
         wishes = (offer.systemText, offer.instruction, formatInstruction(inquiry.format))
-        context = contextFrom(inquiry.model, own, self.tools, *wishes)
+        context = contextFrom(inquiry.model, own, self.tools, *wishes, cwd=self.cwd)
         return Claim(self.account, self.hints, context, self.transcript, own)
 
     def followedBy(self, *messages: Message) -> Submission:
@@ -127,17 +130,25 @@ class Submitter:
     counters: Counters
 
     def submission(
-        self, account: str, inquiry: Inquiry, hints: Hints, taken: Container[str]
+        self,
+        account: str,
+        inquiry: Inquiry,
+        hints: Hints,
+        taken: Container[str],
+        cwd: str | None = None,
     ) -> Submission:
         """
         Work out what an inquiry needs.
 
         @param taken: names of tools that other bees list.
-        @raise APIError: 400, the schema or the tools are no good.
+        @param cwd: the folder that it asks for, if it does.
+        @raise APIError: 400, the schema or the tools are no good; 403, the
+            folder is.
         """
         if inquiry.format.schema is not None:
             checkSchema(inquiry.format.schema, inquiry.format.param)
         submission = Submission(account, inquiry, hints, taken)
+        submission.cwd = workFolder(cwd, self.configuration.cwdRoots) if cwd else self.configuration.cwd
         if submission.tools is not None:
             self.catalogue.check(submission.tools, inquiry.toolsParam)
         return submission
@@ -212,7 +223,7 @@ class Submitter:
             offer=submission.offer,
             paths=[str(stored.path) if stored is not None else None for stored in files],
             sendAttachments=configuration.attachments != "file",
-            cwd=configuration.cwd,
+            cwd=submission.cwd,
             allowedTools=configuration.allowedTools,
             disallowedTools=(*configuration.disallowedTools, *hidden),
         )
