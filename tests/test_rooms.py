@@ -22,7 +22,7 @@ SOURCE = Path(openai_server.__file__).parent
 
 #: Modules that any room may use.
 COMMON = {"openai_server"} | {
-    f"openai_server.{name}" for name in ("clock", "constants", "errors", "log", "metrics", "runtime")
+    f"openai_server.{name}" for name in ("clock", "constants", "coroutines", "deadlines", "errors", "log", "metrics", "outlet", "runtime")
 }
 
 #: What may import everything: they join the rooms.
@@ -45,6 +45,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "clock": set(),
     "constants": set(),
+    "coroutines": set(),
+    "deadlines": set(),
+    "outlet": set(),
     "log": set(),
     "metrics": set(),
     "runtime": set(),

@@ -16,7 +16,6 @@ from typing import Any, Final, TypeAlias
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from openai_server.clock import Deadline
-from openai_server.daemon.deadlines import Deadlines
 from openai_server.daemon.interfaces import Audience
 from openai_server.daemon.latetones import LateTones
 from openai_server.daemon.protocol import ThrumProtocol
@@ -24,6 +23,7 @@ from openai_server.daemon.registration import Registration
 from openai_server.daemon.registry import WatchedRegistry
 from openai_server.daemon.turn import PromptedTurn, refusal
 from openai_server.daemon.waitlimits import WaitLimits
+from openai_server.deadlines import Deadlines
 from openai_server.errors import APIError
 from openai_server.wire.ends import Loss, Lost
 from openai_server.wire.ids import RequestIds

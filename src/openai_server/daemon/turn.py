@@ -18,9 +18,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from openai_server.daemon import turnstates as states
-from openai_server.daemon.deadlines import Deadlines
 from openai_server.daemon.interfaces import Audience
 from openai_server.daemon.waitlimits import WaitLimits
+from openai_server.deadlines import Deadlines
 from openai_server.errors import APIError
 from openai_server.wire.ends import Loss, Lost, TurnEnd
 from openai_server.wire.tones import Cancel, Error, FromBee, Prompt, SessionReady, Shown, ToolCall, ToolResult
