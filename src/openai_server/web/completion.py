@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from openai_server.api.dialect import Dialect
 from openai_server.api.inquiry import Call, Inquiry, Message
 from openai_server.api.output import Failed, Finished
+from openai_server.coroutines import begun
 from openai_server.errors import APIError
 from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.conversation import Conversation
@@ -27,8 +28,8 @@ from openai_server.sessions.retries import Attempt, Retries
 from openai_server.translate.output import Translation
 from openai_server.translate.schema import checkAnswer
 from openai_server.translate.tools import inputText, resultText
+from openai_server.web.interfaces import Request
 from openai_server.web.mistakes import errorFromMistake
-from openai_server.web.request import APIRequest as Request
 from openai_server.web.response import Response, ResponseTimes
 from openai_server.web.submission import Submission, Submitter
 
@@ -74,14 +75,19 @@ class Completion:
         self._configuration = submitter.configuration
         self._times = ResponseTimes(submitter.clock)
 
-    async def answer(self, request: Request, dialect: Dialect) -> None:
+    def answer(self, request: Request, dialect: Dialect) -> Deferred[None]:
         """
-        Answer a request that was let in. Ends when its response does.
+        Answer a request that was let in. The Deferred fires when its response
+        is over.
 
-        @raise APIError: what its client is told before the first byte.
+        @raise APIError: what its client is told before the first byte; or the
+            Deferred fails with it.
         """
-        await self._begin(request, dialect)
-        await request.whenOver()
+        beginning = begun(self._begin(request, dialect))
+        if beginning is None:
+            return request.whenOver()
+        request.doing(beginning)
+        return beginning.addCallback(lambda _: request.whenOver())
 
     async def _begin(self, request: Request, dialect: Dialect) -> None:
         # The body and what it asks are not held for as long as the answer lasts.
@@ -96,7 +102,8 @@ class Completion:
         request.session = response.kind.value
         request.setHeader(b"x-hum-session", request.session.encode())
         try:
-            response.attach(request, renderer, self._keepAliveOf(request), isAlone)
+            interval = keepAliveInterval(request, self._configuration.keepAliveInterval)
+            response.attach(request, renderer, interval, isAlone)
         except Exception:
             # A mistake of ours must not leave a worker running for nobody.
             response.abandon()
@@ -314,18 +321,6 @@ class Completion:
 
     # The rest.
 
-    def _keepAliveOf(self, request: Request) -> float:
-        """
-        Seconds of silence after which a stream says something: as set, but at
-        most a third of the read timeout that its client announces.
-        """
-        setting = self._configuration.keepAliveInterval
-        try:
-            announced = float(request.getHeader(b"x-stainless-read-timeout") or b"nan")
-        except ValueError:
-            return setting
-        return min(setting, max(announced / 3, _SHORTEST_INTERVAL)) if announced > 0 else setting
-
     def stop(self) -> None:
         """
         Turn away everybody who waits, and forget what was kept for retries.
@@ -333,6 +328,21 @@ class Completion:
         self._submitter.stop()
         self._retries.stop()
         self._times.stop()
+
+
+def keepAliveInterval(request: Request, setting: float) -> float:
+    """
+    Return the seconds of silence after which a stream says something: as set,
+    but at most a third of the read timeout that its client announces.
+    """
+    given = request.getHeader(b"x-stainless-read-timeout")
+    if given is None:
+        return setting
+    try:
+        announced = float(given)
+    except ValueError:
+        return setting
+    return min(setting, max(announced / 3, _SHORTEST_INTERVAL)) if announced > 0 else setting
 
 
 def _accountOf(request: Request) -> str:

@@ -29,7 +29,7 @@ from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.plans import SessionKind
 from openai_server.translate.output import Stopped, Translation
 from openai_server.translate.words import noWorkerError
-from openai_server.web.request import APIRequest as Request
+from openai_server.web.interfaces import Request
 from openai_server.wire.ends import TurnEnd
 from openai_server.wire.tones import Error, Shown
 
@@ -99,9 +99,7 @@ class Delivery:
         if type(last) is Failed:
             self._fail(events[:-1], last.error)
         elif self._isStreamed:
-            self._write(events)
-            if type(last) is Finished:
-                self.request.complete()
+            self._write(events, type(last) is Finished)
         elif type(last) is Finished:
             self._answer(last)
 
@@ -122,26 +120,27 @@ class Delivery:
         yet. Does nothing the second time.
         """
         if self._isStreamed and not self.request.hasBegun:
-            self._write(())
+            self.request.write(self._started())
 
-    def _write(self, events: Sequence[Output]) -> None:
-        request, renderer = self.request, self._renderer
-        data = renderer.feed(events) if events else b""
-        if not request.hasBegun:
-            if events and not data:
-                # Nothing of it is shown.
-                return
-            request.begin(renderer.streamType)
-            data = renderer.start() + data
-            keepAlive = renderer.keepAlive()
-            if keepAlive:
-                request.keepWarm(keepAlive, self._keepAliveInterval)
-        if data:
-            request.send(data)
+    def _started(self) -> bytes:
+        renderer = self._renderer
+        self.request.begin(renderer.streamType, renderer.keepAlive(), self._keepAliveInterval)
+        return renderer.start()
+
+    def _write(self, events: Sequence[Output], isLast: bool) -> None:
+        request = self.request
+        data = self._renderer.feed(events)
+        if not request.hasBegun and (data or isLast):
+            data = self._started() + data
+        if isLast:
+            request.complete(data)
+        elif data:
+            request.write(data)
 
     def _fail(self, before: Sequence[Output], error: APIError) -> None:
         if self._isStreamed and (before or self.request.hasBegun):
-            self._write(before)
+            if before:
+                self._write(before, False)
             self.request.fail(error, self._renderer.error(error))
         else:
             self.request.fail(error)
