@@ -335,7 +335,7 @@ class CallTests(MistakeCase):
             Place(CallTable, "opened"),
             Place(CallTable, "shown"),
             Place(Response, "calledTools"),
-            Place(completion, "_callFrom"),
+            Place(completion.Completion, "callFrom"),
             Place(ChatRenderer, "_call"),
         ]:
             with self.subTest(place=str(place)):

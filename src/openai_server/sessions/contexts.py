@@ -10,6 +10,7 @@ under an equal L{Context}.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -59,5 +60,14 @@ def contextFrom(model: str, systemPrompt: str, tools: ToolSet | None, *instructi
     @param instructions: whatever else the prompt tells the model, such as an
         answer's format. They count in their order.
     """
-    rest: list[str | bytes] = [model, tools.digest if tools else b"", *instructions]
-    return Context(digestOf([systemPrompt]) if systemPrompt else b"", digestOf(rest))
+    if tools is None and not any(instructions):
+        rest = _restOf(model, len(instructions))
+    else:
+        rest = digestOf([model, tools.digest if tools else b"", *instructions])
+    return Context(digestOf([systemPrompt]) if systemPrompt else b"", rest)
+
+
+@lru_cache(maxsize=256)
+def _restOf(model: str, instructions: int) -> bytes:
+    # What requests without tools and wishes have in common.
+    return digestOf([model, b"", *[""] * instructions])

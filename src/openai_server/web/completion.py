@@ -213,35 +213,45 @@ class Completion:
         kind: SessionKind,
         isResumed: bool = False,
     ) -> Response:
-        inquiry = submission.inquiry
-        transcript = submission.transcript
+        inquiry, transcript = submission.inquiry, submission.transcript
+        translation = Translation(inquiry.stop, inquiry.wantsJSON, conversation.seenCalls, isResumed)
         return Response(
+            self,
             self._times,
             conversation,
-            Translation(
-                stop=inquiry.stop,
-                stripFence=inquiry.wantsJSON,
-                ownCalls=conversation.seenCalls,
-                seen=isResumed,
-            ),
+            translation,
             model=inquiry.model,
             isStreamed=inquiry.isStreamed,
-            mayReturn=attempt is not None,
+            attempt=attempt,
             kind=kind,
-            modelIsKnown=self._modelIsKnown,
-            callFrom=partial(_callFrom, conversation),
             asked=None if inquiry.showsCallIds else transcript.digestBefore(len(transcript.entries)),
-            onEnd=partial(self._ended, inquiry.showsCallIds, attempt),
-            onDelivered=partial(self._delivered, attempt),
         )
 
-    # The end of a response.
+    # What a response tells.
 
-    def _ended(self, showsCallIds: bool, attempt: Attempt[Response] | None, response: Response) -> None:
+    def modelIsKnown(self, model: str) -> bool:
+        """
+        Return whether a model that nobody serves now may come back.
+        """
+        return self._modelIsKnown(model)
+
+    def callFrom(self, response: Response, call: ParkedCall) -> Call:
+        """
+        Return what the client sees of a parked call.
+        """
+        if call.wireName in response.conversation.context.customTools:
+            return Call(call.publicId, call.clientName, inputText(call.arguments), "custom")
+        return Call(call.publicId, call.clientName, call.arguments)
+
+    def ended(self, response: Response) -> None:
+        """
+        Let the session and the retries know how an answer has ended.
+        """
         if type(response.ended) is Finished:
-            self._told(showsCallIds, response)
+            self._told(response)
         else:
             self._submitter.memory.release(response.conversation.context.session, False)
+        attempt = response.attempt
         if attempt is None:
             return
         if response.isAbandoned or _mayBeAskedAgain(response):
@@ -249,18 +259,24 @@ class Completion:
         else:
             self._retries.finished(attempt, 0 if response.output is None else response.length)
 
-    def _told(self, showsCallIds: bool, response: Response) -> None:
+    def _told(self, response: Response) -> None:
         memory, session, text = self._submitter.memory, response.conversation.context.session, response.text
         if text is None:
             memory.release(session, False)
             return
-        made = response.calls
-        calls = [call.id if showsCallIds else callWithoutId(call.name, call.arguments) for call in made]
+        # An answer to a transcript shows no ids of calls.
+        showsCallIds = response.asked is None
+        calls = [
+            call.id if showsCallIds else callWithoutId(call.name, call.arguments) for call in response.calls
+        ]
         memory.answered(session, text, calls)
 
-    def _delivered(self, attempt: Attempt[Response] | None, inGoodOrder: bool) -> None:
-        if attempt is not None:
-            (self._retries.delivered if inGoodOrder else self._retries.clientLeft)(attempt)
+    def delivered(self, response: Response, inGoodOrder: bool) -> None:
+        """
+        Let the retries know that a client has all of an answer, or has left.
+        """
+        if response.attempt is not None:
+            (self._retries.delivered if inGoodOrder else self._retries.clientLeft)(response.attempt)
 
     # JSON that follows a schema.
 
@@ -296,7 +312,7 @@ class Completion:
         assert schema is not None and text is not None
         session = first.conversation.context.session
         seen = session.seen.copy()
-        self._told(submission.inquiry.showsCallIds, first)
+        self._told(first)
         await first.conversation.whenSettled()
         said = Message(role="assistant", content=text)
         again = submission.followedBy(said, Message(role="user", content=_REPAIR))
@@ -376,12 +392,6 @@ def _bringsFiles(submission: Submission, match: Match) -> bool:
 
 def _mayBeAskedAgain(response: Response) -> bool:
     return type(response.ended) is Failed and response.ended.error.mayRetry
-
-
-def _callFrom(conversation: Conversation, call: ParkedCall) -> Call:
-    if call.wireName in conversation.context.customTools:
-        return Call(call.publicId, call.clientName, inputText(call.arguments), "custom")
-    return Call(call.publicId, call.clientName, call.arguments)
 
 
 def _resultsFrom(submission: Submission, match: Match) -> list[tuple[ParkedCall, str]]:

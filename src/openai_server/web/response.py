@@ -12,7 +12,7 @@ headers, the bytes, the leaving.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -27,6 +27,7 @@ from openai_server.errors import APIError, End
 from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.plans import SessionKind
+from openai_server.sessions.retries import Attempt
 from openai_server.translate.output import Stopped, Translation
 from openai_server.translate.words import noWorkerError
 from openai_server.web.interfaces import Request
@@ -61,6 +62,32 @@ class ResponseTimes:
         """
         self.hold.stop()
         self.grace.stop()
+
+
+class Keeper(Protocol):
+    """
+    Who is told of the ends of responses.
+    """
+
+    def modelIsKnown(self, model: str) -> bool:
+        """
+        Return whether a model that nobody serves now may come back.
+        """
+
+    def callFrom(self, response: Response, call: ParkedCall) -> Call:
+        """
+        Return what the client sees of a parked call.
+        """
+
+    def ended(self, response: Response) -> None:
+        """
+        The answer is complete or has failed. Its clients are told next.
+        """
+
+    def delivered(self, response: Response, inGoodOrder: bool) -> None:
+        """
+        It is known whether a client has all of the answer.
+        """
 
 
 class Delivery:
@@ -176,6 +203,7 @@ class Response:
 
     @ivar conversation: what it attends.
     @ivar kind: what its session is to the client.
+    @ivar attempt: what a retry would find it by; None where none is expected.
     @ivar asked: for an answer that shows no ids of calls, the digest of the
         transcript that it answers; else None.
     @ivar output: all that was said so far; None when that became too much.
@@ -189,22 +217,19 @@ class Response:
     """
 
     __slots__ = (
-        "_callFrom",
         "_checking",
         "_clients",
         "_grace",
         "_hasHeld",
         "_hold",
         "_isStreamed",
-        "_mayReturn",
+        "_keeper",
         "_model",
-        "_modelIsKnown",
-        "_onDelivered",
-        "_onEnd",
         "_times",
         "_translation",
         "_whenEnded",
         "asked",
+        "attempt",
         "calls",
         "check",
         "conversation",
@@ -218,29 +243,20 @@ class Response:
 
     def __init__(
         self,
+        keeper: Keeper,
         times: ResponseTimes,
         conversation: Conversation,
         translation: Translation,
         *,
         model: str,
         isStreamed: bool,
-        mayReturn: bool,
+        attempt: Attempt[Response] | None,
         kind: SessionKind,
-        modelIsKnown: Callable[[str], bool],
-        callFrom: Callable[[ParkedCall], Call],
         asked: bytes | None,
-        onEnd: Callable[[Response], None],
-        onDelivered: Callable[[bool], None],
     ) -> None:
         """
-        @param mayReturn: whether a client that was lost may come again.
-        @param modelIsKnown: tells whether a model that nobody serves now may
-            come back.
-        @param callFrom: makes of a parked call what the client sees.
-        @param onEnd: called once, when the answer is complete or has failed,
-            before its clients are told.
-        @param onDelivered: called with whether a client has all of the answer,
-            when that is known.
+        @param attempt: what a retry would find; None where a client that was
+            lost cannot come again.
         """
         self.conversation = conversation
         self.kind = kind
@@ -256,11 +272,8 @@ class Response:
         self._translation = translation
         self._model = model
         self._isStreamed = isStreamed
-        self._mayReturn = mayReturn
-        self._modelIsKnown = modelIsKnown
-        self._callFrom = callFrom
-        self._onEnd = onEnd
-        self._onDelivered = onDelivered
+        self._keeper = keeper
+        self.attempt = attempt
         self._clients: list[Delivery] = []
         self._checking: Deferred[None] | None = None
         self._hasHeld = False
@@ -327,9 +340,9 @@ class Response:
         if self._clients:
             return
         grace = self._times.grace
-        if mayReturn and self._mayReturn and grace.duration and not delivery.request.hasBegun:
+        if mayReturn and self.attempt is not None and grace.duration and not delivery.request.hasBegun:
             self._grace = grace.begin(self.abandon)
-            self._onDelivered(False)
+            self._keeper.delivered(self, False)
         else:
             self.abandon()
 
@@ -338,7 +351,7 @@ class Response:
         A client to whom all was sent is known to have it, or to have left
         before it had all.
         """
-        self._onDelivered(inGoodOrder)
+        self._keeper.delivered(self, inGoodOrder)
 
     def abandon(self) -> None:
         """
@@ -385,7 +398,7 @@ class Response:
         """
         End the answer with these calls.
         """
-        self.calls = tuple(map(self._callFrom, calls))
+        self.calls = tuple([self._keeper.callFrom(self, call) for call in calls])
         self.length += sum(len(call.arguments) for call in self.calls)
         rest = cast("list[Output]", self._translation.flush())
         self._give([*rest, ToolCalls(self.calls), Finished("tool_calls", None)])
@@ -395,7 +408,7 @@ class Response:
         End the answer as the turn has ended.
         """
         if isinstance(end, Error) and end.saysNoWorker:
-            known = self._modelIsKnown(self._model)
+            known = self._keeper.modelIsKnown(self._model)
             self._give([Failed(noWorkerError(self._model, modelIsKnown=known))])
         else:
             self._give(cast("list[Output]", self._translation.finish(end)))
@@ -465,7 +478,7 @@ class Response:
         clients, self._clients = self._clients, []
         self.check = None
         try:
-            self._onEnd(self)
+            self._keeper.ended(self)
         finally:
             for delivery in clients:
                 delivery.conclude(events or (last,))
