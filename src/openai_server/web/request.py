@@ -400,9 +400,13 @@ class APIRequest:
         """
         Send a piece of the answer; the first one together with the head.
         """
-        if self._hasEnded or self._isGone or self.finished:
+        if self._hasEnded or self._isGone:
             return
-        self.channel.queue.send(self._next(data))
+        if self.startedWriting:
+            self.sentLength += len(data)
+            self.channel.queue.send(self.framed(data))
+        else:
+            self.channel.queue.send(self._next(data))
         if self._ping:
             alarm = self.channel.alarm
             if alarm.isActive:

@@ -38,6 +38,8 @@ from openai_server.wire.tones import Error, Shown
 WHOLE_LIMIT: Final = 32 * 1024 * 1024
 
 
+_ENDS: Final = (Finished, Failed)
+
 #: How a client is lost who may come back.
 _LEFT: Final = frozenset({End.CLIENT_GONE, End.CLIENT_STUCK})
 
@@ -123,12 +125,19 @@ class Delivery:
         Deliver some more of the answer.
         """
         last = events[-1]
-        if type(last) is Failed:
-            self._fail(events[:-1], last.error)
+        kind = type(last)
+        if kind is Failed:
+            self._fail(events[:-1], cast("Failed", last).error)
         elif self._isStreamed:
-            self._write(events, type(last) is Finished)
-        elif type(last) is Finished:
-            self._answer(last)
+            data, request = self._renderer.feed(events), self.request
+            if not request.hasBegun and (data or kind is Finished):
+                data = self._started() + data
+            if kind is Finished:
+                request.complete(data)
+            elif data:
+                request.write(data)
+        elif kind is Finished:
+            self._answer(cast("Finished", last))
 
     def conclude(self, events: Sequence[Output]) -> None:
         """
@@ -154,20 +163,10 @@ class Delivery:
         self.request.begin(renderer.streamType, renderer.keepAlive(), self._keepAliveInterval)
         return renderer.start()
 
-    def _write(self, events: Sequence[Output], isLast: bool) -> None:
-        request = self.request
-        data = self._renderer.feed(events)
-        if not request.hasBegun and (data or isLast):
-            data = self._started() + data
-        if isLast:
-            request.complete(data)
-        elif data:
-            request.write(data)
-
     def _fail(self, before: Sequence[Output], error: APIError) -> None:
         if self._isStreamed and (before or self.request.hasBegun):
             if before:
-                self._write(before, False)
+                self.give(before)
             self.request.fail(error, self._renderer.error(error))
         else:
             self.request.fail(error)
@@ -425,15 +424,20 @@ class Response:
         if self.ended is not None or self._checking is not None:
             return
         last = events[-1]
-        isEnd = isinstance(last, Finished | Failed)
-        if not self._keep(events[:-1] if isEnd else events):
-            self.conversation.cancel()
-            self._end(Failed(_tooLong()), ())
-        elif not isinstance(last, Finished | Failed):
+        if isinstance(last, _ENDS):
+            if not self._keep(events[:-1]):
+                self._giveUp()
+            elif not self._isHeldBack(last):
+                self._end(last, events)
+        elif self._keep(events):
             for delivery in self._clients:
                 delivery.give(events)
-        elif not self._isHeldBack(last):
-            self._end(last, events)
+        else:
+            self._giveUp()
+
+    def _giveUp(self) -> None:
+        self.conversation.cancel()
+        self._end(Failed(_tooLong()), ())
 
     def _keep(self, events: Sequence[Output]) -> bool:
         """
@@ -446,7 +450,7 @@ class Response:
         self.output += events
         for event in events:
             if type(event) is Text:
-                self.length += sum(map(len, event.pieces))
+                self.length += len(event.pieces[0]) if len(event.pieces) == 1 else sum(map(len, event.pieces))
             elif type(event) is Reasoning:
                 self.length += len(event.text)
         if self.length <= WHOLE_LIMIT:
@@ -472,9 +476,13 @@ class Response:
 
     def _end(self, last: Finished | Failed, events: Sequence[Output]) -> None:
         self.ended = last
-        for wait in (self._hold, self._grace):
-            if wait is not None:
-                wait.cancel()
+        # Waits hold this object.
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
         clients, self._clients = self._clients, []
         self.check = None
         try:
