@@ -11,6 +11,7 @@ session goes on only under an equal L{Context}.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -63,5 +64,14 @@ def contextFrom(
         answer's format. They count in their order.
     @param cwd: the folder that the worker works in, where it is said.
     """
-    rest: list[str | bytes] = [model, tools.digest if tools else b"", cwd or "", *instructions]
-    return Context(digestOf([systemPrompt]) if systemPrompt else b"", digestOf(rest))
+    if tools is None and not any(instructions):
+        rest = _restOf(model, cwd or "", len(instructions))
+    else:
+        rest = digestOf([model, tools.digest if tools else b"", cwd or "", *instructions])
+    return Context(digestOf([systemPrompt]) if systemPrompt else b"", rest)
+
+
+@lru_cache(maxsize=256)
+def _restOf(model: str, cwd: str, instructions: int) -> bytes:
+    # What requests without tools and wishes have in common.
+    return digestOf([model, b"", cwd, *[""] * instructions])
