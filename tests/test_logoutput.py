@@ -216,6 +216,7 @@ class StandardOutputTests(OutputCase):
         self.assertTrue(os.get_blocking(writer))
         os.close(reader)
         self.assertRaises(BrokenPipeError, output.write, b"a\n")
+        self.assertFalse(output.isReady(1))
 
     def test_socket(self) -> None:
         """

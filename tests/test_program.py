@@ -262,11 +262,17 @@ class FileLimitTests(SyncCase):
 
     def test_raised(self) -> None:
         """
-        As many as the system allows.
+        As many as the system allows, before anything looks at it.
         """
+        for number in ALL_SIGNALS:
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
         resource.setrlimit(resource.RLIMIT_NOFILE, (512, self.limits[1]))
-        raiseFileLimit()
-        self.assertEqual(resource.getrlimit(resource.RLIMIT_NOFILE)[0], self.limits[1])
+        reactor = FakeReactor()
+        reactor.callWhenRunning = lambda call: None  # type: ignore[attr-defined]
+        compose = lambda bound, start: seen.append(resource.getrlimit(resource.RLIMIT_NOFILE))  # noqa: E731
+        seen: list[tuple[int, int]] = []
+        ProgramService(reactor, TestClock(), [], 30, compose).startService()  # type: ignore[arg-type]
+        self.assertEqual(seen, [(self.limits[1], self.limits[1])])
 
     def test_refused(self) -> None:
         """

@@ -30,7 +30,7 @@ class Output(Protocol):
         Write what there is room for.
 
         @return: how many bytes were written, from the beginning.
-        @raise OSError: none was; C{BrokenPipeError}: nor will ever be one.
+        @raise OSError: none was.
         """
 
     def isReady(self, seconds: float, /) -> bool:
@@ -173,7 +173,9 @@ def _opened(descriptor: int) -> int:
 def _isReady(descriptor: int, seconds: float) -> bool:
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
-    return bool(poll.poll(max(seconds, 0) * 1000))
+    events = poll.poll(max(seconds, 0) * 1000)
+    # Without a reader it would be said to be ready at once.
+    return [event for _, event in events] == [select.POLLOUT]
 
 
 def _writeWhole(descriptor: int, lines: bytes) -> int:

@@ -106,7 +106,7 @@ class LineWriter:
 
     def _written(self) -> int:
         """
-        Write, and return how many bytes need no further care.
+        Write, and return how many bytes were.
         """
         if not self._unwritten:
             return 0
@@ -114,10 +114,8 @@ class LineWriter:
             if self._output is None:
                 self._output = self._openOutput()
             return self._output.write(bytes(self._unwritten))
-        except BrokenPipeError:
-            # Nobody will ever read them, and there is nowhere to say it.
-            return len(self._unwritten)
         except OSError:
+            # A full disk, a pipe that is full or that nobody reads: it may change.
             return 0
 
     def _noteDropped(self) -> None:
