@@ -35,11 +35,11 @@ from openai_server.sessions.turncontext import OUR_PREFIX, Attendant, TurnContex
 from openai_server.translate.attachments import Attached
 from openai_server.translate.prompt import (
     PromptText,
-    formatInstruction,
     ownSystemText,
     promptFrom,
     textFromInquiry,
     textFromTail,
+    wishesFrom,
 )
 from openai_server.translate.schema import checkSchema
 from openai_server.translate.tools import Offer, offerFrom
@@ -91,10 +91,8 @@ class Submission:
         """
         What decides about its session.
         """
-        inquiry, offer = self.inquiry, self.offer
-        own = ownSystemText(inquiry)
-        wishes = (offer.systemText, offer.instruction, formatInstruction(inquiry.format))
-        context = contextFrom(inquiry.model, own, self.tools, *wishes, cwd=self.cwd)
+        own, wishes = ownSystemText(self.inquiry), wishesFrom(self.inquiry, self.offer)
+        context = contextFrom(self.inquiry.model, own, self.tools, *wishes, cwd=self.cwd)
         return Claim(self.account, self.hints, context, self.transcript, own)
 
     def followedBy(self, *messages: Message) -> Submission:
