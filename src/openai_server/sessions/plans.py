@@ -5,14 +5,14 @@ What is asked of the memory of sessions, and what it answers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 
 import msgspec
 
 from openai_server.sessions.chains import Chain, Transcript
 from openai_server.sessions.contexts import Context
-from openai_server.sessions.entries import Entry
+from openai_server.sessions.entries import Entry, answerEntry
 from openai_server.sessions.hints import Hints
 from openai_server.wire.ids import newSessionId
 
@@ -94,6 +94,29 @@ class Session:
         Note that these messages go to the worker now.
         """
         self.seen.extend(entries)
+
+    def toldResults(self, transcript: Transcript, answer: Sequence[int], told: Sequence[int]) -> None:
+        """
+        Note that these messages, results of calls among them, go to the worker
+        now.
+
+        A client may show the answer that made the calls as several messages,
+        with results between them. When it shows nothing else, what this
+        session has seen is from now on what the client shows.
+
+        @param answer: the indexes of the messages that show the answer.
+        @param told: the indexes of those that go out.
+        """
+        entries = transcript.entries
+        if len(answer) > 1 and len(entries) - answer[0] == len(answer) + len(told):
+            parts = [entries[at] for at in answer]
+            seen = Chain(entries[transcript.leading : answer[0]])
+            calls = [name for part in parts for name in part.calls]
+            seen.extend((answerEntry("".join(part.text for part in parts), calls),))
+            if seen.digest == self.seen.digest:
+                self.seen = transcript.whole.copy()
+                return
+        self.told(entries[at] for at in told)
 
     def suits(self, context: Context) -> bool:
         """

@@ -187,7 +187,7 @@ class Completion:
         response = self._response(submission, attempt, conversation, SessionKind.CONTINUED, isResumed=True)
         conversation.resume(results, response)
         told = sorted([*(at for _, at in match.results), *match.extra])
-        conversation.context.session.told(submission.transcript.entries[at] for at in told)
+        conversation.context.session.toldResults(submission.transcript, match.answer, told)
         return response
 
     async def _settled(self, conversation: Conversation, match: Match) -> None:
