@@ -49,6 +49,18 @@ class TranscriptTests(FlowCase):
             self.assertEqual(self.contents(world)[2], say("Three.")["content"])
             world.settle()
 
+    def test_slashAtTheBeginning(self) -> None:
+        """
+        A message that the CLI would take for a command of its own reaches the
+        model, in a fresh session and in a warm one.
+        """
+        world = World(self)
+        talk = Talk(world, model="echo")
+        self.assertSaid(talk.ask(user("/compact now")), " /compact now", "new")
+        self.assertSaid(talk.ask(user("/cost")), " /cost", "continued")
+        self.assertEqual(self.contents(world), [" /compact now", " /cost"])
+        world.settle()
+
     def test_severalNewMessages(self) -> None:
         """
         All that is new, and nothing else.

@@ -51,13 +51,16 @@ class PromptText(msgspec.Struct, frozen=True):
 
     def content(self, paths: Sequence[str | None] = ()) -> str:
         """
-        The content as one text, with a line for each attachment.
+        The content as one text, with a line for each attachment. The claude
+        CLI takes C{/word} at the very beginning for a command of its own, which
+        no model sees (seen with 2.1.197): there it gets a blank before it.
 
         @param paths: for each attachment the file that holds it, None where
             none was written; nothing at all when none was.
         """
         left = iter(paths)
-        return joined(self.pieces, lambda attached: attachmentLine(attached, next(left, None)))
+        text = joined(self.pieces, lambda attached: attachmentLine(attached, next(left, None)))
+        return f" {text}" if text.startswith("/") else text
 
 
 def systemText(inquiry: Inquiry, offer: Offer | None = None) -> str:
