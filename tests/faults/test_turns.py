@@ -945,6 +945,19 @@ class AttachmentTests(FaultCase):
         self.assertEqual(world.sent("prompt"), [])
         world.settle()
 
+    def test_mislabelledOne(self) -> None:
+        """
+        A PNG that is labelled as something else goes to the daemon as what it
+        is, in a file of that ending (U29).
+        """
+        world = World(self)
+        client = self.image(world, "data:image/jpeg;base64," + b64encode(b"\x89PNG\r\n\x1a\n").decode())
+        self.assertEqual(client.status, 200, client.content)
+        [prompt] = world.sent("prompt")
+        self.assertEqual(prompt["attachments"][0]["mediaType"], "image/png")
+        self.assertRegex(prompt["content"], r"\[image attached: image/png, 8 bytes, file \S+\.png\]")
+        world.settle()
+
     def test_remoteOnesAreNotFetched(self) -> None:
         """
         An address goes to the daemon as it is, a private one too; this server

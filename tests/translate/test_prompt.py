@@ -78,7 +78,8 @@ class QuestionTests(SyncCase):
             ("say /help", "say /help"),
         ):
             fresh = textFromInquiry(request(system("/s"), user(content)), "b")
-            warm = textFromTail(request(user("a"), {"role": "assistant", "content": "b"}, user(content)), 2, "b")
+            told = (user("a"), {"role": "assistant", "content": "b"})
+            warm = textFromTail(request(*told, user(content)), 2, "b")
             self.assertEqual((fresh.content(), warm.content()), (expected, expected))
             self.assertEqual(fresh.systemPrompt, "/s")
 

@@ -68,7 +68,7 @@ class MessageTests(SyncCase):
                 ("missing_required_parameter", "messages[0].content[0].text"),
             ),
             (
-                {"role": "user", "content": [{"type": "video_url", "video_url": {"url": "x"}}]},
+                {"role": "user", "content": [{"type": "hologram", "hologram": {"url": "x"}}]},
                 ("invalid_value", "messages[0].content[0].type"),
             ),
             (
@@ -153,6 +153,7 @@ class MessageTests(SyncCase):
             {"type": "image_url", "image_url": "http://x"},
             {"type": "input_audio", "input_audio": {"data": "AA==", "format": "mp3"}},
             {"type": "file", "file": {"filename": "f", "file_data": "AA=="}},
+            {"type": "video_url", "video_url": {"url": "http://y"}},
         ]
         [message] = messagesFrom([{"role": "user", "content": parts}])
         where = "messages[0].content"
@@ -162,6 +163,7 @@ class MessageTests(SyncCase):
                 Media("image", "http://x", f"{where}[0].image_url"),
                 Media("audio", "AA==", f"{where}[1].input_audio.data", format="mp3"),
                 Media("file", "AA==", f"{where}[2].file.file_data", name="f"),
+                Media("video", "http://y", f"{where}[3].video_url.url"),
             ),
         )
 

@@ -7,15 +7,15 @@ not say.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, Literal
 
 from openai_server.api.arguments import argumentsText
 from openai_server.api.chat.structs import (
+    AddressBody,
     AudioBody,
     CallBody,
     FileBody,
     FunctionCallBody,
-    ImageBody,
     MessageBody,
     PartBody,
 )
@@ -107,7 +107,9 @@ def _part(part: PartBody, role: str, where: str) -> str | Media:
         return _given(part.refusal, f"{where}.refusal")
     if role not in ("system", "developer"):
         if part.type == "image_url":
-            return _image(part.image_url, f"{where}.image_url")
+            return _addressed("image", part.image_url, f"{where}.image_url")
+        if part.type == "video_url":
+            return _addressed("video", part.video_url, f"{where}.video_url")
         if part.type == "input_audio":
             return _audio(part.input_audio, f"{where}.input_audio")
         if part.type == "file":
@@ -125,12 +127,12 @@ def _given(text: str | None, where: str) -> str:
     return text
 
 
-def _image(image: str | ImageBody | None, where: str) -> Media:
-    if image is None:
+def _addressed(kind: Literal["image", "video"], found: str | AddressBody | None, where: str) -> Media:
+    if found is None:
         raise _missing(where)
-    if isinstance(image, str):
-        return Media("image", image, where)
-    return Media("image", image.url, f"{where}.url")
+    if isinstance(found, str):
+        return Media(kind, found, where)
+    return Media(kind, found.url, f"{where}.url")
 
 
 def _audio(audio: AudioBody | None, where: str) -> Media:

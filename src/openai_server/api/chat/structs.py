@@ -37,9 +37,9 @@ class FileBody(msgspec.Struct, gc=False):
     file_id: str | None = None
 
 
-class ImageBody(msgspec.Struct, gc=False):
+class AddressBody(msgspec.Struct, gc=False):
     """
-    The address of an image in a content part.
+    The address of an image or a video in a content part.
     """
 
     url: str
@@ -54,7 +54,8 @@ class PartBody(msgspec.Struct, gc=False):
     type: str
     text: str | None = None
     refusal: str | None = None
-    image_url: str | ImageBody | None = None
+    image_url: str | AddressBody | None = None
+    video_url: str | AddressBody | None = None
     input_audio: AudioBody | None = None
     file: FileBody | None = None
 
