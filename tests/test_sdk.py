@@ -466,7 +466,7 @@ class ImageTests(ServingCase):
         """
         The error names the part.
         """
-        url = "data:image/png;base64," + base64.b64encode(b"GIF89a").decode()
+        url = "data:image/png;base64," + base64.b64encode(b"a drawing").decode()
         content = [{"type": "image_url", "image_url": {"url": url}}]
         with self.assertRaises(openai.BadRequestError) as caught:
             self.client.chat.completions.create(model="looking", messages=user(content))

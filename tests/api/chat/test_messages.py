@@ -113,12 +113,54 @@ class MessageTests(SyncCase):
 
     def test_contentMayBeNullAbsentOrEmpty(self) -> None:
         """
-        Null and absent mean the same, and nothing was said.
+        Null and absent mean the same, and nothing was said, where the
+        assistant says it, with calls or without.
         """
+        call = {"id": "c", "function": {"name": "f"}}
+        nothing: tuple[dict[str, Any], ...] = ({}, {"content": None}, {"content": ""}, {"content": []})
         found = messagesFrom(
-            [{"role": "assistant", "content": None}, {"role": "assistant"}, {"role": "user", "content": ""}]
+            [
+                *({"role": "assistant", **said} for said in nothing),
+                {"role": "assistant", "tool_calls": [call]},
+                {"role": "assistant", "content": None, "tool_calls": [call]},
+                {"role": "function", "name": "f", "content": None},
+                {"role": "user", "content": ""},
+            ]
         )
-        self.assertEqual([(message.text, message.parts) for message in found], [("", ())] * 3)
+        self.assertEqual([(message.text, message.parts) for message in found], [("", ())] * 8)
+
+    def test_contentThatIsMissing(self) -> None:
+        """
+        Users and systems say something.
+        """
+        for role in ("user", "system", "developer"):
+            for said in ({}, {"content": None}):
+                self.assertEqual(
+                    self.refused({"role": "user", "content": "x"}, {"role": role, **said}),
+                    ("missing_required_parameter", "messages[1].content"),
+                )
+
+    def test_partsOfOtherServers(self) -> None:
+        """
+        What the assistant is shown to have said in parts of unknown types is
+        kept where it is text, reasoning is not, and nothing is refused;
+        others' parts are.
+        """
+        odd: list[dict[str, Any]] = [
+            {"type": "thinking", "thinking": "hm", "signature": "s"},
+            {"type": "redacted_thinking", "data": "x"},
+            {"type": "reasoning", "text": "hm", "file": 3},
+            {"type": "reasoning", "text": ["hm"], "refusal": {}},
+            {"type": "tool_use", "id": "t", "name": "f", "input": {}},
+            {"type": "markdown", "text": "b"},
+        ]
+        for parts in (odd, [{"type": "reasoning", "text": "hm"}, {"type": "markdown", "text": "b"}]):
+            said = [{"type": "text", "text": "a"}, *parts, {"type": "refusal", "refusal": "c"}]
+            [message] = messagesFrom([{"role": "assistant", "content": said}])
+            self.assertEqual(message.content, ("a", "b", "c"))
+        for role in ("user", "system"):
+            said = self.refused({"role": role, "content": odd[:1]})
+            self.assertEqual(said, ("invalid_value", "messages[0].content[0].type"))
 
     def test_parts(self) -> None:
         """
