@@ -41,6 +41,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from openai_server import constants
+from openai_server.api.output import Usage
 from openai_server.clock import Deadline
 from openai_server.daemon.interfaces import Turn
 from openai_server.errors import APIError
@@ -114,6 +115,7 @@ class Conversation:
     @ivar context: what it was begun with.
     @ivar phase: where it is.
     @ivar seenCalls: ids of all calls that this side answers, or has refused.
+    @ivar told: what its answers were told to cost so far, all together.
     """
 
     __slots__ = (
@@ -136,6 +138,7 @@ class Conversation:
         "context",
         "phase",
         "seenCalls",
+        "told",
     )
 
     _log = Logger()
@@ -158,6 +161,7 @@ class Conversation:
         self.context = context
         self.phase = Phase.ATTENDED
         self.seenCalls: set[str] = set()
+        self.told = Usage()
         self._clock = clock
         self._table = calls
         self._slot = slot

@@ -61,6 +61,7 @@ class Session:
     @ivar isBusy: whether somebody uses it.
     @ivar isForgotten: whether it will never be used again.
     @ivar seen: the transcript as the session has seen it.
+    @ivar size: bytes of text that it held after its last answer.
     @ivar name: the key of the hint that named it last.
     @ivar user: the key of the C{user} for whom it was used last.
     @ivar systemPrompt: the one it was begun with, where it is kept.
@@ -74,6 +75,7 @@ class Session:
         "name",
         "seen",
         "sid",
+        "size",
         "systemPrompt",
         "user",
     )
@@ -85,6 +87,7 @@ class Session:
         self.isBusy = True
         self.isForgotten = False
         self.seen = seen
+        self.size = 0
         self.name: bytes | None = None
         self.user: bytes | None = None
         self.systemPrompt: str | None = None

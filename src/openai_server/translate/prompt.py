@@ -81,11 +81,14 @@ def ownSystemText(inquiry: Inquiry) -> str:
     """
     The leading system and developer messages alone, in their order.
     """
-    said = (message.text for message in inquiry.messages[: _leading(inquiry.messages)])
+    said = (message.text for message in inquiry.messages[: leadingMessages(inquiry.messages)])
     return "\n\n".join(filter(None, said))
 
 
-def _leading(messages: Sequence[Message]) -> int:
+def leadingMessages(messages: Sequence[Message]) -> int:
+    """
+    Return how many system messages stand at the head: the system prompt.
+    """
     count = 0
     while count < len(messages) and messages[count].role == "system":
         count += 1
@@ -103,7 +106,7 @@ def textFromInquiry(inquiry: Inquiry, boundary: str, offer: Offer | None = None)
     @param boundary: a fresh random token of letters and digits.
     @raise APIError: 400, an attachment is no good.
     """
-    leading = _leading(inquiry.messages)
+    leading = leadingMessages(inquiry.messages)
     systemPrompt, rest = _cutSystem(systemText(inquiry, offer))
     pieces = _pieces(inquiry.messages[leading:], boundary, False)
     return PromptText(systemPrompt or None, (rest, *pieces) if rest else pieces)

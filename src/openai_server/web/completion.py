@@ -24,6 +24,7 @@ from openai_server.sessions.hints import Hints, hintsFrom
 from openai_server.sessions.matching import Match, Outcome, matchFromTranscript
 from openai_server.sessions.plans import Session, SessionKind, SessionPlan
 from openai_server.sessions.retries import Attempt, Retries
+from openai_server.translate.estimate import promptSize
 from openai_server.translate.output import Translation
 from openai_server.translate.schema import checkAnswer
 from openai_server.translate.tools import inputText, resultText
@@ -208,6 +209,8 @@ class Completion:
     ) -> Response:
         inquiry = submission.inquiry
         transcript = submission.transcript
+        isHeld = kind is SessionKind.CONTINUED and not transcript.showsHistory
+        held = conversation.context.session.size if isHeld else 0
         return Response(
             self._times,
             conversation,
@@ -221,6 +224,7 @@ class Completion:
             isStreamed=inquiry.isStreamed,
             mayReturn=attempt is not None,
             kind=kind,
+            size=promptSize(inquiry, submission.offer, held),
             modelIsKnown=self._modelIsKnown,
             callFrom=partial(_callFrom, conversation),
             asked=None if inquiry.showsCallIds else transcript.digestBefore(len(transcript.entries)),
@@ -244,6 +248,7 @@ class Completion:
 
     def _told(self, showsCallIds: bool, response: Response) -> None:
         memory, session, text = self._submitter.memory, response.conversation.context.session, response.text
+        session.size = response.size
         if text is None:
             memory.release(session, False)
             return
@@ -303,14 +308,15 @@ class Completion:
             if second is not None:
                 second.abandon()
             raise
-        response, verdict, usage = first, b"invalid", finished.usage
+        response, verdict, usage, isEstimated = first, b"invalid", finished.usage, finished.isEstimated
         if second is not None and type(second.ended) is Finished:
             usage = usage + second.ended.usage if usage and second.ended.usage else usage
+            isEstimated |= second.ended.isEstimated
             if not second.calls and second.text is not None and checkAnswer(second.text, schema) != "invalid":
                 response, verdict = second, b"repaired"
         session.seen = seen
         first.verdict = verdict
-        first.conclude(Finished(finished.reason, usage), response.output or [])
+        first.conclude(Finished(finished.reason, usage, isEstimated), response.output or [])
 
     # The rest.
 

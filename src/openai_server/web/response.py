@@ -27,6 +27,7 @@ from openai_server.errors import APIError, End
 from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.plans import SessionKind
+from openai_server.translate.estimate import answerSize, usageOfAnswer
 from openai_server.translate.output import Stopped, Translation
 from openai_server.translate.words import noWorkerError
 from openai_server.web.request import APIRequest as Request
@@ -148,8 +149,8 @@ class Delivery:
 
     def _answer(self, finished: Finished) -> None:
         assert self._response.output is not None
-        if finished.usage is None:
-            self.request.setHeader(b"x-hum-usage", b"unknown")
+        if finished.isEstimated:
+            self.request.setHeader(b"x-hum-usage", b"estimated")
         if self._response.verdict is not None:
             self.request.setHeader(b"x-hum-schema", self._response.verdict)
         body = self._renderer.body([*self._response.output, finished])
@@ -181,6 +182,8 @@ class Response:
         transcript that it answers; else None.
     @ivar output: all that was said so far; None when that became too much.
     @ivar length: characters of it.
+    @ivar size: bytes of text that the session holds, with the answer when that
+        is complete.
     @ivar calls: the calls that the answer ended with.
     @ivar ended: the last event, when there has been one.
     @ivar isAbandoned: whether it ended because nobody wanted it any more.
@@ -214,6 +217,7 @@ class Response:
         "kind",
         "length",
         "output",
+        "size",
         "verdict",
     )
 
@@ -227,6 +231,7 @@ class Response:
         isStreamed: bool,
         mayReturn: bool,
         kind: SessionKind,
+        size: int,
         modelIsKnown: Callable[[str], bool],
         callFrom: Callable[[ParkedCall], Call],
         asked: bytes | None,
@@ -245,6 +250,7 @@ class Response:
         """
         self.conversation = conversation
         self.kind = kind
+        self.size = size
         self.asked = asked
         self.output: list[Output] | None = []
         self.length = 0
@@ -420,8 +426,22 @@ class Response:
         elif not isinstance(last, Finished | Failed):
             for delivery in self._clients:
                 delivery.give(events)
-        elif not self._isHeldBack(last):
-            self._end(last, events)
+        else:
+            if type(last) is Finished:
+                self._count(last)
+            if not self._isHeldBack(last):
+                self._end(last, events)
+
+    def _count(self, finished: Finished) -> None:
+        """
+        Say what the answer costs.
+        """
+        conversation = self.conversation
+        answer = self.length if self.output is None else answerSize(self.output)
+        finished.isEstimated = finished.usage is None
+        finished.usage = usageOfAnswer(finished.usage, conversation.told, self.size, answer)
+        conversation.told += finished.usage
+        self.size += answer
 
     def _keep(self, events: Sequence[Output]) -> bool:
         """
