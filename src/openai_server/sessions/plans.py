@@ -28,6 +28,28 @@ class SessionKind(Enum):
     FORKED = "forked"
 
 
+class Why(Enum):
+    """
+    Why a request does not go on in the session that it belongs to.
+    """
+
+    #: The session was begun with another model, system prompt, set of tools, or
+    #: shape of the answer.
+    MODEL = "model"
+    SYSTEM = "system"
+    TOOLS = "tools"
+    FORMAT = "format"
+    #: What the request shows is not what the session has seen.
+    HISTORY = "history"
+    #: Somebody uses it.
+    BUSY = "busy"
+    #: The hint names another session, or no longer one.
+    HINT = "hint"
+    #: It is not used any more: its turn was cancelled, failed or was cut, or
+    #: there were too many others.
+    GONE = "gone"
+
+
 class UserHint(Enum):
     """
     Whether C{user} names a conversation, for lone messages.
@@ -126,8 +148,23 @@ class Session:
         Whether a lone message of this context can go on here: with everything
         equal, or without a word of a system prompt.
         """
-        isSilent = not context.system and self.systemPrompt is not None
-        return context.rest == self.context.rest and (isSilent or context.system == self.context.system)
+        return self.difference(context, mayBeSilent=True) is None
+
+    def difference(self, context: Context, mayBeSilent: bool = False) -> Why | None:
+        """
+        Return in what a context is another one than that of this session.
+
+        @param mayBeSilent: whether nothing need be said of the system prompt.
+        """
+        own = self.context
+        isSilent = mayBeSilent and not context.system and self.systemPrompt is not None
+        if context.model != own.model:
+            return Why.MODEL
+        if context.system != own.system and not isSilent:
+            return Why.SYSTEM
+        if context.tools != own.tools:
+            return Why.TOOLS
+        return Why.FORMAT if context.format != own.format else None
 
 
 class SessionPlan(msgspec.Struct, frozen=True):
@@ -139,6 +176,7 @@ class SessionPlan(msgspec.Struct, frozen=True):
         a fresh one.
     @ivar systemPrompt: what is to be said as such although the request says
         nothing; None otherwise.
+    @ivar why: why it is forked; None otherwise.
     """
 
     kind: SessionKind
@@ -146,6 +184,14 @@ class SessionPlan(msgspec.Struct, frozen=True):
     start: int = 0
     seenBefore: Chain | None = None
     systemPrompt: str | None = None
+    why: Why | None = None
+
+    @property
+    def label(self) -> str:
+        """
+        The kind and the reason, in words for the client and the log.
+        """
+        return self.kind.value if self.why is None else f"{self.kind.value}; why={self.why.value}"
 
     @property
     def sid(self) -> str:

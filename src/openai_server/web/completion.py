@@ -94,7 +94,7 @@ class Completion:
             request.setHeader(b"x-hum-ignored", ",".join(inquiry.ignored).encode())
         response, isAlone = await self._responseTo(request, inquiry, body)
         request.mayHaveRun = True
-        request.session = response.kind.value
+        request.session = response.session
         request.setHeader(b"x-hum-session", request.session.encode())
         try:
             response.attach(request, renderer, self._keepAliveOf(request), isAlone)
@@ -169,7 +169,7 @@ class Completion:
         made: list[Response] = []
 
         def attend(conversation: Conversation, plan: SessionPlan) -> Response:
-            made.append(self._response(submission, attempt, conversation, plan.kind))
+            made.append(self._response(submission, attempt, conversation, plan))
             return made[0]
 
         await self._submitter.ask(submission, attend, session)
@@ -185,7 +185,7 @@ class Completion:
         results = _resultsFrom(submission, match)
         call, text = results[-1]
         results[-1] = (call, text + _addedTo(match, submission))
-        response = self._response(submission, attempt, conversation, SessionKind.CONTINUED, isResumed=True)
+        response = self._response(submission, attempt, conversation, None)
         conversation.resume(results, response)
         told = sorted([*(at for _, at in match.results), *match.extra])
         conversation.context.session.toldResults(submission.transcript, match.answer, told)
@@ -204,12 +204,15 @@ class Completion:
         submission: Submission,
         attempt: Attempt[Response] | None,
         conversation: Conversation,
-        kind: SessionKind,
-        isResumed: bool = False,
+        plan: SessionPlan | None,
     ) -> Response:
+        """
+        @param plan: None for a turn that is gone on with.
+        """
         inquiry = submission.inquiry
         transcript = submission.transcript
-        isHeld = kind is SessionKind.CONTINUED and not transcript.showsHistory
+        isContinued = plan is None or plan.kind is SessionKind.CONTINUED
+        isHeld = isContinued and not transcript.showsHistory
         held = conversation.context.session.size if isHeld else 0
         return Response(
             self._times,
@@ -218,12 +221,12 @@ class Completion:
                 stop=inquiry.stop,
                 stripFence=inquiry.wantsJSON,
                 ownCalls=conversation.seenCalls,
-                seen=isResumed,
+                seen=plan is None,
             ),
             model=inquiry.model,
             isStreamed=inquiry.isStreamed,
             mayReturn=attempt is not None,
-            kind=kind,
+            session=SessionKind.CONTINUED.value if plan is None else plan.label,
             size=promptSize(inquiry, submission.offer, held),
             modelIsKnown=self._modelIsKnown,
             callFrom=partial(_callFrom, conversation),

@@ -26,7 +26,6 @@ from openai_server.clock import Timeout, Timeouts
 from openai_server.errors import APIError, End
 from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.conversation import Conversation
-from openai_server.sessions.plans import SessionKind
 from openai_server.translate.estimate import answerSize, usageOfAnswer
 from openai_server.translate.output import Stopped, Translation
 from openai_server.translate.words import noWorkerError
@@ -177,7 +176,7 @@ class Response:
     One answer, which attends a conversation.
 
     @ivar conversation: what it attends.
-    @ivar kind: what its session is to the client.
+    @ivar session: what its session is to the client.
     @ivar asked: for an answer that shows no ids of calls, the digest of the
         transcript that it answers; else None.
     @ivar output: all that was said so far; None when that became too much.
@@ -214,9 +213,9 @@ class Response:
         "conversation",
         "ended",
         "isAbandoned",
-        "kind",
         "length",
         "output",
+        "session",
         "size",
         "verdict",
     )
@@ -230,7 +229,7 @@ class Response:
         model: str,
         isStreamed: bool,
         mayReturn: bool,
-        kind: SessionKind,
+        session: str,
         size: int,
         modelIsKnown: Callable[[str], bool],
         callFrom: Callable[[ParkedCall], Call],
@@ -249,7 +248,7 @@ class Response:
             when that is known.
         """
         self.conversation = conversation
-        self.kind = kind
+        self.session = session
         self.size = size
         self.asked = asked
         self.output: list[Output] | None = []

@@ -85,8 +85,10 @@ class Submission:
         """
         inquiry, offer = self.inquiry, self.offer
         own = ownSystemText(inquiry)
-        wishes = (offer.systemText, offer.instruction, formatInstruction(inquiry.format))
-        context = contextFrom(inquiry.model, own, self.tools, *wishes)
+        format = formatInstruction(inquiry.format)
+        context = contextFrom(
+            inquiry.model, own, self.tools, offer.systemText, offer.instruction, format=format
+        )
         return Claim(self.account, self.hints, context, self.transcript, own)
 
     def followedBy(self, *messages: Message) -> Submission:
