@@ -175,6 +175,7 @@ class MatchTests(TableCase):
             ((calling(one), calling(other), result(one), user(), result(other)), [3, 5], [4]),
             ((calling(one), result(one), user(), calling(other), result(other)), [2, 5], [3]),
             ((calling(one), result(one), Entry("assistant"), calling(other), result(other)), [2, 5], []),
+            ((calling(one, other), result(one), calling(one, other), result(other)), [2, 4], []),
         ):
             with self.subTest(roles=[entry.role for entry in request]):
                 self.assertEqual(self.match(user(), *request), (Outcome.ALL, [], results, extra))

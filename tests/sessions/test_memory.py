@@ -67,6 +67,7 @@ class MemoryCase(SyncCase):
         account: str = "a",
         system: str = "",
         model: str = "m",
+        format: str = "",
         name: str | None = None,
         user: str | None = None,
         messages: list[Message] | None = None,
@@ -80,7 +81,7 @@ class MemoryCase(SyncCase):
             Claim(
                 account,
                 hintsFrom(name, user),
-                contextFrom(model, system, None),
+                contextFrom(model, system, None, format=format),
                 Transcript.fromMessages([*head, *(said(*words) if messages is None else messages)]),
                 system,
             ),
@@ -301,6 +302,7 @@ class TranscriptTests(MemoryCase):
             (self.plan(*more, system="rhyme"), Why.SYSTEM),
             (self.plan(*more), Why.SYSTEM),
             (self.plan(*more, system=SYSTEM, model="n"), Why.MODEL),
+            (self.plan(*more, system=SYSTEM, format="JSON"), Why.FORMAT),
             (self.plan("hi", "hello", system=SYSTEM), Why.HISTORY),
             (self.plan(*more, system=SYSTEM, name="h"), Why.HINT),
         ):
@@ -357,6 +359,36 @@ class TranscriptTests(MemoryCase):
         other = [*shown[:2], Message("tool", "43", callId=callId), *shown[3:]]
         self.assertPlan(self.plan(messages=other), SessionKind.FORKED, 0, first)
         self.assertPlan(self.plan(messages=shown), SessionKind.CONTINUED, 4, first)
+
+    def test_answerInParts(self) -> None:
+        """
+        A client that shows each call of an answer as a message of its own,
+        with its result, goes on in its session; one that shows something else
+        as well does not, nor one that shows other calls.
+        """
+        one, other = newPublicCallId(), newPublicCallId()
+
+        def part(callId: str, text: str = "") -> list[Message]:
+            calls = (Call(callId, "look", "{}"),)
+            return [Message("assistant", text, calls=calls), Message("tool", "42", callId=callId)]
+
+        shown = [*said("hi"), *part(one, "Let me see."), *part(other)]
+        for messages, isSeen in (
+            (shown, True),
+            ([*shown[:3], Message("tool", "43", callId="another"), *shown[3:]], False),
+            ([*said("ho"), *shown[1:]], False),
+            ([*said("hi"), *part(other, "Let me see."), *part(one)], False),
+        ):
+            first = self.plan("hi")
+            self.memory.answered(first.session, "Let me see.", [one, other])
+            transcript = Transcript.fromMessages(messages)
+            answer = [at for at, message in enumerate(messages) if message.role == "assistant"]
+            told = [at for at, message in enumerate(messages) if message.callId in (one, other)]
+            first.session.toldResults(transcript, answer, told)
+            self.answer(first, "It is 42.")
+            later = [*messages, Message("assistant", "It is 42."), *said("thanks")]
+            plan = self.plan(messages=later)
+            self.assertEqual((plan.sid == first.sid, plan.kind is SessionKind.CONTINUED), (isSeen, isSeen))
 
     def test_nothingWasSent(self) -> None:
         """

@@ -131,7 +131,7 @@ class _Tail:
     def _lookBack(self, waiting: Sequence[ParkedCall], found: dict[ParkedCall, int]) -> None:
         """
         Look for what shows the calls that the last answer here does not show,
-        and for their results behind it.
+        or that have no result behind it, and for their results.
 
         @param found: the results; those that are found are put in.
         """
@@ -139,7 +139,7 @@ class _Tail:
         left = {
             call.publicId: call
             for call in waiting
-            if call.legacyKey is None and call.publicId not in said
+            if call.legacyKey is None and (call not in found or call.publicId not in said)
         }
         results: dict[str, int] = {}
         extra: list[int] = []

@@ -18,7 +18,7 @@ from typing import Final
 
 from openai_server.api.inquiry import Call, Inquiry, Message
 from openai_server.api.output import Output, Reasoning, Text, ToolCalls, Usage
-from openai_server.translate.prompt import leadingMessages, systemText
+from openai_server.translate.prompt import formatInstruction, leadingMessages
 from openai_server.translate.tools import Offer
 
 BYTES_PER_TOKEN: Final = 4
@@ -31,11 +31,16 @@ def promptSize(inquiry: Inquiry, offer: Offer, held: int = 0) -> int:
     @param held: those that it holds already, where the inquiry shows nothing
         of them; 0 for none.
     """
-    asked = _messagesSize(inquiry.messages[leadingMessages(inquiry.messages) :])
+    messages = inquiry.messages
     if held:
-        return held + asked
-    definitions = sum(len(definition.encoded) for definition in offer.definitions)
-    return asked + definitions + _size(systemText(inquiry, offer))
+        return held + _messagesSize(messages[leadingMessages(messages) :])
+    size = _messagesSize(messages)
+    if inquiry.wantsJSON:
+        size += _size(formatInstruction(inquiry.format))
+    if offer.definitions:
+        size += sum([len(definition.encoded) for definition in offer.definitions])
+        size += _size(offer.systemText) + _size(offer.instruction)
+    return size
 
 
 def answerSize(output: Iterable[Output]) -> int:
@@ -55,8 +60,14 @@ def answerSize(output: Iterable[Output]) -> int:
 
 
 def _messagesSize(messages: Sequence[Message]) -> int:
-    said = sum([_size(message.text) + _size(message.name or "") for message in messages])
-    return said + sum([_callsSize(message.calls) for message in messages if message.calls])
+    size = 0
+    for message in messages:
+        size += _size(message.text)
+        if message.name:
+            size += _size(message.name)
+        if message.calls:
+            size += _callsSize(message.calls)
+    return size
 
 
 def _callsSize(calls: Iterable[Call]) -> int:
