@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from twisted.internet.address import UNIXAddress
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
 from openai_server.errors import APIError, End
 from openai_server.web.body import PackedBody
-from openai_server.web.outflow import SLICE
+from openai_server.web.sendqueue import SLICE
 from tests.web.support import BODY_LIMIT, Answer, Asked, WebCase, answersIn, get, post
 from tests.web.transports import WireTransport
 
@@ -211,7 +212,7 @@ class RefusalTests(WebCase):
         channel.dataReceived(b"NONSENSE\r\n\r\n")
         self.assertTrue(transport.disconnecting)
         self.assertEqual(answersIn(transport.value())[0].status, 400)
-        channel.connectionLost(ConnectionDone())
+        channel.connectionLost(Failure(ConnectionDone()))
 
     @settings(deadline=None, max_examples=150)
     @given(st.binary(max_size=200), st.booleans())

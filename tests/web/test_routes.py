@@ -304,7 +304,7 @@ class ErrorTests(WebCase):
         (logged,) = self.flushLoggedErrors()
         self.assertEqual(logged.type, Bug)
         self.assertIn("KeyError", logged.getTraceback())
-        self.assertIn("routes.py", logged.getTraceback())
+        self.assertIn("support.py", logged.getTraceback())
         self.assertNotIn("canary", logged.getTraceback())
 
     def test_bugAtOnce(self) -> None:
@@ -368,7 +368,7 @@ class ErrorTests(WebCase):
         self.assertFalse(received.endswith(b"0\r\n\r\n"))
         self.assertEqual(received.count(b"HTTP/1.1"), 1)
         self.assertNotIn(b"canary", received)
-        self.assertEqual((wire.how, self.ends(), asked.gone), ("closed", ["bug"], []))
+        self.assertEqual((wire.how, self.ends(), asked.gone), ("closed", ["bug"], [End.BUG]))
         self.assertEqual(len(self.flushLoggedErrors(Bug)), 1)
 
     def test_apiErrorAfterTheFirstByte(self) -> None:

@@ -44,7 +44,8 @@ class Context(msgspec.Struct, frozen=True):
     What has to be equal for a session to go on.
 
     @ivar system: stands for the system prompt; empty when there is none.
-    @ivar tools: stands for the tools, and for what else is said of calls.
+    @ivar tools: stands for the tools, and for what else is said of calls;
+        empty when there are none.
     @ivar format: stands for what is said of the answer's shape; empty when
         nothing is.
     """
@@ -69,6 +70,6 @@ def contextFrom(
     return Context(
         model,
         digestOf([systemPrompt]) if systemPrompt else b"",
-        digestOf([tools.digest if tools else b"", *callWishes]),
+        digestOf([tools.digest if tools else b"", *callWishes]) if tools or any(callWishes) else b"",
         digestOf([format]) if format else b"",
     )

@@ -43,14 +43,15 @@ from twisted.logger import Logger
 from openai_server import constants
 from openai_server.api.output import Usage
 from openai_server.clock import Deadline
-from openai_server.daemon.interfaces import Turn
+from openai_server.daemon.interfaces import Daemon, Turn
 from openai_server.errors import APIError
 from openai_server.metrics import Counters
 from openai_server.sessions.callbatch import CallBatch
 from openai_server.sessions.calls import CallTable, ParkedCall
+from openai_server.sessions.plans import Session
 from openai_server.sessions.turncontext import Attendant, TurnContext, TurnSlot
 from openai_server.wire.ends import TurnEnd, endsWell
-from openai_server.wire.tones import Chunk, Error, SessionReady, Shown, ToolCall
+from openai_server.wire.tones import Chunk, Error, Prompt, SessionReady, Shown, ToolCall
 
 #: What a parked turn may say while nobody attends it, in tones and characters.
 UNHEARD_TONES: Final = 4096
@@ -62,6 +63,7 @@ LATE_RESULT: Final = (
 UNKNOWN_TOOL: Final = "There is no tool of this name here."
 
 _CHUNKS_ONLY: Final = {Chunk}
+_NOTHING: Final = Usage()
 
 
 class Phase(Enum):
@@ -125,6 +127,7 @@ class Conversation:
         "_counters",
         "_end",
         "_hasLife",
+        "_isSettled",
         "_onOver",
         "_onSettled",
         "_park",
@@ -150,8 +153,8 @@ class Conversation:
         calls: CallTable,
         slot: TurnSlot,
         counters: Counters,
-        onSettled: Callable[[bool], None] = lambda mayGoOn: None,
-        onOver: Callable[[], None] = lambda: None,
+        onSettled: Callable[[Session, bool], None] | None = None,
+        onOver: Callable[[], None] | None = None,
     ) -> None:
         """
         @param onSettled: called once, when the turn's end was told to its
@@ -160,8 +163,8 @@ class Conversation:
         """
         self.context = context
         self.phase = Phase.ATTENDED
-        self.seenCalls: set[str] = set()
-        self.told = Usage()
+        self.seenCalls: dict[str, None] = {}
+        self.told = _NOTHING
         self._clock = clock
         self._table = calls
         self._slot = slot
@@ -172,24 +175,24 @@ class Conversation:
         self._answer: Attendant | None = None
         self._end: TurnEnd | None = None
         self._hasLife = False
-        self._batch = CallBatch(clock, constants.COLLECT_WINDOW, context.parallel, self._handOut)
+        self._batch = CallBatch(clock, constants.COLLECT_WINDOW, context.parallel)
         self._unroutable = False
-        self._unheard: list[Shown] = []
+        self._unheard: list[Shown] | None = None
         self._unheardSize = 0
         self._park: Deadline | None = None
-        self._whenSettled: list[Deferred[bool]] | None = []
+        self._isSettled = False
+        self._whenSettled: list[Deferred[bool]] | None = None
 
     # What the flow of a request does.
 
-    def begin(self, answer: Attendant, ask: Callable[[], Turn]) -> None:
+    def begin(self, answer: Attendant, daemon: Daemon, prompt: Prompt) -> None:
         """
         Ask the question, with this answer attending.
 
-        @param ask: puts the prompt to the daemon.
         @raise APIError: it was not asked, and the slot is the caller's again.
         """
         self._answer = answer
-        self._turn = ask()
+        self._turn = daemon.ask(prompt, self)
 
     @property
     def isParked(self) -> bool:
@@ -225,10 +228,11 @@ class Conversation:
         Fires with L{hasEndedWell} when the end of the turn has been told to
         its answer, or it was cancelled.
         """
-        if self._whenSettled is None:
+        if self._isSettled:
             return succeed(self.hasEndedWell)
-        waiting: Deferred[bool] = Deferred(self._whenSettled.remove)
-        self._whenSettled.append(waiting)
+        listeners = self._whenSettled = self._whenSettled or []
+        waiting: Deferred[bool] = Deferred(listeners.remove)
+        listeners.append(waiting)
         return waiting
 
     def resume(self, results: Iterable[tuple[ParkedCall, str]], answer: Attendant) -> None:
@@ -253,7 +257,7 @@ class Conversation:
         answer.turnEchoed()
         self._deliverUnheard()
         if self._batch.new:
-            self._batch.collect()
+            self._batch.collect(self._handOut)
 
     def giveUp(self, results: Iterable[tuple[ParkedCall, str]]) -> None:
         """
@@ -296,13 +300,14 @@ class Conversation:
         if not self._hasLife:
             self._hasLife = True
             self._slot.showedLife()
-        batch = self._batch
-        batch.watch(tones)
-        if self._answer is not None and set(map(type, tones)) == _CHUNKS_ONLY:
-            self._answer.tonesReceived(tones)
+        answer = self._answer
+        if self.context.names:
+            self._batch.watch(tones)
+        if answer is not None and set(map(type, tones)) == _CHUNKS_ONLY:
+            answer.tonesReceived(tones)
         else:
             self._mixedReceived(tones)
-        if batch.isDue:
+        if self._batch.isDue:
             self._handOut()
 
     def _mixedReceived(self, tones: Sequence[Shown]) -> None:
@@ -356,7 +361,8 @@ class Conversation:
         The worker is done: this is the one place where a slot is released.
         """
         self._slot.release()
-        self._onOver()
+        if self._onOver is not None:
+            self._onOver()
         # It holds the prompt, and an answer may be kept for minutes.
         self._turn = None
 
@@ -385,7 +391,7 @@ class Conversation:
             self._accept(tone)
 
     def _accept(self, tone: ToolCall) -> None:
-        self.seenCalls.add(tone.callId)
+        self.seenCalls[tone.callId] = None
         try:
             call = self._table.opened(self, self.context, tone, self._clock.seconds())
         except APIError as error:
@@ -394,7 +400,7 @@ class Conversation:
         self._unroutable |= tone.sigil is not None
         self._batch.add(call)
         if self._answer is not None:
-            self._batch.collect()
+            self._batch.collect(self._handOut)
 
     def _fail(self, error: APIError) -> None:
         answer = self._answer
@@ -403,7 +409,7 @@ class Conversation:
             answer.failed(error)
 
     def _refuse(self, tone: ToolCall, name: str, why: str) -> None:
-        self.seenCalls.add(tone.callId)
+        self.seenCalls[tone.callId] = None
         self._counters.add("undeclared_calls" if why is UNKNOWN_TOOL else "late_calls")
         if tone.sigil is None:
             self._asked().answer(tone.callId, name, why, True)
@@ -452,21 +458,22 @@ class Conversation:
 
     def _beginSettling(self) -> None:
         self._move(Step.SETTLE)
-        self._unheard.clear()
+        self._unheard = None
         self._asked().settle()
 
     # Text that nobody hears yet.
 
     def _keepUnheard(self, tone: Chunk) -> None:
-        self._unheard.append(tone)
+        unheard = self._unheard = self._unheard or []
+        unheard.append(tone)
         if isinstance(tone.delta, str):
             self._unheardSize += len(tone.delta)
-        if len(self._unheard) > UNHEARD_TONES or self._unheardSize > UNHEARD_CHARACTERS:
+        if len(unheard) > UNHEARD_TONES or self._unheardSize > UNHEARD_CHARACTERS:
             self._counters.add("unheard_overflows")
             self.cancel()
 
     def _deliverUnheard(self) -> None:
-        unheard, self._unheard, self._unheardSize = self._unheard, [], 0
+        unheard, self._unheard, self._unheardSize = self._unheard, None, 0
         if unheard and self._answer is not None:
             self._answer.tonesReceived(unheard)
 
@@ -483,12 +490,15 @@ class Conversation:
     def _close(self) -> None:
         self._batch.stop()
         self._stopPark()
-        for call in self._batch.clear():
-            self._table.expired(call)
-        self._unheard.clear()
+        if self._batch.open:
+            for call in self._batch.clear():
+                self._table.expired(call)
+        self._unheard = None
 
     def _settle(self) -> None:
-        self._onSettled(self.hasEndedWell)
+        if self._onSettled is not None:
+            self._onSettled(self.context.session, self.hasEndedWell)
+        self._isSettled = True
         waiting, self._whenSettled = self._whenSettled, None
         for deferred in waiting or ():
             deferred.callback(self.hasEndedWell)

@@ -45,6 +45,17 @@ class Translation:
     is not known is skipped.
     """
 
+    __slots__ = (
+        "_fence",
+        "_hasCalls",
+        "_hasSeen",
+        "_hasText",
+        "_isPlain",
+        "_isStopped",
+        "_ownCalls",
+        "_stop",
+    )
+
     def __init__(
         self,
         stop: Sequence[str] = (),

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from openai_server.api.dialect import Dialect
 from openai_server.api.inquiry import Call, Inquiry, Message
 from openai_server.api.output import Failed, Finished
+from openai_server.coroutines import begun
 from openai_server.errors import APIError
 from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.conversation import Conversation
@@ -28,8 +29,8 @@ from openai_server.translate.estimate import promptSize
 from openai_server.translate.output import Translation
 from openai_server.translate.schema import checkAnswer
 from openai_server.translate.tools import inputText, resultText
+from openai_server.web.interfaces import Request
 from openai_server.web.mistakes import errorFromMistake
-from openai_server.web.request import APIRequest as Request
 from openai_server.web.response import Response, ResponseTimes
 from openai_server.web.submission import Submission, Submitter
 
@@ -75,14 +76,19 @@ class Completion:
         self._configuration = submitter.configuration
         self._times = ResponseTimes(submitter.clock)
 
-    async def answer(self, request: Request, dialect: Dialect) -> None:
+    def answer(self, request: Request, dialect: Dialect) -> Deferred[None]:
         """
-        Answer a request that was let in. Ends when its response does.
+        Answer a request that was let in. The Deferred fires when its response
+        is over.
 
-        @raise APIError: what its client is told before the first byte.
+        @raise APIError: what its client is told before the first byte; or the
+            Deferred fails with it.
         """
-        await self._begin(request, dialect)
-        await request.whenOver()
+        beginning = begun(self._begin(request, dialect))
+        if beginning is None:
+            return request.whenOver()
+        request.doing(beginning)
+        return beginning.addCallback(lambda _: request.whenOver())
 
     async def _begin(self, request: Request, dialect: Dialect) -> None:
         # The body and what it asks are not held for as long as the answer lasts.
@@ -97,7 +103,8 @@ class Completion:
         request.session = response.session
         request.setHeader(b"x-hum-session", request.session.encode())
         try:
-            response.attach(request, renderer, self._keepAliveOf(request), isAlone)
+            interval = keepAliveInterval(request, self._configuration.keepAliveInterval)
+            response.attach(request, renderer, interval, isAlone)
         except Exception:
             # A mistake of ours must not leave a worker running for nobody.
             response.abandon()
@@ -209,39 +216,49 @@ class Completion:
         """
         @param plan: None for a turn that is gone on with.
         """
-        inquiry = submission.inquiry
-        transcript = submission.transcript
+        inquiry, transcript = submission.inquiry, submission.transcript
+        translation = Translation(inquiry.stop, inquiry.wantsJSON, conversation.seenCalls, plan is None)
         isContinued = plan is None or plan.kind is SessionKind.CONTINUED
         isHeld = isContinued and not transcript.showsHistory
         held = conversation.context.session.size if isHeld else 0
         return Response(
+            self,
             self._times,
             conversation,
-            Translation(
-                stop=inquiry.stop,
-                stripFence=inquiry.wantsJSON,
-                ownCalls=conversation.seenCalls,
-                seen=plan is None,
-            ),
+            translation,
             model=inquiry.model,
             isStreamed=inquiry.isStreamed,
-            mayReturn=attempt is not None,
+            attempt=attempt,
             session=SessionKind.CONTINUED.value if plan is None else plan.label,
             size=promptSize(inquiry, submission.offer, held),
-            modelIsKnown=self._modelIsKnown,
-            callFrom=partial(_callFrom, conversation),
             asked=None if inquiry.showsCallIds else transcript.digestBefore(len(transcript.entries)),
-            onEnd=partial(self._ended, inquiry.showsCallIds, attempt),
-            onDelivered=partial(self._delivered, attempt),
         )
 
-    # The end of a response.
+    # What a response tells.
 
-    def _ended(self, showsCallIds: bool, attempt: Attempt[Response] | None, response: Response) -> None:
+    def modelIsKnown(self, model: str) -> bool:
+        """
+        Return whether a model that nobody serves now may come back.
+        """
+        return self._modelIsKnown(model)
+
+    def callFrom(self, response: Response, call: ParkedCall) -> Call:
+        """
+        Return what the client sees of a parked call.
+        """
+        if call.wireName in response.conversation.context.customTools:
+            return Call(call.publicId, call.clientName, inputText(call.arguments), "custom")
+        return Call(call.publicId, call.clientName, call.arguments)
+
+    def ended(self, response: Response) -> None:
+        """
+        Let the session and the retries know how an answer has ended.
+        """
         if type(response.ended) is Finished:
-            self._told(showsCallIds, response)
+            self._told(response)
         else:
             self._submitter.memory.release(response.conversation.context.session, False)
+        attempt = response.attempt
         if attempt is None:
             return
         if response.isAbandoned or _mayBeAskedAgain(response):
@@ -249,19 +266,25 @@ class Completion:
         else:
             self._retries.finished(attempt, 0 if response.output is None else response.length)
 
-    def _told(self, showsCallIds: bool, response: Response) -> None:
+    def _told(self, response: Response) -> None:
         memory, session, text = self._submitter.memory, response.conversation.context.session, response.text
         session.size = response.size
         if text is None:
             memory.release(session, False)
             return
-        made = response.calls
-        calls = [call.id if showsCallIds else callWithoutId(call.name, call.arguments) for call in made]
+        # An answer to a transcript shows no ids of calls.
+        showsCallIds = response.asked is None
+        calls = [
+            call.id if showsCallIds else callWithoutId(call.name, call.arguments) for call in response.calls
+        ]
         memory.answered(session, text, calls)
 
-    def _delivered(self, attempt: Attempt[Response] | None, inGoodOrder: bool) -> None:
-        if attempt is not None:
-            (self._retries.delivered if inGoodOrder else self._retries.clientLeft)(attempt)
+    def delivered(self, response: Response, inGoodOrder: bool) -> None:
+        """
+        Let the retries know that a client has all of an answer, or has left.
+        """
+        if response.attempt is not None:
+            (self._retries.delivered if inGoodOrder else self._retries.clientLeft)(response.attempt)
 
     # JSON that follows a schema.
 
@@ -297,7 +320,7 @@ class Completion:
         assert schema is not None and text is not None
         session = first.conversation.context.session
         seen = session.seen.copy()
-        self._told(submission.inquiry.showsCallIds, first)
+        self._told(first)
         await first.conversation.whenSettled()
         said = Message(role="assistant", content=text)
         again = submission.followedBy(said, Message(role="user", content=_REPAIR))
@@ -323,18 +346,6 @@ class Completion:
 
     # The rest.
 
-    def _keepAliveOf(self, request: Request) -> float:
-        """
-        Seconds of silence after which a stream says something: as set, but at
-        most a third of the read timeout that its client announces.
-        """
-        setting = self._configuration.keepAliveInterval
-        try:
-            announced = float(request.getHeader(b"x-stainless-read-timeout") or b"nan")
-        except ValueError:
-            return setting
-        return min(setting, max(announced / 3, _SHORTEST_INTERVAL)) if announced > 0 else setting
-
     def stop(self) -> None:
         """
         Turn away everybody who waits, and forget what was kept for retries.
@@ -342,6 +353,21 @@ class Completion:
         self._submitter.stop()
         self._retries.stop()
         self._times.stop()
+
+
+def keepAliveInterval(request: Request, setting: float) -> float:
+    """
+    Return the seconds of silence after which a stream says something: as set,
+    but at most a third of the read timeout that its client announces.
+    """
+    given = request.getHeader(b"x-stainless-read-timeout")
+    if given is None:
+        return setting
+    try:
+        announced = float(given)
+    except ValueError:
+        return setting
+    return min(setting, max(announced / 3, _SHORTEST_INTERVAL)) if announced > 0 else setting
 
 
 def _accountOf(request: Request) -> str:
@@ -375,12 +401,6 @@ def _bringsFiles(submission: Submission, match: Match) -> bool:
 
 def _mayBeAskedAgain(response: Response) -> bool:
     return type(response.ended) is Failed and response.ended.error.mayRetry
-
-
-def _callFrom(conversation: Conversation, call: ParkedCall) -> Call:
-    if call.wireName in conversation.context.customTools:
-        return Call(call.publicId, call.clientName, inputText(call.arguments), "custom")
-    return Call(call.publicId, call.clientName, call.arguments)
 
 
 def _resultsFrom(submission: Submission, match: Match) -> list[tuple[ParkedCall, str]]:

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from openai_server.api.chat.dialect import ChatDialect
 from openai_server.api.dialect import Dialect
 from openai_server.config import Configuration
-from openai_server.daemon.interfaces import Daemon
+from openai_server.daemon.interfaces import Bee, Daemon
 from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallTable
 from openai_server.sessions.catalogue import Catalogue
@@ -79,6 +79,8 @@ class WebFront(Service):
             counters=Counters(),
         )
         self._daemon = daemon
+        self._bees: Sequence[Bee] = ()
+        self._taken: frozenset[str] = frozenset()
         self._hid = hid
         self._configuration = configuration
         self.completion = Completion(self.submitter, self.retries, self.models.isKnown, self._takenNames)
@@ -120,7 +122,10 @@ class WebFront(Service):
 
     def _takenNames(self) -> frozenset[str]:
         bees = self._daemon.registry.bees()
-        return frozenset(name for bee in bees if bee.hid != self._hid for name in bee.tools)
+        if bees is not self._bees:
+            self._bees = bees
+            self._taken = frozenset(name for bee in bees if bee.hid != self._hid for name in bee.tools)
+        return self._taken
 
 
 def _memoryFrom(configuration: Configuration) -> Memory:

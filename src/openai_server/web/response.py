@@ -12,7 +12,7 @@ headers, the bytes, the leaving.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -26,16 +26,19 @@ from openai_server.clock import Timeout, Timeouts
 from openai_server.errors import APIError, End
 from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.conversation import Conversation
+from openai_server.sessions.retries import Attempt
 from openai_server.translate.estimate import answerSize, usageOfAnswer
 from openai_server.translate.output import Stopped, Translation
 from openai_server.translate.words import noWorkerError
-from openai_server.web.request import APIRequest as Request
+from openai_server.web.interfaces import Request
 from openai_server.wire.ends import TurnEnd
 from openai_server.wire.tones import Error, Shown
 
 #: Characters, reasoning included, of an answer that is kept whole.
 WHOLE_LIMIT: Final = 32 * 1024 * 1024
 
+
+_ENDS: Final = (Finished, Failed)
 
 #: How a client is lost who may come back.
 _LEFT: Final = frozenset({End.CLIENT_GONE, End.CLIENT_STUCK})
@@ -61,6 +64,32 @@ class ResponseTimes:
         """
         self.hold.stop()
         self.grace.stop()
+
+
+class Keeper(Protocol):
+    """
+    Who is told of the ends of responses.
+    """
+
+    def modelIsKnown(self, model: str) -> bool:
+        """
+        Return whether a model that nobody serves now may come back.
+        """
+
+    def callFrom(self, response: Response, call: ParkedCall) -> Call:
+        """
+        Return what the client sees of a parked call.
+        """
+
+    def ended(self, response: Response) -> None:
+        """
+        The answer is complete or has failed. Its clients are told next.
+        """
+
+    def delivered(self, response: Response, inGoodOrder: bool) -> None:
+        """
+        It is known whether a client has all of the answer.
+        """
 
 
 class Delivery:
@@ -96,14 +125,19 @@ class Delivery:
         Deliver some more of the answer.
         """
         last = events[-1]
-        if type(last) is Failed:
-            self._fail(events[:-1], last.error)
+        kind = type(last)
+        if kind is Failed:
+            self._fail(events[:-1], cast("Failed", last).error)
         elif self._isStreamed:
-            self._write(events)
-            if type(last) is Finished:
-                self.request.complete()
-        elif type(last) is Finished:
-            self._answer(last)
+            data, request = self._renderer.feed(events), self.request
+            if not request.hasBegun and (data or kind is Finished):
+                data = self._started() + data
+            if kind is Finished:
+                request.complete(data)
+            elif data:
+                request.write(data)
+        elif kind is Finished:
+            self._answer(cast("Finished", last))
 
     def conclude(self, events: Sequence[Output]) -> None:
         """
@@ -122,26 +156,17 @@ class Delivery:
         yet. Does nothing the second time.
         """
         if self._isStreamed and not self.request.hasBegun:
-            self._write(())
+            self.request.write(self._started())
 
-    def _write(self, events: Sequence[Output]) -> None:
-        request, renderer = self.request, self._renderer
-        data = renderer.feed(events) if events else b""
-        if not request.hasBegun:
-            if events and not data:
-                # Nothing of it is shown.
-                return
-            request.begin(renderer.streamType)
-            data = renderer.start() + data
-            keepAlive = renderer.keepAlive()
-            if keepAlive:
-                request.keepWarm(keepAlive, self._keepAliveInterval)
-        if data:
-            request.send(data)
+    def _started(self) -> bytes:
+        renderer = self._renderer
+        self.request.begin(renderer.streamType, renderer.keepAlive(), self._keepAliveInterval)
+        return renderer.start()
 
     def _fail(self, before: Sequence[Output], error: APIError) -> None:
         if self._isStreamed and (before or self.request.hasBegun):
-            self._write(before)
+            if before:
+                self.give(before)
             self.request.fail(error, self._renderer.error(error))
         else:
             self.request.fail(error)
@@ -177,6 +202,7 @@ class Response:
 
     @ivar conversation: what it attends.
     @ivar session: what its session is to the client.
+    @ivar attempt: what a retry would find it by; None where none is expected.
     @ivar asked: for an answer that shows no ids of calls, the digest of the
         transcript that it answers; else None.
     @ivar output: all that was said so far; None when that became too much.
@@ -192,22 +218,19 @@ class Response:
     """
 
     __slots__ = (
-        "_callFrom",
         "_checking",
         "_clients",
         "_grace",
         "_hasHeld",
         "_hold",
         "_isStreamed",
-        "_mayReturn",
+        "_keeper",
         "_model",
-        "_modelIsKnown",
-        "_onDelivered",
-        "_onEnd",
         "_times",
         "_translation",
         "_whenEnded",
         "asked",
+        "attempt",
         "calls",
         "check",
         "conversation",
@@ -222,30 +245,21 @@ class Response:
 
     def __init__(
         self,
+        keeper: Keeper,
         times: ResponseTimes,
         conversation: Conversation,
         translation: Translation,
         *,
         model: str,
         isStreamed: bool,
-        mayReturn: bool,
+        attempt: Attempt[Response] | None,
         session: str,
         size: int,
-        modelIsKnown: Callable[[str], bool],
-        callFrom: Callable[[ParkedCall], Call],
         asked: bytes | None,
-        onEnd: Callable[[Response], None],
-        onDelivered: Callable[[bool], None],
     ) -> None:
         """
-        @param mayReturn: whether a client that was lost may come again.
-        @param modelIsKnown: tells whether a model that nobody serves now may
-            come back.
-        @param callFrom: makes of a parked call what the client sees.
-        @param onEnd: called once, when the answer is complete or has failed,
-            before its clients are told.
-        @param onDelivered: called with whether a client has all of the answer,
-            when that is known.
+        @param attempt: what a retry would find; None where a client that was
+            lost cannot come again.
         """
         self.conversation = conversation
         self.session = session
@@ -262,11 +276,8 @@ class Response:
         self._translation = translation
         self._model = model
         self._isStreamed = isStreamed
-        self._mayReturn = mayReturn
-        self._modelIsKnown = modelIsKnown
-        self._callFrom = callFrom
-        self._onEnd = onEnd
-        self._onDelivered = onDelivered
+        self._keeper = keeper
+        self.attempt = attempt
         self._clients: list[Delivery] = []
         self._checking: Deferred[None] | None = None
         self._hasHeld = False
@@ -333,9 +344,9 @@ class Response:
         if self._clients:
             return
         grace = self._times.grace
-        if mayReturn and self._mayReturn and grace.duration and not delivery.request.hasBegun:
+        if mayReturn and self.attempt is not None and grace.duration and not delivery.request.hasBegun:
             self._grace = grace.begin(self.abandon)
-            self._onDelivered(False)
+            self._keeper.delivered(self, False)
         else:
             self.abandon()
 
@@ -344,7 +355,7 @@ class Response:
         A client to whom all was sent is known to have it, or to have left
         before it had all.
         """
-        self._onDelivered(inGoodOrder)
+        self._keeper.delivered(self, inGoodOrder)
 
     def abandon(self) -> None:
         """
@@ -391,7 +402,7 @@ class Response:
         """
         End the answer with these calls.
         """
-        self.calls = tuple(map(self._callFrom, calls))
+        self.calls = tuple([self._keeper.callFrom(self, call) for call in calls])
         self.length += sum(len(call.arguments) for call in self.calls)
         rest = cast("list[Output]", self._translation.flush())
         self._give([*rest, ToolCalls(self.calls), Finished("tool_calls", None)])
@@ -401,7 +412,7 @@ class Response:
         End the answer as the turn has ended.
         """
         if isinstance(end, Error) and end.saysNoWorker:
-            known = self._modelIsKnown(self._model)
+            known = self._keeper.modelIsKnown(self._model)
             self._give([Failed(noWorkerError(self._model, modelIsKnown=known))])
         else:
             self._give(cast("list[Output]", self._translation.finish(end)))
@@ -418,18 +429,23 @@ class Response:
         if self.ended is not None or self._checking is not None:
             return
         last = events[-1]
-        isEnd = isinstance(last, Finished | Failed)
-        if not self._keep(events[:-1] if isEnd else events):
-            self.conversation.cancel()
-            self._end(Failed(_tooLong()), ())
-        elif not isinstance(last, Finished | Failed):
-            for delivery in self._clients:
-                delivery.give(events)
-        else:
+        if isinstance(last, _ENDS):
+            if not self._keep(events[:-1]):
+                self._giveUp()
+                return
             if type(last) is Finished:
                 self._count(last)
             if not self._isHeldBack(last):
                 self._end(last, events)
+        elif self._keep(events):
+            for delivery in self._clients:
+                delivery.give(events)
+        else:
+            self._giveUp()
+
+    def _giveUp(self) -> None:
+        self.conversation.cancel()
+        self._end(Failed(_tooLong()), ())
 
     def _count(self, finished: Finished) -> None:
         """
@@ -453,7 +469,7 @@ class Response:
         self.output += events
         for event in events:
             if type(event) is Text:
-                self.length += sum(map(len, event.pieces))
+                self.length += len(event.pieces[0]) if len(event.pieces) == 1 else sum(map(len, event.pieces))
             elif type(event) is Reasoning:
                 self.length += len(event.text)
         if self.length <= WHOLE_LIMIT:
@@ -479,13 +495,17 @@ class Response:
 
     def _end(self, last: Finished | Failed, events: Sequence[Output]) -> None:
         self.ended = last
-        for wait in (self._hold, self._grace):
-            if wait is not None:
-                wait.cancel()
+        # Waits hold this object.
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
         clients, self._clients = self._clients, []
         self.check = None
         try:
-            self._onEnd(self)
+            self._keeper.ended(self)
         finally:
             for delivery in clients:
                 delivery.conclude(events or (last,))

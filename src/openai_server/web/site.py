@@ -13,15 +13,17 @@ from typing import Final
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
-from openai_server.clock import Timeouts
+from openai_server.deadlines import Deadlines
 from openai_server.errors import APIError, shuttingDown
 from openai_server.web.admission import Admission
 from openai_server.web.http import HTTPConnection
+from openai_server.web.httprequest import HTTPRequest
+from openai_server.web.interfaces import Account
+from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.request import APIRequest
-
-__all__ = ["BODY_LIMIT", "APIRequest", "APISite"]
 
 #: Bytes that a request's body may have, decoded, unless the site says otherwise.
 BODY_LIMIT: Final = 20 * 1024 * 1024
@@ -29,11 +31,6 @@ BODY_LIMIT: Final = 20 * 1024 * 1024
 MAX_CONNECTIONS: Final = 4096
 #: Files that are kept for everything else: the daemon, ports, logs, attachments.
 SPARE_FILES: Final = 64
-#: Seconds after which a connection without a request is closed; for a whole
-#: head, from its first byte; without progress of a body.
-IDLE_SECONDS: Final = 75.0
-HEAD_SECONDS: Final = 10.0
-BODY_PROGRESS_SECONDS: Final = 30.0
 
 
 class APISite(Factory):
@@ -42,6 +39,7 @@ class APISite(Factory):
 
     @ivar admission: who may ask.
     @ivar clock: the time of everything that waits here.
+    @ivar deadlines: those of all connections.
     @ivar bodyLimit: bytes that a request's body may have, decoded.
     @ivar isStopping: new requests are turned away.
     """
@@ -68,9 +66,7 @@ class APISite(Factory):
         self.resource = root
         self.maxConnections = min(maxConnections, max(_fileLimit() - SPARE_FILES, 1))
         self._onStopping = onStopping
-        self.idleTimes = Timeouts(clock, IDLE_SECONDS)
-        self.headTimes = Timeouts(clock, HEAD_SECONDS)
-        self.bodyTimes = Timeouts(clock, BODY_PROGRESS_SECONDS)
+        self.deadlines = Deadlines(clock)
         self.admission = admission
         self.clock = clock
         self.bodyLimit = bodyLimit
@@ -117,6 +113,41 @@ class APISite(Factory):
             if not channel.isAnswering:
                 channel.loseConnection()
 
+    # Requests.
+
+    def admitted(self, request: HTTPRequest) -> Account:
+        """
+        Judge a request by its head, before its body is read.
+
+        @raise APIError: it is not let in.
+        """
+        try:
+            return self.admission.admit(request)
+        except APIError:
+            raise
+        except Exception:
+            raise errorFromMistake(Failure(), request.requestId, request.route) from None
+
+    def process(self, request: HTTPRequest) -> None:
+        """
+        Answer a request that was read.
+        """
+        request.opened()
+        if request.refusal is not None:
+            request.fail(request.refusal)
+        elif self.isStopping:
+            request.channel.persistent = False
+            request.fail(shuttingDown())
+        else:
+            try:
+                if request.account is None:
+                    request.account = self.admitted(request)
+                self.resource.render(request)
+            except APIError as error:
+                request.fail(error)
+            except Exception:
+                request.processingFailed(Failure())
+
     # What is open.
 
     @property
@@ -150,9 +181,10 @@ class APISite(Factory):
         There is one connection less.
         """
         self._channels.pop(channel, None)
-        if not self._channels:
-            for times in (self.idleTimes, self.headTimes, self.bodyTimes):
-                times.stop()
+        if self._channels:
+            self.deadlines.sortOut(len(self._channels))
+        else:
+            self.deadlines.stop()
 
     def _checkIdle(self) -> None:
         if not self._open:

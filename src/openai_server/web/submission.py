@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from secrets import token_hex
+from typing import Final
 
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
@@ -42,6 +44,9 @@ from openai_server.translate.prompt import (
 from openai_server.translate.schema import checkSchema
 from openai_server.translate.tools import Offer, offerFrom
 from openai_server.web.attachments import AttachmentFolder, Stored
+
+_NO_NAMES: Final[dict[str, str]] = {}
+_NOTHING: Final[frozenset[str]] = frozenset()
 
 
 class Submission:
@@ -222,22 +227,26 @@ class Submitter:
             self.calls,
             slot,
             self.counters,
-            lambda mayGoOn: self.memory.release(plan.session, mayGoOn),
-            lambda: _release(files),
+            self.memory.release,
+            partial(_release, files) if files else None,
         )
-        conversation.begin(attend(conversation, plan), lambda: self.daemon.ask(prompt, conversation))
+        conversation.begin(attend(conversation, plan), self.daemon, prompt)
 
     def _context(self, plan: SessionPlan, submission: Submission) -> TurnContext:
-        names = submission.offer.names
-        definitions = submission.offer.definitions
+        names, definitions = submission.offer.names, submission.offer.definitions
+        shown: Mapping[str, str] = _NO_NAMES
+        custom: frozenset[str] = _NOTHING
+        if definitions:
+            shown = {each.name: names.clientName(each.name) or each.name for each in definitions}
+            custom = frozenset(each.name for each in definitions if names.kind(each.name) == "custom")
         return TurnContext(
-            account=submission.account,
-            session=plan.session,
-            names={each.name: names.clientName(each.name) or each.name for each in definitions},
-            customTools=frozenset(each.name for each in definitions if names.kind(each.name) == "custom"),
-            foreignTools=submission.taken,
-            parallel=submission.inquiry.isParallel,
-            parkTimeout=self.configuration.parkTimeout,
+            submission.account,
+            plan.session,
+            shown,
+            custom,
+            submission.taken,
+            submission.inquiry.isParallel,
+            self.configuration.parkTimeout,
         )
 
     async def _store(self, attachments: Sequence[Attached]) -> Sequence[Stored | None]:
@@ -274,7 +283,10 @@ def _release(files: Sequence[Stored | None]) -> None:
 
 
 def _questionFrom(plan: SessionPlan, submission: Submission) -> PromptText:
-    inquiry, boundary = submission.inquiry, token_hex(8)
+    inquiry = submission.inquiry
+    # A lone message of the user's stands as it is.
+    isLone = len(inquiry.messages) == 1 and inquiry.messages[0].role == "user"
+    boundary = "" if isLone and plan.systemPrompt is None else token_hex(8)
     if plan.kind is not SessionKind.CONTINUED:
         return textFromInquiry(inquiry, boundary, submission.offer)
     if plan.systemPrompt is not None:
