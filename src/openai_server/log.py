@@ -234,9 +234,10 @@ def lineFromEvent(event: LogEvent) -> str:
     seconds = get("log_time", 0.0)
     second = int(seconds)
     message = _message(event)
+    level = get("log_level")
     shown: dict[str, Any] = {
         "time": f"{_secondText(second)}.{int((seconds - second) * 1000):03d}Z",
-        "level": getattr(get("log_level"), "name", "info"),
+        "level": "info" if level is LogLevel.info else getattr(level, "name", "info"),
         "from": _plain(get("log_namespace", "")),
         "message": message if len(message) <= LONGEST_MESSAGE else _cut(message, LONGEST_MESSAGE),
     }

@@ -30,8 +30,8 @@ its result will be dropped by the daemon.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from itertools import groupby
 from typing import Final
@@ -352,8 +352,10 @@ class Conversation:
         answer, self._answer = self._answer, None
         self._close()
         if answer is not None:
-            with self._ending(answer):
+            try:
                 answer.turnEnded(end)
+            except Exception:
+                self._notEnded(answer)
         self._settle()
 
     def turnOver(self, end: TurnEnd) -> None:
@@ -366,18 +368,11 @@ class Conversation:
         # It holds the prompt, and an answer may be kept for minutes.
         self._turn = None
 
-    @contextmanager
-    def _ending(self, answer: Attendant) -> Iterator[None]:
-        """
-        Tell an answer of its end. A mistake of ours on the way is the end of
-        it too: nobody else would end it.
-        """
-        try:
-            yield
-        except Exception:
-            self._log.failure("an answer could not be ended well")
-            self.cancel()
-            answer.failed(APIError("internal_error", "The server failed.", mayRetry=False))
+    def _notEnded(self, answer: Attendant) -> None:
+        # A mistake of ours is the end of an answer too: nobody else would end it.
+        self._log.failure("an answer could not be ended well")
+        self.cancel()
+        answer.failed(APIError("internal_error", "The server failed.", mayRetry=False))
 
     # Calls.
 
@@ -436,13 +431,15 @@ class Conversation:
         handed = self._batch.take()
         self._answer = None
         self._move(Step.HAND_OUT)
-        with self._ending(answer):
+        try:
             self._table.shown(handed, answer.asked)
             if not self._unroutable:
                 self._asked().park()
                 left = self._batch.firstArrival + self.context.parkTimeout - self._clock.seconds()
                 self._park = Deadline(self._clock, max(left, 0), self._parkPassed)
             answer.calledTools(handed)
+        except Exception:
+            self._notEnded(answer)
         if self._unroutable:
             # Not before: a call that is given up loses its arguments.
             self.cancel()

@@ -20,7 +20,7 @@ from os import urandom
 from typing import Any, Final, Protocol
 
 from klein.interfaces import IKleinRequest
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -147,12 +147,13 @@ class APIRequest:
     __slots__ = (
         "_began",
         "_end",
+        "_finishing",
         "_hasEnded",
         "_interval",
         "_isGone",
         "_isOpen",
+        "_over",
         "_ping",
-        "_whenOver",
         "_work",
         "account",
         "branch_segments",
@@ -212,7 +213,8 @@ class APIRequest:
         self._isOpen = False
         self._ping = b""
         self._interval = 0.0
-        self._whenOver: list[Deferred[None]] | None = None
+        self._over: list[Deferred[None]] | None = None
+        self._finishing: list[Deferred[None]] | None = None
         self._work: Deferred[Any] | None = None
 
     # What the kinds of it know.
@@ -350,19 +352,24 @@ class APIRequest:
     def notifyFinish(self) -> Deferred[None]:
         """
         Fires when the answer is complete; fails when the client left before.
+        For Klein.
         """
-        over: Deferred[None] = Deferred()
-        if self._whenOver is None:
-            self._whenOver = [over]
-        else:
-            self._whenOver.append(over)
-        return over
+        finished: Deferred[None] = Deferred()
+        self._finishing = [*(self._finishing or ()), finished]
+        return finished
 
     def whenOver(self) -> Deferred[None]:
         """
         Fires when L{isOver} is true. Never fails.
         """
-        return succeed(None) if self.isOver else self.notifyFinish().addErrback(_nothing)
+        over: Deferred[None] = Deferred()
+        if self.isOver:
+            over.callback(None)
+        elif self._over is None:
+            self._over = [over]
+        else:
+            self._over.append(over)
+        return over
 
     def setHeader(self, name: bytes | str, value: bytes | str) -> None:
         """
@@ -631,15 +638,12 @@ class APIRequest:
             retry=self.retry or None,
         )
         self.site.requestClosed(self)
-        waiting, self._whenOver = self._whenOver, None
-        for over in waiting or ():
+        finishing, self._finishing = self._finishing, None
+        for each in finishing or ():
             if reason is None:
-                over.callback(None)
+                each.callback(None)
             else:
-                over.errback(reason)
-
-
-def _nothing(_: object) -> None:
-    """
-    Take any result for none.
-    """
+                each.errback(reason)
+        over, self._over = self._over, None
+        for each in over or ():
+            each.callback(None)

@@ -35,11 +35,11 @@ from openai_server.sessions.turncontext import OUR_PREFIX, Attendant, TurnContex
 from openai_server.translate.attachments import Attached
 from openai_server.translate.prompt import (
     PromptText,
-    formatInstruction,
     ownSystemText,
     promptFrom,
     textFromInquiry,
     textFromTail,
+    wishesFrom,
 )
 from openai_server.translate.schema import checkSchema
 from openai_server.translate.tools import Offer, offerFrom
@@ -88,12 +88,10 @@ class Submission:
         """
         What decides about its session.
         """
-        inquiry, offer = self.inquiry, self.offer
+        inquiry = self.inquiry
+        *callWishes, format = wishesFrom(inquiry, self.offer)
         own = ownSystemText(inquiry)
-        format = formatInstruction(inquiry.format)
-        context = contextFrom(
-            inquiry.model, own, self.tools, offer.systemText, offer.instruction, format=format
-        )
+        context = contextFrom(inquiry.model, own, self.tools, *callWishes, format=format)
         return Claim(self.account, self.hints, context, self.transcript, own)
 
     def followedBy(self, *messages: Message) -> Submission:
