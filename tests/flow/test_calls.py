@@ -159,7 +159,7 @@ class LoopTests(FlowCase):
 
     def test_callsInAMessageEach(self) -> None:
         """
-        A client that shows two calls of one answer as call, result, call,
+        (X18) A client that shows two calls of one answer as call, result, call,
         result: each result reaches its call, and the conversation goes on in
         its session.
         """

@@ -51,8 +51,8 @@ class TranscriptTests(FlowCase):
 
     def test_slashAtTheBeginning(self) -> None:
         """
-        A message that the CLI would take for a command of its own reaches the
-        model, in a fresh session and in a warm one.
+        (X29) A message that the CLI would take for a command of its own reaches
+        the model, in a fresh session and in a warm one.
         """
         world = World(self)
         talk = Talk(world, model="echo")

@@ -66,8 +66,8 @@ class QuestionTests(SyncCase):
 
     def test_slashAtTheBeginning(self) -> None:
         """
-        The CLI would take it for a command: one blank goes before it, in a
-        fresh session and in a warm one, and nowhere else.
+        (X29) The CLI would take it for a command: one blank goes before it, in
+        a fresh session and in a warm one, and nowhere else.
         """
         parts = [{"type": "text", "text": "/mo"}, {"type": "text", "text": "del opus"}]
         for content, expected in (

@@ -111,7 +111,7 @@ class ParseTests(SyncCase):
 
     def test_wholeNumbersAsFloats(self) -> None:
         """
-        Some clients write every number so.
+        (C26) Some clients write every number so.
         """
         found = request(max_tokens=100.0, n=1.0, seed=-7.0, top_logprobs=0.0, temperature=1.0)
         self.assertEqual((found.sampling.maxTokens, found.sampling.seed), (100, -7))
