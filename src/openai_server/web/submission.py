@@ -88,8 +88,10 @@ class Submission:
         """
         What decides about its session.
         """
-        own, wishes = ownSystemText(self.inquiry), wishesFrom(self.inquiry, self.offer)
-        context = contextFrom(self.inquiry.model, own, self.tools, *wishes)
+        inquiry = self.inquiry
+        *callWishes, format = wishesFrom(inquiry, self.offer)
+        own = ownSystemText(inquiry)
+        context = contextFrom(inquiry.model, own, self.tools, *callWishes, format=format)
         return Claim(self.account, self.hints, context, self.transcript, own)
 
     def followedBy(self, *messages: Message) -> Submission:
