@@ -25,7 +25,7 @@ _SHARED = ("clock", "constants", "coroutines", "deadlines", "errors", "log", "me
 COMMON = {"openai_server", *(f"openai_server.{name}" for name in _SHARED)}
 
 #: What may import everything: they join the rooms.
-JOINS = {"tap", "joining", "__init__"}
+JOINS = {"tap", "joining", "mounting", "__init__"}
 
 #: Room -> what else of ours it may import (a room, or one module of it).
 MAY_IMPORT: dict[str, set[str]] = {

@@ -65,6 +65,11 @@ class RecordingFront:
     def buildProtocol(self, addr: Any, /) -> Any:
         return f"protocol for {addr}"
 
+    def portsOpened(self, ports: Sequence[Any]) -> None:
+        """
+        Nothing to note.
+        """
+
     def handOver(self) -> Deferred[None]:
         self.events.append("handOver")
         return Deferred()

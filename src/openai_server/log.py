@@ -61,8 +61,8 @@ _encode = msgspec.json.Encoder().encode
 #: The fields that are written, when an event has them. C{route} is a template
 #: and never a path, C{model} is as the client gave it, C{ms} are milliseconds
 #: from a request's head to its end, C{bytes} those of the answer's body, C{end}
-#: the end code, C{session} is C{new}, C{continued} or C{forked}, C{retry} how
-#: often the client says that it had sent the request before.
+#: the end code, C{session} is what the header C{x-hum-session} says, C{retry}
+#: how often the client says that it had sent the request before.
 FIELDS: Final = (
     "requestId",
     "method",

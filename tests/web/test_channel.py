@@ -9,6 +9,7 @@ import gzip
 import os
 import tracemalloc
 import zlib
+from functools import partial
 
 from backports import zstd
 from hypothesis import given, settings
@@ -701,6 +702,33 @@ class DeadlineTests(WebCase):
         self.assertIsNone(self.site.buildProtocol(None))
         for asked in self.chat.asked:
             asked.answer.callback(b"{}")
+
+    def test_portsWait(self) -> None:
+        """
+        When all are busy nobody is let in until one of them is answered.
+        """
+        states: list[str] = []
+
+        class Port:
+            pauseProducing = partial(states.append, "waits")
+            resumeProducing = partial(states.append, "listens")
+
+        self.site.portsOpened([Port()])  # type: ignore[list-item]
+        self.site.maxConnections = 2
+        first, second = self.connect(), self.connect()
+        asked = self.begin(first)
+        self.assertEqual(states, [])
+        self.begin(second)
+        self.assertEqual(states, ["waits"])
+        asked.answer.callback(b"{}")
+        self.assertEqual(states, ["waits", "listens"])
+        third = self.connect()
+        first.run()
+        self.assertEqual(first.how, "aborted")
+        self.begin(third)
+        self.assertEqual(states, ["waits", "listens", "waits"])
+        second.leave()
+        self.assertEqual(states, ["waits", "listens"] * 2)
 
 
 class HalfCloseTests(WebCase):

@@ -12,7 +12,7 @@ from tests.web.support import WebCase
 
 class RefusalsTests(WebCase):
     """
-    K20: connections beyond the limit.
+    K20: connections beyond the limit, and while all of them are busy.
     """
 
     def setUp(self) -> None:
@@ -31,11 +31,15 @@ class RefusalsTests(WebCase):
         minute.
         """
         self.site.maxConnections = 1
+        self.assertEqual(self.said, [])
         self.begin(self.connect())
+        self.assertEqual(len(self.said), 1)
         address = IPv4Address("TCP", "127.0.0.1", 1)
         for seconds, told in ((0, 1), (0, 1), (59.9, 1), (0.1, 2), (30, 2), (30, 3)):
             self.clock.advance(seconds)
             self.assertIsNone(self.site.buildProtocol(address))
             self.assertEqual(len(self.said), told)
-        self.assertEqual([line.split()[0] for line in self.said], ["1", "3", "2"])
-        self.assertIn("1 are open", self.said[0])
+        counts = ["1.", "4.", "2."]
+        for line, count in zip(self.said, counts, strict=True):
+            self.assertTrue(line.startswith("1 connections are open"), line)
+            self.assertIn(f"the {count} time", line)

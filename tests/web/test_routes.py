@@ -262,11 +262,12 @@ class ErrorTests(WebCase):
         Status, type, code, param, and when to ask again.
         """
         answer = self.failing(
-            APIError("line_full", "Later.", retryAfter=3, headers={"x-extra": "1"}, param="model")
+            APIError("line_full", "This model later.", retryAfter=3, headers={"x-extra": "1"}, param="model")
         )
         self.assertEqual(answer.status, 429)
         self.assertEqual(
-            list(answer.error.values()), ["Later.", "rate_limit_error", "model", "server_is_overloaded"]
+            list(answer.error.values()),
+            ["This model later.", "rate_limit_error", "model", "server_is_overloaded"],
         )
         self.assertEqual((answer.header("retry-after"), answer.header("x-extra")), ("3", "1"))
         self.assertNotIn("x-should-retry", answer.headers)

@@ -11,7 +11,6 @@ session goes on only under an equal L{Context}.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import msgspec
 
@@ -46,32 +45,41 @@ class Context(msgspec.Struct, frozen=True):
     What has to be equal for a session to go on.
 
     @ivar system: stands for the system prompt; empty when there is none.
-    @ivar rest: stands for everything else.
+    @ivar tools: stands for the tools, and for what else is said of calls;
+        empty when there are none.
+    @ivar format: stands for what is said of the answer's shape; empty when
+        nothing is.
+    @ivar cwd: the folder that the worker works in; empty when none is said.
     """
 
+    model: str
     system: bytes
-    rest: bytes
+    tools: bytes
+    format: bytes
+    cwd: str
 
 
 def contextFrom(
-    model: str, systemPrompt: str, tools: ToolSet | None, *instructions: str, cwd: str | None = None
+    model: str,
+    systemPrompt: str,
+    tools: ToolSet | None,
+    *callWishes: str,
+    format: str = "",
+    cwd: str | None = None,
 ) -> Context:
     """
     Return the context of a request.
 
     @param systemPrompt: what the request itself says as such.
-    @param instructions: whatever else the prompt tells the model, such as an
-        answer's format. They count in their order.
+    @param callWishes: what else the prompt tells the model of its tools and
+        calls. They count in their order.
+    @param format: what it tells it of the answer's shape.
     @param cwd: the folder that the worker works in, where it is said.
     """
-    if tools is None and not any(instructions):
-        rest = _restOf(model, cwd or "", len(instructions))
-    else:
-        rest = digestOf([model, tools.digest if tools else b"", cwd or "", *instructions])
-    return Context(digestOf([systemPrompt]) if systemPrompt else b"", rest)
-
-
-@lru_cache(maxsize=256)
-def _restOf(model: str, cwd: str, instructions: int) -> bytes:
-    # What requests without tools and wishes have in common.
-    return digestOf([model, b"", cwd, *[""] * instructions])
+    return Context(
+        model,
+        digestOf([systemPrompt]) if systemPrompt else b"",
+        digestOf([tools.digest if tools else b"", *callWishes]) if tools or any(callWishes) else b"",
+        digestOf([format]) if format else b"",
+        cwd or "",
+    )

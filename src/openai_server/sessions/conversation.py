@@ -41,6 +41,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from openai_server import constants
+from openai_server.api.output import Usage
 from openai_server.clock import Deadline
 from openai_server.daemon.interfaces import Daemon, Turn
 from openai_server.errors import APIError
@@ -62,6 +63,7 @@ LATE_RESULT: Final = (
 UNKNOWN_TOOL: Final = "There is no tool of this name here."
 
 _CHUNKS_ONLY: Final = {Chunk}
+_NOTHING: Final = Usage()
 
 
 class Phase(Enum):
@@ -115,6 +117,7 @@ class Conversation:
     @ivar context: what it was begun with.
     @ivar phase: where it is.
     @ivar seenCalls: ids of all calls that this side answers, or has refused.
+    @ivar told: what its answers were told to cost so far, all together.
     """
 
     __slots__ = (
@@ -138,6 +141,7 @@ class Conversation:
         "context",
         "phase",
         "seenCalls",
+        "told",
     )
 
     _log = Logger()
@@ -160,6 +164,7 @@ class Conversation:
         self.context = context
         self.phase = Phase.ATTENDED
         self.seenCalls: dict[str, None] = {}
+        self.told = _NOTHING
         self._clock = clock
         self._table = calls
         self._slot = slot

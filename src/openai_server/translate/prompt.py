@@ -52,15 +52,19 @@ class PromptText(msgspec.Struct, frozen=True):
 
     def content(self, paths: Sequence[str | None] = ()) -> str:
         """
-        The content as one text, with a line for each attachment.
+        The content as one text, with a line for each attachment. The claude
+        CLI takes C{/word} at the very beginning for a command of its own, which
+        no model sees (seen with 2.1.197): there it gets a blank before it.
 
         @param paths: for each attachment the file that holds it, None where
             none was written; nothing at all when none was.
         """
         if len(self.pieces) == 1 and isinstance(self.pieces[0], str):
-            return self.pieces[0]
-        left = iter(paths)
-        return joined(self.pieces, lambda attached: attachmentLine(attached, next(left, None)))
+            text = self.pieces[0]
+        else:
+            left = iter(paths)
+            text = joined(self.pieces, lambda attached: attachmentLine(attached, next(left, None)))
+        return f" {text}" if text.startswith("/") else text
 
 
 def systemText(inquiry: Inquiry, offer: Offer | None = None) -> str:
@@ -92,10 +96,13 @@ def ownSystemText(inquiry: Inquiry) -> str:
     messages = inquiry.messages
     if not messages or messages[0].role != "system":
         return ""
-    return "\n\n".join(filter(None, [message.text for message in messages[: _leading(messages)]]))
+    return "\n\n".join(filter(None, [message.text for message in messages[: leadingMessages(messages)]]))
 
 
-def _leading(messages: Sequence[Message]) -> int:
+def leadingMessages(messages: Sequence[Message]) -> int:
+    """
+    Return how many system messages stand at the head: the system prompt.
+    """
     count = 0
     while count < len(messages) and messages[count].role == "system":
         count += 1
@@ -113,7 +120,7 @@ def textFromInquiry(inquiry: Inquiry, boundary: str, offer: Offer | None = None)
     @param boundary: a fresh random token of letters and digits.
     @raise APIError: 400, an attachment is no good.
     """
-    leading = _leading(inquiry.messages)
+    leading = leadingMessages(inquiry.messages)
     systemPrompt, rest = _cutSystem(systemText(inquiry, offer))
     pieces = _pieces(inquiry.messages[leading:], boundary, False)
     return PromptText(systemPrompt or None, (rest, *pieces) if rest else pieces)

@@ -25,6 +25,7 @@ from openai_server.sessions.hints import Hints, hintsFrom
 from openai_server.sessions.matching import Match, Outcome, matchFromTranscript
 from openai_server.sessions.plans import Session, SessionKind, SessionPlan
 from openai_server.sessions.retries import Attempt, Retries
+from openai_server.translate.estimate import promptSize
 from openai_server.translate.output import Translation
 from openai_server.translate.schema import checkAnswer
 from openai_server.translate.tools import inputText, resultText
@@ -99,7 +100,7 @@ class Completion:
             request.setHeader(b"x-hum-ignored", ",".join(inquiry.ignored).encode())
         response, isAlone = await self._responseTo(request, inquiry, body)
         request.mayHaveRun = True
-        request.session = response.kind.value
+        request.session = response.session
         request.setHeader(b"x-hum-session", request.session.encode())
         try:
             interval = keepAliveInterval(request, self._configuration.keepAliveInterval)
@@ -175,7 +176,7 @@ class Completion:
         made: list[Response] = []
 
         def attend(conversation: Conversation, plan: SessionPlan) -> Response:
-            made.append(self._response(submission, attempt, conversation, plan.kind))
+            made.append(self._response(submission, attempt, conversation, plan))
             return made[0]
 
         await self._submitter.ask(submission, attend, session)
@@ -191,10 +192,10 @@ class Completion:
         results = _resultsFrom(submission, match)
         call, text = results[-1]
         results[-1] = (call, text + _addedTo(match, submission))
-        response = self._response(submission, attempt, conversation, SessionKind.CONTINUED, isResumed=True)
+        response = self._response(submission, attempt, conversation, None)
         conversation.resume(results, response)
         told = sorted([*(at for _, at in match.results), *match.extra])
-        conversation.context.session.told(submission.transcript.entries[at] for at in told)
+        conversation.context.session.toldResults(submission.transcript, match.answer, told)
         return response
 
     async def _settled(self, conversation: Conversation, match: Match) -> None:
@@ -210,11 +211,16 @@ class Completion:
         submission: Submission,
         attempt: Attempt[Response] | None,
         conversation: Conversation,
-        kind: SessionKind,
-        isResumed: bool = False,
+        plan: SessionPlan | None,
     ) -> Response:
+        """
+        @param plan: None for a turn that is gone on with.
+        """
         inquiry, transcript = submission.inquiry, submission.transcript
-        translation = Translation(inquiry.stop, inquiry.wantsJSON, conversation.seenCalls, isResumed)
+        translation = Translation(inquiry.stop, inquiry.wantsJSON, conversation.seenCalls, plan is None)
+        isContinued = plan is None or plan.kind is SessionKind.CONTINUED
+        isHeld = isContinued and not transcript.showsHistory
+        held = conversation.context.session.size if isHeld else 0
         return Response(
             self,
             self._times,
@@ -223,7 +229,8 @@ class Completion:
             model=inquiry.model,
             isStreamed=inquiry.isStreamed,
             attempt=attempt,
-            kind=kind,
+            session=SessionKind.CONTINUED.value if plan is None else plan.label,
+            size=promptSize(inquiry, submission.offer, held),
             asked=None if inquiry.showsCallIds else transcript.digestBefore(len(transcript.entries)),
         )
 
@@ -261,6 +268,7 @@ class Completion:
 
     def _told(self, response: Response) -> None:
         memory, session, text = self._submitter.memory, response.conversation.context.session, response.text
+        session.size = response.size
         if text is None:
             memory.release(session, False)
             return
@@ -326,14 +334,15 @@ class Completion:
             if second is not None:
                 second.abandon()
             raise
-        response, verdict, usage = first, b"invalid", finished.usage
+        response, verdict, usage, isEstimated = first, b"invalid", finished.usage, finished.isEstimated
         if second is not None and type(second.ended) is Finished:
             usage = usage + second.ended.usage if usage and second.ended.usage else usage
+            isEstimated |= second.ended.isEstimated
             if not second.calls and second.text is not None and checkAnswer(second.text, schema) != "invalid":
                 response, verdict = second, b"repaired"
         session.seen = seen
         first.verdict = verdict
-        first.conclude(Finished(finished.reason, usage), response.output or [])
+        first.conclude(Finished(finished.reason, usage, isEstimated), response.output or [])
 
     # The rest.
 

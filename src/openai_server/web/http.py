@@ -63,11 +63,9 @@ class ConnectionSite(OpenResponses, Protocol):
     What connections have in common.
 
     @ivar deadlines: when they are looked at.
-    @ivar bodyLimit: bytes that a request's body may have, decoded.
     """
 
     deadlines: Deadlines
-    bodyLimit: int
 
     def channelOpened(self, channel: HTTPConnection) -> None:
         """
@@ -302,7 +300,7 @@ class HTTPConnection(TwistedProtocol):
         version = parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise APIError("bad_request", "This is not HTTP/1.1.")
-        request.headReceived(parser.get_method(), url, version == "1.0", self.site.bodyLimit)
+        request.headReceived(parser.get_method(), url, version == "1.0")
         if request.brings:
             request.expectBody(self.site.admitted(request))
             self._bodyBegan = self.site.clock.seconds()

@@ -54,7 +54,6 @@ class HTTPRequest(APIRequest):
     @ivar clientproto: C{HTTP/1.1} or C{HTTP/1.0}.
     @ivar isReceived: whether all of it was read.
     @ivar isLast: whether its client wants the connection to end with it.
-    @ivar refusal: what is wrong with it, when it was refused while it came.
     @ivar brings: whether its head announces a body.
     """
 
@@ -69,7 +68,6 @@ class HTTPRequest(APIRequest):
         "clientproto",
         "isLast",
         "isReceived",
-        "refusal",
     )
 
     def __init__(self, site: OpenResponses, channel: Channel, headers: list[tuple[bytes, bytes]]) -> None:
@@ -80,7 +78,6 @@ class HTTPRequest(APIRequest):
         self.clientproto = b"HTTP/1.1"
         self.isReceived = False
         self.isLast = False
-        self.refusal: APIError | None = None
         self.brings = False
         self._given: Mapping[bytes, bytes] = {}
         self._repeated: dict[bytes, list[bytes]] | None = None
@@ -127,17 +124,16 @@ class HTTPRequest(APIRequest):
         expect = self._given.get(b"expect", b"")
         return expect.lower() == b"100-continue" and self.clientproto == b"HTTP/1.1"
 
-    def headReceived(self, method: bytes, target: bytes, isOld: bool, limit: int) -> None:
+    def headReceived(self, method: bytes, target: bytes, isOld: bool) -> None:
         """
         Judge the head.
 
         @param isOld: whether it is one of HTTP/1.0.
-        @param limit: bytes that the body may have, decoded.
         @raise APIError: the request is not wanted.
         """
         self.method = method
         self.path = target.partition(b"?")[0]
-        self._limit = limit
+        self._limit = limit = self.site.bodyLimit
         if isOld:
             self.clientproto = b"HTTP/1.0"
         given, repeated = self._given, self._repeated or _SENT

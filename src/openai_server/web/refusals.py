@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.web.test_refusals -*-
 """
-What is said of connections that are refused.
+What is said when there are too many connections.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ INTERVAL: Final = 60.0
 
 class Refusals:
     """
-    Counts connections that are refused, and says so once a minute.
+    Counts how often others have to wait or are refused, and says so once a
+    minute.
     """
 
     _log = Logger()
@@ -28,7 +29,7 @@ class Refusals:
 
     def note(self, limit: int) -> None:
         """
-        One more was refused.
+        It happened once more.
 
         @param limit: how many are open.
         """
@@ -36,7 +37,8 @@ class Refusals:
         now = self._clock.seconds()
         if now >= self._next:
             self._log.warn(
-                "{count} more connections were refused: {limit} are open (maxConnections, or the file limit)",
+                "{limit} connections are open (maxConnections, or the file limit) and none is idle:"
+                " others wait or are refused, for the {count}. time since this was last said",
                 count=self._count,
                 limit=limit,
             )

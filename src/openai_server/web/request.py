@@ -119,6 +119,12 @@ class OpenResponses(Protocol):
     @property
     def clock(self) -> IReactorTime: ...
 
+    @property
+    def bodyLimit(self) -> int:
+        """
+        Bytes that a request's body may have, decoded.
+        """
+
     def requestOpened(self, request: APIRequest) -> None:
         """
         A response is owed.
@@ -136,6 +142,7 @@ class APIRequest:
     A L{openai_server.web.interfaces.Request}. Klein uses more of it.
 
     @ivar site: what counts it while it is answered.
+    @ivar refusal: what is wrong with it, when it was refused while it came.
     @ivar code: the status of the answer.
     @ivar headers: of the answer, names in lower case, until its head is sent.
     @ivar sentLength: bytes of the answer's body.
@@ -171,6 +178,7 @@ class APIRequest:
         "path",
         "postpath",
         "prepath",
+        "refusal",
         "requestId",
         "retry",
         "route",
@@ -192,6 +200,7 @@ class APIRequest:
         self.method = method
         self.path = path
         self.requestId = ""
+        self.refusal: APIError | None = None
         self.route = "unmatched"
         self.model: str | None = None
         self.session: str | None = None

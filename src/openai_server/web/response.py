@@ -26,8 +26,8 @@ from openai_server.clock import Timeout, Timeouts
 from openai_server.errors import APIError, End
 from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.conversation import Conversation
-from openai_server.sessions.plans import SessionKind
 from openai_server.sessions.retries import Attempt
+from openai_server.translate.estimate import answerSize, usageOfAnswer
 from openai_server.translate.output import Stopped, Translation
 from openai_server.translate.words import noWorkerError
 from openai_server.web.interfaces import Request
@@ -173,8 +173,8 @@ class Delivery:
 
     def _answer(self, finished: Finished) -> None:
         assert self._response.output is not None
-        if finished.usage is None:
-            self.request.setHeader(b"x-hum-usage", b"unknown")
+        if finished.isEstimated:
+            self.request.setHeader(b"x-hum-usage", b"estimated")
         if self._response.verdict is not None:
             self.request.setHeader(b"x-hum-schema", self._response.verdict)
         body = self._renderer.body([*self._response.output, finished])
@@ -201,12 +201,14 @@ class Response:
     One answer, which attends a conversation.
 
     @ivar conversation: what it attends.
-    @ivar kind: what its session is to the client.
+    @ivar session: what its session is to the client.
     @ivar attempt: what a retry would find it by; None where none is expected.
     @ivar asked: for an answer that shows no ids of calls, the digest of the
         transcript that it answers; else None.
     @ivar output: all that was said so far; None when that became too much.
     @ivar length: characters of it.
+    @ivar size: bytes of text that the session holds, with the answer when that
+        is complete.
     @ivar calls: the calls that the answer ended with.
     @ivar ended: the last event, when there has been one.
     @ivar isAbandoned: whether it ended because nobody wanted it any more.
@@ -234,9 +236,10 @@ class Response:
         "conversation",
         "ended",
         "isAbandoned",
-        "kind",
         "length",
         "output",
+        "session",
+        "size",
         "verdict",
     )
 
@@ -250,7 +253,8 @@ class Response:
         model: str,
         isStreamed: bool,
         attempt: Attempt[Response] | None,
-        kind: SessionKind,
+        session: str,
+        size: int,
         asked: bytes | None,
     ) -> None:
         """
@@ -258,7 +262,8 @@ class Response:
             lost cannot come again.
         """
         self.conversation = conversation
-        self.kind = kind
+        self.session = session
+        self.size = size
         self.asked = asked
         self.output: list[Output] | None = []
         self.length = 0
@@ -427,7 +432,10 @@ class Response:
         if isinstance(last, _ENDS):
             if not self._keep(events[:-1]):
                 self._giveUp()
-            elif not self._isHeldBack(last):
+                return
+            if type(last) is Finished:
+                self._count(last)
+            if not self._isHeldBack(last):
                 self._end(last, events)
         elif self._keep(events):
             for delivery in self._clients:
@@ -438,6 +446,17 @@ class Response:
     def _giveUp(self) -> None:
         self.conversation.cancel()
         self._end(Failed(_tooLong()), ())
+
+    def _count(self, finished: Finished) -> None:
+        """
+        Say what the answer costs.
+        """
+        conversation = self.conversation
+        answer = self.length if self.output is None else answerSize(self.output)
+        finished.isEstimated = finished.usage is None
+        finished.usage = usageOfAnswer(finished.usage, conversation.told, self.size, answer)
+        conversation.told += finished.usage
+        self.size += answer
 
     def _keep(self, events: Sequence[Output]) -> bool:
         """

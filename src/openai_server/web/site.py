@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IPushProducer, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
@@ -20,7 +20,6 @@ from openai_server.deadlines import Deadlines
 from openai_server.errors import APIError, shuttingDown
 from openai_server.web.admission import Admission
 from openai_server.web.http import HTTPConnection
-from openai_server.web.httprequest import HTTPRequest
 from openai_server.web.interfaces import Account
 from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.refusals import Refusals
@@ -59,8 +58,8 @@ class APISite(Factory):
     ) -> None:
         """
         @param root: answers every path; a leaf.
-        @param maxConnections: how many may be open; for one beyond it an idle
-            one is closed, or it is turned away.
+        @param maxConnections: how many may be open. When they are, idle ones
+            are closed; when none is idle, nobody is let in until one is closed.
         @param onStopping: turns away whoever still waits to be asked: what is
             cut later must start nothing.
         """
@@ -74,6 +73,8 @@ class APISite(Factory):
         self.bodyLimit = bodyLimit
         self.isStopping = False
         self._channels: dict[HTTPConnection, None] = {}
+        self._ports: Sequence[IPushProducer] = ()
+        self._isFull = False
         self._open: set[APIRequest] = set()
         self._waiting: list[Deferred[None]] = []
         self._leaving: list[Deferred[None]] = []
@@ -134,10 +135,12 @@ class APISite(Factory):
         for channel in list(self._channels):
             if not channel.isAnswering:
                 channel.loseConnection()
+        if not self._channels:
+            self.deadlines.stop()
 
     # Requests.
 
-    def admitted(self, request: HTTPRequest) -> Account:
+    def admitted(self, request: APIRequest) -> Account:
         """
         Judge a request by its head, before its body is read.
 
@@ -150,11 +153,12 @@ class APISite(Factory):
         except Exception:
             raise errorFromMistake(Failure(), request.requestId, request.route) from None
 
-    def process(self, request: HTTPRequest) -> None:
+    def process(self, request: APIRequest) -> None:
         """
         Answer a request that was read.
         """
         request.opened()
+        self._checkRoom()
         if request.refusal is not None:
             request.fail(request.refusal)
         elif self.isStopping:
@@ -190,7 +194,15 @@ class APISite(Factory):
         A response is complete or given up.
         """
         self._open.discard(request)
+        self._hasRoom()
         self._checkIdle()
+
+    def portsOpened(self, ports: Sequence[IPushProducer]) -> None:
+        """
+        These are the ports that connections come in on: they are told to wait
+        when there is no room.
+        """
+        self._ports = ports
 
     def channelOpened(self, channel: HTTPConnection) -> None:
         """
@@ -198,11 +210,30 @@ class APISite(Factory):
         """
         self._channels[channel] = None
 
+    def _idleOne(self) -> HTTPConnection | None:
+        # The one that was opened first.
+        return next((channel for channel in self._channels if channel.isIdle), None)
+
+    def _checkRoom(self) -> None:
+        if len(self._channels) >= self.maxConnections and not self._isFull and self._idleOne() is None:
+            self._isFull = True
+            self._refusals.note(self.maxConnections)
+            for port in self._ports:
+                port.pauseProducing()
+
+    def _hasRoom(self) -> None:
+        # A connection is gone, or about to be idle.
+        if self._isFull:
+            self._isFull = False
+            for port in self._ports:
+                port.resumeProducing()
+
     def channelClosed(self, channel: HTTPConnection) -> None:
         """
         There is one connection less.
         """
         self._channels.pop(channel, None)
+        self._hasRoom()
         if self._channels:
             self.deadlines.sortOut(len(self._channels))
         else:
@@ -219,8 +250,9 @@ class APISite(Factory):
         """
         A connection for a client that has come, if there is room for it.
         """
+        # Several may come in before the ports wait.
         if len(self._channels) >= self.maxConnections:
-            idle = next((channel for channel in self._channels if channel.isIdle), None)
+            idle = self._idleOne()
             if idle is None:
                 self._refusals.note(self.maxConnections)
                 return None

@@ -91,8 +91,10 @@ class Submission:
         """
         What decides about its session.
         """
-        own, wishes = ownSystemText(self.inquiry), wishesFrom(self.inquiry, self.offer)
-        context = contextFrom(self.inquiry.model, own, self.tools, *wishes, cwd=self.cwd)
+        inquiry = self.inquiry
+        *callWishes, format = wishesFrom(inquiry, self.offer)
+        own = ownSystemText(inquiry)
+        context = contextFrom(inquiry.model, own, self.tools, *callWishes, format=format, cwd=self.cwd)
         return Claim(self.account, self.hints, context, self.transcript, own)
 
     def followedBy(self, *messages: Message) -> Submission:
