@@ -279,9 +279,13 @@ class FileLimitTests(SyncCase):
         resource.setrlimit(resource.RLIMIT_NOFILE, (512, self.limits[1]))
         reactor = FakeReactor()
         reactor.callWhenRunning = lambda call: None  # type: ignore[attr-defined]
-        compose = lambda bound, start: seen.append(resource.getrlimit(resource.RLIMIT_NOFILE))  # noqa: E731
         seen: list[tuple[int, int]] = []
-        ProgramService(reactor, TestClock(), [], 30, compose).startService()  # type: ignore[arg-type]
+
+        def compose(bound: Any, start: Any) -> Any:
+            seen.append(resource.getrlimit(resource.RLIMIT_NOFILE))
+            return FakeFront()
+
+        ProgramService(reactor, TestClock(), [], 30, compose).startService()
         self.assertEqual(seen, [(self.limits[1], self.limits[1])])
 
     def test_refused(self) -> None:
