@@ -303,7 +303,9 @@ class Conversation:
         answer = self._answer
         if self.context.names:
             self._batch.watch(tones)
-        if answer is not None and set(map(type, tones)) == _CHUNKS_ONLY:
+        if answer is not None and (
+            type(tones[0]) is Chunk if len(tones) == 1 else set(map(type, tones)) == _CHUNKS_ONLY
+        ):
             answer.tonesReceived(tones)
         else:
             self._mixedReceived(tones)

@@ -159,6 +159,7 @@ class APIRequest:
         "_interval",
         "_isGone",
         "_isOpen",
+        "_isTimed",
         "_over",
         "_ping",
         "_work",
@@ -220,6 +221,7 @@ class APIRequest:
         self._hasEnded = False
         self._isGone = False
         self._isOpen = False
+        self._isTimed = False
         self._ping = b""
         self._interval = 0.0
         self._over: list[Deferred[None]] | None = None
@@ -423,12 +425,11 @@ class APIRequest:
             self.channel.queue.send(self.framed(data))
         else:
             self.channel.queue.send(self._next(data))
-        if self._ping:
-            alarm = self.channel.alarm
-            if alarm.isActive:
-                alarm.putOff(self._interval)
-            else:
-                alarm.begin(self._interval, self._silent)
+        if self._isTimed:
+            self.channel.alarm.putOff(self._interval)
+        elif self._ping:
+            self._isTimed = True
+            self.channel.alarm.begin(self._interval, self._silent)
 
     def _next(self, data: bytes) -> bytes:
         self.sentLength += len(data)
@@ -561,8 +562,8 @@ class APIRequest:
 
     def _endStream(self) -> None:
         self._hasEnded = True
-        if self._ping:
-            self._ping = b""
+        if self._isTimed:
+            self._isTimed = False
             self.channel.alarm.cancel()
 
     def _finished(self) -> None:
@@ -597,7 +598,6 @@ class APIRequest:
         if self.finished:
             return
         self._isGone = True
-        self._ping = b""
         work, owner, self.owner = self._work, self.owner, None
         if owner is not None and self._hasEnded:
             owner.delivered(False)

@@ -38,8 +38,6 @@ from openai_server.wire.tones import Error, Shown
 WHOLE_LIMIT: Final = 32 * 1024 * 1024
 
 
-_ENDS: Final = (Finished, Failed)
-
 #: How a client is lost who may come back.
 _LEFT: Final = frozenset({End.CLIENT_GONE, End.CLIENT_STUCK})
 
@@ -99,7 +97,7 @@ class Delivery:
     @ivar request: the client's.
     """
 
-    __slots__ = ("_isStreamed", "_keepAliveInterval", "_renderer", "_response", "request")
+    __slots__ = ("_hasBegun", "_isStreamed", "_keepAliveInterval", "_renderer", "_response", "request")
 
     def __init__(
         self,
@@ -117,6 +115,7 @@ class Delivery:
         self._renderer = renderer
         self._isStreamed = isStreamed
         self._keepAliveInterval = keepAliveInterval
+        self._hasBegun = False
         self.request = request
         request.owner = self
 
@@ -129,13 +128,13 @@ class Delivery:
         if kind is Failed:
             self._fail(events[:-1], cast("Failed", last).error)
         elif self._isStreamed:
-            data, request = self._renderer.feed(events), self.request
-            if not request.hasBegun and (data or kind is Finished):
+            data = self._renderer.feed(events)
+            if not self._hasBegun and (data or kind is Finished):
                 data = self._started() + data
             if kind is Finished:
-                request.complete(data)
+                self.request.complete(data)
             elif data:
-                request.write(data)
+                self.request.write(data)
         elif kind is Finished:
             self._answer(cast("Finished", last))
 
@@ -155,16 +154,17 @@ class Delivery:
         Send the headers of a stream and its first event, which says nothing
         yet. Does nothing the second time.
         """
-        if self._isStreamed and not self.request.hasBegun:
+        if self._isStreamed and not self._hasBegun:
             self.request.write(self._started())
 
     def _started(self) -> bytes:
+        self._hasBegun = True
         renderer = self._renderer
         self.request.begin(renderer.streamType, renderer.keepAlive(), self._keepAliveInterval)
         return renderer.start()
 
     def _fail(self, before: Sequence[Output], error: APIError) -> None:
-        if self._isStreamed and (before or self.request.hasBegun):
+        if self._isStreamed and (before or self._hasBegun):
             if before:
                 self.give(before)
             self.request.fail(error, self._renderer.error(error))
@@ -429,7 +429,7 @@ class Response:
         if self.ended is not None or self._checking is not None:
             return
         last = events[-1]
-        if isinstance(last, _ENDS):
+        if type(last) is Finished or type(last) is Failed:
             if not self._keep(events[:-1]):
                 self._giveUp()
                 return
@@ -438,8 +438,11 @@ class Response:
             if not self._isHeldBack(last):
                 self._end(last, events)
         elif self._keep(events):
-            for delivery in self._clients:
-                delivery.give(events)
+            if len(self._clients) == 1:
+                self._clients[0].give(events)
+            else:
+                for delivery in list(self._clients):
+                    delivery.give(events)
         else:
             self._giveUp()
 
@@ -464,14 +467,20 @@ class Response:
 
         @return: False for an answer that must be given whole and is too long.
         """
-        if self.output is None:
+        output = self.output
+        if output is None:
             return True
-        self.output += events
         for event in events:
             if type(event) is Text:
-                self.length += len(event.pieces[0]) if len(event.pieces) == 1 else sum(map(len, event.pieces))
+                pieces = event.pieces
+                self.length += len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
+                if output and type(output[-1]) is Text:
+                    # What was given is written: it can be gone on with.
+                    output[-1].pieces += pieces
+                    continue
             elif type(event) is Reasoning:
                 self.length += len(event.text)
+            output.append(event)
         if self.length <= WHOLE_LIMIT:
             return True
         self.output = None

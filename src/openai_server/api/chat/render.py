@@ -26,7 +26,7 @@ from openai_server.api.output import (
     Usage,
     WorkerTool,
 )
-from openai_server.api.sse import DONE, STREAM_TYPE, errorEvent, jsonLine
+from openai_server.api.sse import DONE, STREAM_TYPE, errorEvent, jsonLine, oneLine
 from openai_server.errors import APIError
 
 #: Under which keys reasoning is shown.
@@ -162,7 +162,9 @@ class ChatRenderer:
 
     def _text(self, pieces: Sequence[str]) -> bytes:
         if len(pieces) == 1:
-            deltas = jsonLine(pieces[0])
+            deltas = _encode(pieces[0])
+            if not deltas.isascii():
+                deltas = oneLine(deltas)
         else:
             deltas = jsonLine(pieces)[1:-1]
             if deltas.count(b'"') == 2 * len(pieces):
