@@ -502,8 +502,8 @@ class ExposureTests(ConfigCase):
         """
         With the colons of an IPv6 address guarded.
         """
-        self.assertEqual(descriptionFromAddress("127.0.0.1", 80), "tcp:80:interface=127.0.0.1")
-        self.assertEqual(descriptionFromAddress("::1", 80), r"tcp6:80:interface=\:\:1")
+        self.assertEqual(descriptionFromAddress("127.0.0.1", 80), "tcp:80:interface=127.0.0.1:backlog=1024")
+        self.assertEqual(descriptionFromAddress("::1", 80), r"tcp6:80:interface=\:\:1:backlog=1024")
 
 
 class EnvironmentTests(SyncCase):

@@ -127,7 +127,7 @@ class ApplicationTests(ListeningCase):
             port = taken.getsockname()[1]
             self.make("--port", str(port)).setServiceParent(application)
             error = self.assertRaises(StartError, IService(application).privilegedStartService)
-        said = f"cannot listen on tcp:{port}:interface=127.0.0.1: Address already in use"
+        said = f"cannot listen on tcp:{port}:interface=127.0.0.1:backlog=1024: Address already in use"
         self.assertEqual(str(error), said)
         await IService(application).stopService()
 

@@ -408,7 +408,7 @@ class ProgramTests(AsyncCase):
         (line,) = program.lines
         self.assertEqual(
             json.loads(line)["message"],
-            f"cannot listen on tcp:{port}:interface=127.0.0.1: Address already in use",
+            f"cannot listen on tcp:{port}:interface=127.0.0.1:backlog=1024: Address already in use",
         )
         self.assertEqual(program.errors, "")
 

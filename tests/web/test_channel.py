@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 
 from openai_server.errors import APIError, End
 from openai_server.web.body import PackedBody
+from openai_server.web.bodybudget import BodyBudget
 from openai_server.web.sendqueue import SLICE
 from tests.web.support import BODY_LIMIT, Answer, Asked, WebCase, answersIn, get, post
 from tests.web.transports import WireTransport
@@ -323,6 +324,30 @@ class LargeBodyTests(WebCase):
         """
         pieces = [b"a" * 400_000] * 4
         self.assertEqual([answer.status for answer in self.exchange(chunked(pieces))], [413])
+
+    def test_manyLargeOnesAtOnce(self) -> None:
+        """
+        C34: the piece that is too much for all bodies together is 503, and when
+        to come again; bodies that are complete or given up count no longer.
+        """
+        self.site.bodyBudget = budget = BodyBudget(100_000, 1)
+        whole = post("/v1/chat/completions", b"x" * 90_000)
+        first, second, third = (self.connect() for _ in range(3))
+        for part in (whole[:30_000], whole[30_000:60_000]):
+            first.send(part)
+        for part in (whole[:30_000], whole[30_000:60_000]):
+            second.send(part)
+        (answer,) = answersIn(second.read())
+        self.assertEqual((answer.status, answer.header("retry-after")), (503, "2"))
+        first.send(whole[60_000:])
+        (asked,) = self.chat.asked
+        self.assertEqual(budget.held, 0)
+        third.send(whole[:30_000])
+        third.send(whole[30_000:60_000])
+        self.assertGreater(budget.held, 0)
+        third.leave()
+        self.assertEqual(budget.held, 0)
+        asked.answer.callback(b"{}")
 
     def test_exactlyTheCap(self) -> None:
         """

@@ -7,6 +7,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from typing import Final
+
+#: Connections that may wait to be taken in. With Twisted's 50 the system drops
+#: some of a burst, whose clients try again a second later.
+BACKLOG: Final = 1024
 
 
 def isLoopback(host: str) -> bool:
@@ -48,7 +53,7 @@ def withSocketMode(description: str) -> str:
 
 def descriptionFromAddress(host: str, port: int) -> str:
     protocol = "tcp6" if ":" in host else "tcp"
-    return f"{protocol}:{port}:interface={host.replace(':', chr(92) + ':')}"
+    return f"{protocol}:{port}:interface={host.replace(':', chr(92) + ':')}:backlog={BACKLOG}"
 
 
 def _arguments(description: str) -> tuple[list[str], dict[str, str]]:

@@ -101,6 +101,7 @@ class WebFront(Service):
             clock,
             admission=admission,
             bodyLimit=configuration.bodyLimit,
+            bodyBudget=configuration.bodyBudget,
             maxConnections=configuration.maxConnections,
             onStopping=self.submitter.stop,
         )

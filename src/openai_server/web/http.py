@@ -33,6 +33,7 @@ from zope.interface import implementer
 from openai_server.deadlines import Alarm, Deadlines
 from openai_server.errors import APIError
 from openai_server.outlet import socketOf
+from openai_server.web.bodybudget import BodyBudget
 from openai_server.web.httprequest import HTTPRequest
 from openai_server.web.interfaces import Account, Owner
 from openai_server.web.peers import INTERNET, endSilentPeers
@@ -63,9 +64,11 @@ class ConnectionSite(OpenResponses, Protocol):
     What connections have in common.
 
     @ivar deadlines: when they are looked at.
+    @ivar bodyBudget: what all bodies together may hold while they come.
     """
 
     deadlines: Deadlines
+    bodyBudget: BodyBudget
 
     def channelOpened(self, channel: HTTPConnection) -> None:
         """
@@ -157,6 +160,8 @@ class HTTPConnection(TwistedProtocol):
         self._parser = None
         self._delivered(isSent and reason.check(ConnectionDone) is not None)
         self.queue.clear()
+        if self._incoming is not None:
+            self._incoming.releaseBody()
         requests, self.requests = self.requests, []
         for request in requests:
             request.connectionLost(reason)
@@ -302,7 +307,7 @@ class HTTPConnection(TwistedProtocol):
             raise APIError("bad_request", "This is not HTTP/1.1.")
         request.headReceived(parser.get_method(), url, version == "1.0")
         if request.brings:
-            request.expectBody(self.site.admitted(request))
+            request.expectBody(self.site.admitted(request), self.site.bodyBudget)
             self._bodyBegan = self.site.clock.seconds()
             if request.waitsForContinue and len(self.requests) == 1:
                 self.queue.send(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -389,6 +394,7 @@ class HTTPConnection(TwistedProtocol):
         if request is None:
             request = HTTPRequest(self.site, self, [])
             self.requests.append(request)
+        request.releaseBody()
         request.refusal = error
         request.isReceived = True
         self._proceed()

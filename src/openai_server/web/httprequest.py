@@ -16,6 +16,7 @@ from typing import Final
 
 from openai_server.errors import APIError
 from openai_server.web.body import Body, bodyFor, tooLarge
+from openai_server.web.bodybudget import BodyBudget, BodyShare
 from openai_server.web.interfaces import Account
 from openai_server.web.request import APIRequest, Channel, OpenResponses
 
@@ -59,11 +60,13 @@ class HTTPRequest(APIRequest):
 
     __slots__ = (
         "_body",
+        "_budget",
         "_framing",
         "_given",
         "_limit",
         "_received",
         "_repeated",
+        "_share",
         "brings",
         "clientproto",
         "isLast",
@@ -82,6 +85,8 @@ class HTTPRequest(APIRequest):
         self._given: Mapping[bytes, bytes] = {}
         self._repeated: dict[bytes, list[bytes]] | None = None
         self._body: Body | None = None
+        self._budget: BodyBudget | None = None
+        self._share: BodyShare | None = None
         self._received = b""
         self._limit = 0
         self._framing = b""
@@ -155,15 +160,18 @@ class HTTPRequest(APIRequest):
         if length is not None and (len(length) > 18 or int(length) > limit):
             raise tooLarge(limit)
 
-    def expectBody(self, account: Account) -> None:
+    def expectBody(self, account: Account, budget: BodyBudget) -> None:
         """
         The body of an admitted request follows.
 
+        @param budget: of what all bodies together may hold.
         @raise APIError: it comes in a coding that is not known here.
         """
         self.account = account
+        self._budget = budget
         if b"content-encoding" in self._given:
-            self._body = bodyFor(b",".join(self.valuesOf(b"content-encoding")), self._limit)
+            self._share = budget.share()
+            self._body = bodyFor(b",".join(self.valuesOf(b"content-encoding")), self._limit, self._share)
 
     # The body.
 
@@ -178,7 +186,9 @@ class HTTPRequest(APIRequest):
                 # Most bodies come in one piece.
                 self._received = data
                 return
-            self._body = Body(self._limit)
+            if self._budget is not None:
+                self._share = self._budget.share()
+            self._body = Body(self._limit, self._share)
             if self._received:
                 self._body.write(self._received)
         self._body.write(data)
@@ -192,7 +202,15 @@ class HTTPRequest(APIRequest):
         if self._body is not None:
             self._received = self._body.complete()
             self._body = None
+            self.releaseBody()
         self.isReceived = True
+
+    def releaseBody(self) -> None:
+        """
+        Hold nothing of the budget any more: the body is complete or given up.
+        """
+        if self._share is not None:
+            self._share.release()
 
     def takeBody(self) -> bytes:
         """

@@ -19,6 +19,7 @@ from twisted.web.resource import IResource
 from openai_server.deadlines import Deadlines
 from openai_server.errors import APIError, shuttingDown
 from openai_server.web.admission import Admission
+from openai_server.web.bodybudget import BodyBudget
 from openai_server.web.http import HTTPConnection
 from openai_server.web.interfaces import Account
 from openai_server.web.mistakes import errorFromMistake
@@ -27,6 +28,8 @@ from openai_server.web.request import APIRequest
 
 #: Bytes that a request's body may have, decoded, unless the site says otherwise.
 BODY_LIMIT: Final = 20 * 1024 * 1024
+#: Bytes of all bodies that are being received.
+BODY_BUDGET: Final = 256 * 1024 * 1024
 #: Connections that may be open at once.
 MAX_CONNECTIONS: Final = 4096
 #: Files that are kept for everything else: the daemon, ports, logs, attachments.
@@ -41,6 +44,7 @@ class APISite(Factory):
     @ivar clock: the time of everything that waits here.
     @ivar deadlines: those of all connections.
     @ivar bodyLimit: bytes that a request's body may have, decoded.
+    @ivar bodyBudget: bytes of all bodies that are being received.
     @ivar isStopping: new requests are turned away.
     """
 
@@ -53,6 +57,7 @@ class APISite(Factory):
         *,
         admission: Admission,
         bodyLimit: int = BODY_LIMIT,
+        bodyBudget: int = BODY_BUDGET,
         maxConnections: int = MAX_CONNECTIONS,
         onStopping: Callable[[], None] = lambda: None,
     ) -> None:
@@ -71,6 +76,7 @@ class APISite(Factory):
         self.admission = admission
         self.clock = clock
         self.bodyLimit = bodyLimit
+        self.bodyBudget = BodyBudget(bodyBudget, bodyLimit)
         self.isStopping = False
         self._channels: dict[HTTPConnection, None] = {}
         self._ports: Sequence[IPushProducer] = ()
