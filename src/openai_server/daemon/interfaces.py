@@ -114,12 +114,14 @@ class Bee:
     One bee of the daemon's registry file.
 
     @ivar name: the key of its entry: the daemon's id for its connection.
+    @ivar provides: its capabilities.
     """
 
     name: str
     hid: str
     models: tuple[str, ...]
     tools: tuple[str, ...]
+    provides: tuple[str, ...] = ()
 
 
 class Registry(Protocol):

@@ -55,7 +55,7 @@ def offerFrom(inquiry: Inquiry, taken: Container[str] = ()) -> Offer:
     What a request offers its model: nothing for C{tool_choice: none}, and of
     C{allowed_tools} only those.
 
-    @param taken: names that other bees list.
+    @param taken: names that no tool can have at the daemon.
     @raise APIError: 400, the definitions are too large, or hold what the
         daemon cannot read.
     """

@@ -25,6 +25,7 @@ from openai_server.sessions.plans import UserHint
 from openai_server.sessions.pool import Limits
 from openai_server.sessions.retries import Retries
 from openai_server.sessions.scheduler import Scheduler
+from openai_server.translate.names import TakenNames
 from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
 from openai_server.web.completion import Completion
@@ -118,9 +119,12 @@ class WebFront(Service):
         self.completion.stop()
         self.submitter.folder.stop()
 
-    def _takenNames(self) -> frozenset[str]:
-        bees = self._daemon.registry.bees()
-        return frozenset(name for bee in bees if bee.hid != self._hid for name in bee.tools)
+    def _takenNames(self) -> TakenNames:
+        others = [bee for bee in self._daemon.registry.bees() if bee.hid != self._hid]
+        return TakenNames(
+            frozenset(name for bee in others for name in bee.tools),
+            frozenset(each for bee in others for each in bee.provides),
+        )
 
 
 def _memoryFrom(configuration: Configuration) -> Memory:

@@ -49,7 +49,7 @@ class Submission:
     One inquiry, with what is worked out of it once.
 
     @ivar hints: of the session that it belongs to.
-    @ivar taken: names of tools that other bees list.
+    @ivar taken: names that no tool can have at the daemon.
     @ivar offer: the tools as the daemon carries them.
     @ivar tools: the same as sessions compare them, None for none.
     """
@@ -132,7 +132,7 @@ class Submitter:
         """
         Work out what an inquiry needs.
 
-        @param taken: names of tools that other bees list.
+        @param taken: names that no tool can have at the daemon.
         @raise APIError: 400, the schema or the tools are no good.
         """
         if inquiry.format.schema is not None:
