@@ -142,7 +142,7 @@ class ConversationCase(SyncCase):
         context = TurnContext(
             account="account",
             session=Session("account", contextFrom("m", "", None), Chain()),
-            names={"weather": "weather", "t_1": "odd name"},
+            names={"weather": "weather", "weather_2": "weather", "t_1": "odd name"},
             customTools=frozenset(),
             foreignTools={"theirs"},
             parallel=self.isParallel,
@@ -262,6 +262,13 @@ class CatalogueTests(ConversationCase):
         self.assertEqual(
             self.differences("Bash", "mcp__hum__weather", "mcp__hum__t_1", "mcp__hum__theirs", "mcp__x__y"), 0
         )
+
+    def test_anyNameOfTheSessionIsRight(self) -> None:
+        """
+        A warm process sees a tool by an earlier name than one that was started
+        anew.
+        """
+        self.assertEqual(self.differences("mcp__hum__weather_2", "mcp__hum__t_1"), 0)
 
     def test_missingToolIsCounted(self) -> None:
         """

@@ -23,7 +23,17 @@ from openai_server.daemon.interfaces import Audience
 from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.errors import APIError
 from openai_server.wire.ends import Loss, Lost, TurnEnd
-from openai_server.wire.tones import Cancel, Error, FromBee, Prompt, SessionReady, Shown, ToolCall, ToolResult
+from openai_server.wire.tones import (
+    Cancel,
+    Error,
+    FromBee,
+    Prompt,
+    SessionReady,
+    Shown,
+    ToolCall,
+    ToolDefinition,
+    ToolResult,
+)
 
 #: What the model reads in place of the result of a call that nobody answers any more.
 NOBODY_ANSWERS = "This call was not run: the request that it belonged to is over."
@@ -67,6 +77,7 @@ class PromptedTurn:
     A L{openai_server.daemon.interfaces.Turn}.
 
     @ivar prompt: what was asked.
+    @ivar formerTools: what its process may know the tools as.
     @ivar sid: the session it runs in.
     @ivar isOver: whether the worker is done with it; a draining turn is not over.
     @ivar isHeard: whether the audience is told what comes.
@@ -93,6 +104,7 @@ class PromptedTurn:
         "_wire",
         "askedAt",
         "askedVersion",
+        "formerTools",
         "isEchoed",
         "isHeard",
         "isLive",
@@ -107,8 +119,11 @@ class PromptedTurn:
 
     _log = Logger()
 
-    def __init__(self, prompt: Prompt, audience: Audience, wire: Wire) -> None:
+    def __init__(
+        self, prompt: Prompt, audience: Audience, wire: Wire, formerTools: Sequence[ToolDefinition] = ()
+    ) -> None:
         self.prompt = prompt
+        self.formerTools = formerTools
         self.sid = prompt.sid
         self.isOver = False
         self.isHeard = True

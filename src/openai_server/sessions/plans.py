@@ -10,6 +10,7 @@ from enum import Enum
 
 import msgspec
 
+from openai_server.sessions.catalogue.wirenames import WireNames
 from openai_server.sessions.chains import Chain, Transcript
 from openai_server.sessions.contexts import Context
 from openai_server.sessions.entries import Entry
@@ -64,6 +65,7 @@ class Session:
     @ivar name: the key of the hint that named it last.
     @ivar user: the key of the C{user} for whom it was used last.
     @ivar systemPrompt: the one it was begun with, where it is kept.
+    @ivar wireNames: what its tools are called on the wire.
     """
 
     __slots__ = (
@@ -76,6 +78,7 @@ class Session:
         "sid",
         "systemPrompt",
         "user",
+        "wireNames",
     )
 
     def __init__(self, account: str, context: Context, seen: Chain) -> None:
@@ -88,6 +91,7 @@ class Session:
         self.name: bytes | None = None
         self.user: bytes | None = None
         self.systemPrompt: str | None = None
+        self.wireNames = WireNames()
 
     def told(self, entries: Iterable[Entry]) -> None:
         """

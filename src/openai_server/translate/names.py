@@ -50,10 +50,13 @@ class ToolNames:
     other tool has.
     """
 
-    def __init__(self, tools: Iterable[Tool], taken: Container[str]) -> None:
+    def __init__(
+        self, tools: Iterable[Tool], taken: Container[str], renamed: Mapping[str, str] | None = None
+    ) -> None:
         """
         @param tools: names are distinct.
         @param taken: names that they cannot have.
+        @param renamed: names to have in place of those that they would have here.
         """
         self._kinds: dict[str, ToolKind] = {tool.name: tool.kind for tool in tools}
         self._wire = {name: name for name in self._kinds if _isFree(name, taken)}
@@ -63,6 +66,8 @@ class ToolNames:
                 made = _madeFrom(name, used, taken)
                 used.add(made)
                 self._wire[name] = made
+        if renamed:
+            self._wire = {name: renamed.get(wire, wire) for name, wire in self._wire.items()}
         self._client = {wire: name for name, wire in self._wire.items()}
 
     def wireName(self, name: str) -> str:

@@ -66,7 +66,7 @@ class WebFront(Service):
         @param dialects: what else is spoken at which path, beside chat.
         """
         self.models = OfferedModels(configuration.models, daemon.registry, now)
-        catalogue = Catalogue(clock, configuration.disallowedTools)
+        catalogue = Catalogue(clock, configuration.disallowedTools, lambda: daemon.liveTools)
         self.retries: Retries[Response] = Retries(clock)
         self.submitter = Submitter(
             clock=clock,

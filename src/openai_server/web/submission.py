@@ -21,6 +21,7 @@ from openai_server.errors import APIError
 from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallTable
 from openai_server.sessions.catalogue import Catalogue
+from openai_server.sessions.catalogue.wirenames import PromptTools
 from openai_server.sessions.chains import Transcript
 from openai_server.sessions.contexts import ToolSet, contextFrom, toolSetFrom
 from openai_server.sessions.conversation import Conversation
@@ -29,7 +30,7 @@ from openai_server.sessions.memory import SessionMemory
 from openai_server.sessions.plans import Claim, Session, SessionKind, SessionPlan
 from openai_server.sessions.pool import Slot
 from openai_server.sessions.scheduler import Scheduler
-from openai_server.sessions.turncontext import OUR_PREFIX, Attendant, TurnContext
+from openai_server.sessions.turncontext import Attendant, TurnContext
 from openai_server.translate.attachments import Attached
 from openai_server.translate.prompt import (
     PromptText,
@@ -42,6 +43,7 @@ from openai_server.translate.prompt import (
 from openai_server.translate.schema import checkSchema
 from openai_server.translate.tools import Offer, offerFrom
 from openai_server.web.attachments import AttachmentFolder, Stored
+from openai_server.wire.hiding import OUR_PREFIX
 
 
 class Submission:
@@ -88,6 +90,13 @@ class Submission:
         wishes = (offer.systemText, offer.instruction, formatInstruction(inquiry.format))
         context = contextFrom(inquiry.model, own, self.tools, *wishes)
         return Claim(self.account, self.hints, context, self.transcript, own)
+
+    def toolsFor(self, session: Session) -> PromptTools | None:
+        """
+        Return the tools as this session offers them; None for none.
+        """
+        definitions = self.offer.definitions
+        return PromptTools(definitions, session.wireNames, self.taken) if definitions else None
 
     def followedBy(self, *messages: Message) -> Submission:
         """
@@ -177,10 +186,11 @@ class Submitter:
         submission: Submission,
         attend: Callable[[Conversation, SessionPlan], Attendant],
     ) -> None:
-        question = _questionFrom(plan, submission)
+        question = _questionFrom(plan, submission, submission.offer)
         files = await self._store(question.attachments) if question.attachments else ()
         try:
-            acquired = self.scheduler.acquire(submission.inquiry.model, submission.account, submission.tools)
+            tools = submission.toolsFor(plan.session)
+            acquired = self.scheduler.acquire(submission.inquiry.model, submission.account, tools)
             slot = await acquired if isinstance(acquired, Deferred) else acquired
             try:
                 self._begin(plan, submission, question, files, slot, attend)
@@ -202,12 +212,17 @@ class Submitter:
     ) -> None:
         configuration = self.configuration
         hidden = [OUR_PREFIX + name for name in slot.hiddenNames]
+        offer = submission.offer
+        former = () if slot.tools is None else tuple(slot.tools.former.values())
+        if slot.tools is not None and slot.tools.renamed:
+            offer = offerFrom(submission.inquiry, submission.taken, slot.tools.renamed)
+            question = _questionFrom(plan, submission, offer)
         prompt = promptFrom(
             submission.inquiry,
             question,
             rid=self.daemon.newRid(),
             sid=plan.sid,
-            offer=submission.offer,
+            offer=offer,
             paths=[str(stored.path) if stored is not None else None for stored in files],
             sendAttachments=configuration.attachments != "file",
             cwd=configuration.cwd,
@@ -216,23 +231,23 @@ class Submitter:
         )
         conversation = Conversation(
             self.clock,
-            self._context(plan, submission),
+            self._context(plan, submission, slot),
             self.calls,
             slot,
             self.counters,
             lambda mayGoOn: self.memory.release(plan.session, mayGoOn),
             lambda: _release(files),
         )
-        conversation.begin(attend(conversation, plan), lambda: self.daemon.ask(prompt, conversation))
+        conversation.begin(attend(conversation, plan), lambda: self.daemon.ask(prompt, conversation, former))
 
-    def _context(self, plan: SessionPlan, submission: Submission) -> TurnContext:
+    def _context(self, plan: SessionPlan, submission: Submission, slot: Slot) -> TurnContext:
         names = submission.offer.names
-        definitions = submission.offer.definitions
+        usual = {} if slot.tools is None else slot.tools.usual
         return TurnContext(
             account=submission.account,
             session=plan.session,
-            names={each.name: names.clientName(each.name) or each.name for each in definitions},
-            customTools=frozenset(each.name for each in definitions if names.kind(each.name) == "custom"),
+            names={wire: names.clientName(name) or name for wire, name in usual.items()},
+            customTools=frozenset(wire for wire, name in usual.items() if names.kind(name) == "custom"),
             foreignTools=submission.taken,
             parallel=submission.inquiry.isParallel,
             parkTimeout=self.configuration.parkTimeout,
@@ -271,13 +286,13 @@ def _release(files: Sequence[Stored | None]) -> None:
             stored.release()
 
 
-def _questionFrom(plan: SessionPlan, submission: Submission) -> PromptText:
+def _questionFrom(plan: SessionPlan, submission: Submission, offer: Offer) -> PromptText:
     inquiry, boundary = submission.inquiry, token_hex(8)
     if plan.kind is not SessionKind.CONTINUED:
-        return textFromInquiry(inquiry, boundary, submission.offer)
+        return textFromInquiry(inquiry, boundary, offer)
     if plan.systemPrompt is not None:
         # A process that is started anew reads the system prompt of this prompt.
         said = Message(role="system", content=plan.systemPrompt)
         inquiry = inquiry.withMessages((said, *inquiry.messages))
-        return textFromTail(inquiry, plan.start + 1, boundary, submission.offer)
-    return textFromTail(inquiry, plan.start, boundary, submission.offer)
+        return textFromTail(inquiry, plan.start + 1, boundary, offer)
+    return textFromTail(inquiry, plan.start, boundary, offer)
