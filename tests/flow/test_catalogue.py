@@ -66,6 +66,13 @@ class CatalogueCase(FlowCase):
         assert talk.last is not None
         self.assertSaid(talk.last, json.dumps(list(expected)))
 
+    def hidden(self, world: World) -> list[list[str]]:
+        """
+        What each prompt disallows of tools of this server's.
+        """
+        said = [prompt.get("disallowedTools", ()) for prompt in world.sent("prompt")]
+        return [[name for name in names if name.startswith("mcp__hum__")] for names in said]
+
     def differences(self, world: World) -> int:
         """
         How often a model saw something else than it was offered.
@@ -411,7 +418,7 @@ class RegistrationTests(CatalogueCase):
             self.since(world, count),
             [("prompt", ["smell"]), ("hello", ["look", "shared", "smell"])],
         )
-        self.assertEqual(world.sent("prompt")[1]["disallowedTools"], ["mcp__hum__look"])
+        self.assertEqual(self.hidden(world), [[], ["mcp__hum__look"]])
         world.advance(3)
         self.assertOffered(second, "shared", "smell")
         self.assertSaid(first.results("grey"), "[grey]")
@@ -500,7 +507,7 @@ class RegistrationTests(CatalogueCase):
         world.advance(5)
         for talk in (first, second):
             self.assertOffered(talk, "look")
-        self.assertEqual(world.sent("prompt")[2]["disallowedTools"], ["mcp__hum__smell"])
+        self.assertEqual(self.hidden(world)[2], ["mcp__hum__smell"])
         assert elsewhere.last is not None
         elsewhere.heard(elsewhere.last)
         elsewhere.results("fishy")

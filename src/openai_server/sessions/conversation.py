@@ -124,6 +124,7 @@ class Conversation:
         "_end",
         "_hasLife",
         "_onOver",
+        "_onReady",
         "_onSettled",
         "_park",
         "_slot",
@@ -149,11 +150,13 @@ class Conversation:
         counters: Counters,
         onSettled: Callable[[bool], None] = lambda mayGoOn: None,
         onOver: Callable[[], None] = lambda: None,
+        onReady: Callable[[object], None] = lambda tools: None,
     ) -> None:
         """
         @param onSettled: called once, when the turn's end was told to its
             answer or it was cancelled, with whether its sid may be used again.
         @param onOver: called once, when the worker is really done.
+        @param onReady: called with what the process says that its model can call.
         """
         self.context = context
         self.phase = Phase.ATTENDED
@@ -164,6 +167,7 @@ class Conversation:
         self._counters = counters
         self._onSettled = onSettled
         self._onOver = onOver
+        self._onReady = onReady
         self._turn: Turn | None = None
         self._answer: Attendant | None = None
         self._end: TurnEnd | None = None
@@ -317,6 +321,7 @@ class Conversation:
             case Error():
                 self._callFailed(tone)
             case SessionReady():
+                self._onReady(tone.tools)
                 self._compareTools(tone)
             case Chunk() if self.phase is Phase.PARKED:
                 self._keepUnheard(tone)

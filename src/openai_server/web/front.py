@@ -21,6 +21,7 @@ from openai_server.sessions.calls import CallTable
 from openai_server.sessions.catalogue import Catalogue
 from openai_server.sessions.hints import SessionKeys
 from openai_server.sessions.memory import Memory, SessionMemory
+from openai_server.sessions.owntools import OwnTools
 from openai_server.sessions.plans import UserHint
 from openai_server.sessions.pool import Limits
 from openai_server.sessions.retries import Retries
@@ -66,7 +67,10 @@ class WebFront(Service):
         @param dialects: what else is spoken at which path, beside chat.
         """
         self.models = OfferedModels(configuration.models, daemon.registry, now)
-        catalogue = Catalogue(clock, configuration.disallowedTools, lambda: daemon.liveTools)
+        ownTools = OwnTools(
+            configuration.ownTools, configuration.allowedTools, configuration.disallowedTools
+        )
+        catalogue = Catalogue(clock, ownTools.roomBeside, lambda: daemon.liveTools)
         self.retries: Retries[Response] = Retries(clock)
         self.submitter = Submitter(
             clock=clock,
@@ -75,6 +79,7 @@ class WebFront(Service):
             memory=SessionMemory(clock, SessionKeys(), _memoryFrom(configuration)),
             scheduler=Scheduler(clock, _limitsFrom(configuration), daemon.registry, catalogue),
             catalogue=catalogue,
+            ownTools=ownTools,
             calls=CallTable(clock),
             folder=AttachmentFolder(clock, runtimeDirectory),
             counters=Counters(),

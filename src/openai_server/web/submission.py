@@ -25,8 +25,9 @@ from openai_server.sessions.catalogue.wirenames import PromptTools
 from openai_server.sessions.chains import Transcript
 from openai_server.sessions.contexts import ToolSet, contextFrom, toolSetFrom
 from openai_server.sessions.conversation import Conversation
-from openai_server.sessions.hints import Hints
+from openai_server.sessions.hints import NO_HINTS, Hints
 from openai_server.sessions.memory import SessionMemory
+from openai_server.sessions.owntools import OwnTools
 from openai_server.sessions.plans import Claim, Session, SessionKind, SessionPlan
 from openai_server.sessions.pool import Slot
 from openai_server.sessions.scheduler import Scheduler
@@ -80,16 +81,27 @@ class Submission:
             toolSetFrom(self.offer.definitions) if former is None else former.tools
         )
 
-    @property
-    def claim(self) -> Claim:
+    def claim(self, ownTools: OwnTools) -> Claim:
         """
-        What decides about its session.
+        Return what decides about its session.
         """
         inquiry, offer = self.inquiry, self.offer
         own = ownSystemText(inquiry)
         wishes = (offer.systemText, offer.instruction, formatInstruction(inquiry.format))
-        context = contextFrom(inquiry.model, own, self.tools, *wishes)
+        # A warm process keeps its own tools. A lone message that names its
+        # session does not show what files this has.
+        showsAll = not self.transcript.isLone or self.hints == NO_HINTS
+        left = ownTools.left(bool(inquiry.tools), showsAll and self.bringsFiles)
+        context = contextFrom(inquiry.model, own, self.tools, *wishes, left)
         return Claim(self.account, self.hints, context, self.transcript, own)
+
+    @property
+    def bringsFiles(self) -> bool:
+        """
+        Whether tools and something that is not text come together.
+        """
+        inquiry = self.inquiry
+        return bool(inquiry.tools) and any(message.hasMedia for message in inquiry.messages)
 
     def toolsFor(self, session: Session) -> PromptTools | None:
         """
@@ -131,6 +143,7 @@ class Submitter:
     memory: SessionMemory
     scheduler: Scheduler
     catalogue: Catalogue
+    ownTools: OwnTools
     calls: CallTable
     folder: AttachmentFolder
     counters: Counters
@@ -169,7 +182,7 @@ class Submitter:
         """
         if self.daemon.whyNotReady is not None:
             raise APIError("daemon_unavailable", "The daemon is not connected.", retryAfter=1)
-        claim = submission.claim
+        claim = submission.claim(self.ownTools)
         plan = None if session is None else self.memory.goOn(session, claim)
         if plan is None:
             claimed = self.memory.claim(claim)
@@ -212,6 +225,7 @@ class Submitter:
     ) -> None:
         configuration = self.configuration
         hidden = [OUR_PREFIX + name for name in slot.hiddenNames]
+        left = self.ownTools.left(bool(submission.inquiry.tools), submission.bringsFiles)
         offer = submission.offer
         former = () if slot.tools is None else tuple(slot.tools.former.values())
         if slot.tools is not None and slot.tools.renamed:
@@ -227,7 +241,7 @@ class Submitter:
             sendAttachments=configuration.attachments != "file",
             cwd=configuration.cwd,
             allowedTools=configuration.allowedTools,
-            disallowedTools=(*configuration.disallowedTools, *hidden),
+            disallowedTools=(*self.ownTools.disallowed(left), *hidden),
         )
         conversation = Conversation(
             self.clock,
@@ -237,6 +251,7 @@ class Submitter:
             self.counters,
             lambda mayGoOn: self.memory.release(plan.session, mayGoOn),
             lambda: _release(files),
+            self.ownTools.learn,
         )
         conversation.begin(attend(conversation, plan), lambda: self.daemon.ask(prompt, conversation, former))
 

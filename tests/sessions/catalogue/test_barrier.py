@@ -12,7 +12,6 @@ from openai_server.sessions.catalogue.toollist import SILENCE
 from openai_server.sessions.catalogue.wirenames import PromptTools
 from openai_server.sessions.contexts import ToolSet
 from openai_server.sessions.waiting import Waiter
-from openai_server.wire.hiding import MAX_ARGUMENT
 from tests.sessions.catalogue.test_toollist import ONE, OTHER, toolSet
 from tests.support import SyncCase, TestClock
 
@@ -103,10 +102,10 @@ class BarrierTests(SyncCase):
 
     def test_namesThatCannotBeHidden(self) -> None:
         """
-        What is disallowed besides takes up room as well.
+        There is no room for them.
         """
         tools = ToolSet(frozenset({"x" * 50}), b"")
         self.catalogue.check(tools, "tools")
-        crowded = Catalogue(self.clock, ["y" * (MAX_ARGUMENT - 50)])
+        crowded = Catalogue(self.clock, 50)
         error = self.assertRaises(APIError, crowded.check, tools, "tools")
         self.assertEqual((error.kind.status, error.param), (400, "tools"))

@@ -15,7 +15,7 @@ passes, is a matter of the connection: see L{openai_server.daemon.registration}.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
@@ -24,7 +24,7 @@ from openai_server.clock import Timeouts
 from openai_server.sessions.catalogue.barrier import Barrier, R
 from openai_server.sessions.catalogue.toollist import LiveTools
 from openai_server.sessions.contexts import ToolSet
-from openai_server.wire.hiding import checkNames, roomBeside
+from openai_server.wire.hiding import MAX_ARGUMENT, checkNames
 
 #: Seconds that a request with its slot waits for turns with other tools.
 PATIENCE: Final = 120.0
@@ -38,18 +38,18 @@ class Catalogue:
     def __init__(
         self,
         clock: IReactorTime,
-        disallowed: Iterable[str] = (),
+        room: int = MAX_ARGUMENT,
         live: LiveTools = dict,
         patience: float = PATIENCE,
     ) -> None:
         """
-        @param disallowed: what each prompt disallows besides hidden names.
+        @param room: for the names that are hidden from one model, in bytes.
         @param live: gives the tools of all turns that are not over.
         @param patience: seconds that a request waits at a barrier.
         """
         self._clock = clock
         self._live = live
-        self._room = roomBeside(disallowed)
+        self._room = room
         self._patience = Timeouts(clock, patience)
 
     def check(self, tools: ToolSet, param: str) -> None:
