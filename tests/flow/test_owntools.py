@@ -80,14 +80,29 @@ class OwnToolsTests(FlowCase):
 
     def test_filesOfALoneMessage(self) -> None:
         """
-        It goes on in the session that it names, with an image or without.
+        It goes on in the session that it names, with an image or without, but
+        not in one whose process has other tools of its own.
         """
         world = World(self)
         said: list[Any] = [user("hello"), user([{"type": "text", "text": "x"}, image()]), user("and on")]
         for message in said:
-            Talk(world, {"x-hum-session": "mine"}, tools=[function()]).ask(message)
+            Talk(world, {"x-hum-session": "mine"}, tools=[function()], tool_choice="none").ask(message)
         self.assertEqual(len(set(self.sids(world))), 1)
+        Talk(world, {"x-hum-session": "mine"}).ask(user("and on"))
+        self.assertEqual(len(set(self.sids(world))), 2)
         world.settle()
+
+    def test_filesFromTheBeginning(self) -> None:
+        """
+        A conversation that begins with an image goes on, whether its client
+        says whose it is or not.
+        """
+        for user_ in (None, "ada"):
+            world = World(self)
+            talk = Talk(world, tools=[function()], user=user_)
+            talk.ask(user([{"type": "text", "text": "x"}, image()]))
+            self.assertSaid(talk.ask(user("and on")), "and on", "continued")
+            world.settle()
 
     def test_otherToolsAreLeftInAnotherSession(self) -> None:
         """

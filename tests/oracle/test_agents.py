@@ -18,7 +18,7 @@ from openai_server.embedded.content import givenResults, lastUserText
 from openai_server.embedded.models import ModelPrompt
 from openai_server.embedded.playback import Step
 from tests.machinery.models import TEST_MODELS
-from tests.machinery.steps import Call, CallTools, ListStartup, Say
+from tests.machinery.steps import Call, CallTools, Fail, ListStartup, Say
 from tests.oracle.loaded import LoadedWorld
 from tests.recorder import StrictRecorder
 from tests.support import SyncCase
@@ -40,6 +40,10 @@ def model(question: ModelPrompt) -> Sequence[Step]:
     if results:
         return [Say("".join(f"[{text}]" for _, text in results))]
     rounds, _ = json.JSONDecoder().raw_decode(lastUserText(question.content).rpartition(MARK)[2])
+    own = f"of{rounds[0]['calls'][0]['args']['agent']}"
+    rivals = [tool["inputSchema"]["properties"] for tool in question.tools if usual(tool["name"]) == "rival"]
+    if not all(own in properties for properties in rivals):
+        return [Fail("The model is offered another agent's tool.")]
     offered = {usual(tool["name"]): tool["name"] for tool in question.tools}
     return [ListStartup(), *(_round(offered, **each) for each in rounds)]
 

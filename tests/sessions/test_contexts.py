@@ -47,8 +47,8 @@ class ToolSetTests(SyncCase):
 class ContextTests(SyncCase):
     def test_everyPartCounts(self) -> None:
         """
-        U33: another model, system prompt, tool set or instruction is another
-        context.
+        U33: another model, system prompt, tool set or instruction, or another
+        rest of the worker's own tools is another context.
         """
         tools = toolSetFrom([tool()])
         contexts = [
@@ -59,6 +59,8 @@ class ContextTests(SyncCase):
             contextFrom("m", "s", None, "json"),
             contextFrom("m", "s", tools),
             contextFrom("m", "s", tools, "json", ""),
+            contextFrom("m", "s", tools, "json", ownTools="none"),
+            contextFrom("m", "s", tools, "json", ownTools="reader"),
         ]
         self.assertEqual(len(set(contexts)), len(contexts))
         self.assertEqual(contexts[0], contextFrom("m", "s", toolSetFrom([tool()]), "json"))

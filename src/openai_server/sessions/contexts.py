@@ -1,6 +1,7 @@
 # -*- test-case-name: tests.sessions.test_contexts -*-
 """
-What a warm worker would ignore if it changed: model, system prompt, tools.
+What a warm worker would ignore if it changed: model, system prompt, tools, and
+its own ones.
 
 A worker's process keeps the system prompt, the tools and the model of its
 session's first prompt (seen with humd 0.31.18), so a session goes on only
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 import msgspec
 
 from openai_server.sessions.digests import digestOf
+from openai_server.sessions.owntools import Left
 from openai_server.wire.tones import ToolDefinition
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -45,19 +47,31 @@ class Context(msgspec.Struct, frozen=True):
 
     @ivar system: stands for the system prompt; empty when there is none.
     @ivar rest: stands for everything else.
+    @ivar ownTools: what is left of the worker's own tools.
     """
 
     system: bytes
     rest: bytes
+    ownTools: Left = "all"
+
+    @property
+    def hasOwnTools(self) -> bool:
+        """
+        Whether they were not taken away.
+        """
+        return self.ownTools == "all"
 
 
-def contextFrom(model: str, systemPrompt: str, tools: ToolSet | None, *instructions: str) -> Context:
+def contextFrom(
+    model: str, systemPrompt: str, tools: ToolSet | None, *instructions: str, ownTools: Left = "all"
+) -> Context:
     """
     Return the context of a request.
 
     @param systemPrompt: what the request itself says as such.
     @param instructions: whatever else the prompt tells the model, such as an
         answer's format. They count in their order.
+    @param ownTools: what is left of the worker's own tools.
     """
     rest: list[str | bytes] = [model, tools.digest if tools else b"", *instructions]
-    return Context(digestOf([systemPrompt]) if systemPrompt else b"", digestOf(rest))
+    return Context(digestOf([systemPrompt]) if systemPrompt else b"", digestOf(rest), ownTools)

@@ -102,10 +102,13 @@ class Session:
     def suits(self, context: Context) -> bool:
         """
         Whether a lone message of this context can go on here: with everything
-        equal, or without a word of a system prompt.
+        equal, or without a word of a system prompt. Whether files came before,
+        for which the worker needs a tool of its own, it cannot show.
         """
+        own = self.context
         isSilent = not context.system and self.systemPrompt is not None
-        return context.rest == self.context.rest and (isSilent or context.system == self.context.system)
+        isOther = context.rest != own.rest or context.hasOwnTools != own.hasOwnTools
+        return not isOther and (isSilent or context.system == own.system)
 
 
 class SessionPlan(msgspec.Struct, frozen=True):

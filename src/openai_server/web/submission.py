@@ -25,9 +25,9 @@ from openai_server.sessions.catalogue.wirenames import PromptTools
 from openai_server.sessions.chains import Transcript
 from openai_server.sessions.contexts import ToolSet, contextFrom, toolSetFrom
 from openai_server.sessions.conversation import Conversation
-from openai_server.sessions.hints import NO_HINTS, Hints
+from openai_server.sessions.hints import Hints
 from openai_server.sessions.memory import SessionMemory
-from openai_server.sessions.owntools import OwnTools
+from openai_server.sessions.owntools import Left, OwnTools
 from openai_server.sessions.plans import Claim, Session, SessionKind, SessionPlan
 from openai_server.sessions.pool import Slot
 from openai_server.sessions.scheduler import Scheduler
@@ -88,20 +88,15 @@ class Submission:
         inquiry, offer = self.inquiry, self.offer
         own = ownSystemText(inquiry)
         wishes = (offer.systemText, offer.instruction, formatInstruction(inquiry.format))
-        # A warm process keeps its own tools. A lone message that names its
-        # session does not show what files this has.
-        showsAll = not self.transcript.isLone or self.hints == NO_HINTS
-        left = ownTools.left(bool(inquiry.tools), showsAll and self.bringsFiles)
-        context = contextFrom(inquiry.model, own, self.tools, *wishes, left)
+        context = contextFrom(inquiry.model, own, self.tools, *wishes, ownTools=self.left(ownTools))
         return Claim(self.account, self.hints, context, self.transcript, own)
 
-    @property
-    def bringsFiles(self) -> bool:
+    def left(self, ownTools: OwnTools) -> Left:
         """
-        Whether tools and something that is not text come together.
+        Return what is left of the worker's own tools.
         """
-        inquiry = self.inquiry
-        return bool(inquiry.tools) and any(message.hasMedia for message in inquiry.messages)
+        tools, messages = self.inquiry.tools, self.inquiry.messages
+        return ownTools.left(bool(tools), bool(tools) and any(message.hasMedia for message in messages))
 
     def toolsFor(self, session: Session) -> PromptTools | None:
         """
@@ -225,7 +220,6 @@ class Submitter:
     ) -> None:
         configuration = self.configuration
         hidden = [OUR_PREFIX + name for name in slot.hiddenNames]
-        left = self.ownTools.left(bool(submission.inquiry.tools), submission.bringsFiles)
         offer = submission.offer
         former = () if slot.tools is None else tuple(slot.tools.former.values())
         if slot.tools is not None and slot.tools.renamed:
@@ -241,7 +235,7 @@ class Submitter:
             sendAttachments=configuration.attachments != "file",
             cwd=configuration.cwd,
             allowedTools=configuration.allowedTools,
-            disallowedTools=(*self.ownTools.disallowed(left), *hidden),
+            disallowedTools=(*self.ownTools.disallowed(submission.left(self.ownTools)), *hidden),
         )
         conversation = Conversation(
             self.clock,
