@@ -14,7 +14,7 @@ session still means it.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from itertools import count
+from itertools import chain, count
 from typing import Final, TypeAlias
 
 import msgspec
@@ -115,11 +115,15 @@ class PromptTools:
         own: dict[str, ToolDefinition] = {}
         former: dict[str, ToolDefinition] = {}
         usual: dict[str, str] = {}
+        spoken = {*(tool.name for tool in self._definitions), *self._names.all()}
         for tool in self._definitions:
-            possible = (name for name in self._candidates(tool.name) if name not in own)
-            current = next(name for name in possible if name not in self._taken and _isFree(name, tool, live))
-            own[current] = live.get(current) or _named(tool, current)
             before = self._names.of(tool.name)
+            current = next(
+                name
+                for name in chain(before[-1:], (tool.name,), _others(tool.name, spoken))
+                if name not in own and name not in self._taken and _isFree(name, tool, live)
+            )
+            own[current] = live.get(current) or _named(tool, current)
             former.update((name, _named(tool, name)) for name in before)
             usual.update((name, tool.name) for name in (*before, current))
         return NamedTools(own, former, usual)
@@ -130,15 +134,18 @@ class PromptTools:
         """
         self._names.use({named.usual[name]: name for name in named.own})
 
-    def _candidates(self, usual: str) -> Iterator[str]:
-        yield from self._names.of(usual)[-1:]
-        yield usual
-        mine = {*(tool.name for tool in self._definitions), *self._names.all()}
-        for number in count(2):
-            ending = f"_{number}"
-            name = usual[: _LONGEST - len(ending)] + ending
-            if name not in mine:
-                yield name
+
+def _others(usual: str, spoken: Container[str]) -> Iterator[str]:
+    """
+    Other names for a tool, without end.
+
+    @param spoken: names that mean some tool of its session.
+    """
+    for number in count(2):
+        ending = f"_{number}"
+        name = usual[: _LONGEST - len(ending)] + ending
+        if name not in spoken:
+            yield name
 
 
 def _isFree(name: str, tool: ToolDefinition, live: Tools) -> bool:
