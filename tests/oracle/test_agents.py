@@ -186,7 +186,7 @@ class AgentsTests(SyncCase):
             self._serve(Random(seed), isHalting=True)
 
     def _serve(self, chance: Random, *, isHalting: bool) -> None:
-        daemonSettings = {"models": {**TEST_MODELS, "agent": model}, "startUp": 2.0, "idleTime": 3.0}
+        daemonSettings = {"models": {**TEST_MODELS, "agent": model}, "startUp": 2.0, "idleTime": 8.0}
         world = LoadedWorld(self, chance, daemonSettings=daemonSettings, queueTimeout=1000)
         agents = [Agent(number, chance) for number in range(AGENTS)]
         watch = Watch(world.recorder, agents)
@@ -209,7 +209,7 @@ class AgentsTests(SyncCase):
                 agent.client.leave()
                 world.clients.remove(agent.client)
                 agent.client = None
-                agent.wakesAt = now + agent.chance.choice((0.0, 0.1, agent.chance.uniform(0, 5)))
+                agent.wakesAt = now + agent.chance.choice((0.0, 0.1, agent.chance.uniform(0, 12)))
         elif now >= agent.wakesAt and not agent.isDone:
             if not agent.messages or agent.messages[-1]["role"] == "assistant":
                 self._ask(agent)
