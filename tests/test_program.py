@@ -18,6 +18,17 @@ from openai_server.service import StartError
 from tests.support import SyncCase, TestClock
 
 
+class FakeFront:
+    """
+    Takes its ports.
+    """
+
+    def portsOpened(self, ports: Any) -> None:
+        """
+        Nothing to note.
+        """
+
+
 class FakeReactor:
     """
     A reactor as far as signals are concerned: it counts its stops, and will
@@ -155,13 +166,12 @@ class ProgramServiceTests(SyncCase):
         whenRunning: list[Callable[[], None]] = []
         reactor = FakeReactor()
         reactor.callWhenRunning = whenRunning.append  # type: ignore[attr-defined]
-        service = ProgramService(
-            reactor,
-            TestClock(),
-            [],
-            30,
-            lambda bound, start: seen.append(signal.getsignal(signal.SIGTERM)),  # type: ignore[arg-type, func-returns-value]
-        )
+
+        def compose(bound: Any, start: Any) -> Any:
+            seen.append(signal.getsignal(signal.SIGTERM))
+            return FakeFront()
+
+        service = ProgramService(reactor, TestClock(), [], 30, compose)
         service.startService()
         self.assertEqual(seen[0].__name__, "received")
         signal.signal(signal.SIGTERM, reactor.sigTerm)

@@ -150,14 +150,16 @@ class AnswerTests(ServingCase):
         self.assertEqual((thought, textOf(chunks)), ("let me see", "done"))
 
     @inThread
-    def test_usageThatIsUnknown(self) -> None:
+    def test_usageThatTheWorkerDoesNotTell(self) -> None:
         """
-        The answer has none, and a header says so.
+        The answer has an estimate, and a header says so.
         """
         asked = script({"usage": None}, {"say": "x"})
         raw = self.client.chat.completions.with_raw_response.create(model="script", messages=asked)
-        self.assertEqual(raw.headers["x-hum-usage"], "unknown")
-        self.assertIsNone(raw.parse().usage)
+        self.assertEqual(raw.headers["x-hum-usage"], "estimated")
+        usage = raw.parse().usage
+        assert usage is not None
+        self.assertEqual(usage.completion_tokens, 1)
 
     @inThread
     def test_stop(self) -> None:
@@ -466,7 +468,7 @@ class ImageTests(ServingCase):
         """
         The error names the part.
         """
-        url = "data:image/png;base64," + base64.b64encode(b"GIF89a").decode()
+        url = "data:image/png;base64," + base64.b64encode(b"a drawing").decode()
         content = [{"type": "image_url", "image_url": {"url": url}}]
         with self.assertRaises(openai.BadRequestError) as caught:
             self.client.chat.completions.create(model="looking", messages=user(content))

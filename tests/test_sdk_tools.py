@@ -331,7 +331,7 @@ class ChoiceTests(ToolCase):
         choice: Any = {"type": "function", "function": {"name": "other"}}
         with self.assertRaises(openai.BadRequestError) as caught:
             self.offered(tool_choice=choice)
-        self.assertEqual(caught.exception.param, "tool_choice.function.name")
+        self.assertEqual(caught.exception.param, "tool_choice")
 
 
 class ShapeTests(ToolCase):

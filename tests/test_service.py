@@ -65,6 +65,11 @@ class RecordingFront:
     def buildProtocol(self, addr: Any, /) -> Any:
         return f"protocol for {addr}"
 
+    def portsOpened(self, ports: Sequence[Any]) -> None:
+        """
+        Nothing to note.
+        """
+
     def stopAccepting(self) -> None:
         self.events.append("stopAccepting")
 

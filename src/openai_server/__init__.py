@@ -17,4 +17,26 @@ on either side, joined in L{openai_server.tap}:
 C{tests/test_rooms.py} checks which room may import which.
 """
 
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from openai_server.mounting import ServedResource
+
 __version__ = "0.1.0"
+
+
+def resource(*options: str, environ: Mapping[str, str] = os.environ) -> ServedResource:
+    """
+    Return all routes as a resource for a L{twisted.web.server.Site} of one's
+    own, which opens no port. They answer while its C{service} runs.
+
+    @param options: as on the command line of C{twistd openai-server}.
+    @raise twisted.python.usage.UsageError: they cannot be used.
+    """
+    from openai_server.mounting import resourceFrom
+
+    return resourceFrom(options, environ)

@@ -31,11 +31,8 @@ class MonotonicClock:
     def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
 
-    def seconds(self) -> float:
-        """
-        Return the seconds since some moment in the past.
-        """
-        return time.monotonic()
+    #: Returns the seconds since some moment in the past.
+    seconds = staticmethod(time.monotonic)
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any, **kw: Any) -> IDelayedCall:
         """

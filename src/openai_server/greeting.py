@@ -78,7 +78,8 @@ class Greeting:
         """
         where = ", ".join(map(str, self.addresses))
         key = "an API key is required" if self.hasKey else "no API key is required"
-        yield f"openai-server {self.version} listens on {where}; {key}"
+        place = f"listens on {where}" if where else "is served by a site of this process"
+        yield f"openai-server {self.version} {place}; {key}"
         yield from self._baseURL()
         yield f"models: {', '.join(self.models) or 'none yet; those of workers appear when they connect'}"
         if self.socket is None:

@@ -57,8 +57,8 @@ _encode = msgspec.json.Encoder().encode
 #: The fields that are written, when an event has them. C{route} is a template
 #: and never a path, C{model} is as the client gave it, C{ms} are milliseconds
 #: from a request's head to its end, C{bytes} those of the answer's body, C{end}
-#: the end code, C{session} is C{new}, C{continued} or C{forked}, C{retry} how
-#: often the client says that it had sent the request before.
+#: the end code, C{session} is what the header C{x-hum-session} says, C{retry}
+#: how often the client says that it had sent the request before.
 FIELDS: Final = (
     "requestId",
     "method",
@@ -234,9 +234,10 @@ def lineFromEvent(event: LogEvent) -> str:
     seconds = get("log_time", 0.0)
     second = int(seconds)
     message = _message(event)
+    level = get("log_level")
     shown: dict[str, Any] = {
         "time": f"{_secondText(second)}.{int((seconds - second) * 1000):03d}Z",
-        "level": getattr(get("log_level"), "name", "info"),
+        "level": "info" if level is LogLevel.info else getattr(level, "name", "info"),
         "from": _plain(get("log_namespace", "")),
         "message": message if len(message) <= LONGEST_MESSAGE else _cut(message, LONGEST_MESSAGE),
     }

@@ -53,6 +53,11 @@ class Front(Protocol):
         A connection was made.
         """
 
+    def portsOpened(self, ports: Sequence[Any]) -> None:
+        """
+        These ports may be told to wait, when there are too many connections.
+        """
+
     def stopAccepting(self) -> None:
         """
         Answer further requests with 503.
@@ -145,6 +150,13 @@ class OpenAIService(Service):
         self._isHurried = False
         self._hurry: Callable[[], None] | None = None
 
+    @property
+    def front(self) -> Front | None:
+        """
+        The HTTP side, as long as it is served.
+        """
+        return self._door.inner
+
     def privilegedStartService(self) -> None:
         """
         Open the ports.
@@ -172,7 +184,9 @@ class OpenAIService(Service):
         try:
             addresses = [port.getHost() for port in self._ports]
             bound = [Bound(*pair) for pair in zip(self._descriptions, addresses, strict=True)]
-            self._door.inner = self._compose(bound, self._begin)
+            front = self._compose(bound, self._begin)
+            front.portsOpened(self._ports)
+            self._door.inner = front
         except (OSError, CannotListenError) as error:
             self._abandon()
             raise StartError(f"cannot start: {error}") from None

@@ -43,7 +43,8 @@ class ObjectFromBodyTests(SyncCase):
             b"",
             b"{",
             b"nonsense",
-            b"\xef\xbb\xbf{}",
+            b"\xef\xbb\xbf\xef\xbb\xbf{}",
+            b"{}\xef\xbb\xbf",
             b"{} x",
             b'{"a":NaN}',
             b'{"a":Infinity}',
@@ -53,6 +54,12 @@ class ObjectFromBodyTests(SyncCase):
             b'{"a":"line\nbreak"}',
         ):
             self.assertEqual(self.refused(body).name, "invalid_json", body[:20])
+
+    def test_byteOrderMark(self) -> None:
+        """
+        Windows programs write one before everything.
+        """
+        self.assertEqual(objectFromBody(b'\xef\xbb\xbf{"a":1}'), {"a": 1})
 
     def test_saysWhereItBreaks(self) -> None:
         """

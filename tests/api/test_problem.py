@@ -20,12 +20,19 @@ class ErrorBodyTests(SyncCase):
         """
         All four members are there.
         """
-        body = errorBody(APIError("invalid_value", "No.", param="messages[2].content"))
+        body = errorBody(APIError("invalid_value", "No 'messages'.", param="messages"))
         self.assertEqual(
             body,
-            b'{"error":{"message":"No.","type":"invalid_request_error","param":"messages[2].content",'
+            b'{"error":{"message":"No \'messages\'.","type":"invalid_request_error","param":"messages",'
             b'"code":"invalid_value"}}',
         )
+
+    def test_messageNamesTheField(self) -> None:
+        """
+        By its whole path, where the words do not.
+        """
+        error = json.loads(errorBody(APIError("invalid_value", "Too long.", param="tools[0].function.name")))
+        self.assertEqual(error["error"]["message"], "'tools[0].function.name': Too long.")
 
     def test_everyKind(self) -> None:
         """
@@ -40,4 +47,4 @@ class ErrorBodyTests(SyncCase):
         A lone surrogate in the words does not keep an error from going out.
         """
         error = json.loads(errorBody(APIError("bad_request", "a\ud800b", param="\udfff")))["error"]
-        self.assertEqual((error["message"], error["param"]), ("a?b", "?"))
+        self.assertEqual((error["message"], error["param"]), ("'?': a?b", "?"))

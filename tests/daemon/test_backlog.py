@@ -15,7 +15,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import StringTransport
 
 from openai_server.daemon.backlog import OUTBOUND_LIMIT, Backlog
-from openai_server.daemon.endpoint import socketOf
+from openai_server.outlet import socketOf
 from tests.support import AsyncCase, SyncCase
 
 
@@ -41,7 +41,7 @@ class BacklogTests(SyncCase):
         self.backlog.send(b"one")
         self.backlog.send(b"two")
         self.assertEqual((self.theirs.recv(100), self.transport.value()), (b"onetwo", b""))
-        self.assertTrue(self.backlog.isEmpty)
+        self.assertFalse(self.backlog.isPaused)
 
     def test_restAndWhatFollowsGoByTheTransport(self) -> None:
         """
@@ -82,7 +82,8 @@ class BacklogTests(SyncCase):
         """
         From the end on all goes by the transport, which drops it.
         """
-        self.backlog.close()
+        self.backlog.detach()
+        self.transport.loseConnection()
         self.backlog.send(b"one")
         self.assertTrue(self.transport.disconnecting)
         self.assertEqual(self.transport.value(), b"one")
@@ -130,8 +131,9 @@ class RealTransportTests(AsyncCase):
         backlog = Backlog(transport, socketOf(transport))
         for part in parts:
             backlog.send(part)
-        self.assertFalse(backlog.isEmpty)
+        self.assertTrue(backlog.isPaused)
         self.assertEqual(await done, sent)
-        self.assertTrue(backlog.isEmpty)
-        backlog.close()
+        self.assertFalse(backlog.isPaused)
+        backlog.detach()
+        transport.loseConnection()
         await port.stopListening()

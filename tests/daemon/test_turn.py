@@ -82,7 +82,7 @@ class EndTests(LinkCase):
         assert isinstance(heard.turn, PromptedTurn)
         self.assertNotEqual(heard.turn.prompt.content, "")
         self.daemon.say({"chi": "error", "sid": "s1", "message": "no"})
-        self.assertEqual((heard.turn.isOver, heard.turn.prompt.content), (True, ""))
+        self.assertEqual((heard.turn.isOver, heard.turn.prompt), (True, None))
 
     def test_errorEndsTurn(self) -> None:
         """

@@ -26,9 +26,9 @@ from openai_server.web import completion, submission
 from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
 from openai_server.web.mistakes import Bug
-from openai_server.web.outflow import Outflow
+from openai_server.web.request import APIRequest
 from openai_server.web.response import Delivery, Response
-from openai_server.web.streaming import EventStream
+from openai_server.web.sendqueue import SendQueue
 from tests.faults.support import FaultCase, asked, tool
 from tests.world import Client, World
 
@@ -84,14 +84,14 @@ BEFORE_ASKING = [
 
 #: After it, and before the first byte of the answer.
 BEFORE_BYTES = [
-    Place(EventStream, "keepWarm"),
+    Place(completion, "keepAliveInterval"),
     Place(Response, "attach"),
     Place(Response, "turnEchoed"),
     Place(Response, "tonesReceived"),
     Place(Conversation, "tonesReceived"),
     Place(Translation, "feed"),
     Place(Delivery, "give"),
-    Place(EventStream, "begin"),
+    Place(APIRequest, "begin"),
     Place(ChatRenderer, "start"),
 ]
 
@@ -101,8 +101,8 @@ AFTER_BYTES = [
     Place(Response, "tonesReceived"),
     Place(Translation, "feed"),
     Place(Delivery, "give"),
-    Place(EventStream, "write"),
-    Place(Outflow, "send"),
+    Place(APIRequest, "write"),
+    Place(SendQueue, "send"),
 ]
 
 #: At the end of an answer.
@@ -335,7 +335,7 @@ class CallTests(MistakeCase):
             Place(CallTable, "opened"),
             Place(CallTable, "shown"),
             Place(Response, "calledTools"),
-            Place(completion, "_callFrom"),
+            Place(completion.Completion, "callFrom"),
             Place(ChatRenderer, "_call"),
         ]:
             with self.subTest(place=str(place)):

@@ -522,7 +522,7 @@ class FinishTests(FaultCase):
     def test_oddUsage(self) -> None:
         """
         Whatever the worker says of its usage, the client gets whole numbers
-        that are none too large or negative, or nothing (U11).
+        that are none too large or negative, or an estimate (U11).
         """
         odd: list[Any] = [
             None, {}, [], "many", 7, {"input_tokens": None}, {"input_tokens": -5, "output_tokens": 1e300},
@@ -539,9 +539,10 @@ class FinishTests(FaultCase):
             self.assertAnswered(stream, "half")
             self.assertAnswered(whole, "half")
             streamed = stream.events[-2]["usage"]
-            known = whole.json.get("usage")
-            self.assertIn(known, (None, streamed))
-            self.assertEqual(whole.header("x-hum-usage"), "unknown" if known is None else None)
+            known = whole.json["usage"]
+            self.assertEqual(known["completion_tokens"], streamed["completion_tokens"])
+            isTold = isinstance(usage, dict) and bool(usage)
+            self.assertEqual(whole.header("x-hum-usage"), None if isTold else "estimated")
             for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
                 self.assertIs(type(streamed[name]), int)
                 self.assertTrue(0 <= streamed[name] <= 2**55, streamed)
@@ -943,6 +944,19 @@ class AttachmentTests(FaultCase):
                 self.assertEqual(client.status, 400, client.content)
                 self.assertIn("image_url", str(client.error["param"]))
         self.assertEqual(world.sent("prompt"), [])
+        world.settle()
+
+    def test_mislabelledOne(self) -> None:
+        """
+        A PNG that is labelled as something else goes to the daemon as what it
+        is, in a file of that ending (U29).
+        """
+        world = World(self)
+        client = self.image(world, "data:image/jpeg;base64," + b64encode(b"\x89PNG\r\n\x1a\n").decode())
+        self.assertEqual(client.status, 200, client.content)
+        [prompt] = world.sent("prompt")
+        self.assertEqual(prompt["attachments"][0]["mediaType"], "image/png")
+        self.assertRegex(prompt["content"], r"\[image attached: image/png, 8 bytes, file \S+\.png\]")
         world.settle()
 
     def test_remoteOnesAreNotFetched(self) -> None:

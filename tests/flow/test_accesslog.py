@@ -36,7 +36,11 @@ class AccessLogTests(FlowCase):
         talk.messages[0] = user("another")
         answers.append(talk.ask(user("three")))
         said = [answer.header("x-hum-session") for answer in answers]
-        self.assertEqual(said[:2], ["new", "continued"])
+        self.assertEqual(said, ["new", "continued", "new"])
+        system = {"role": "system", "content": "It is 12:00:01."}
+        talk.messages.insert(0, system)
+        said.append(talk.ask(user("four")).header("x-hum-session"))
+        self.assertEqual(said[3], "forked; why=system")
         self.assertEqual([access["session"] for access in accesses(world)], said)
         world.ask([], model="echo")
         world.advance(0)

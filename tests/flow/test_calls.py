@@ -157,6 +157,27 @@ class LoopTests(FlowCase):
         self.assertNotIn("heron", self.contents(world)[1])
         world.settle()
 
+    def test_callsInAMessageEach(self) -> None:
+        """
+        (X18) A client that shows two calls of one answer as call, result, call,
+        result: each result reaches its call, and the conversation goes on in
+        its session.
+        """
+        world = World(self)
+        talk = Talk(world, tools=[function("look"), function("smell")])
+        made = {"tools": [{"tool": "look", "args": {}}, {"tool": "smell", "args": {}}]}
+        self.assertCalls(talk.ask(steps(made, {"say": "Done."})), "look", "smell")
+        answer = talk.messages.pop()
+        pairs = []
+        for called, text in zip(answer["tool_calls"], ("grey", "fishy"), strict=True):
+            pairs.append({"role": "assistant", "content": None, "tool_calls": [called]})
+            pairs.append(result(called["id"], text))
+        self.assertSaid(talk.ask(*pairs), "[grey][fishy]Done.", "continued")
+        self.assertResults(world, ("grey", False), ("fishy", False))
+        self.assertSaid(talk.ask(steps({"say": "Yes."})), "Yes.", "continued")
+        self.assertEqual(len(set(self.sids(world))), 1)
+        world.settle()
+
     def test_workersOwnMirrorIsNotShown(self) -> None:
         """
         What the worker tells of a client's own call is left out, also where

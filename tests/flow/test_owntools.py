@@ -72,7 +72,7 @@ class OwnToolsTests(FlowCase):
         talk = Talk(world, tools=[function()])
         talk.ask(user("hello"))
         seen = talk.ask(user([{"type": "text", "text": "x"}, image()]))
-        self.assertEqual(seen.header("x-hum-session"), "forked")
+        self.assertEqual(seen.header("x-hum-session"), "forked; why=tools")
         self.assertSaid(talk.ask(user("and on")), "and on", "continued")
         left = [set(BUILT_IN) - set(names) for names in self.disallowed(world)]
         self.assertEqual(left, [set(), {"Read"}, {"Read"}])

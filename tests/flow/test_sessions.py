@@ -49,6 +49,18 @@ class TranscriptTests(FlowCase):
             self.assertEqual(self.contents(world)[2], say("Three.")["content"])
             world.settle()
 
+    def test_slashAtTheBeginning(self) -> None:
+        """
+        (X29) A message that the CLI would take for a command of its own reaches
+        the model, in a fresh session and in a warm one.
+        """
+        world = World(self)
+        talk = Talk(world, model="echo")
+        self.assertSaid(talk.ask(user("/compact now")), " /compact now", "new")
+        self.assertSaid(talk.ask(user("/cost")), " /cost", "continued")
+        self.assertEqual(self.contents(world), [" /compact now", " /cost"])
+        world.settle()
+
     def test_severalNewMessages(self) -> None:
         """
         All that is new, and nothing else.
@@ -142,7 +154,7 @@ class TranscriptTests(FlowCase):
         branch = Talk(world)
         branch.messages = [*talk.messages]
         talk.ask(say("Left."))
-        self.assertSaid(branch.ask(say("Right.")), "Right.", "forked")
+        self.assertSaid(branch.ask(say("Right.")), "Right.", "forked; why=history")
         self.assertSaid(talk.ask(say("Left again.")), "Left again.", "continued")
         self.assertSaid(branch.ask(say("Right again.")), "Right again.", "continued")
         left, right = self.sids(world)[1:3]
@@ -155,20 +167,20 @@ class TranscriptTests(FlowCase):
         or wish about calls holds: fresh session, whole transcript.
         """
         schema = {"name": "a", "schema": {"type": "object"}}
-        for change in (
-            {"model": "tool-one"},
-            {"tools": [function("smell")]},
-            {"tools": [function("look", at={"type": "string"})]},
-            {"tools": []},
-            {"tool_choice": "required"},
-            {"tool_choice": "none"},
-            {"parallel_tool_calls": False},
-            {"response_format": {"type": "json_object"}},
-            {"response_format": {"type": "json_schema", "json_schema": schema}},
-            {"system": {"role": "system", "content": "Shout."}},
-            {"system": None},
+        for change, why in (
+            ({"model": "tool-one"}, "model"),
+            ({"tools": [function("smell")]}, "tools"),
+            ({"tools": [function("look", at={"type": "string"})]}, "tools"),
+            ({"tools": []}, "tools"),
+            ({"tool_choice": "required"}, "tools"),
+            ({"tool_choice": "none"}, "tools"),
+            ({"parallel_tool_calls": False}, "tools"),
+            ({"response_format": {"type": "json_object"}}, "format"),
+            ({"response_format": {"type": "json_schema", "json_schema": schema}}, "format"),
+            ({"system": {"role": "system", "content": "Shout."}}, "system"),
+            ({"system": None}, "system"),
         ):
-            fields = dict(change)
+            fields: dict[str, Any] = {**change}
             world = World(self)
             talk = Talk(world, tools=[function()])
             talk.ask(SYSTEM, say("One."))
@@ -177,7 +189,8 @@ class TranscriptTests(FlowCase):
                 talk.messages[:1] = [] if system is None else [system]
             client = talk.post(user("Two."), **fields)
             world.advance(1)
-            self.assertEqual((client.status, client.header("x-hum-session")), (200, "forked"), change)
+            said = client.status, client.header("x-hum-session")
+            self.assertEqual(said, (200, f"forked; why={why}"), change)
             first, second, *_ = self.sids(world)
             self.assertNotEqual(first, second, change)
             self.assertIn("One.", self.contents(world)[1])
@@ -217,7 +230,7 @@ class TranscriptTests(FlowCase):
         branch = Talk(world)
         branch.messages = [*talk.messages]
         slow = talk.post(steps({"say": "Slow"}, {"sleep": 2}, {"say": "ly."}))
-        self.assertSaid(branch.ask(say("Fast.")), "Fast.", "forked")
+        self.assertSaid(branch.ask(say("Fast.")), "Fast.", "forked; why=busy")
         world.advance(3)
         self.assertSaid(slow, "Slowly.", "continued")
         world.settle()
@@ -331,7 +344,7 @@ class AnswerTests(FlowCase):
             talk = Talk(world, stop="STOP", stream=stream)
             self.assertSaid(talk.ask(say("One. STOP Two.")), "One. ", "new")
             self.assertEqual(len(world.sent("cancel")), 1)
-            self.assertSaid(talk.ask(say("Three.")), "Three.", "forked")
+            self.assertSaid(talk.ask(say("Three.")), "Three.", "forked; why=gone")
             first, second = self.sids(world)
             self.assertNotEqual(first, second)
             self.assertNotIn("Two.", self.contents(world)[1].replace(say("One. STOP Two.")["content"], ""))
@@ -557,7 +570,7 @@ class LoneMessageTests(FlowCase):
         talk.ask(say("One."))
         talk.ask(say("Two."))
         title = self.lone(world, "A title", user="me")
-        self.assertSaid(title, "A title", "forked")
+        self.assertSaid(title, "A title", "forked; why=hint")
         self.assertSaid(talk.ask(say("Three.")), "Three.", "continued")
         first, second, side, last = self.sids(world)
         self.assertEqual((first, second), (second, last))
@@ -581,7 +594,7 @@ class LoneMessageTests(FlowCase):
         """
         world = World(self, userHint="never")
         self.lone(world, "One.", user="me")
-        self.assertSaid(self.lone(world, "Two.", user="me"), "Two.", "forked")
+        self.assertSaid(self.lone(world, "Two.", user="me"), "Two.", "forked; why=hint")
         talk = Talk(world, user="me")
         talk.ask(say("Three."))
         self.assertSaid(talk.ask(say("Four.")), "Four.", "continued")
@@ -605,11 +618,16 @@ class LoneMessageTests(FlowCase):
         U33: what the request says holds, though the session knows more.
         """
         wanted = {"type": "json_object"}
-        for change in ({"model": "echo"}, {"tools": [function()]}, {"response_format": wanted}):
+        for change, why in (
+            ({"model": "echo"}, "model"),
+            ({"tools": [function()]}, "tools"),
+            ({"response_format": wanted}, "format"),
+        ):
             world = World(self)
             self.lone(world, "One.", {"x-hum-session": "notes"})
-            client = Talk(world, {"x-hum-session": "notes"}, **change).ask(say("Two."))
-            self.assertEqual(client.header("x-hum-session"), "forked", change)
+            fields: dict[str, Any] = {**change}
+            client = Talk(world, {"x-hum-session": "notes"}, **fields).ask(say("Two."))
+            self.assertEqual(client.header("x-hum-session"), f"forked; why={why}")
             self.assertEqual(len(set(self.sids(world))), 2)
             world.settle()
 
@@ -716,7 +734,7 @@ class LoneMessageTests(FlowCase):
         """
         world = World(self)
         slow = Talk(world, user="me").post(steps({"say": "Slow."}, {"sleep": 5}))
-        self.assertSaid(self.lone(world, "Fast.", user="me"), "Fast.", "forked")
+        self.assertSaid(self.lone(world, "Fast.", user="me"), "Fast.", "forked; why=busy")
         world.advance(6)
         self.assertSaid(slow, "Slow.")
         world.settle()

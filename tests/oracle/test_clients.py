@@ -13,7 +13,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 
 from openai_server import constants
 from openai_server.web.http import EARLY_BYTES
-from openai_server.web.outflow import QUEUE_BYTES, SLICE
+from openai_server.web.sendqueue import QUEUE_BYTES, SLICE
 from tests.machinery.models import TEST_MODELS
 from tests.oracle import tagged
 from tests.oracle.loaded import LoadedWorld
@@ -277,15 +277,14 @@ class SlowReaderTests(ClientCase):
         stuck = self.ask(world, "a", size=80, padding=8000, pace=0.1, kernelSize=4096)
         other = self.ask(world, "b", size=100)
         (channel,) = (each for each in world.front.site._channels if each.transport is stuck.wire)
-        (request,) = channel.requests
         most = 0
         while "cl-stuck" not in world.ends:
             self.assertLess(world.clock.seconds(), 30)
             world.turn(0.1)
-            most = max(most, request.stream.queued if request.stream else 0)
+            most = max(most, channel.queue.queued)
         self.assertIn(most, range(QUEUE_BYTES, QUEUE_BYTES + 12 * 9000))
         self.assertEqual(len(world.sent("cancel")), 1)
-        self.assertEqual((request.stream.queued, stuck.wire.how), (0, "aborted"))
+        self.assertEqual((channel.queue.queued, stuck.wire.how), (0, "aborted"))
         stuck.wire.read()
         self.assertFalse(stuck.isComplete)
         world.advance(25)

@@ -52,18 +52,19 @@ class ContextTests(SyncCase):
         """
         tools = toolSetFrom([tool()])
         contexts = [
-            contextFrom("m", "s", tools, "json"),
-            contextFrom("n", "s", tools, "json"),
-            contextFrom("m", "t", tools, "json"),
-            contextFrom("m", "", tools, "json"),
-            contextFrom("m", "s", None, "json"),
-            contextFrom("m", "s", tools),
-            contextFrom("m", "s", tools, "json", ""),
-            contextFrom("m", "s", tools, "json", ownTools="none"),
-            contextFrom("m", "s", tools, "json", ownTools="reader"),
+            contextFrom("m", "s", tools, "call", format="json"),
+            contextFrom("n", "s", tools, "call", format="json"),
+            contextFrom("m", "t", tools, "call", format="json"),
+            contextFrom("m", "", tools, "call", format="json"),
+            contextFrom("m", "s", None, "call", format="json"),
+            contextFrom("m", "s", tools, format="json"),
+            contextFrom("m", "s", tools, "call", "", format="json"),
+            contextFrom("m", "s", tools, "call"),
+            contextFrom("m", "s", tools, "call", format="json", ownTools="none"),
+            contextFrom("m", "s", tools, "call", format="json", ownTools="reader"),
         ]
         self.assertEqual(len(set(contexts)), len(contexts))
-        self.assertEqual(contexts[0], contextFrom("m", "s", toolSetFrom([tool()]), "json"))
+        self.assertEqual(contexts[0], contextFrom("m", "s", toolSetFrom([tool()]), "call", format="json"))
 
     def test_noSystemPrompt(self) -> None:
         """

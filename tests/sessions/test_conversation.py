@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from openai_server.daemon.interfaces import Audience, Turn
 from openai_server.errors import APIError
 from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallState, CallTable, ParkedCall
@@ -21,7 +22,17 @@ from openai_server.sessions.conversation import (
 from openai_server.sessions.plans import Session
 from openai_server.sessions.turncontext import TurnContext
 from openai_server.wire.ends import Loss, Lost, TurnEnd
-from openai_server.wire.tones import Chunk, Error, Finish, SessionReady, Shown, ToolCall
+from openai_server.wire.tones import (
+    HIVE,
+    Chunk,
+    Error,
+    Finish,
+    Prompt,
+    SessionReady,
+    Shown,
+    ToolCall,
+    ToolDefinition,
+)
 from tests.support import SyncCase, TestClock
 
 SID = "s1"
@@ -124,6 +135,21 @@ class FakeAnswer:
         self.told.append(error.name)
 
 
+PROMPT = Prompt(rid="r1", sid="s1", hive=HIVE, modelId="m", content="x")
+
+
+class FakeDaemon:
+    """
+    Gives the turn that it is made with.
+    """
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+
+    def ask(self, prompt: Prompt, audience: Audience, formerTools: Sequence[ToolDefinition] = ()) -> Turn:
+        return self._turn
+
+
 class ConversationCase(SyncCase):
     """
     A conversation that was begun, with what is around it.
@@ -149,7 +175,7 @@ class ConversationCase(SyncCase):
             parkTimeout=50.0,
         )
         self.conversation = Conversation(self.clock, context, self.table, self.slot, self.counters)
-        self.conversation.begin(self.answer, lambda: self.turn)
+        self.conversation.begin(self.answer, FakeDaemon(self.turn), PROMPT)
 
     def park(self, *callIds: str) -> Sequence[ParkedCall]:
         """

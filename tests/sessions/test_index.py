@@ -145,26 +145,43 @@ class AnsweredTranscriptsTests(SyncCase):
         said = [entry for text in texts for entry in (Entry("user", "?"), Entry("assistant", text))]
         return Transcript([*said, Entry("user", "more")])
 
+    def answered(self, account: str, transcript: Transcript, at: int = 2) -> Session:
+        """
+        A session that gave the answer before this index.
+        """
+        made = Session(account, CONTEXT, Chain(transcript.entries[:at]))
+        self.assertEqual(made.seen.digest, transcript.answered[at])
+        return made
+
     def test_shownAgain(self) -> None:
         """
         Whoever was answered shows the answer, somewhere.
         """
         known = AnsweredTranscripts(9)
-        first = self.transcript("one")
-        known.add("a", first.answered[2])
-        self.assertTrue(known.has("a", first))
-        self.assertTrue(known.has("a", self.transcript("one", "two")))
-        self.assertFalse(known.has("a", self.transcript("two", "one")))
-        self.assertFalse(known.has("b", first))
+        first, longer = self.transcript("one"), self.transcript("one", "two")
+        made = self.answered("a", first)
+        known.add(made)
+        self.assertEqual(known.of("a", first), (made, 2))
+        self.assertEqual(known.of("a", longer), (made, 2))
+        self.assertIsNone(known.of("a", self.transcript("two", "one")))
+        self.assertIsNone(known.of("b", first))
+        last = self.answered("a", longer, 4)
+        known.add(last)
+        self.assertEqual((known.of("a", longer), known.of("a", first)), ((last, 4), (made, 2)))
 
     def test_bounded(self) -> None:
         """
         P20: the oldest are forgotten, and nothing is left of them; the same
-        one twice counts once.
+        one twice counts once, for the session that was answered last.
         """
         known = AnsweredTranscripts(2)
         transcripts = {account: self.transcript(account) for account in "abc"}
-        for account in "aabc":
-            known.add(account, transcripts[account].answered[2])
-        self.assertEqual([known.has(account, transcripts[account]) for account in "abc"], [False, True, True])
-        self.assertEqual((len(known._digests), dict(known._perAccount)), (2, {"b": 1, "c": 1}))
+        made = [self.answered(account, transcripts[account]) for account in "aabc"]
+        for each in made[:2]:
+            known.add(each)
+        self.assertEqual(known.of("a", transcripts["a"]), (made[1], 2))
+        for each in made[2:]:
+            known.add(each)
+        found = [known.of(account, transcripts[account]) for account in "abc"]
+        self.assertEqual(found, [None, (made[2], 2), (made[3], 2)])
+        self.assertEqual((len(known._sessions), dict(known._perAccount)), (2, {"b": 1, "c": 1}))

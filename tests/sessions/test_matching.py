@@ -163,6 +163,59 @@ class MatchTests(TableCase):
         self.assertEqual(self.match(*head, result(one), result(other)), (Outcome.LATE, [], [2, 3], []))
         self.assertEqual(self.match(*head, user()), (Outcome.HISTORY, [], [], []))
 
+    def test_callsInAMessageEach(self) -> None:
+        """
+        A client shows the calls of one answer as call, result, call, result,
+        or as calls and then results: all are found, in their order.
+        """
+        one, other = self.shown(2)
+        for request, results, extra in (
+            ((calling(one), result(one), calling(other), result(other)), [2, 4], []),
+            ((calling(one), calling(other), result(other), result(one)), [3, 4], []),
+            ((calling(one), calling(other), result(one), user(), result(other)), [3, 5], [4]),
+            ((calling(one), result(one), user(), calling(other), result(other)), [2, 5], [3]),
+            ((calling(one), result(one), Entry("assistant"), calling(other), result(other)), [2, 5], []),
+            ((calling(one, other), result(one), calling(one, other), result(other)), [2, 4], []),
+        ):
+            with self.subTest(roles=[entry.role for entry in request]):
+                self.assertEqual(self.match(user(), *request), (Outcome.ALL, [], results, extra))
+
+    def test_callsInAMessageEachAreOneAnswer(self) -> None:
+        """
+        The messages that show the answer are told.
+        """
+        one, other = self.shown(2)
+        request = [user(), calling(one), result(one), calling(other), result(other)]
+        found = matchFromTranscript(self.table, "a", Transcript(request))
+        self.assertEqual(found.answer, [1, 3])
+        self.assertEqual(found.results, [(one, 2), (other, 4)])
+
+    def test_callsInAMessageEachAndNotAllResults(self) -> None:
+        """
+        X19: a call that was shown earlier and has no result behind it is
+        missed; a result before its call is none.
+        """
+        one, other = self.shown(2)
+        self.assertEqual(
+            self.match(user(), calling(one), calling(other), result(other)), (Outcome.SOME, [one], [3], [])
+        )
+        self.assertEqual(
+            self.match(user(), result(one), calling(one), calling(other), result(other)),
+            (Outcome.SOME, [one], [4], []),
+        )
+        self.assertEqual(
+            self.match(user(), calling(one), result(one), calling(other)), (Outcome.SOME, [other], [2], [])
+        )
+
+    def test_otherWordsBetweenTheCalls(self) -> None:
+        """
+        What the assistant never said cannot go into its turn: that is given
+        its results, and up.
+        """
+        one, other = self.shown(2)
+        request = (calling(one), result(one), Entry("assistant", "hm"), calling(other), result(other))
+        self.assertEqual(self.match(user(), *request), (Outcome.GIVEN_UP, [], [2, 5], []))
+
     def test_earlierCallsAreHistory(self) -> None:
         """
         Only what follows the last answer counts.

@@ -28,7 +28,7 @@ from openai_server.sessions.entries import Entry
 from openai_server.sessions.hints import NO_HINTS, SessionKeys, hintsFrom
 from openai_server.sessions.ids import newPublicCallId
 from openai_server.sessions.memory import MAX_WAITING, PATIENCE, Memory, SessionMemory
-from openai_server.sessions.plans import Claim, SessionKind, SessionPlan, UserHint
+from openai_server.sessions.plans import Claim, SessionKind, SessionPlan, UserHint, Why
 from tests.support import SyncCase, TestClock
 
 SYSTEM = "be brief"
@@ -67,6 +67,7 @@ class MemoryCase(SyncCase):
         account: str = "a",
         system: str = "",
         model: str = "m",
+        format: str = "",
         name: str | None = None,
         user: str | None = None,
         messages: list[Message] | None = None,
@@ -80,7 +81,7 @@ class MemoryCase(SyncCase):
             Claim(
                 account,
                 hintsFrom(name, user),
-                contextFrom(model, system, None),
+                contextFrom(model, system, None, format=format),
                 Transcript.fromMessages([*head, *(said(*words) if messages is None else messages)]),
                 system,
             ),
@@ -290,6 +291,53 @@ class TranscriptTests(MemoryCase):
         self.assertPlan(self.plan("more", name="h"), SessionKind.NEW, 0, first)
         self.assertIsNone(self.goOn(first, "more"))
 
+    def test_whyForked(self) -> None:
+        """
+        The plan says what kept the request from its session: the client, its
+        history, or somebody else; a difference of the context before that.
+        """
+        self.talk("hi", "hello", system=SYSTEM)
+        more = ("hi", "hello", "more")
+        for asked, why in (
+            (self.plan(*more, system="rhyme"), Why.SYSTEM),
+            (self.plan(*more), Why.SYSTEM),
+            (self.plan(*more, system=SYSTEM, model="n"), Why.MODEL),
+            (self.plan(*more, system=SYSTEM, format="JSON"), Why.FORMAT),
+            (self.plan("hi", "hello", system=SYSTEM), Why.HISTORY),
+            (self.plan(*more, system=SYSTEM, name="h"), Why.HINT),
+        ):
+            self.assertEqual((asked.kind, asked.why), (SessionKind.FORKED, why))
+        used = self.plan(*more, system=SYSTEM)
+        self.assertIsNone(used.why)
+        self.assertEqual(self.plan(*more, system=SYSTEM).why, Why.BUSY)
+        self.answer(used, "here")
+        self.assertEqual(self.plan("hi", "hello", "other", system=SYSTEM).why, Why.HISTORY)
+        self.memory.release(self.plan(*more, "here", "so", system=SYSTEM).session, False)
+        self.assertEqual(self.plan(*more, "here", "so", system=SYSTEM).why, Why.GONE)
+
+    def test_whyForkedUnderAHint(self) -> None:
+        """
+        What a hint points to, where the transcript points nowhere.
+        """
+        self.memory.release(self.plan("hi", name="h", system=SYSTEM).session, True)
+        self.assertEqual(self.plan("a", "b", "c", name="h", system=SYSTEM).why, Why.HISTORY)
+        self.assertEqual(self.plan("hi", name="h", system="rhyme").why, Why.SYSTEM)
+        self.assertEqual(self.plan("hi", name="h", model="n").why, Why.MODEL)
+        self.assertEqual(self.plan("hi", user="u").why, None)
+        self.assertEqual(self.plan("hi", user="u").why, Why.BUSY)
+        self.assertEqual(self.plan("hi", user="u", name="i").why, Why.HINT)
+        self.talk("hi", "hello", "more", "here", user="u")
+        self.assertEqual(self.plan("hi", user="u").why, Why.HINT)
+
+    def test_label(self) -> None:
+        """
+        What clients and the log are told.
+        """
+        first = self.talk("hi", "hello")
+        self.assertEqual(first.label, "new")
+        self.assertEqual(self.plan("hi", "hello", "more").label, "continued")
+        self.assertEqual(self.plan("hi", "hello", "more").label, "forked; why=busy")
+
     def test_toolLoop(self) -> None:
         """
         The calls of a turn and their results are part of what the session has
@@ -311,6 +359,36 @@ class TranscriptTests(MemoryCase):
         other = [*shown[:2], Message("tool", "43", callId=callId), *shown[3:]]
         self.assertPlan(self.plan(messages=other), SessionKind.FORKED, 0, first)
         self.assertPlan(self.plan(messages=shown), SessionKind.CONTINUED, 4, first)
+
+    def test_answerInParts(self) -> None:
+        """
+        A client that shows each call of an answer as a message of its own,
+        with its result, goes on in its session; one that shows something else
+        as well does not, nor one that shows other calls.
+        """
+        one, other = newPublicCallId(), newPublicCallId()
+
+        def part(callId: str, text: str = "") -> list[Message]:
+            calls = (Call(callId, "look", "{}"),)
+            return [Message("assistant", text, calls=calls), Message("tool", "42", callId=callId)]
+
+        shown = [*said("hi"), *part(one, "Let me see."), *part(other)]
+        for messages, isSeen in (
+            (shown, True),
+            ([*shown[:3], Message("tool", "43", callId="another"), *shown[3:]], False),
+            ([*said("ho"), *shown[1:]], False),
+            ([*said("hi"), *part(other, "Let me see."), *part(one)], False),
+        ):
+            first = self.plan("hi")
+            self.memory.answered(first.session, "Let me see.", [one, other])
+            transcript = Transcript.fromMessages(messages)
+            answer = [at for at, message in enumerate(messages) if message.role == "assistant"]
+            told = [at for at, message in enumerate(messages) if message.callId in (one, other)]
+            first.session.toldResults(transcript, answer, told)
+            self.answer(first, "It is 42.")
+            later = [*messages, Message("assistant", "It is 42."), *said("thanks")]
+            plan = self.plan(messages=later)
+            self.assertEqual((plan.sid == first.sid, plan.kind is SessionKind.CONTINUED), (isSeen, isSeen))
 
     def test_nothingWasSent(self) -> None:
         """
@@ -391,7 +469,7 @@ class TranscriptTests(MemoryCase):
         self.assertPlan(self.plan("busy", "still here", "more"), SessionKind.CONTINUED, 2, busy)
         for word in map(str, range(20)):
             self.talk(word, "hello")
-        self.assertEqual(len(self.memory._answered._digests), 8)
+        self.assertEqual(len(self.memory._answered._sessions), 8)
         self.assertPlan(self.plan("c", "hello", "more"), SessionKind.NEW, 0)
 
 

@@ -22,13 +22,11 @@ from openai_server.translate.attachments import (
     attachedFromMedia,
     attachmentLine,
     decodedSlices,
-    extensionOf,
 )
 from openai_server.wire.tones import Attachment
 from tests.support import SyncCase
 
 PNG = b"\x89PNG\r\n\x1a\nrest"
-WEBP = b"RIFF\x00\x00\x00\x00WEBPrest"
 
 
 def base64Of(data: bytes) -> str:
@@ -134,37 +132,64 @@ class AttachedTests(SyncCase):
         ):
             self.refused("image_url", type="image_url", image_url=url)
 
-    def test_magic(self) -> None:
+    def test_mislabelledImage(self) -> None:
         """
-        The first bytes must be those of the type.
+        The bytes say what an image is, whatever its label says; where none is
+        promised in the place, in a file's too.
         """
-        good = {
-            "image/png": PNG,
-            "image/jpeg": b"\xff\xd8\xff\xe0",
-            "image/jpg": b"\xff\xd8\xff\xe0",
-            "image/gif": b"GIF89a",
-            "image/webp": WEBP,
-            "application/pdf": b"%PDF-1.7",
-        }
-        for mediaType, data in good.items():
-            self.assertIn(image(f"data:{mediaType};base64,{base64Of(data)}").kind, ("image", "pdf"))
-            for other in (b"no such thing", b"", b"RIFF\x00\x00\x00\x00WAVE"):
-                self.refused(
-                    "image_url", type="image_url", image_url=f"data:{mediaType};base64,{base64Of(other)}"
-                )
+        data = base64Of(PNG)
+        expected = Attached("image", "image/png", data=data)
+        labels = ("image/jpeg", "image/*", "application/octet-stream", "application/pdf", "png", "")
+        labelled = [f"data:{label};base64,{data}" for label in labels]
+        for url in (*labelled, f"data:base64,{data}", data):
+            self.assertEqual(bare(image(url)), expected)
+        for file in (
+            {"file_data": data, "filename": "a.pdf"},
+            {"file_data": f"data:text/plain;base64,{data}", "filename": "a.pdf"},
+        ):
+            named = msgspec.structs.replace(expected, name="a.pdf")
+            self.assertEqual(bare(attached(type="file", file=file)), named)
 
-    def test_typesWithoutMagicPass(self) -> None:
+    def test_noImageWhereOneIsPromised(self) -> None:
         """
-        And get the kind of their family.
+        Is told to the client.
+        """
+        for label in ("image/png", "image/*", "application/octet-stream", "image/svg+xml", ""):
+            for data in (b"no such thing", b"", b"RIFF\x00\x00\x00\x00WAVE", b"%PDF"):
+                url = f"data:{label};base64,{base64Of(data)}"
+                self.refused("image_url", type="image_url", image_url=url)
+                if label.startswith("image/"):
+                    self.refused("file.file_data", type="file", file={"file_data": url})
+
+    def test_labelsThatSaySomethingElse(self) -> None:
+        """
+        Hold for data that has nothing to be known by.
         """
         for mediaType, kind in (
-            ("image/svg+xml", "image"),
+            ("image/x-icon", "image"),
             ("video/mp4", "video"),
             ("text/csv", "file"),
             ("audio/mp3", "audio"),
         ):
             self.assertEqual(image(f"data:{mediaType};base64,QUJD").kind, kind)
-        self.assertEqual(image("data:;base64,QUJD").mediaType, "text/plain")
+
+    def test_video(self) -> None:
+        """
+        An address, or data; what it is called where its label says nothing.
+        """
+        for url, mediaType in (
+            ("https://example.com/a.webm", "video/webm"),
+            ("https://example.com/a", "video/*"),
+        ):
+            found = attached(type="video_url", video_url={"url": url})
+            self.assertEqual(bare(found), Attached("video", mediaType, url=url))
+            self.assertEqual(found.param, "messages[0].content[1].video_url.url")
+        for label, mediaType in (("video/quicktime", "video/quicktime"), ("", "video/mp4")):
+            found = attached(type="video_url", video_url=f"data:{label};base64,QUJD")
+            self.assertEqual(bare(found), Attached("video", mediaType, data="QUJD"))
+        self.refused("video_url", type="video_url", video_url="file:///x.mp4")
+        self.refused("video_url", type="video_url", video_url="QUJD")
+        self.assertEqual(self.refused("video_url", type="video_url"), "missing_required_parameter")
 
     def test_wrappedAndUnpadded(self) -> None:
         """
@@ -246,18 +271,6 @@ class AttachedTests(SyncCase):
             self.assertEqual(found.param, "messages[0].content[1].file.file_data")
         unnamed = attached(type="file", file={"file_data": "QUJD"})
         self.assertEqual((unnamed.kind, unnamed.mediaType), ("file", "application/octet-stream"))
-
-    def test_extensions(self) -> None:
-        """
-        Of the types that are known, whatever else a client said.
-        """
-        for mediaType, extension in (
-            ("image/png", ".png"),
-            ("audio/mpeg", ".mp3"),
-            ("image/*", ".bin"),
-            ("../../x", ".bin"),
-        ):
-            self.assertEqual(extensionOf(mediaType), extension)
 
     def test_filesThatAreNotHere(self) -> None:
         """

@@ -64,6 +64,25 @@ class QuestionTests(SyncCase):
             question = textFromInquiry(request(user(words)), "b")
             self.assertEqual((question.systemPrompt, question.content()), (None, words))
 
+    def test_slashAtTheBeginning(self) -> None:
+        """
+        (X29) The CLI would take it for a command: one blank goes before it, in
+        a fresh session and in a warm one, and nowhere else.
+        """
+        parts = [{"type": "text", "text": "/mo"}, {"type": "text", "text": "del opus"}]
+        for content, expected in (
+            ("/compact", " /compact"),
+            ("/etc/hosts", " /etc/hosts"),
+            (parts, " /model opus"),
+            (" /help", " /help"),
+            ("say /help", "say /help"),
+        ):
+            fresh = textFromInquiry(request(system("/s"), user(content)), "b")
+            told = (user("a"), {"role": "assistant", "content": "b"})
+            warm = textFromTail(request(*told, user(content)), 2, "b")
+            self.assertEqual((fresh.content(), warm.content()), (expected, expected))
+            self.assertEqual(fresh.systemPrompt, "/s")
+
     def test_leadingInstructions(self) -> None:
         """
         All of them, in order, in the system prompt; empty ones leave no

@@ -126,6 +126,37 @@ class TranscriptTests(SyncCase):
             ],
         )
 
+    def test_resultsOfCallsThatShareAnId(self) -> None:
+        """
+        Other servers number the calls of each answer anew, or give two calls
+        of one answer the same id: a result belongs to the nearest call before
+        it that has none yet, in one answer to the first.
+        """
+
+        def calls(*names: str) -> dict[str, Any]:
+            return {"role": "assistant", "tool_calls": [call("c", name, {}) for name in names]}
+
+        value = {"role": "tool", "tool_call_id": "c", "content": "r"}
+        for messages, tools in (
+            ((calls("f", "g"), value, value), ["f", "g"]),
+            ((calls("f"), calls("g"), value, value), ["f", "g"]),
+            ((calls("f"), value, calls("g"), value), ["f", "g"]),
+            ((calls("f"), value, calls("g"), value, value), ["f", "g", "g"]),
+            ((calls("f"), {"role": "user", "content": "u"}, calls("g"), value, value), ["g", "f"]),
+            ((calls("f"), value, {"role": "user", "content": "u"}, calls("g", "h"), value), ["f", "g"]),
+        ):
+            headers = [header for header, _ in read(written(list(messages)))]
+            results = [header for header in headers if header.startswith("result")]
+            self.assertEqual(results, [f'result of the tool "{tool}" with the id "c"' for tool in tools])
+
+    def test_resultBeforeItsCall(self) -> None:
+        """
+        A result knows no call that is made later.
+        """
+        value = {"role": "tool", "tool_call_id": "c", "content": "r"}
+        sections = read(written([value, {"role": "assistant", "tool_calls": [call("c", "f", {})]}]))
+        self.assertEqual(sections[0], ('result with the id "c"', "r"))
+
     def test_prefill(self) -> None:
         """
         A last message of the assistant's is to be continued.

@@ -18,15 +18,87 @@ from twisted.logger import LogEvent, globalLogPublisher
 
 from openai_server.api.chat.dialect import ChatDialect
 from openai_server.api.dialect import Dialect
-from openai_server.errors import End
-from openai_server.web.admission import Account, Admission
+from openai_server.api.sse import STREAM_TYPE
+from openai_server.errors import APIError, End
+from openai_server.web.admission import Admission
+from openai_server.web.interfaces import Account, Request
+from openai_server.web.request import APIRequest
 from openai_server.web.routes import Routes
-from openai_server.web.site import APIRequest, APISite
-from openai_server.web.streaming import EventStream
+from openai_server.web.site import APISite
 from tests.support import SyncCase, TestClock
 from tests.web.transports import WireTransport
 
 BODY_LIMIT = 1000_000
+
+
+class Stream:
+    """
+    The stream that a test answers with, and what is seen of it.
+    """
+
+    def __init__(self, request: APIRequest) -> None:
+        self._request = request
+        self._ping, self._interval = b"", 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """
+        Decide for a stream.
+        """
+        self._request.begin(STREAM_TYPE, self._ping, self._interval)
+
+    def keepWarm(self, ping: bytes, interval: float) -> None:
+        """
+        Have it break its silence, from the next piece on.
+        """
+        self._ping, self._interval = ping, interval
+        self.begin()
+
+    def write(self, data: bytes) -> None:
+        """
+        Send a piece.
+        """
+        self._request.write(data)
+
+    def finish(self) -> None:
+        """
+        End it well.
+        """
+        self._request.complete(b"")
+
+    def fail(self, event: bytes) -> None:
+        """
+        End it with this event.
+        """
+        self._request.fail(APIError("worker_error", "It failed."), event)
+
+    @property
+    def queued(self) -> int:
+        """
+        Bytes that wait for the client.
+        """
+        return self._request.channel.queue.queued
+
+    @property
+    def hasBegun(self) -> bool:
+        """
+        Bytes have been sent.
+        """
+        return self._request.hasBegun
+
+    @property
+    def hasEnded(self) -> bool:
+        """
+        Nothing more can be sent.
+        """
+        return self._request.hasEnded
+
+    @property
+    def isOpen(self) -> bool:
+        """
+        Bytes have been sent, and more may follow.
+        """
+        return self.hasBegun and not self.hasEnded
 
 
 class Asked:
@@ -34,7 +106,7 @@ class Asked:
     One chat completion that waits for its test to answer it.
 
     @ivar answer: fire it with a body, None, anything, or a failure.
-    @ivar gone: what the stream said of its client's going.
+    @ivar gone: how its client went.
     @ivar onGone: called then.
     @ivar wasCancelled: the work saw C{CancelledError}.
     """
@@ -47,18 +119,25 @@ class Asked:
         self.wasCancelled = False
         self.onGone: Callable[[], None] = lambda: None
 
-    def stream(self) -> EventStream:
+    def stream(self) -> Stream:
         """
         Answer with a stream.
         """
-        stream = EventStream(self.request, self._gone)
+        self.request.owner = self
         self.request.setHeader("x-hum-session", "s1")
-        stream.begin()
-        return stream
+        return Stream(self.request)
 
-    def _gone(self, end: End) -> None:
+    def clientGone(self, end: End) -> None:
+        """
+        Note how the client went.
+        """
         self.gone.append(end)
         self.onGone()
+
+    def delivered(self, inGoodOrder: bool) -> None:
+        """
+        Nothing to note.
+        """
 
 
 class RecordingChat:
@@ -72,18 +151,25 @@ class RecordingChat:
         self.asked: list[Asked] = []
         self.script: Callable[[Asked], None] = lambda asked: None
 
-    async def answer(self, request: APIRequest, dialect: Dialect) -> None:
+    def answer(self, request: Request, dialect: Dialect) -> Deferred[None]:
         """
         Keep the request until the test answers it.
         """
         assert request.account is not None
+        assert isinstance(request, APIRequest)
         asked = Asked(request, request.account)
         asked.answer = Deferred(lambda _: setattr(asked, "wasCancelled", True))
         self.asked.append(asked)
         self.script(asked)
-        body: bytes | None = await asked.answer
-        if body is not None:
-            request.answer(body)
+
+        async def answered() -> None:
+            body: bytes | None = await asked.answer
+            if body is not None:
+                request.answer(body)
+
+        answering = Deferred.fromCoroutine(answered())
+        request.doing(answering)
+        return answering
 
 
 class FixedModels:
@@ -282,11 +368,10 @@ class WebCase(SyncCase):
 
     def timers(self) -> list[Any]:
         """
-        The calls to come, but for those of connections that wait in common.
+        The calls to come, but for that of the connections in common.
         """
-        common = (self.site.idleTimes, self.site.headTimes, self.site.bodyTimes)
         calls: Any = self.clock.getDelayedCalls()
-        return [call for call in calls if getattr(call.func, "__self__", None) not in common]
+        return [call for call in calls if getattr(call.func, "__self__", None) is not self.site.deadlines]
 
     def log(self) -> list[LogEvent]:
         """

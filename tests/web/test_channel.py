@@ -9,6 +9,7 @@ import gzip
 import os
 import tracemalloc
 import zlib
+from functools import partial
 
 from backports import zstd
 from hypothesis import given, settings
@@ -16,10 +17,11 @@ from hypothesis import strategies as st
 from twisted.internet.address import UNIXAddress
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
 from openai_server.errors import APIError, End
 from openai_server.web.body import PackedBody
-from openai_server.web.outflow import SLICE
+from openai_server.web.sendqueue import SLICE
 from tests.web.support import BODY_LIMIT, Answer, Asked, WebCase, answersIn, get, post
 from tests.web.transports import WireTransport
 
@@ -211,7 +213,7 @@ class RefusalTests(WebCase):
         channel.dataReceived(b"NONSENSE\r\n\r\n")
         self.assertTrue(transport.disconnecting)
         self.assertEqual(answersIn(transport.value())[0].status, 400)
-        channel.connectionLost(ConnectionDone())
+        channel.connectionLost(Failure(ConnectionDone()))
 
     @settings(deadline=None, max_examples=150)
     @given(st.binary(max_size=200), st.booleans())
@@ -683,6 +685,33 @@ class DeadlineTests(WebCase):
         self.assertIsNone(self.site.buildProtocol(None))
         for asked in self.chat.asked:
             asked.answer.callback(b"{}")
+
+    def test_portsWait(self) -> None:
+        """
+        When all are busy nobody is let in until one of them is answered.
+        """
+        states: list[str] = []
+
+        class Port:
+            pauseProducing = partial(states.append, "waits")
+            resumeProducing = partial(states.append, "listens")
+
+        self.site.portsOpened([Port()])  # type: ignore[list-item]
+        self.site.maxConnections = 2
+        first, second = self.connect(), self.connect()
+        asked = self.begin(first)
+        self.assertEqual(states, [])
+        self.begin(second)
+        self.assertEqual(states, ["waits"])
+        asked.answer.callback(b"{}")
+        self.assertEqual(states, ["waits", "listens"])
+        third = self.connect()
+        first.run()
+        self.assertEqual(first.how, "aborted")
+        self.begin(third)
+        self.assertEqual(states, ["waits", "listens", "waits"])
+        second.leave()
+        self.assertEqual(states, ["waits", "listens"] * 2)
 
 
 class HalfCloseTests(WebCase):

@@ -262,11 +262,12 @@ class ErrorTests(WebCase):
         Status, type, code, param, and when to ask again.
         """
         answer = self.failing(
-            APIError("line_full", "Later.", retryAfter=3, headers={"x-extra": "1"}, param="model")
+            APIError("line_full", "This model later.", retryAfter=3, headers={"x-extra": "1"}, param="model")
         )
         self.assertEqual(answer.status, 429)
         self.assertEqual(
-            list(answer.error.values()), ["Later.", "rate_limit_error", "model", "server_is_overloaded"]
+            list(answer.error.values()),
+            ["This model later.", "rate_limit_error", "model", "server_is_overloaded"],
         )
         self.assertEqual((answer.header("retry-after"), answer.header("x-extra")), ("3", "1"))
         self.assertNotIn("x-should-retry", answer.headers)
@@ -303,7 +304,7 @@ class ErrorTests(WebCase):
         (logged,) = self.flushLoggedErrors()
         self.assertEqual(logged.type, Bug)
         self.assertIn("KeyError", logged.getTraceback())
-        self.assertIn("routes.py", logged.getTraceback())
+        self.assertIn("support.py", logged.getTraceback())
         self.assertNotIn("canary", logged.getTraceback())
 
     def test_bugAtOnce(self) -> None:
@@ -367,7 +368,7 @@ class ErrorTests(WebCase):
         self.assertFalse(received.endswith(b"0\r\n\r\n"))
         self.assertEqual(received.count(b"HTTP/1.1"), 1)
         self.assertNotIn(b"canary", received)
-        self.assertEqual((wire.how, self.ends(), asked.gone), ("closed", ["bug"], []))
+        self.assertEqual((wire.how, self.ends(), asked.gone), ("closed", ["bug"], [End.BUG]))
         self.assertEqual(len(self.flushLoggedErrors(Bug)), 1)
 
     def test_apiErrorAfterTheFirstByte(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import socket
 from types import SimpleNamespace
 
-from openai_server.web.http import endSilentPeers
+from openai_server.web.peers import endSilentPeers
 from tests.support import SyncCase
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 
-from openai_server.web.streaming import EventStream
+from openai_server.errors import End
 from tests.web.support import WebCase, answersIn, get, post
 
 
@@ -107,14 +107,14 @@ class StoppingTests(WebCase):
         wire = self.connect()
         asked = self.begin(wire)
         asked.request.mayHaveRun = True
-        asked.request.stream = EventStream(asked.request, asked.gone.append)
+        asked.stream()
         self.site.stopAccepting()
         self.site.cut()
         (answer,) = answersIn(wire.read())
         self.assertEqual((answer.status, answer.error["code"]), (503, "shutting_down"))
         self.assertEqual(answer.header("x-should-retry"), "false")
         self.assertTrue(asked.wasCancelled)
-        self.assertEqual((self.ends(), asked.gone), (["drain"], []))
+        self.assertEqual((self.ends(), asked.gone), (["drain"], [End.DRAINED]))
 
     def test_cutBeforeAnythingRan(self) -> None:
         """
@@ -147,7 +147,7 @@ class StoppingTests(WebCase):
         event = received.split(b"\r\n")[1]
         self.assertEqual(json.loads(event.removeprefix(b"data: "))["error"]["code"], "shutting_down")
         self.assertFalse(received.endswith(b"0\r\n\r\n"))
-        self.assertEqual((wire.how, self.ends(), asked.gone), ("closed", ["drain"], []))
+        self.assertEqual((wire.how, self.ends(), asked.gone), ("closed", ["drain"], [End.DRAINED]))
         self.successResultOf(idle)
 
     def test_cutWhileACompleteAnswerIsTaken(self) -> None:

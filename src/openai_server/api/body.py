@@ -7,6 +7,7 @@ msgspec says about them as an error with its C{param}.
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -35,13 +36,13 @@ _Wanted = TypeVar("_Wanted")
 def objectFromBody(body: bytes) -> dict[str, Any]:
     """
     A body as one JSON object. Of a key that comes twice the last one counts;
-    escapes of lone surrogates become U+FFFD.
+    escapes of lone surrogates become U+FFFD, and a byte order mark is skipped.
 
     @raise APIError: 400 without C{param}: not JSON, not UTF-8 anywhere, not
         an object, too many or too deeply nested containers.
     """
     containers = containersOf(body)
-    decoded = _decoded(body)
+    decoded = _decoded(body.removeprefix(BOM_UTF8))
     if not isinstance(decoded, dict):
         raise APIError("bad_request", "The request body must be a JSON object.")
     if containers > MAX_DEPTH:

@@ -31,7 +31,7 @@ class Media(msgspec.Struct, frozen=True, gc=False):
     @ivar name: of a file.
     """
 
-    kind: Literal["image", "audio", "file"]
+    kind: Literal["image", "audio", "video", "file"]
     source: str
     param: str
     format: str | None = None

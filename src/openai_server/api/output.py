@@ -88,10 +88,12 @@ class Finished(msgspec.Struct):
     The answer is complete.
 
     @ivar usage: None when the worker said nothing.
+    @ivar isEstimated: whether the usage is not the worker's.
     """
 
     reason: FinishReason
     usage: Usage | None = None
+    isEstimated: bool = False
 
 
 class Failed(msgspec.Struct):

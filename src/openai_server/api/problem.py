@@ -17,12 +17,16 @@ _encode = msgspec.json.Encoder().encode
 def errorBody(error: APIError) -> bytes:
     """
     The JSON body of an error: always all four members, the code a string or
-    null.
+    null. The message names the field at fault as C{param} does: many clients
+    show nothing else.
     """
+    message, param = error.message, error.param
+    if param is not None and param not in message:
+        message = f"'{param}': {message}"
     members: dict[str, Any] = {
-        "message": _clean(error.message),
+        "message": _clean(message),
         "type": error.kind.type,
-        "param": None if error.param is None else _clean(error.param),
+        "param": None if param is None else _clean(param),
         "code": error.kind.code,
     }
     return _encode({"error": members})

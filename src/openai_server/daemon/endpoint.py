@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from openai_server.daemon.paths import socketProblem
+from openai_server.outlet import socketOf
 
 
 class CannotConnect(Exception):
@@ -112,15 +113,6 @@ def _errno(failure: Failure) -> int | None:
     error = failure.value
     number = error.osError if isinstance(error, ConnectError) else getattr(error, "errno", None)
     return number if isinstance(number, int) else None
-
-
-def socketOf(transport: object) -> socket.socket | None:
-    """
-    Return the transport's socket, or None when it has none of the system's.
-    """
-    getHandle = getattr(transport, "getHandle", None)
-    handle = getHandle() if getHandle is not None else None
-    return handle if isinstance(handle, socket.socket) else None
 
 
 def peerProcess(transport: ITransport) -> int | None:

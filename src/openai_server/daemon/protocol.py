@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
@@ -20,9 +20,9 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
 from openai_server.clock import Deadline
-from openai_server.daemon.backlog import Backlog, Transport
-from openai_server.daemon.endpoint import socketOf
+from openai_server.daemon.backlog import Backlog
 from openai_server.daemon.waitlimits import WaitLimits
+from openai_server.outlet import socketOf
 from openai_server.wire.tones import Breath, FromBee, FromDaemon, PerfMark, lineFromTone, tonesFromLines
 
 #: A deadline that fires this many seconds late was held up by the loop itself,
@@ -110,8 +110,9 @@ class ThrumProtocol(LineReceiver):
         """
         Say hello, and give the daemon its time to breathe.
         """
-        self._out = cast("Transport", self.transport)
-        self.backlog = Backlog(self._out, socketOf(self.transport))
+        transport: Any = self.transport
+        self._out = transport
+        self.backlog = Backlog(transport, socketOf(transport))
         self._watch = Deadline(self._clock, self._timeouts.handshake, self._breathless)
         self.sendTones(self._receiver.opening(self))
 
@@ -130,7 +131,8 @@ class ThrumProtocol(LineReceiver):
         Close when all that was written is sent.
         """
         self.isReady = False
-        self.backlog.close()
+        self.backlog.detach()
+        self._out.loseConnection()
 
     def abort(self, why: str) -> None:
         """

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from openai_server.clock import Deadline
-from openai_server.daemon.deadlines import Deadlines
 from openai_server.daemon.interfaces import Audience
 from openai_server.daemon.latetones import LateTones
 from openai_server.daemon.protocol import ThrumProtocol
@@ -24,6 +23,7 @@ from openai_server.daemon.registration import Registration
 from openai_server.daemon.registry import WatchedRegistry
 from openai_server.daemon.turn import PromptedTurn, refusal
 from openai_server.daemon.waitlimits import WaitLimits
+from openai_server.deadlines import Deadlines
 from openai_server.errors import APIError
 from openai_server.wire.ends import Loss, Lost
 from openai_server.wire.ids import RequestIds
@@ -37,7 +37,6 @@ from openai_server.wire.tones import (
     Finish,
     FromBee,
     FromDaemon,
-    Hidden,
     Prompt,
     SessionReady,
     Shown,
@@ -132,7 +131,7 @@ class Router:
         Forget a turn, and take back its tools' names shortly.
         """
         del self._turns[turn.sid]
-        self._byRid.pop(turn.prompt.rid, None)
+        self._byRid.pop(turn.rid, None)
         self._lateTones.turnOver(turn.sid, turn.calls)
         self.deadlines.sortOut(len(self._turns))
         if self._registration.concerns(None):
@@ -193,7 +192,7 @@ class Router:
             self.protocol.sendLines(lineFromTone(prompt))
 
     def _noteAsked(self, turn: PromptedTurn) -> None:
-        self._byRid[turn.prompt.rid] = turn
+        self._byRid[turn.rid] = turn
         turn.askedVersion = self._registry.version
         turn.askedAt = self._now()
 
@@ -202,9 +201,8 @@ class Router:
         if self._whyNotNow() is not None:
             turn.ended(turn.refusal)
             return
-        self._byRid.pop(turn.prompt.rid, None)
-        turn.askAgain(self.newRid(), self.clock.seconds())
-        self._write(turn.prompt, turn.formerTools)
+        self._byRid.pop(turn.rid, None)
+        self._write(turn.askAgain(self.newRid(), self.clock.seconds()), turn.formerTools)
         self._noteAsked(turn)
 
     # The connection and the registry.
@@ -220,7 +218,7 @@ class Router:
         # Until our hello is in the file, it may be an earlier daemon's.
         self._oldState = self._registry.version
         for turn in self._turns.values():
-            turn.workerNamed = turn.workerNamed or turn.prompt.modelId in self._named
+            turn.workerNamed = turn.workerNamed or turn.model in self._named
         self._named = ()
         return [
             self._registration.opening(),
@@ -267,7 +265,7 @@ class Router:
             return
         before, self._named = self._named, self._registry.models()
         for turn in list(self._turns.values()):
-            model = turn.prompt.modelId
+            model = turn.model
             if turn.isOver:
                 continue
             if model in self._named:
@@ -329,21 +327,22 @@ class Router:
                 self._show(sid, group, now)
 
     def _heard(self, tone: FromDaemon, groups: Groups, now: float) -> None:
-        match tone:
-            case SessionReady():
-                groups[tone.sid].append(tone)
-            case ToolCall():
-                self._called(tone, groups)
-            case Finish():
-                self._ended(tone, groups, now)
-            case Error():
-                self._failed(tone, groups, now)
-            case Echo():
-                self._echoed(tone, groups, now)
-            case Hidden():
-                self._hidden(tone)
-            case Breath():
-                self._breathed(tone)
+        kind = type(tone)
+        if kind is SessionReady:
+            ready = cast("SessionReady", tone)
+            groups[ready.sid].append(ready)
+        elif kind is Echo:
+            self._echoed(cast("Echo", tone), groups, now)
+        elif kind is Finish:
+            self._ended(cast("Finish", tone), groups, now)
+        elif kind is ToolCall:
+            self._called(cast("ToolCall", tone), groups)
+        elif kind is Error:
+            self._failed(cast("Error", tone), groups, now)
+        elif kind is Breath:
+            self._breathed(cast("Breath", tone))
+        else:
+            self._hidden(tone)
 
     def _turnOf(self, sid: str | None) -> PromptedTurn | None:
         """
@@ -408,7 +407,7 @@ class Router:
                 # The daemon's own word is newer than what the file said.
                 turn.workerNamed = False
                 self._registry.look()
-                if not turn.isOver and self._isFileOurs and turn.prompt.modelId in self._named:
+                if not turn.isOver and self._isFileOurs and turn.model in self._named:
                     self._askWhenNamed(turn)
             else:
                 turn.ended(error)

@@ -18,9 +18,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from openai_server.daemon import turnstates as states
-from openai_server.daemon.deadlines import Deadlines
 from openai_server.daemon.interfaces import Audience
 from openai_server.daemon.waitlimits import WaitLimits
+from openai_server.deadlines import Deadlines
 from openai_server.errors import APIError
 from openai_server.wire.ends import Loss, Lost, TurnEnd
 from openai_server.wire.tones import (
@@ -76,9 +76,11 @@ class PromptedTurn:
     """
     A L{openai_server.daemon.interfaces.Turn}.
 
-    @ivar prompt: what was asked.
-    @ivar formerTools: what its process may know the tools as.
+    @ivar prompt: what was asked, as long as it may be asked again.
+    @ivar formerTools: what its process may know the tools as, for as long.
     @ivar sid: the session it runs in.
+    @ivar rid: the id under which it was asked last.
+    @ivar model: what was asked.
     @ivar isOver: whether the worker is done with it; a draining turn is not over.
     @ivar isHeard: whether the audience is told what comes.
     @ivar refusal: the daemon had no worker yet and said so; the prompt is to
@@ -110,8 +112,10 @@ class PromptedTurn:
         "isLive",
         "isOver",
         "lookAt",
+        "model",
         "prompt",
         "refusal",
+        "rid",
         "seen",
         "sid",
         "workerNamed",
@@ -122,9 +126,11 @@ class PromptedTurn:
     def __init__(
         self, prompt: Prompt, audience: Audience, wire: Wire, formerTools: Sequence[ToolDefinition] = ()
     ) -> None:
-        self.prompt = prompt
+        self.prompt: Prompt | None = prompt
         self.formerTools = formerTools
         self.sid = prompt.sid
+        self.rid = prompt.rid
+        self.model = prompt.modelId
         self.isOver = False
         self.isHeard = True
         self.refusal: Error | None = None
@@ -134,7 +140,7 @@ class PromptedTurn:
         self.workerNamed = False
         self.askedAt = 0.0
         self.askedVersion: object = None
-        self._audience = audience
+        self._audience: Audience | None = audience
         self._wire = wire
         self._calls: dict[str, ToolCall | None] = {}
         self._state: int = states.ASKED
@@ -212,7 +218,7 @@ class PromptedTurn:
             self._await(now, self._wire.limits.firstLife, Loss.NO_LIFE)
         if not self.isEchoed:
             self.isEchoed = True
-            if self.isHeard:
+            if self.isHeard and self._audience is not None:
                 try:
                     self._audience.turnEchoed()
                 except Exception:
@@ -225,7 +231,9 @@ class PromptedTurn:
         self._lastTone = now
         if not self.isLive:
             self.isLive = True
-            self._forgetWords()
+            # It is not asked again, and its words may be of megabytes.
+            self.prompt = None
+            self.formerTools = ()
             if self._move(states.LIVE):
                 self._await(now, self._wire.limits.stall, Loss.STALLED)
         if not self.seen:
@@ -233,6 +241,7 @@ class PromptedTurn:
                 if type(tone) is not SessionReady:
                     self.seen = True
                     break
+        assert self._audience is not None, "a turn that is heard is not over"
         try:
             self._audience.tonesReceived(tones)
         except Exception:
@@ -279,13 +288,18 @@ class PromptedTurn:
         self.refusal = refusal
         self._await(now, inf, Loss.NO_ECHO)
 
-    def askAgain(self, rid: str, now: float) -> None:
+    def askAgain(self, rid: str, now: float) -> Prompt:
         """
-        Begin anew: the same prompt is about to be asked under a new rid.
+        Begin anew.
+
+        @return: the same prompt, to be asked under this rid.
         """
+        assert self.prompt is not None, "no worker has shown life"
         self.refusal = None
+        self.rid = rid
         self.prompt = msgspec.structs.replace(self.prompt, rid=rid)
         self._await(now, self._wire.limits.echo, Loss.NO_ECHO)
+        return self.prompt
 
     def look(self, now: float) -> None:
         """
@@ -364,25 +378,23 @@ class PromptedTurn:
         self._state = states.ENDED
         self.isOver = True
         self.isHeard = False
-        self._forgetWords()
+        self.prompt = None
+        self.formerTools = ()
         if self._calls and self._wire.isReady:
             self._refuseOpenCalls()
         self._wire.turnOver(self)
         if wasHeard:
             self._tellEnd(end)
+        # Its record lives on for a while among the deadlines.
+        audience, self._audience = self._audience, None
+        assert audience is not None, "a turn ends once"
         try:
-            self._audience.turnOver(end)
+            audience.turnOver(end)
         except Exception:
             self._log.failure("the audience of a turn failed when it was over")
 
-    def _forgetWords(self) -> None:
-        # It is not asked again. Its words may be of megabytes, and its record
-        # lives as long as the turn, and a while longer among the deadlines.
-        self.prompt = msgspec.structs.replace(
-            self.prompt, content="", systemPrompt=None, tools=None, attachments=None
-        )
-
     def _tellEnd(self, end: TurnEnd) -> None:
+        assert self._audience is not None, "a turn that is heard is not over"
         try:
             self._audience.turnEnded(end)
         except Exception:

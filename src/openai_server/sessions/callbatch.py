@@ -39,20 +39,29 @@ class CallBatch:
     @ivar new: those of them that no answer has handed out.
     """
 
-    def __init__(
-        self, clock: IReactorTime, window: float, isParallel: bool, ready: Callable[[], None]
-    ) -> None:
+    __slots__ = (
+        "_clock",
+        "_inBlock",
+        "_isParallel",
+        "_ready",
+        "_seconds",
+        "_waitsForBlock",
+        "_window",
+        "new",
+        "open",
+    )
+
+    def __init__(self, clock: IReactorTime, window: float, isParallel: bool) -> None:
         """
         @param window: seconds that calls wait for others after the latest.
         @param isParallel: whether several may be handed out at once.
-        @param ready: called when it is time to hand out.
         """
         self.open: dict[str, ParkedCall] = {}
         self.new: list[ParkedCall] = []
         self._clock = clock
         self._seconds = window
         self._isParallel = isParallel
-        self._ready = ready
+        self._ready: Callable[[], None] | None = None
         self._inBlock = False
         self._waitsForBlock = False
         self._window: Deadline | None = None
@@ -80,21 +89,27 @@ class CallBatch:
         self.open[call.callId] = call
         self.new.append(call)
 
-    def collect(self) -> None:
+    def collect(self, ready: Callable[[], None]) -> None:
         """
         Somebody is there to take the new calls: let the window run anew.
+
+        @param ready: called when it is time to hand out, unless L{stop} comes
+            first.
         """
+        self._ready = ready
         if self._window is None or not self._window.isActive:
             self._window = Deadline(self._clock, self._seconds, self._windowPassed)
         else:
             self._window.extend(self._seconds)
 
     def _windowPassed(self) -> None:
+        ready = self._ready
+        assert ready is not None, "the window runs for somebody"
         if self._inBlock:
             self._waitsForBlock = True
-            self._window = Deadline(self._clock, BLOCK_PATIENCE, self._ready)
+            self._window = Deadline(self._clock, BLOCK_PATIENCE, ready)
         else:
-            self._ready()
+            ready()
 
     def take(self) -> list[ParkedCall]:
         """
@@ -125,8 +140,11 @@ class CallBatch:
         Wait for nothing more.
         """
         self._waitsForBlock = False
+        # Whoever waits holds this object.
+        self._ready = None
         if self._window is not None:
             self._window.cancel()
+            self._window = None
 
     def clear(self) -> Iterable[ParkedCall]:
         """

@@ -15,7 +15,6 @@ digest is needed, and those before are not hashed again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
 from hashlib import blake2b
 
 import msgspec
@@ -32,15 +31,18 @@ class Chain:
     digest.
     """
 
+    __slots__ = ("_hash",)
+
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._hash = blake2b(digest_size=16)
-        self.extend(entries)
+        if entries:
+            self.extend(entries)
 
     def copy(self) -> Chain:
         """
         The same transcript, that goes its own way.
         """
-        made = Chain()
+        made = Chain.__new__(Chain)
         made._hash = self._hash.copy()
         return made
 
@@ -80,11 +82,26 @@ class Transcript:
 
     @ivar entries: one for each message.
     @ivar leading: how many system messages stand at the head.
+    @ivar showsHistory: whether there is an assistant's message: whoever sends
+        it keeps transcripts.
+    @ivar isLone: whether there is exactly one user's message, beside system
+        messages at most: it may come from a client that leaves the history to
+        the server.
     """
+
+    __slots__ = ("_answered", "_whole", "entries", "isLone", "leading", "showsHistory")
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = entries
-        self.leading = next((at for at, entry in enumerate(entries) if entry.role != "system"), len(entries))
+        roles = [entry.role for entry in entries]
+        leading = 0
+        while leading < len(roles) and roles[leading] == "system":
+            leading += 1
+        self.leading = leading
+        self.showsHistory = "assistant" in roles
+        self.isLone = roles.count("user") == 1 and roles.count("system") == len(roles) - 1
+        self._whole: Chain | None = None
+        self._answered: dict[int, bytes] | None = None
 
     @classmethod
     def fromMessages(cls, messages: Iterable[Message]) -> Transcript:
@@ -100,25 +117,27 @@ class Transcript:
         """
         return self.entries[self.leading :]
 
-    @cached_property
+    @property
     def whole(self) -> Chain:
         """
         All of L{told}. Not to be gone on with: see L{Chain.copy}.
         """
-        return Chain(self.told)
+        if self._whole is None:
+            self._whole = Chain(self.told)
+        return self._whole
 
-    @cached_property
+    @property
     def answered(self) -> dict[int, bytes]:
         """
         The digest behind each message of the assistant's, by the index of the
         next message, in order.
         """
-        chain = Chain()
-        noted = chain.extendNoting(self.told, "assistant")
-        found = {self.leading + count: digest for count, digest in noted}
-        # What was hashed on the way need not be hashed again.
-        self.whole = chain
-        return found
+        if self._answered is None:
+            # What is hashed on the way need not be hashed again.
+            self._whole = chain = Chain()
+            noted = chain.extendNoting(self.told, "assistant")
+            self._answered = {self.leading + count: digest for count, digest in noted}
+        return self._answered
 
     def digestBefore(self, at: int) -> bytes:
         """
@@ -128,19 +147,3 @@ class Transcript:
         if at == len(self.entries):
             return self.whole.digest
         return Chain(self.entries[self.leading : at]).digest
-
-    @cached_property
-    def showsHistory(self) -> bool:
-        """
-        There is an assistant's message: whoever sends it keeps transcripts.
-        """
-        return any(entry.role == "assistant" for entry in self.entries)
-
-    @cached_property
-    def isLone(self) -> bool:
-        """
-        Exactly one user's message, beside system messages at most: it may come
-        from a client that leaves the history to the server.
-        """
-        roles = [entry.role for entry in self.told]
-        return roles.count("user") == 1 and all(role in ("user", "system") for role in roles)

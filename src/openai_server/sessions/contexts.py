@@ -46,12 +46,17 @@ class Context(msgspec.Struct, frozen=True):
     What has to be equal for a session to go on.
 
     @ivar system: stands for the system prompt; empty when there is none.
-    @ivar rest: stands for everything else.
+    @ivar tools: stands for the tools, and for what else is said of calls;
+        empty when there are none.
+    @ivar format: stands for what is said of the answer's shape; empty when
+        nothing is.
     @ivar ownTools: what is left of the worker's own tools.
     """
 
+    model: str
     system: bytes
-    rest: bytes
+    tools: bytes
+    format: bytes
     ownTools: Left = "all"
 
     @property
@@ -63,15 +68,26 @@ class Context(msgspec.Struct, frozen=True):
 
 
 def contextFrom(
-    model: str, systemPrompt: str, tools: ToolSet | None, *instructions: str, ownTools: Left = "all"
+    model: str,
+    systemPrompt: str,
+    tools: ToolSet | None,
+    *callWishes: str,
+    format: str = "",
+    ownTools: Left = "all",
 ) -> Context:
     """
     Return the context of a request.
 
     @param systemPrompt: what the request itself says as such.
-    @param instructions: whatever else the prompt tells the model, such as an
-        answer's format. They count in their order.
+    @param callWishes: what else the prompt tells the model of its tools and
+        calls. They count in their order.
+    @param format: what it tells it of the answer's shape.
     @param ownTools: what is left of the worker's own tools.
     """
-    rest: list[str | bytes] = [model, tools.digest if tools else b"", *instructions]
-    return Context(digestOf([systemPrompt]) if systemPrompt else b"", digestOf(rest), ownTools)
+    return Context(
+        model,
+        digestOf([systemPrompt]) if systemPrompt else b"",
+        digestOf([tools.digest if tools else b"", *callWishes]) if tools or any(callWishes) else b"",
+        digestOf([format]) if format else b"",
+        ownTools,
+    )

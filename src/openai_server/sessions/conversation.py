@@ -30,8 +30,8 @@ its result will be dropped by the daemon.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from itertools import groupby
 from typing import Final
@@ -41,15 +41,17 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from openai_server import constants
+from openai_server.api.output import Usage
 from openai_server.clock import Deadline
-from openai_server.daemon.interfaces import Turn
+from openai_server.daemon.interfaces import Daemon, Turn
 from openai_server.errors import APIError
 from openai_server.metrics import Counters
 from openai_server.sessions.callbatch import CallBatch
 from openai_server.sessions.calls import CallTable, ParkedCall
+from openai_server.sessions.plans import Session
 from openai_server.sessions.turncontext import Attendant, TurnContext, TurnSlot
 from openai_server.wire.ends import TurnEnd, endsWell
-from openai_server.wire.tones import Chunk, Error, SessionReady, Shown, ToolCall
+from openai_server.wire.tones import Chunk, Error, Prompt, SessionReady, Shown, ToolCall, ToolDefinition
 
 #: What a parked turn may say while nobody attends it, in tones and characters.
 UNHEARD_TONES: Final = 4096
@@ -61,6 +63,7 @@ LATE_RESULT: Final = (
 UNKNOWN_TOOL: Final = "There is no tool of this name here."
 
 _CHUNKS_ONLY: Final = {Chunk}
+_NOTHING: Final = Usage()
 
 
 class Phase(Enum):
@@ -114,6 +117,7 @@ class Conversation:
     @ivar context: what it was begun with.
     @ivar phase: where it is.
     @ivar seenCalls: ids of all calls that this side answers, or has refused.
+    @ivar told: what its answers were told to cost so far, all together.
     """
 
     __slots__ = (
@@ -123,6 +127,7 @@ class Conversation:
         "_counters",
         "_end",
         "_hasLife",
+        "_isSettled",
         "_onOver",
         "_onReady",
         "_onSettled",
@@ -137,6 +142,7 @@ class Conversation:
         "context",
         "phase",
         "seenCalls",
+        "told",
     )
 
     _log = Logger()
@@ -148,9 +154,9 @@ class Conversation:
         calls: CallTable,
         slot: TurnSlot,
         counters: Counters,
-        onSettled: Callable[[bool], None] = lambda mayGoOn: None,
-        onOver: Callable[[], None] = lambda: None,
-        onReady: Callable[[object], None] = lambda tools: None,
+        onSettled: Callable[[Session, bool], None] | None = None,
+        onOver: Callable[[], None] | None = None,
+        onReady: Callable[[object], None] | None = None,
     ) -> None:
         """
         @param onSettled: called once, when the turn's end was told to its
@@ -160,7 +166,8 @@ class Conversation:
         """
         self.context = context
         self.phase = Phase.ATTENDED
-        self.seenCalls: set[str] = set()
+        self.seenCalls: dict[str, None] = {}
+        self.told = _NOTHING
         self._clock = clock
         self._table = calls
         self._slot = slot
@@ -172,24 +179,31 @@ class Conversation:
         self._answer: Attendant | None = None
         self._end: TurnEnd | None = None
         self._hasLife = False
-        self._batch = CallBatch(clock, constants.COLLECT_WINDOW, context.parallel, self._handOut)
+        self._batch = CallBatch(clock, constants.COLLECT_WINDOW, context.parallel)
         self._unroutable = False
-        self._unheard: list[Shown] = []
+        self._unheard: list[Shown] | None = None
         self._unheardSize = 0
         self._park: Deadline | None = None
-        self._whenSettled: list[Deferred[bool]] | None = []
+        self._isSettled = False
+        self._whenSettled: list[Deferred[bool]] | None = None
 
     # What the flow of a request does.
 
-    def begin(self, answer: Attendant, ask: Callable[[], Turn]) -> None:
+    def begin(
+        self,
+        answer: Attendant,
+        daemon: Daemon,
+        prompt: Prompt,
+        formerTools: Sequence[ToolDefinition] = (),
+    ) -> None:
         """
         Ask the question, with this answer attending.
 
-        @param ask: puts the prompt to the daemon.
+        @param formerTools: see L{Daemon.ask}.
         @raise APIError: it was not asked, and the slot is the caller's again.
         """
         self._answer = answer
-        self._turn = ask()
+        self._turn = daemon.ask(prompt, self, formerTools)
 
     @property
     def isParked(self) -> bool:
@@ -225,10 +239,11 @@ class Conversation:
         Fires with L{hasEndedWell} when the end of the turn has been told to
         its answer, or it was cancelled.
         """
-        if self._whenSettled is None:
+        if self._isSettled:
             return succeed(self.hasEndedWell)
-        waiting: Deferred[bool] = Deferred(self._whenSettled.remove)
-        self._whenSettled.append(waiting)
+        listeners = self._whenSettled = self._whenSettled or []
+        waiting: Deferred[bool] = Deferred(listeners.remove)
+        listeners.append(waiting)
         return waiting
 
     def resume(self, results: Iterable[tuple[ParkedCall, str]], answer: Attendant) -> None:
@@ -253,7 +268,7 @@ class Conversation:
         answer.turnEchoed()
         self._deliverUnheard()
         if self._batch.new:
-            self._batch.collect()
+            self._batch.collect(self._handOut)
 
     def giveUp(self, results: Iterable[tuple[ParkedCall, str]]) -> None:
         """
@@ -296,13 +311,16 @@ class Conversation:
         if not self._hasLife:
             self._hasLife = True
             self._slot.showedLife()
-        batch = self._batch
-        batch.watch(tones)
-        if self._answer is not None and set(map(type, tones)) == _CHUNKS_ONLY:
-            self._answer.tonesReceived(tones)
+        answer = self._answer
+        if self.context.names:
+            self._batch.watch(tones)
+        if answer is not None and (
+            type(tones[0]) is Chunk if len(tones) == 1 else set(map(type, tones)) == _CHUNKS_ONLY
+        ):
+            answer.tonesReceived(tones)
         else:
             self._mixedReceived(tones)
-        if batch.isDue:
+        if self._batch.isDue:
             self._handOut()
 
     def _mixedReceived(self, tones: Sequence[Shown]) -> None:
@@ -321,7 +339,8 @@ class Conversation:
             case Error():
                 self._callFailed(tone)
             case SessionReady():
-                self._onReady(tone.tools)
+                if self._onReady is not None:
+                    self._onReady(tone.tools)
                 self._compareTools(tone)
             case Chunk() if self.phase is Phase.PARKED:
                 self._keepUnheard(tone)
@@ -348,8 +367,10 @@ class Conversation:
         answer, self._answer = self._answer, None
         self._close()
         if answer is not None:
-            with self._ending(answer):
+            try:
                 answer.turnEnded(end)
+            except Exception:
+                self._notEnded(answer)
         self._settle()
 
     def turnOver(self, end: TurnEnd) -> None:
@@ -357,22 +378,16 @@ class Conversation:
         The worker is done: this is the one place where a slot is released.
         """
         self._slot.release()
-        self._onOver()
+        if self._onOver is not None:
+            self._onOver()
         # It holds the prompt, and an answer may be kept for minutes.
         self._turn = None
 
-    @contextmanager
-    def _ending(self, answer: Attendant) -> Iterator[None]:
-        """
-        Tell an answer of its end. A mistake of ours on the way is the end of
-        it too: nobody else would end it.
-        """
-        try:
-            yield
-        except Exception:
-            self._log.failure("an answer could not be ended well")
-            self.cancel()
-            answer.failed(APIError("internal_error", "The server failed.", mayRetry=False))
+    def _notEnded(self, answer: Attendant) -> None:
+        # A mistake of ours is the end of an answer too: nobody else would end it.
+        self._log.failure("an answer could not be ended well")
+        self.cancel()
+        answer.failed(APIError("internal_error", "The server failed.", mayRetry=False))
 
     # Calls.
 
@@ -386,7 +401,7 @@ class Conversation:
             self._accept(tone)
 
     def _accept(self, tone: ToolCall) -> None:
-        self.seenCalls.add(tone.callId)
+        self.seenCalls[tone.callId] = None
         try:
             call = self._table.opened(self, self.context, tone, self._clock.seconds())
         except APIError as error:
@@ -395,7 +410,7 @@ class Conversation:
         self._unroutable |= tone.sigil is not None
         self._batch.add(call)
         if self._answer is not None:
-            self._batch.collect()
+            self._batch.collect(self._handOut)
 
     def _fail(self, error: APIError) -> None:
         answer = self._answer
@@ -404,7 +419,7 @@ class Conversation:
             answer.failed(error)
 
     def _refuse(self, tone: ToolCall, name: str, why: str) -> None:
-        self.seenCalls.add(tone.callId)
+        self.seenCalls[tone.callId] = None
         self._counters.add("undeclared_calls" if why is UNKNOWN_TOOL else "late_calls")
         if tone.sigil is None:
             self._asked().answer(tone.callId, name, why, True)
@@ -431,13 +446,15 @@ class Conversation:
         handed = self._batch.take()
         self._answer = None
         self._move(Step.HAND_OUT)
-        with self._ending(answer):
+        try:
             self._table.shown(handed, answer.asked)
             if not self._unroutable:
                 self._asked().park()
                 left = self._batch.firstArrival + self.context.parkTimeout - self._clock.seconds()
                 self._park = Deadline(self._clock, max(left, 0), self._parkPassed)
             answer.calledTools(handed)
+        except Exception:
+            self._notEnded(answer)
         if self._unroutable:
             # Not before: a call that is given up loses its arguments.
             self.cancel()
@@ -453,21 +470,22 @@ class Conversation:
 
     def _beginSettling(self) -> None:
         self._move(Step.SETTLE)
-        self._unheard.clear()
+        self._unheard = None
         self._asked().settle()
 
     # Text that nobody hears yet.
 
     def _keepUnheard(self, tone: Chunk) -> None:
-        self._unheard.append(tone)
+        unheard = self._unheard = self._unheard or []
+        unheard.append(tone)
         if isinstance(tone.delta, str):
             self._unheardSize += len(tone.delta)
-        if len(self._unheard) > UNHEARD_TONES or self._unheardSize > UNHEARD_CHARACTERS:
+        if len(unheard) > UNHEARD_TONES or self._unheardSize > UNHEARD_CHARACTERS:
             self._counters.add("unheard_overflows")
             self.cancel()
 
     def _deliverUnheard(self) -> None:
-        unheard, self._unheard, self._unheardSize = self._unheard, [], 0
+        unheard, self._unheard, self._unheardSize = self._unheard, None, 0
         if unheard and self._answer is not None:
             self._answer.tonesReceived(unheard)
 
@@ -484,12 +502,15 @@ class Conversation:
     def _close(self) -> None:
         self._batch.stop()
         self._stopPark()
-        for call in self._batch.clear():
-            self._table.expired(call)
-        self._unheard.clear()
+        if self._batch.open:
+            for call in self._batch.clear():
+                self._table.expired(call)
+        self._unheard = None
 
     def _settle(self) -> None:
-        self._onSettled(self.hasEndedWell)
+        if self._onSettled is not None:
+            self._onSettled(self.context.session, self.hasEndedWell)
+        self._isSettled = True
         waiting, self._whenSettled = self._whenSettled, None
         for deferred in waiting or ():
             deferred.callback(self.hasEndedWell)

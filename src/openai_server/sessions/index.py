@@ -196,31 +196,39 @@ class AnsweredTranscripts:
     Transcripts that were answered.
 
     @ivar _limit: how many are remembered.
-    @ivar _digests: with the account of each, the oldest first.
+    @ivar _sessions: in which each was answered last, by account and digest,
+        the oldest first.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._digests: OrderedDict[tuple[str, bytes], None] = OrderedDict()
+        self._sessions: OrderedDict[tuple[str, bytes], Session] = OrderedDict()
         self._perAccount: Counter[str] = Counter()
 
-    def add(self, account: str, seen: bytes) -> None:
+    def add(self, session: Session) -> None:
         """
-        Note that this account was answered, and will show this.
+        Note that this session's account was answered, and will show what it
+        has seen.
         """
-        if (account, seen) not in self._digests:
-            self._digests[account, seen] = None
+        key = account, _ = session.account, session.seen.digest
+        if key not in self._sessions:
             self._perAccount[account] += 1
-        if len(self._digests) > self._limit:
-            (oldest, _), _ = self._digests.popitem(last=False)
+        self._sessions[key] = session
+        if len(self._sessions) > self._limit:
+            (oldest, _), _ = self._sessions.popitem(last=False)
             self._perAccount[oldest] -= 1
             if not self._perAccount[oldest]:
                 del self._perAccount[oldest]
 
-    def has(self, account: str, transcript: Transcript) -> bool:
+    def of(self, account: str, transcript: Transcript) -> tuple[Session, int] | None:
         """
-        Whether the account shows an answer of this server's.
+        Return the session that gave the last answer of this server's that the
+        account shows, and the index of the next message.
         """
         if account not in self._perAccount:
-            return False
-        return any((account, seen) in self._digests for seen in transcript.answered.values())
+            return None
+        for at, seen in reversed(transcript.answered.items()):
+            session = self._sessions.get((account, seen))
+            if session is not None:
+                return session, at
+        return None

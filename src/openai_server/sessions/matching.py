@@ -41,10 +41,12 @@ class Match:
 
     @ivar owner: whose calls they are; None under C{HISTORY} and C{AGAIN}.
     @ivar results: each answered call with the index of the message that
-        answers it.
+        answers it, in the order of the messages.
     @ivar missing: the other calls that the client was shown.
     @ivar extra: the indexes of the messages that come with the results and are
         none.
+    @ivar answer: the indexes of the messages that show the calls: several
+        where a client shows each call of one answer as a message of its own.
     """
 
     outcome: Outcome
@@ -52,6 +54,7 @@ class Match:
     results: Sequence[tuple[ParkedCall, int]] = ()
     missing: Sequence[ParkedCall] = ()
     extra: Sequence[int] = ()
+    answer: Sequence[int] = ()
 
 
 def matchFromTranscript(calls: CallTable, account: str, transcript: Transcript) -> Match:
@@ -59,8 +62,9 @@ def matchFromTranscript(calls: CallTable, account: str, transcript: Transcript) 
     What a request does with the calls of a turn that waits. Nothing is
     changed: for each result that is used, say L{CallTable.taken}.
 
-    What counts are the messages after the last one of the assistant's. Two
-    results for one call: the last one counts.
+    What counts are the messages after the last one of the assistant's. Where
+    that does not show all calls of its answer, those after the messages that
+    show the others count too. Two results for one call: the last one counts.
     """
     return _Tail(calls, account, transcript).match() if calls.hasShown else Match(Outcome.HISTORY)
 
@@ -73,6 +77,9 @@ class _Tail:
     @ivar _results: the indexes of messages that answer calls.
     @ivar _extra: the indexes of the others; without an assistant's message,
         only of those behind the first result: what is before it is history.
+    @ivar _answer: see L{Match.answer}.
+    @ivar _hasOtherWords: whether the assistant says between the calls of one
+        answer what is no part of it.
     """
 
     def __init__(self, calls: CallTable, account: str, transcript: Transcript) -> None:
@@ -88,6 +95,8 @@ class _Tail:
         self._results = [at for at, isResult in kinds if isResult]
         first = start if start else next(iter(self._results), len(entries))
         self._extra = [at for at, isResult in kinds if not isResult and at > first - 1]
+        self._answer = [start - 1] if start else []
+        self._hasOtherWords = False
 
     def match(self) -> Match:
         """
@@ -97,12 +106,18 @@ class _Tail:
         owner = _lastOwner([*self._waiting(), *found])
         if owner is None:
             return Match(Outcome.AGAIN if found else Outcome.HISTORY)
-        results = [(call, at) for call, at in found.items() if call.owner is owner]
-        missing = [call for call in self._calls.waitingOf(owner) if call not in found]
+        waiting = self._calls.waitingOf(owner)
+        self._lookBack(waiting, found)
+        results = sorted(
+            [(call, at) for call, at in found.items() if call.owner is owner], key=lambda result: result[1]
+        )
+        missing = [call for call in waiting if call not in found]
         outcome = _outcome(results, missing, self._extra)
         if outcome is Outcome.HISTORY:
             return Match(outcome)
-        return Match(outcome, owner, results, missing, self._extra)
+        if self._hasOtherWords and outcome is Outcome.ALL:
+            outcome = Outcome.GIVEN_UP
+        return Match(outcome, owner, results, missing, self._extra, self._answer)
 
     def _found(self) -> dict[ParkedCall, int]:
         # The calls that are answered here, and where.
@@ -112,6 +127,41 @@ class _Tail:
             if call is not None:
                 found[call] = at
         return found
+
+    def _lookBack(self, waiting: Sequence[ParkedCall], found: dict[ParkedCall, int]) -> None:
+        """
+        Look for what shows the calls that the last answer here does not show,
+        or that have no result behind it, and for their results.
+
+        @param found: the results; those that are found are put in.
+        """
+        said = self._said
+        left = {
+            call.publicId: call
+            for call in waiting
+            if call.legacyKey is None and (call not in found or call.publicId not in said)
+        }
+        results: dict[str, int] = {}
+        extra: list[int] = []
+        hasOtherWords = False
+        for at in range(self._start - 2, -1, -1):
+            if not left:
+                return
+            entry = self._transcript.entries[at]
+            if entry.role == "tool":
+                results.setdefault(entry.resultFor or "", at)
+            elif entry.role != "assistant":
+                extra.insert(0, at)
+            elif left.keys().isdisjoint(entry.calls):
+                hasOtherWords |= bool(entry.text or entry.calls)
+            else:
+                for name in left.keys() & set(entry.calls):
+                    call = left.pop(name)
+                    if name in results:
+                        found.setdefault(call, results[name])
+                self._answer.insert(0, at)
+                self._extra[:0], extra = extra, []
+                self._hasOtherWords |= hasOtherWords
 
     def _answeredBy(self, entry: Entry, found: Container[ParkedCall]) -> ParkedCall | None:
         if entry.resultFor is not None:

@@ -131,7 +131,7 @@ class SessionMemory:
             L{answerEntry}.
         """
         session.told((answerEntry(text, calls),))
-        self._answered.add(session.account, session.seen.digest)
+        self._answered.add(session)
 
     def release(self, session: Session, mayGoOn: bool) -> None:
         """
@@ -205,19 +205,21 @@ class SessionMemory:
 
     def _fresh(self, wanted: Wanted) -> SessionPlan:
         claim = wanted.claim
-        isKnown = self._selection.isKnown(wanted)
+        why = self._selection.whyForked(wanted)
         session = Session(claim.account, claim.context, claim.transcript.whole.copy())
         self._named.use(session, wanted.keys)
         prompt = claim.systemPrompt
         if prompt and (session.name or session.user) and self._promptSize + len(prompt) <= MAX_PROMPTS:
             session.systemPrompt = prompt
             self._promptSize += len(prompt)
-        return SessionPlan(SessionKind.FORKED if isKnown else SessionKind.NEW, session)
+        return SessionPlan(SessionKind.NEW if why is None else SessionKind.FORKED, session, why=why)
 
     def _forget(self, session: Session) -> None:
         session.isForgotten = True
         self._named.withdraw(session)
         self._promptSize -= len(session.systemPrompt or "")
+        # What was answered may be remembered for long.
+        session.systemPrompt = None
 
     # Waiting for a busy session.
 

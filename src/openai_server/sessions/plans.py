@@ -5,7 +5,7 @@ What is asked of the memory of sessions, and what it answers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 
 import msgspec
@@ -13,7 +13,7 @@ import msgspec
 from openai_server.sessions.catalogue.wirenames import WireNames
 from openai_server.sessions.chains import Chain, Transcript
 from openai_server.sessions.contexts import Context
-from openai_server.sessions.entries import Entry
+from openai_server.sessions.entries import Entry, answerEntry
 from openai_server.sessions.hints import Hints
 from openai_server.wire.ids import newSessionId
 
@@ -27,6 +27,28 @@ class SessionKind(Enum):
     CONTINUED = "continued"
     #: Fresh, although a hint or the transcript points to another one.
     FORKED = "forked"
+
+
+class Why(Enum):
+    """
+    Why a request does not go on in the session that it belongs to.
+    """
+
+    #: The session was begun with another model, system prompt, set of tools, or
+    #: shape of the answer.
+    MODEL = "model"
+    SYSTEM = "system"
+    TOOLS = "tools"
+    FORMAT = "format"
+    #: What the request shows is not what the session has seen.
+    HISTORY = "history"
+    #: Somebody uses it.
+    BUSY = "busy"
+    #: The hint names another session, or no longer one.
+    HINT = "hint"
+    #: It is not used any more: its turn was cancelled, failed or was cut, or
+    #: there were too many others.
+    GONE = "gone"
 
 
 class UserHint(Enum):
@@ -62,6 +84,7 @@ class Session:
     @ivar isBusy: whether somebody uses it.
     @ivar isForgotten: whether it will never be used again.
     @ivar seen: the transcript as the session has seen it.
+    @ivar size: bytes of text that it held after its last answer.
     @ivar name: the key of the hint that named it last.
     @ivar user: the key of the C{user} for whom it was used last.
     @ivar systemPrompt: the one it was begun with, where it is kept.
@@ -76,6 +99,7 @@ class Session:
         "name",
         "seen",
         "sid",
+        "size",
         "systemPrompt",
         "user",
         "wireNames",
@@ -88,6 +112,7 @@ class Session:
         self.isBusy = True
         self.isForgotten = False
         self.seen = seen
+        self.size = 0
         self.name: bytes | None = None
         self.user: bytes | None = None
         self.systemPrompt: str | None = None
@@ -99,16 +124,54 @@ class Session:
         """
         self.seen.extend(entries)
 
+    def toldResults(self, transcript: Transcript, answer: Sequence[int], told: Sequence[int]) -> None:
+        """
+        Note that these messages, results of calls among them, go to the worker
+        now.
+
+        A client may show the answer that made the calls as several messages,
+        with results between them. When it shows nothing else, what this
+        session has seen is from now on what the client shows.
+
+        @param answer: the indexes of the messages that show the answer.
+        @param told: the indexes of those that go out.
+        """
+        entries = transcript.entries
+        if len(answer) > 1 and len(entries) - answer[0] == len(answer) + len(told):
+            parts = [entries[at] for at in answer]
+            seen = Chain(entries[transcript.leading : answer[0]])
+            calls = [name for part in parts for name in part.calls]
+            seen.extend((answerEntry("".join(part.text for part in parts), calls),))
+            if seen.digest == self.seen.digest:
+                self.seen = transcript.whole.copy()
+                return
+        self.told(entries[at] for at in told)
+
     def suits(self, context: Context) -> bool:
         """
         Whether a lone message of this context can go on here: with everything
         equal, or without a word of a system prompt. Whether files came before,
         for which the worker needs a tool of its own, it cannot show.
         """
+        return self.difference(context, mayBeSilent=True) is None
+
+    def difference(self, context: Context, mayBeSilent: bool = False) -> Why | None:
+        """
+        Return in what a context is another one than that of this session.
+
+        @param mayBeSilent: whether nothing need be said of the system prompt,
+            and of files that came before.
+        """
         own = self.context
-        isSilent = not context.system and self.systemPrompt is not None
-        isOther = context.rest != own.rest or context.hasOwnTools != own.hasOwnTools
-        return not isOther and (isSilent or context.system == own.system)
+        isSilent = mayBeSilent and not context.system and self.systemPrompt is not None
+        if context.model != own.model:
+            return Why.MODEL
+        if context.system != own.system and not isSilent:
+            return Why.SYSTEM
+        hasSame = context.hasOwnTools == own.hasOwnTools if mayBeSilent else context.ownTools == own.ownTools
+        if context.tools != own.tools or not hasSame:
+            return Why.TOOLS
+        return Why.FORMAT if context.format != own.format else None
 
 
 class SessionPlan(msgspec.Struct, frozen=True):
@@ -120,6 +183,7 @@ class SessionPlan(msgspec.Struct, frozen=True):
         a fresh one.
     @ivar systemPrompt: what is to be said as such although the request says
         nothing; None otherwise.
+    @ivar why: why it is forked; None otherwise.
     """
 
     kind: SessionKind
@@ -127,6 +191,14 @@ class SessionPlan(msgspec.Struct, frozen=True):
     start: int = 0
     seenBefore: Chain | None = None
     systemPrompt: str | None = None
+    why: Why | None = None
+
+    @property
+    def label(self) -> str:
+        """
+        The kind and the reason, in words for the client and the log.
+        """
+        return self.kind.value if self.why is None else f"{self.kind.value}; why={self.why.value}"
 
     @property
     def sid(self) -> str:

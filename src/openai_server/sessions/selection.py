@@ -19,7 +19,7 @@ import msgspec
 
 from openai_server.sessions.hints import HintKeys
 from openai_server.sessions.index import AnsweredTranscripts, IdleSessions, NamedSessions
-from openai_server.sessions.plans import Claim, Session, UserHint
+from openai_server.sessions.plans import Claim, Session, UserHint, Why
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -86,17 +86,42 @@ class Selection:
                             return session, at
         return None, 0
 
-    def isKnown(self, wanted: Wanted) -> bool:
+    def whyForked(self, wanted: Wanted) -> Why | None:
         """
-        Whether a hint or the transcript points to some session, be it there or
-        not.
+        Return why a request that nothing goes on with gets a fresh session
+        although its transcript or a hint points to one, be it there or not;
+        None where nothing does.
         """
         claim, keys = wanted.claim, wanted.keys
-        for key in (keys.session, keys.user):
-            if key is not None and self._named.of(key):
-                return True
         # A lone message shows no answer.
-        return not claim.transcript.isLone and self._answered.has(claim.account, claim.transcript)
+        answered = None if claim.transcript.isLone else self._answered.of(claim.account, claim.transcript)
+        if answered is not None:
+            return self._whyNotIn(wanted, *answered)
+        for key in (keys.session, keys.user):
+            named = self._named.of(key) if key is not None else ()
+            if key is not None and named:
+                if not claim.transcript.isLone:
+                    return Why.HISTORY
+                if key == keys.user and (keys.session is not None or not self._namesTalk(key)):
+                    return Why.HINT
+                return named[0].difference(claim.context, mayBeSilent=True) or Why.BUSY
+        return None
+
+    @staticmethod
+    def _whyNotIn(wanted: Wanted, session: Session, at: int) -> Why:
+        """
+        @param at: the index of the message behind the session's answer.
+        """
+        transcript, difference = wanted.claim.transcript, session.difference(wanted.claim.context)
+        if difference is not None:
+            return difference
+        if session.isForgotten:
+            return Why.GONE
+        if session.isBusy:
+            return Why.BUSY
+        if at == len(transcript.entries) or session.seen.digest != transcript.answered[at]:
+            return Why.HISTORY
+        return Why.HINT
 
     def _namesTalk(self, user: bytes) -> bool:
         if self._userHint is UserHint.AUTO:

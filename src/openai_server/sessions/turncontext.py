@@ -6,8 +6,9 @@ What a conversation is begun with, and what it needs of its surroundings.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from openai_server.errors import APIError
 from openai_server.sessions.calls import ParkedCall
@@ -68,8 +69,7 @@ class TurnSlot(Protocol):
     def release(self) -> None: ...
 
 
-@dataclass(frozen=True)
-class TurnContext:
+class TurnContext(msgspec.Struct, frozen=True):
     """
     What a conversation was begun with.
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -20,6 +21,12 @@ import msgspec
 
 from openai_server.api.inquiry import Media
 from openai_server.errors import APIError
+from openai_server.translate.mediatypes import (
+    NotAsPromised,
+    kindOf,
+    mediaTypeFrom,
+    mediaTypeFromExtension,
+)
 from openai_server.wire.tones import Attachment
 
 #: Characters of base64 that are decoded at a time: a multiple of 4.
@@ -28,38 +35,6 @@ SLICE: Final = 256 * 1024
 _END: Final = 4096
 MAX_URL: Final = 8192
 
-_MAGIC: Final[dict[str, tuple[bytes, ...]]] = {
-    "image/png": (b"\x89PNG\r\n\x1a\n",),
-    "image/jpeg": (b"\xff\xd8\xff",),
-    "image/gif": (b"GIF87a", b"GIF89a"),
-    "image/webp": (b"RIFF",),
-    "application/pdf": (b"%PDF-",),
-}
-_ALIASES: Final = {"image/jpg": "image/jpeg", "audio/mp3": "audio/mpeg", "audio/x-wav": "audio/wav"}
-_EXTENSIONS: Final = {
-    "application/json": ".json",
-    "application/pdf": ".pdf",
-    "audio/flac": ".flac",
-    "audio/mpeg": ".mp3",
-    "audio/ogg": ".ogg",
-    "audio/wav": ".wav",
-    "image/gif": ".gif",
-    "image/jpeg": ".jpg",
-    "image/png": ".png",
-    "image/svg+xml": ".svg",
-    "image/webp": ".webp",
-    "text/csv": ".csv",
-    "text/html": ".html",
-    "text/markdown": ".md",
-    "text/plain": ".txt",
-    "video/mp4": ".mp4",
-    "video/webm": ".webm",
-}
-_IMAGES: Final = {
-    ".jpeg": "image/jpeg",
-    **{extension: each for each, extension in _EXTENSIONS.items() if each.startswith("image/")},
-}
-_mediaType = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63}")
 _unfit = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]")
 
 
@@ -124,54 +99,53 @@ def attachedFromMedia(media: Media) -> Attached:
     Return what a part of a message that is not text holds.
 
     @raise APIError: 400: an address that is neither data nor http(s), base64
-        that does not begin or end as such, bytes that are not what they are
-        said to be.
+        that does not begin or end as such, bytes that are no image where one
+        was promised.
     """
-    if media.kind == "image":
-        return _fromAddress(media.source, media.param)
+    source = media.source
     if media.kind == "audio":
-        mediaType = "audio/wav" if media.format == "wav" else "audio/mpeg"
-        return _checked(mediaType, media.source, None, media.param)
-    if media.source[:5].lower() == "data:":
-        return _fromData(media.source, media.name, media.param)
+        return _checked("audio/wav" if media.format == "wav" else "audio/mpeg", source, media)
+    if source[:5].lower() == "data:":
+        return _fromData(media)
+    if media.kind != "file":
+        return _fromAddress(media)
     isPDF = (media.name or "").lower().endswith(".pdf")
-    mediaType = "application/pdf" if isPDF else "application/octet-stream"
-    return _checked(mediaType, media.source, media.name, media.param)
+    return _checked("application/pdf" if isPDF else "application/octet-stream", source, media)
 
 
-def _fromAddress(url: str, param: str) -> Attached:
-    scheme = url[:8].partition(":")[0].lower()
-    if scheme == "data":
-        return _fromData(url, None, param)
-    if scheme not in ("http", "https"):
+def _fromAddress(media: Media) -> Attached:
+    url, param = media.source, media.param
+    if url[:8].partition(":")[0].lower() not in ("http", "https"):
+        if media.kind == "image" and ":" not in url[:MAX_URL]:
+            # Bare base64 is met as well, of images.
+            with suppress(APIError):
+                return _checked("", url, media)
         raise _wrong("Addresses are of the schemes data, http or https.", param)
     if len(url) > MAX_URL or _unfit.search(url):
         raise _wrong(f"An address has at most {MAX_URL} characters, and no blanks.", param)
-    return Attached("image", _guessed(url), url=url, param=param)
+    return Attached(media.kind, _guessed(url, media.kind), url=url, param=param)
 
 
-def _guessed(url: str) -> str:
+def _guessed(url: str, family: str) -> str:
     try:
         extension = urlsplit(url).path.rpartition(".")[2]
     except ValueError:
         extension = ""
-    return _IMAGES.get(f".{extension.lower()}", "image/*")
+    return mediaTypeFromExtension(f".{extension}", family)
 
 
-def _fromData(url: str, name: str | None, param: str) -> Attached:
+def _fromData(media: Media) -> Attached:
     # What stands before the comma is short; the rest may be megabytes.
+    url = media.source
     comma = url.find(",", 0, 1024)
     said = url[5:comma].lower().split(";")
     if comma < 0 or said[-1].strip() != "base64":
-        raise _wrong("A data address must hold base64.", param)
-    mediaType = said[0].strip() or "text/plain"
-    return _checked(mediaType, url[comma + 1 :], name, param)
+        raise _wrong("A data address must hold base64.", media.param)
+    return _checked("" if len(said) == 1 else said[0].strip(), url[comma + 1 :], media)
 
 
-def _checked(mediaType: str, data: str, name: str | None, param: str) -> Attached:
-    mediaType = _ALIASES.get(mediaType, mediaType)
-    if _mediaType.fullmatch(mediaType) is None:
-        raise _wrong("The media type is not one.", param)
+def _checked(label: str, data: str, media: Media) -> Attached:
+    param = media.param
     if "\n" in data or " " in data:
         data = "".join(data.split())
     if len(data) % 4:
@@ -180,8 +154,11 @@ def _checked(mediaType: str, data: str, name: str | None, param: str) -> Attache
         raise _wrong("The base64 is empty, or ends before its end.", param)
     first = _decoded(data[:_END], param)
     _decoded(data[-_END:], param)
-    _checkMagic(mediaType, first, param)
-    return Attached(_kind(mediaType), mediaType, data=data, name=name, param=param)
+    try:
+        mediaType = mediaTypeFrom(label, first, media.kind)
+    except NotAsPromised as error:
+        raise _wrong(str(error), param) from None
+    return Attached(kindOf(mediaType), mediaType, data=data, name=media.name, param=param)
 
 
 def _decoded(data: str, param: str) -> bytes:
@@ -200,30 +177,6 @@ def decodedSlices(attached: Attached) -> Iterator[bytes]:
     data = attached.data or ""
     for start in range(0, len(data), SLICE):
         yield _decoded(data[start : start + SLICE], attached.param)
-
-
-def extensionOf(mediaType: str) -> str:
-    """
-    How the name of a file of this type ends.
-
-    @param mediaType: as L{Attached} has it.
-    """
-    return _EXTENSIONS.get(mediaType, ".bin")
-
-
-def _checkMagic(mediaType: str, first: bytes, param: str) -> None:
-    magic = _MAGIC.get(mediaType)
-    if magic is None:
-        return
-    if not first.startswith(magic) or (mediaType == "image/webp" and first[8:12] != b"WEBP"):
-        raise _wrong(f"The data does not begin as {mediaType} does.", param)
-
-
-def _kind(mediaType: str) -> str:
-    if mediaType == "application/pdf":
-        return "pdf"
-    family = mediaType.partition("/")[0]
-    return family if family in ("image", "audio", "video") else "file"
 
 
 def _wrong(said: str, param: str) -> APIError:

@@ -12,16 +12,18 @@ from openai_server.api.output import Usage
 #: The largest figure that every reader of JSON takes for a whole number.
 _MAX_FIGURE: Final = 2**53 - 1
 
+
 def _figure(usage: dict[Any, Any], name: str) -> int:
     value = usage.get(name)
     if type(value) is float and value == value and abs(value) <= _MAX_FIGURE:
         value = int(value)
-    if type(value) is not int:
+    if type(value) is not int or value < 0:
         return 0
-    return min(max(value, 0), _MAX_FIGURE)
+    return value if value <= _MAX_FIGURE else _MAX_FIGURE
 
 
 _INPUTS: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+_ALL: Final = frozenset({*_INPUTS, "output_tokens"})
 
 
 def usageFromWorker(usage: Any) -> Usage | None:
@@ -29,7 +31,7 @@ def usageFromWorker(usage: Any) -> Usage | None:
     A worker's figures as OpenAI counts them, None when it gave none. What is
     no figure counts as 0.
     """
-    if not isinstance(usage, dict) or not any(name in usage for name in (*_INPUTS, "output_tokens")):
+    if not isinstance(usage, dict) or usage.keys().isdisjoint(_ALL):
         return None
     read = _figure(usage, "cache_read_input_tokens")
     written = _figure(usage, "cache_creation_input_tokens")

@@ -45,6 +45,17 @@ class Translation:
     is not known is skipped.
     """
 
+    __slots__ = (
+        "_fence",
+        "_hasCalls",
+        "_hasSeen",
+        "_hasText",
+        "_isPlain",
+        "_isStopped",
+        "_ownCalls",
+        "_stop",
+    )
+
     def __init__(
         self,
         stop: Sequence[str] = (),
@@ -76,6 +87,12 @@ class Translation:
         """
         if self._isPlain:
             # Most often there is nothing but text, and nothing to do with it.
+            if len(tones) == 1:
+                tone = tones[0]
+                isText = type(tone) is Chunk and tone.chunkType == "text_delta"
+                if isText and tone.delta and type(tone.delta) is str:  # type: ignore[union-attr]
+                    self._hasSeen = self._hasText = True
+                    return [Text([tone.delta])]  # type: ignore[union-attr]
             pieces = [tone.delta for tone in tones if type(tone) is Chunk and tone.chunkType == "text_delta"]
             isText = len(pieces) == len(tones) or _kindsOf(tones) <= _TEXTUAL
             if isText and set(map(type, pieces)) == _STRINGS and "" not in pieces:

@@ -17,7 +17,7 @@ import msgspec
 
 from openai_server.api.inquiry import NO_SAMPLING, Format, Inquiry, Message
 from openai_server.translate.attachments import Attached, attachmentLine
-from openai_server.translate.tools import Offer
+from openai_server.translate.tools import NO_OFFER, Offer
 from openai_server.translate.transcript import Pieces, joined, piecesOf, transcript
 from openai_server.wire.tones import HIVE, Prompt
 
@@ -29,6 +29,7 @@ _NO_MESSAGE: Final = "There is no message yet: act on your instructions."
 _JSON_ONLY: Final = "Answer with JSON and nothing else: no other words, no Markdown fence."
 _REST: Final = "The rest of your instructions, which began in the system prompt:\n"
 _END_OF_REST: Final = "\n\nEnd of the instructions.\n\n"
+_NO_WISHES: Final = ("", "", "")
 
 
 class PromptText(msgspec.Struct, frozen=True):
@@ -47,17 +48,23 @@ class PromptText(msgspec.Struct, frozen=True):
         """
         What is attached, in order.
         """
-        return tuple(piece for piece in self.pieces if not isinstance(piece, str))
+        return tuple([piece for piece in self.pieces if not isinstance(piece, str)])
 
     def content(self, paths: Sequence[str | None] = ()) -> str:
         """
-        The content as one text, with a line for each attachment.
+        The content as one text, with a line for each attachment. The claude
+        CLI takes C{/word} at the very beginning for a command of its own, which
+        no model sees (seen with 2.1.197): there it gets a blank before it.
 
         @param paths: for each attachment the file that holds it, None where
             none was written; nothing at all when none was.
         """
-        left = iter(paths)
-        return joined(self.pieces, lambda attached: attachmentLine(attached, next(left, None)))
+        if len(self.pieces) == 1 and isinstance(self.pieces[0], str):
+            text = self.pieces[0]
+        else:
+            left = iter(paths)
+            text = joined(self.pieces, lambda attached: attachmentLine(attached, next(left, None)))
+        return f" {text}" if text.startswith("/") else text
 
 
 def systemText(inquiry: Inquiry, offer: Offer | None = None) -> str:
@@ -67,22 +74,35 @@ def systemText(inquiry: Inquiry, offer: Offer | None = None) -> str:
     wishes about calls and the shape of the answer. A warm session of another
     system text cannot be gone on with.
     """
-    offer = offer or Offer()
-    wishes = (offer.systemText, offer.instruction, formatInstruction(inquiry.format))
-    said = "\n\n".join(filter(None, (ownSystemText(inquiry), *wishes)))
+    said = "\n\n".join(filter(None, (ownSystemText(inquiry), *wishesFrom(inquiry, offer or NO_OFFER))))
     # Part of a command line, where it would end the argument.
     return said.replace("\0", "")
+
+
+def wishesFrom(inquiry: Inquiry, offer: Offer) -> tuple[str, ...]:
+    """
+    What else a request tells the model for a whole session: each in its place,
+    empty where there is none.
+    """
+    if offer is NO_OFFER and inquiry.format.kind == "text":
+        return _NO_WISHES
+    return offer.systemText, offer.instruction, formatInstruction(inquiry.format)
 
 
 def ownSystemText(inquiry: Inquiry) -> str:
     """
     The leading system and developer messages alone, in their order.
     """
-    said = (message.text for message in inquiry.messages[: _leading(inquiry.messages)])
-    return "\n\n".join(filter(None, said))
+    messages = inquiry.messages
+    if not messages or messages[0].role != "system":
+        return ""
+    return "\n\n".join(filter(None, [message.text for message in messages[: leadingMessages(messages)]]))
 
 
-def _leading(messages: Sequence[Message]) -> int:
+def leadingMessages(messages: Sequence[Message]) -> int:
+    """
+    Return how many system messages stand at the head: the system prompt.
+    """
     count = 0
     while count < len(messages) and messages[count].role == "system":
         count += 1
@@ -100,7 +120,7 @@ def textFromInquiry(inquiry: Inquiry, boundary: str, offer: Offer | None = None)
     @param boundary: a fresh random token of letters and digits.
     @raise APIError: 400, an attachment is no good.
     """
-    leading = _leading(inquiry.messages)
+    leading = leadingMessages(inquiry.messages)
     systemPrompt, rest = _cutSystem(systemText(inquiry, offer))
     pieces = _pieces(inquiry.messages[leading:], boundary, False)
     return PromptText(systemPrompt or None, (rest, *pieces) if rest else pieces)
@@ -136,6 +156,9 @@ def _pieces(messages: Sequence[Message], boundary: str, isTail: bool) -> Pieces:
 
 
 def _cutSystem(text: str) -> tuple[str, str]:
+    # A character has four bytes at most.
+    if len(text) * 4 <= MAX_SYSTEM:
+        return text, ""
     encoded = text.encode()
     if len(encoded) <= MAX_SYSTEM:
         return text, ""

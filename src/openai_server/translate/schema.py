@@ -133,14 +133,15 @@ def checkSchema(
     schema: Mapping[str, Any],
     param: str,
     *,
-    now: Callable[[], float] = time.monotonic,
+    now: Callable[[], float] = time.thread_time,
     budget: float = BUDGET,
 ) -> None:
     """
     Refuse what is no JSON Schema, and what the daemon could not read. What is
     too large to be looked at passes.
 
-    @param now: a clock in seconds.
+    @param now: a clock in seconds; by default one that runs only while this
+        thread does, so that a busy machine changes no answer.
     @param budget: seconds.
     @raise APIError: 400 with this C{param}.
     """
@@ -169,14 +170,15 @@ def checkAnswer(
     text: str,
     schema: Mapping[str, Any] | None,
     *,
-    now: Callable[[], float] = time.monotonic,
+    now: Callable[[], float] = time.thread_time,
     budget: float = BUDGET,
 ) -> Outcome:
     """
     Whether a whole answer is JSON and follows the schema.
 
     @param schema: None asks for any JSON object.
-    @param now: a clock in seconds.
+    @param now: a clock in seconds; by default one that runs only while this
+        thread does, so that a busy machine changes no answer.
     @param budget: seconds.
     """
     if len(text) > MAX_ANSWER:

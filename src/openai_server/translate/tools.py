@@ -7,7 +7,7 @@ way between the two.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -45,9 +45,13 @@ class Offer:
     """
 
     definitions: tuple[ToolDefinition, ...] = ()
-    names: ToolNames = field(default_factory=lambda: ToolNames((), ()))
+    names: ToolNames = ToolNames((), ())  # noqa: RUF009 - it never changes
     systemText: str = ""
     instruction: str = ""
+
+
+#: What most requests offer.
+NO_OFFER: Final = Offer()
 
 
 def offerFrom(
@@ -63,11 +67,11 @@ def offerFrom(
         daemon cannot read.
     """
     choice = inquiry.toolChoice
-    if choice.mode == "none":
-        return Offer()
+    if choice.mode == "none" or not inquiry.tools:
+        return NO_OFFER
     tools = [tool for tool in inquiry.tools if choice.allowed is None or tool.name in choice.allowed]
     if not tools:
-        return Offer()
+        return NO_OFFER
     names = ToolNames(tools, taken, renamed)
     return Offer(
         tuple(_definitions(tools, names, inquiry.toolsParam)),

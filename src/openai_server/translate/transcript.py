@@ -11,7 +11,8 @@ looks like a header is one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from typing import Final, TypeAlias
 
@@ -54,10 +55,10 @@ def transcript(messages: Sequence[Message], boundary: str, *, isTail: bool = Fal
     @param isTail: the messages go on from what the model knows already.
     @raise APIError: 400, an attachment is no good.
     """
-    names = {call.id: call.name for message in messages for call in message.calls}
+    names = _toolNames(messages)
     sections: list[_Section] = []
-    for message in messages:
-        sections += _sections(message, piecesOf(message), names)
+    for message, name in zip(messages, names, strict=True):
+        sections += _sections(message, piecesOf(message), name)
     boundary = _unused(boundary, sections)
     pieces: list[str | Attached] = [_INTRODUCTION.format(boundary=boundary, what=_what(isTail))]
     for header, own in sections:
@@ -83,9 +84,43 @@ def _what(isTail: bool) -> str:
     return "the continuation of our conversation" if isTail else "a conversation"
 
 
-def _sections(message: Message, own: Pieces, names: Mapping[str, str]) -> list[_Section]:
+def _toolNames(messages: Sequence[Message]) -> list[str | None]:
+    """
+    Return for each message the name of the tool whose result it is, if that is
+    known.
+
+    A result belongs to the nearest call before it with its id that has none
+    yet: ids are not unique everywhere. Of calls with nothing between them,
+    which are one answer's, the first comes first.
+    """
+    names: list[str | None] = []
+    # By id: for each answer the names of its calls that have no result yet.
+    unanswered: dict[str, list[tuple[int, deque[str]]]] = {}
+    answered: dict[str, str] = {}
+    answer = 0
+    for message in messages:
+        name = message.name
+        if message.role != "assistant":
+            answer += 1
+        for call in message.calls:
+            answers = unanswered.setdefault(call.id, [])
+            if not answers or answers[-1][0] != answer:
+                answers.append((answer, deque()))
+            answers[-1][1].append(call.name)
+        if message.callId:
+            answers = unanswered.get(message.callId, [])
+            if answers:
+                answered[message.callId] = answers[-1][1].popleft()
+                if not answers[-1][1]:
+                    answers.pop()
+            name = name or answered.get(message.callId)
+        names.append(name)
+    return names
+
+
+def _sections(message: Message, own: Pieces, tool: str | None) -> list[_Section]:
     if message.role == "tool":
-        return [(_resultHeader(message, names), own)]
+        return [(_resultHeader(message, tool), own)]
     name = f" {_quoted(message.name)}" if message.name else ""
     said: list[_Section] = [(_SPEAKERS[message.role] + name, own)]
     if not message.calls:
@@ -98,9 +133,8 @@ def _callHeader(call: Call) -> str:
     return f"assistant calls the tool {_quoted(call.name)}{_withId(call.id)}"
 
 
-def _resultHeader(message: Message, names: Mapping[str, str]) -> str:
-    name = message.name or (names.get(message.callId) if message.callId else None)
-    said = f" of the tool {_quoted(name)}" if name else ""
+def _resultHeader(message: Message, tool: str | None) -> str:
+    said = f" of the tool {_quoted(tool)}" if tool else ""
     return f"result{said}{_withId(message.callId)}"
 
 

@@ -14,17 +14,14 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b, sha256
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from openai_server.config.exposure import isLoopback
 from openai_server.errors import APIError
+from openai_server.web.interfaces import Account, Head, Request
 from openai_server.web.wrongkeys import WrongKeys
-
-if TYPE_CHECKING:
-    from openai_server.web.request import APIRequest
 
 #: Paths for which no key is needed.
 OPEN_PATHS: Final = frozenset({b"/", b"/healthz", b"/readyz"})
@@ -38,18 +35,6 @@ _KEY_HEADERS: Final = (b"authorization", b"x-api-key", b"api-key")
 
 #: The same few names come with every request.
 _isLoopback = lru_cache(maxsize=256)(isLoopback)
-
-
-@dataclass(frozen=True)
-class Account:
-    """
-    Whose request this is.
-
-    @ivar name: the same for the same key as long as the process lives, and
-        no way back to the key; C{anonymous} where no key is needed.
-    """
-
-    name: str
 
 
 ANONYMOUS: Final = Account("anonymous")
@@ -84,7 +69,7 @@ class Admission:
         self._anyOrigin = "*" in corsOrigins and apiKey is not None
         self._wrongKeys = WrongKeys()
 
-    def admit(self, request: APIRequest) -> Account:
+    def admit(self, request: Head) -> Account:
         """
         Judge a request by its head, once, before its body is read. Headers for
         pages of allowed origins are set in passing, so that they can read
@@ -100,7 +85,7 @@ class Admission:
         self._checkContentType(request)
         return self._account
 
-    def isPreflight(self, request: APIRequest) -> bool:
+    def isPreflight(self, request: Head) -> bool:
         """
         Whether a browser asks what a page may send.
         """
@@ -110,7 +95,7 @@ class Admission:
             and request.getHeader(b"access-control-request-method") is not None
         )
 
-    def answerPreflight(self, request: APIRequest) -> None:
+    def answerPreflight(self, request: Request) -> None:
         """
         Tell the browser of an admitted page that it may send what it wants.
         """
@@ -121,12 +106,11 @@ class Admission:
             request.setHeader(b"access-control-allow-headers", wanted)
         if request.getHeader(b"access-control-request-private-network") == b"true":
             request.setHeader(b"access-control-allow-private-network", b"true")
-        request.setResponseCode(204)
-        request.finish()
+        request.answer(b"", 204)
 
     # The checks.
 
-    def _checkHost(self, request: APIRequest) -> None:
+    def _checkHost(self, request: Head) -> None:
         # HTTP/1.0 needs no Host header; a browser always sends one.
         given = request.getHeader(b"host")
         if self._keyDigest is not None or given is None:
@@ -140,7 +124,7 @@ class Admission:
             "with the setting allowedHosts, or set an API key.",
         )
 
-    def _checkOrigin(self, request: APIRequest) -> None:
+    def _checkOrigin(self, request: Head) -> None:
         if self._origins or self._anyOrigin:
             request.setHeader(b"vary", b"Origin")
         origins = request.valuesOf(b"origin")
@@ -156,7 +140,7 @@ class Admission:
         request.setHeader(b"access-control-allow-origin", allowed)
         request.setHeader(b"access-control-expose-headers", _EXPOSED)
 
-    def _checkKey(self, request: APIRequest) -> None:
+    def _checkKey(self, request: Head) -> None:
         # One comparison whatever was sent, so that time tells nothing.
         if self._keyDigest is None:
             return
@@ -168,18 +152,18 @@ class Admission:
                 headers={"www-authenticate": "Bearer"},
             )
 
-    def _checkHowOften(self, request: APIRequest) -> None:
+    def _checkHowOften(self, request: Head) -> None:
         address = getattr(request.getClientAddress(), "host", "")
-        wait = self._wrongKeys.note(address, request.site.clock.seconds())
+        wait = self._wrongKeys.note(address, request.clock.seconds())
         if wait:
             said = "This address has sent too many wrong API keys."
             raise APIError("too_many_wrong_keys", said, retryAfter=wait)
 
-    def _checkContentType(self, request: APIRequest) -> None:
+    def _checkContentType(self, request: Head) -> None:
         if self._keyDigest is not None or request.method != b"POST":
             return
         types = request.valuesOf(b"content-type")
-        if len(types) != 1 or not _isJSON(types[0]):
+        if len(types) != 1 or not (types[0] == b"application/json" or _isJSON(types[0])):
             raise APIError("unsupported_content_type", "The content type must be application/json.")
 
 
@@ -191,7 +175,7 @@ def _accountFor(apiKey: str, secret: bytes) -> Account:
     return Account(blake2b(apiKey.encode("utf-8"), key=secret, digest_size=8).hexdigest())
 
 
-def _keyIn(request: APIRequest) -> bytes:
+def _keyIn(request: Head) -> bytes:
     # The first header that is there counts; twice the same header is no key.
     for name in _KEY_HEADERS:
         values = request.valuesOf(name)
@@ -207,6 +191,7 @@ def _bearerIn(value: bytes) -> bytes:
     return key.strip() if scheme.lower() == b"bearer" else b""
 
 
+@lru_cache(maxsize=256)
 def _plainHost(host: bytes) -> str:
     # Without port, brackets, the dot of the root, and case.
     text = host.decode("ascii", "replace").lower()
@@ -216,7 +201,7 @@ def _plainHost(host: bytes) -> str:
     return text if text.count(":") > 1 else text.partition(":")[0].removesuffix(".")
 
 
-def _boundHost(request: APIRequest) -> str | None:
+def _boundHost(request: Head) -> str | None:
     # What the connection came in on, also where all addresses are bound. One
     # of IPv4 looks like this on a socket that takes both kinds.
     host = getattr(request.getHost(), "host", None)

@@ -23,7 +23,8 @@ from twisted.logger import Logger
 
 from openai_server.errors import APIError
 from openai_server.runtime import makeFolder, removeLeftBehind
-from openai_server.translate.attachments import Attached, decodedSlices, extensionOf
+from openai_server.translate.attachments import Attached, decodedSlices
+from openai_server.translate.mediatypes import extensionOf
 
 #: Bytes of all files together.
 TOTAL_BYTES: Final = 512 * 1024 * 1024

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from openai_server.api.dialect import Dialect
 from openai_server.api.inquiry import Call, Inquiry, Message
 from openai_server.api.output import Failed, Finished
+from openai_server.coroutines import begun
 from openai_server.errors import APIError
 from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.conversation import Conversation
@@ -24,11 +25,12 @@ from openai_server.sessions.hints import Hints, hintsFrom
 from openai_server.sessions.matching import Match, Outcome, matchFromTranscript
 from openai_server.sessions.plans import Session, SessionKind, SessionPlan
 from openai_server.sessions.retries import Attempt, Retries
+from openai_server.translate.estimate import promptSize
 from openai_server.translate.output import Translation
 from openai_server.translate.schema import checkAnswer
 from openai_server.translate.tools import inputText, resultText
+from openai_server.web.interfaces import Request
 from openai_server.web.mistakes import errorFromMistake
-from openai_server.web.request import APIRequest as Request
 from openai_server.web.response import Response, ResponseTimes
 from openai_server.web.submission import Submission, Submitter
 
@@ -74,14 +76,19 @@ class Completion:
         self._configuration = submitter.configuration
         self._times = ResponseTimes(submitter.clock)
 
-    async def answer(self, request: Request, dialect: Dialect) -> None:
+    def answer(self, request: Request, dialect: Dialect) -> Deferred[None]:
         """
-        Answer a request that was let in. Ends when its response does.
+        Answer a request that was let in. The Deferred fires when its response
+        is over.
 
-        @raise APIError: what its client is told before the first byte.
+        @raise APIError: what its client is told before the first byte; or the
+            Deferred fails with it.
         """
-        await self._begin(request, dialect)
-        await request.whenOver()
+        beginning = begun(self._begin(request, dialect))
+        if beginning is None:
+            return request.whenOver()
+        request.doing(beginning)
+        return beginning.addCallback(lambda _: request.whenOver())
 
     async def _begin(self, request: Request, dialect: Dialect) -> None:
         # The body and what it asks are not held for as long as the answer lasts.
@@ -93,10 +100,11 @@ class Completion:
             request.setHeader(b"x-hum-ignored", ",".join(inquiry.ignored).encode())
         response, isAlone = await self._responseTo(request, inquiry, body)
         request.mayHaveRun = True
-        request.session = response.kind.value
+        request.session = response.session
         request.setHeader(b"x-hum-session", request.session.encode())
         try:
-            response.attach(request, renderer, self._keepAliveOf(request), isAlone)
+            interval = keepAliveInterval(request, self._configuration.keepAliveInterval)
+            response.attach(request, renderer, interval, isAlone)
         except Exception:
             # A mistake of ours must not leave a worker running for nobody.
             response.abandon()
@@ -168,7 +176,7 @@ class Completion:
         made: list[Response] = []
 
         def attend(conversation: Conversation, plan: SessionPlan) -> Response:
-            made.append(self._response(submission, attempt, conversation, plan.kind))
+            made.append(self._response(submission, attempt, conversation, plan))
             return made[0]
 
         await self._submitter.ask(submission, attend, session)
@@ -184,10 +192,10 @@ class Completion:
         results = _resultsFrom(submission, match)
         call, text = results[-1]
         results[-1] = (call, text + _addedTo(match, submission))
-        response = self._response(submission, attempt, conversation, SessionKind.CONTINUED, isResumed=True)
+        response = self._response(submission, attempt, conversation, None)
         conversation.resume(results, response)
         told = sorted([*(at for _, at in match.results), *match.extra])
-        conversation.context.session.told(submission.transcript.entries[at] for at in told)
+        conversation.context.session.toldResults(submission.transcript, match.answer, told)
         return response
 
     async def _settled(self, conversation: Conversation, match: Match) -> None:
@@ -203,38 +211,54 @@ class Completion:
         submission: Submission,
         attempt: Attempt[Response] | None,
         conversation: Conversation,
-        kind: SessionKind,
-        isResumed: bool = False,
+        plan: SessionPlan | None,
     ) -> Response:
-        inquiry = submission.inquiry
-        transcript = submission.transcript
+        """
+        @param plan: None for a turn that is gone on with.
+        """
+        inquiry, transcript = submission.inquiry, submission.transcript
+        translation = Translation(inquiry.stop, inquiry.wantsJSON, conversation.seenCalls, plan is None)
+        isContinued = plan is None or plan.kind is SessionKind.CONTINUED
+        isHeld = isContinued and not transcript.showsHistory
+        held = conversation.context.session.size if isHeld else 0
         return Response(
+            self,
             self._times,
             conversation,
-            Translation(
-                stop=inquiry.stop,
-                stripFence=inquiry.wantsJSON,
-                ownCalls=conversation.seenCalls,
-                seen=isResumed,
-            ),
+            translation,
             model=inquiry.model,
             isStreamed=inquiry.isStreamed,
-            mayReturn=attempt is not None,
-            kind=kind,
-            modelIsKnown=self._modelIsKnown,
-            callFrom=partial(_callFrom, conversation),
+            attempt=attempt,
+            session=SessionKind.CONTINUED.value if plan is None else plan.label,
+            size=promptSize(inquiry, submission.offer, held),
             asked=None if inquiry.showsCallIds else transcript.digestBefore(len(transcript.entries)),
-            onEnd=partial(self._ended, inquiry.showsCallIds, attempt),
-            onDelivered=partial(self._delivered, attempt),
         )
 
-    # The end of a response.
+    # What a response tells.
 
-    def _ended(self, showsCallIds: bool, attempt: Attempt[Response] | None, response: Response) -> None:
+    def modelIsKnown(self, model: str) -> bool:
+        """
+        Return whether a model that nobody serves now may come back.
+        """
+        return self._modelIsKnown(model)
+
+    def callFrom(self, response: Response, call: ParkedCall) -> Call:
+        """
+        Return what the client sees of a parked call.
+        """
+        if call.wireName in response.conversation.context.customTools:
+            return Call(call.publicId, call.clientName, inputText(call.arguments), "custom")
+        return Call(call.publicId, call.clientName, call.arguments)
+
+    def ended(self, response: Response) -> None:
+        """
+        Let the session and the retries know how an answer has ended.
+        """
         if type(response.ended) is Finished:
-            self._told(showsCallIds, response)
+            self._told(response)
         else:
             self._submitter.memory.release(response.conversation.context.session, False)
+        attempt = response.attempt
         if attempt is None:
             return
         if response.isAbandoned or _mayBeAskedAgain(response):
@@ -242,18 +266,25 @@ class Completion:
         else:
             self._retries.finished(attempt, 0 if response.output is None else response.length)
 
-    def _told(self, showsCallIds: bool, response: Response) -> None:
+    def _told(self, response: Response) -> None:
         memory, session, text = self._submitter.memory, response.conversation.context.session, response.text
+        session.size = response.size
         if text is None:
             memory.release(session, False)
             return
-        made = response.calls
-        calls = [call.id if showsCallIds else callWithoutId(call.name, call.arguments) for call in made]
+        # An answer to a transcript shows no ids of calls.
+        showsCallIds = response.asked is None
+        calls = [
+            call.id if showsCallIds else callWithoutId(call.name, call.arguments) for call in response.calls
+        ]
         memory.answered(session, text, calls)
 
-    def _delivered(self, attempt: Attempt[Response] | None, inGoodOrder: bool) -> None:
-        if attempt is not None:
-            (self._retries.delivered if inGoodOrder else self._retries.clientLeft)(attempt)
+    def delivered(self, response: Response, inGoodOrder: bool) -> None:
+        """
+        Let the retries know that a client has all of an answer, or has left.
+        """
+        if response.attempt is not None:
+            (self._retries.delivered if inGoodOrder else self._retries.clientLeft)(response.attempt)
 
     # JSON that follows a schema.
 
@@ -289,7 +320,7 @@ class Completion:
         assert schema is not None and text is not None
         session = first.conversation.context.session
         seen = session.seen.copy()
-        self._told(submission.inquiry.showsCallIds, first)
+        self._told(first)
         await first.conversation.whenSettled()
         said = Message(role="assistant", content=text)
         again = submission.followedBy(said, Message(role="user", content=_REPAIR))
@@ -303,28 +334,17 @@ class Completion:
             if second is not None:
                 second.abandon()
             raise
-        response, verdict, usage = first, b"invalid", finished.usage
+        response, verdict, usage, isEstimated = first, b"invalid", finished.usage, finished.isEstimated
         if second is not None and type(second.ended) is Finished:
             usage = usage + second.ended.usage if usage and second.ended.usage else usage
+            isEstimated |= second.ended.isEstimated
             if not second.calls and second.text is not None and checkAnswer(second.text, schema) != "invalid":
                 response, verdict = second, b"repaired"
         session.seen = seen
         first.verdict = verdict
-        first.conclude(Finished(finished.reason, usage), response.output or [])
+        first.conclude(Finished(finished.reason, usage, isEstimated), response.output or [])
 
     # The rest.
-
-    def _keepAliveOf(self, request: Request) -> float:
-        """
-        Seconds of silence after which a stream says something: as set, but at
-        most a third of the read timeout that its client announces.
-        """
-        setting = self._configuration.keepAliveInterval
-        try:
-            announced = float(request.getHeader(b"x-stainless-read-timeout") or b"nan")
-        except ValueError:
-            return setting
-        return min(setting, max(announced / 3, _SHORTEST_INTERVAL)) if announced > 0 else setting
 
     def stop(self) -> None:
         """
@@ -333,6 +353,21 @@ class Completion:
         self._submitter.stop()
         self._retries.stop()
         self._times.stop()
+
+
+def keepAliveInterval(request: Request, setting: float) -> float:
+    """
+    Return the seconds of silence after which a stream says something: as set,
+    but at most a third of the read timeout that its client announces.
+    """
+    given = request.getHeader(b"x-stainless-read-timeout")
+    if given is None:
+        return setting
+    try:
+        announced = float(given)
+    except ValueError:
+        return setting
+    return min(setting, max(announced / 3, _SHORTEST_INTERVAL)) if announced > 0 else setting
 
 
 def _accountOf(request: Request) -> str:
@@ -366,12 +401,6 @@ def _bringsFiles(submission: Submission, match: Match) -> bool:
 
 def _mayBeAskedAgain(response: Response) -> bool:
     return type(response.ended) is Failed and response.ended.error.mayRetry
-
-
-def _callFrom(conversation: Conversation, call: ParkedCall) -> Call:
-    if call.wireName in conversation.context.customTools:
-        return Call(call.publicId, call.clientName, inputText(call.arguments), "custom")
-    return Call(call.publicId, call.clientName, call.arguments)
 
 
 def _resultsFrom(submission: Submission, match: Match) -> list[tuple[ParkedCall, str]]:

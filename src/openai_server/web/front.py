@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from openai_server.api.chat.dialect import ChatDialect
 from openai_server.api.dialect import Dialect
 from openai_server.config import Configuration
-from openai_server.daemon.interfaces import Daemon
+from openai_server.daemon.interfaces import Bee, Daemon
 from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallTable
 from openai_server.sessions.catalogue import Catalogue
@@ -85,6 +85,8 @@ class WebFront(Service):
             counters=Counters(),
         )
         self._daemon = daemon
+        self._bees: Sequence[Bee] = ()
+        self._taken = TakenNames()
         self._hid = hid
         self._configuration = configuration
         self.completion = Completion(self.submitter, self.retries, self.models.isKnown, self._takenNames)
@@ -125,11 +127,15 @@ class WebFront(Service):
         self.submitter.folder.stop()
 
     def _takenNames(self) -> TakenNames:
-        others = [bee for bee in self._daemon.registry.bees() if bee.hid != self._hid]
-        return TakenNames(
-            frozenset(name for bee in others for name in bee.tools),
-            frozenset(each for bee in others for each in bee.provides),
-        )
+        bees = self._daemon.registry.bees()
+        if bees is not self._bees:
+            self._bees = bees
+            others = [bee for bee in bees if bee.hid != self._hid]
+            self._taken = TakenNames(
+                frozenset(name for bee in others for name in bee.tools),
+                frozenset(each for bee in others for each in bee.provides),
+            )
+        return self._taken
 
 
 def _memoryFrom(configuration: Configuration) -> Memory:

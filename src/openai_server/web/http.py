@@ -9,90 +9,89 @@ sends ahead is parsed when its turn comes; beyond L{EARLY_BYTES} it is cut.
 A refused request gets a JSON error, after which our side is closed and what
 the client still sends is read and thrown away for a moment: closing at once
 would reset the connection, and take the error with it.
-
-Bytes go out through the socket itself while the transport holds none: the
-transport would wait for the next turn of the reactor, and ask the system
-twice. What the socket does not take is the transport's, which tells when it
-has sent all of it.
 """
 
 from __future__ import annotations
 
-import socket
-from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
+    IAddress,
     IDelayedCall,
     IHalfCloseableDescriptor,
     IHalfCloseableProtocol,
-    IPullProducer,
     ISSLTransport,
     ITCPTransport,
 )
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from openai_server.clock import Deadline, Timeout
+from openai_server.deadlines import Alarm, Deadlines
 from openai_server.errors import APIError
-from openai_server.web.request import APIRequest, Owner
-
-if TYPE_CHECKING:
-    from openai_server.web.outflow import Outflow
-    from openai_server.web.site import APISite
+from openai_server.outlet import socketOf
+from openai_server.web.httprequest import HTTPRequest
+from openai_server.web.interfaces import Account, Owner
+from openai_server.web.peers import INTERNET, endSilentPeers
+from openai_server.web.request import OpenResponses
+from openai_server.web.sendqueue import STILL_SECONDS, SendQueue
 
 #: Bytes of a request line or header, of a whole head, and headers of a request.
 LINE_BYTES: Final = 16 * 1024
 HEAD_BYTES: Final = 32 * 1024
 MAX_HEADERS: Final = 100
+#: Seconds after which a connection without a request is closed; for a whole
+#: head, from its first byte; without progress of a body, and for a whole one.
+IDLE_SECONDS: Final = 75.0
+HEAD_SECONDS: Final = 10.0
+BODY_PROGRESS_SECONDS: Final = 30.0
+BODY_SECONDS: Final = 300.0
 #: Seconds, and bytes, for which a refused client may go on sending.
 LINGER_SECONDS: Final = 2.0
 LINGER_BYTES: Final = 1024 * 1024
 #: Bytes that a client may send ahead while its request is answered.
 EARLY_BYTES: Final = 16 * 1024
-#: Seconds that a client has for the rest of an answer that is complete.
-FLUSH_SECONDS: Final = 10.0
 #: Seconds between two signs to a client that has closed its side.
 PROBE_SECONDS: Final = 1.0
-#: Seconds that a whole body may take.
-BODY_SECONDS: Final = 300.0
-_INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
-#: Socket options by which a client that vanished is noticed within 45 s:
-#: milliseconds without acknowledgement, seconds of silence before the first
-#: probe and between two, probes.
-_SILENCE_OPTIONS: Final = {
-    "TCP_USER_TIMEOUT": 45_000,
-    "TCP_KEEPIDLE": 15,
-    "TCP_KEEPINTVL": 10,
-    "TCP_KEEPCNT": 3,
-}
 
 
-def _handleOf(transport: Any) -> Any:
-    return transport.getHandle() if hasattr(transport, "getHandle") else None
-
-
-def endSilentPeers(transport: Any) -> None:
+class ConnectionSite(OpenResponses, Protocol):
     """
-    Have the system end a TCP connection whose client is gone without a word,
-    be it that bytes of ours stay unacknowledged or that none are under way.
-    Other transports, and systems without these options, are left alone.
+    What connections have in common.
+
+    @ivar deadlines: when they are looked at.
     """
-    # Under TLS, and under nothing else, the transport has one of its own.
-    tcp = _handleOf(getattr(transport, "transport", transport))
-    if not isinstance(tcp, socket.socket) or tcp.family not in _INTERNET:
-        return
-    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _SILENCE_OPTIONS.items():
-        if hasattr(socket, name):
-            tcp.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+    deadlines: Deadlines
+
+    def channelOpened(self, channel: HTTPConnection) -> None:
+        """
+        There is one connection more.
+        """
+
+    def channelClosed(self, channel: HTTPConnection) -> None:
+        """
+        There is one connection less.
+        """
+
+    def admitted(self, request: HTTPRequest) -> Account:
+        """
+        Judge a request by its head, before its body is read.
+
+        @raise APIError: it is not let in.
+        """
+
+    def process(self, request: HTTPRequest) -> None:
+        """
+        Answer a request that was read.
+        """
 
 
-@implementer(IHalfCloseableProtocol, IPullProducer)
-class HTTPConnection(Protocol):
+@implementer(IHalfCloseableProtocol)
+class HTTPConnection(TwistedProtocol):
     """
     One HTTP/1.x connection.
 
@@ -100,36 +99,33 @@ class HTTPConnection(Protocol):
     @ivar persistent: whether it stays open after the answer.
     @ivar requests: the one that is received or answered, and those behind it
         that came in the same read.
-    @ivar outflow: what hands out the bytes of the present answer.
-    @ivar isPaused: whether the transport has more to send than it wants to hold.
+    @ivar queue: the way to the client.
+    @ivar alarm: the one wait that it has at a time.
     """
 
-    def __init__(self, site: APISite) -> None:
+    queue: SendQueue
+
+    def __init__(self, site: ConnectionSite) -> None:
         self.site = site
         self.persistent = True
-        self.requests: deque[APIRequest] = deque()
-        self.outflow: Outflow | None = None
-        self.isPaused = False
+        self.requests: list[HTTPRequest] = []
+        self.alarm = Alarm(site.deadlines)
         self._parser: Any = None
-        self._receiving: APIRequest | None = None
-        self._headBytes = self._headerBytes = 0
+        self._incoming: HTTPRequest | None = None
+        self._isReceiving = False
+        self._isHeadTimed = False
         self._headers: list[tuple[bytes, bytes]] = []
         self._url = b""
+        self._unread = 0
+        self._bodyBegan = 0.0
         self._isAnswering = False
         self._isRefused = False
         self._isClosing = False
         self._isLooping = False
         self._hasEnded = False
-        self._discarded = 0
         self._early = b""
-        self._wait: Timeout | None = None
-        self._bodyBegan = 0.0
-        self._lastData = 0.0
-        self._sinceBody = 0
-        self._closing: Deadline | None = None
         self._probing: IDelayedCall | None = None
         self._delivering: Owner | None = None
-        self._socket: socket.socket | None = None
 
     # The connection.
 
@@ -139,35 +135,32 @@ class HTTPConnection(Protocol):
         """
         transport: Any = self.transport
         endSilentPeers(transport)
-        handle = _handleOf(transport)
-        isSocket = isinstance(handle, socket.socket)
+        handle = socketOf(transport)
         # In Twisted 24.10 a Unix socket's transport claims to be TCP's.
-        if ITCPTransport.providedBy(transport) and not (isSocket and handle.family not in _INTERNET):
+        if ITCPTransport.providedBy(transport) and (handle is None or handle.family in INTERNET):
             transport.setTcpNoDelay(True)
-        if isSocket:
-            self._socket = handle
-        else:
-            transport.registerProducer(self, True)
+        self.queue = SendQueue(transport, handle, self.site.clock, self._stuck)
         self.site.channelOpened(self)
-        self._wait = self.site.idleTimes.begin(self.loseConnection)
+        self.alarm.begin(IDLE_SECONDS, self.loseConnection)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
         The connection is gone.
         """
-        self._stopWaiting()
-        if self._closing is not None:
-            self._closing.cancel()
-        self.site.channelClosed(self)
+        # A transport that we closed has sent all that it held.
+        isSent = self._isClosing or not self.queue.isPaused
+        self._isClosing = True
+        self.alarm.isOver = True
+        self.alarm.cancel()
         if self._probing is not None:
             self._probing.cancel()
         self._parser = None
-        self._isClosing = True
-        if self._delivering is not None:
-            self._delivered(reason.check(ConnectionDone) is not None and not self.isPaused)
-        requests, self.requests = self.requests, deque()
+        self._delivered(isSent and reason.check(ConnectionDone) is not None)
+        self.queue.clear()
+        requests, self.requests = self.requests, []
         for request in requests:
             request.connectionLost(reason)
+        self.site.channelClosed(self)
 
     def readConnectionLost(self) -> None:
         """
@@ -176,10 +169,10 @@ class HTTPConnection(Protocol):
         is written until it is answered.
         """
         self._hasEnded = True
-        transport: Any = self.transport
         if self._isClosing:
+            transport: Any = self.transport
             transport.loseConnection()
-        elif self._receiving is not None or not self._isAnswering:
+        elif self._incoming is not None or not self._isAnswering:
             self.loseConnection()
         else:
             self._probe()
@@ -190,11 +183,12 @@ class HTTPConnection(Protocol):
             return
         self.persistent = False
         request = self.requests[0]
-        if request.stream is not None and request.stream.isOpen:
-            request.stream.probe()
-        elif not request.startedWriting and request.clientproto == b"HTTP/1.1":
-            self.transmit(b"HTTP/1.1 102 Processing\r\n\r\n")
-        elif not request.startedWriting:
+        if request.startedWriting:
+            if request.isStream:
+                request.probe()
+        elif request.clientproto == b"HTTP/1.1":
+            self.queue.send(b"HTTP/1.1 102 Processing\r\n\r\n")
+        else:
             self.abort()
             return
         self._probing = self.site.clock.callLater(PROBE_SECONDS, self._probe)
@@ -210,17 +204,17 @@ class HTTPConnection(Protocol):
         """
         Parse, keep for later, or throw away what follows on a refusal.
         """
-        if self._delivering is not None and not self.isPaused:
+        if self._delivering is not None and not self.queue.isPaused:
             self._delivered(True)
         if self._isRefused:
-            self._discarded += len(data)
-            if self._discarded > LINGER_BYTES:
+            self._unread += len(data)
+            if self._unread > LINGER_BYTES:
                 self.abort()
         elif self._isAnswering:
             self._keepEarly(data)
         elif not self._isClosing:
             self._feed(data)
-            self._next()
+            self._proceed()
 
     def _keepEarly(self, data: bytes) -> None:
         # Whoever stops reading does not notice that the client goes.
@@ -229,19 +223,12 @@ class HTTPConnection(Protocol):
             self.abort()
 
     def _feed(self, data: bytes) -> None:
-        if self._parser is None:
-            self._parser = HttpRequestParser(self)
-        request = self._receiving
-        if request is None:
-            if not self._headBytes:
-                self._stopWaiting()
-                self._wait = self.site.headTimes.begin(self._headIsLate)
-            self._headBytes += len(data)
-        else:
-            self._lastData = self.site.clock.seconds()
-            self._sinceBody += len(data)
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = HttpRequestParser(self)
+        self._unread += len(data)
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
             # Nobody is upgraded: the next request follows as if nothing had been said.
             self._parser = None
@@ -249,111 +236,100 @@ class HTTPConnection(Protocol):
             if rest and not self._isRefused:
                 self._keepEarly(rest)
         except HttpParserCallbackError as error:
-            self._refuseParsed(error.__context__)
+            why = error.__context__
+            self._refuse(why if isinstance(why, APIError) else _invalid())
         except HttpParserError:
             # Behind a request that was said to be the last, nothing counts.
-            if self._receiving is not None or not (self.requests and self.requests[-1].isLast):
-                self._refuseParsed(None)
-        else:
-            if self._receiving is None and self._headBytes > HEAD_BYTES:
-                self.refuse(_headTooLarge())
-            elif self._receiving is not None and self._sinceBody > HEAD_BYTES:
-                # Trailers and the extensions of chunks, which nobody reads.
-                self.refuse(APIError("bad_request", "The body comes with too much that is no body."))
+            if self._incoming is not None or not (self.requests and self.requests[-1].isLast):
+                self._refuse(_invalid())
 
-    def _refuseParsed(self, why: BaseException | None) -> None:
-        if self._isRefused:
-            return
-        if isinstance(why, APIError):
-            self.refuse(why)
+    def _waitForMore(self) -> None:
+        if self._incoming is None:
+            if self._unread > HEAD_BYTES:
+                self._refuse(_headTooLarge())
+            elif not self._isHeadTimed:
+                self._isHeadTimed = True
+                self.alarm.begin(HEAD_SECONDS, self._headIsLate)
+        elif self._unread > HEAD_BYTES:
+            # Trailers and the extensions of chunks, which nobody reads.
+            self._refuse(APIError("bad_request", "The body comes with too much that is no body."))
         else:
-            self.refuse(APIError("bad_request", "This is not a valid HTTP/1.1 request."))
+            left = self._bodyBegan + BODY_SECONDS - self.site.clock.seconds()
+            self.alarm.begin(min(BODY_PROGRESS_SECONDS, max(left, 0.0)), self._bodyIsLate)
+
+    def _headIsLate(self) -> None:
+        self._refuse(APIError("request_timeout", "The head of the request did not come in time."))
+
+    def _bodyIsLate(self) -> None:
+        self._refuse(APIError("request_timeout", "The body of the request did not come in time."))
 
     # What the parser finds. An exception in here ends the parsing.
+
+    def on_message_begin(self) -> None:
+        """
+        A request begins.
+        """
+        self._isReceiving = True
+        self._isHeadTimed = False
 
     def on_url(self, url: bytes) -> None:
         """
         Take a piece of the request's target.
         """
         self._url += url
-        if len(self._url) > LINE_BYTES:
-            raise _headTooLarge()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """
         Take a header, or a trailer, which nobody reads.
         """
-        if self._receiving is not None:
-            return
-        headers = self._headers
-        headers.append((name.lower(), value))
-        self._headerBytes += len(name) + len(value) + 4
-        if len(headers) > MAX_HEADERS or len(value) > LINE_BYTES or self._headerBytes > HEAD_BYTES:
-            raise _headTooLarge()
+        self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """
         Judge the head before any byte of the body is asked for.
         """
-        parser = self._parser
-        request = APIRequest(self, self._headers)
-        url, self._url, self._headers = self._url, b"", []
-        self._headBytes = self._headerBytes = 0
+        parser, headers, url = self._parser, self._headers, self._url
+        self._headers, self._url = [], b""
+        request = HTTPRequest(self.site, self, headers)
         self.requests.append(request)
-        self._receiving = request
+        self._incoming = request
+        if self._unread > LINE_BYTES or len(headers) > MAX_HEADERS:
+            _checkSize(url, headers)
+        self._unread = 0
         request.isLast = not parser.should_keep_alive()
-        version = b"HTTP/" + parser.get_http_version().encode()
-        request.headReceived(parser.get_method(), url, version)
-        self._stopWaiting()
-        if request.hasBody:
-            self._bodyBegan = self._lastData = self.site.clock.seconds()
-            self._sinceBody = 0
-            self._wait = self.site.bodyTimes.begin(self._bodyIsLate)
+        version = parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise APIError("bad_request", "This is not HTTP/1.1.")
+        request.headReceived(parser.get_method(), url, version == "1.0")
+        if request.brings:
+            request.expectBody(self.site.admitted(request))
+            self._bodyBegan = self.site.clock.seconds()
             if request.waitsForContinue and len(self.requests) == 1:
-                self.transmit(b"HTTP/1.1 100 Continue\r\n\r\n")
+                self.queue.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, data: bytes) -> None:
         """
         Take a piece of the body.
         """
-        if self._receiving is not None:
-            self._sinceBody = 0
-            self._receiving.bodyPieceReceived(data)
+        self._unread = 0
+        if self._incoming is not None:
+            self._incoming.bodyPieceReceived(data)
 
     def on_message_complete(self) -> None:
         """
         The request is complete.
         """
-        request = self._receiving
-        if request is not None:
-            request.bodyReceived()
-            request.isReceived = True
-            self._receiving = None
-        self._stopWaiting()
-
-    # Deadlines.
-
-    def _headIsLate(self) -> None:
-        self._wait = None
-        self.refuse(APIError("request_timeout", "The head of the request did not come in time."))
-
-    def _bodyIsLate(self) -> None:
-        self._wait = None
-        now = self.site.clock.seconds()
-        isProgressing = now - self._lastData < self.site.bodyTimes.duration
-        if isProgressing and now - self._bodyBegan < BODY_SECONDS:
-            self._wait = self.site.bodyTimes.begin(self._bodyIsLate)
-        else:
-            self.refuse(APIError("request_timeout", "The body of the request did not come in time."))
-
-    def _stopWaiting(self) -> None:
-        if self._wait is not None:
-            self._wait.cancel()
-            self._wait = None
+        if self._incoming is not None:
+            self._incoming.bodyReceived()
+            self._incoming = None
+        # Trailers were among them.
+        self._headers = []
+        self._isReceiving = False
+        self._unread = 0
 
     # One request after the other.
 
-    def _next(self) -> None:
+    def _proceed(self) -> None:
         """
         Answer the next request that is complete, and those behind it as long
         as nothing has to wait.
@@ -365,9 +341,12 @@ class HTTPConnection(Protocol):
             while not (self._isAnswering or self._isClosing):
                 if self.requests and self.requests[0].isReceived:
                     self._isAnswering = True
-                    if self.requests[0].isLast or self.requests[0].refusal is not None:
+                    request = self.requests[0]
+                    if request.isLast or request.refusal is not None:
                         self.persistent = False
-                    self.requests[0].process()
+                    self._isHeadTimed = False
+                    self.alarm.cancel()
+                    self.site.process(request)
                 elif self._early:
                     data, self._early = self._early, b""
                     self._feed(data)
@@ -375,44 +354,44 @@ class HTTPConnection(Protocol):
                     break
         finally:
             self._isLooping = False
-        if self._wait is None and not (self.requests or self._headBytes or self._isClosing):
-            self._wait = self.site.idleTimes.begin(self.loseConnection)
+        if self.isIdle:
+            self.alarm.begin(IDLE_SECONDS, self.loseConnection)
+        elif self._isReceiving and not self._isAnswering:
+            self._waitForMore()
 
     def requestDone(self) -> None:
         """
         The answer is written; how much of it the client has read is another
         matter, and has a bound.
         """
-        self.requests.popleft()
+        del self.requests[0]
         self._isAnswering = False
-        self.outflow = None
         if not self.persistent:
             self.loseConnection()
             return
-        if self.isPaused:
-            self._closeWithin(FLUSH_SECONDS)
+        self.queue.watchRest()
         if self._hasEnded and not self.requests:
             self.loseConnection()
         else:
-            self._next()
+            self._proceed()
 
-    # Refusing.
-
-    def refuse(self, error: APIError) -> None:
+    def _refuse(self, error: APIError) -> None:
         """
         Answer the request that is being received with an error, and parse
         nothing more from this client.
         """
+        if self._isRefused:
+            return
         self._isRefused = True
-        self._stopWaiting()
-        self._early, self._parser = b"", None
-        request, self._receiving = self._receiving, None
+        self._early, self._parser, self._unread = b"", None, 0
+        request, self._incoming = self._incoming, None
+        self._isReceiving = False
         if request is None:
-            request = APIRequest(self, [])
+            request = HTTPRequest(self.site, self, [])
             self.requests.append(request)
         request.refusal = error
         request.isReceived = True
-        self._next()
+        self._proceed()
 
     # What the client gets.
 
@@ -422,7 +401,7 @@ class HTTPConnection(Protocol):
         Whether it is open and nothing of a request was read that is not
         answered.
         """
-        return not (self.requests or self._headBytes or self._early or self._isClosing)
+        return not (self.requests or self._isReceiving or self._early or self._isClosing)
 
     @property
     def isAnswering(self) -> bool:
@@ -431,36 +410,13 @@ class HTTPConnection(Protocol):
         """
         return self._isAnswering
 
-    def transmit(self, data: bytes) -> None:
-        """
-        Send these bytes, now if that is possible.
-        """
-        transport: Any = self.transport
-        if self._socket is not None and not self.isPaused:
-            try:
-                sent = self._socket.send(data)
-            except OSError:
-                # Full, or broken: the transport finds out.
-                sent = 0
-            if sent == len(data):
-                return
-            data = data[sent:]
-            transport.write(data)
-            # It asks for more at once, and again when all is sent. It never says
-            # that it is full.
-            transport.registerProducer(self, False)
-            self.pauseProducing()
-        else:
-            transport.write(data)
-
     def awaitDelivery(self, owner: Owner) -> None:
         """
         An answer is complete. Its owner is told when the client is known to
         have it, because the connection goes on or is closed in good order, or
         to have left before.
         """
-        if self._delivering is not None:
-            self._delivered(not self.isPaused)
+        self._delivered(not self.queue.isPaused)
         self._delivering = owner
 
     def _delivered(self, inGoodOrder: bool) -> None:
@@ -468,56 +424,30 @@ class HTTPConnection(Protocol):
         if owner is not None:
             owner.delivered(inGoodOrder)
 
-    def pauseProducing(self) -> None:
-        """
-        The transport holds enough.
-        """
-        self.isPaused = True
-        if self.outflow is not None:
-            self.outflow.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        """
-        The transport has sent all that it held.
-        """
-        if not self.isPaused:
-            return
-        self.isPaused = False
-        transport: Any = self.transport
-        if self._socket is not None:
-            transport.unregisterProducer()
-        if self._closing is not None and not self._isClosing:
-            self._closing.cancel()
-            self._closing = None
-        if self.outflow is not None:
-            self.outflow.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """
-        The connection is being lost.
-        """
+    def _stuck(self) -> None:
+        if self._isAnswering:
+            self.requests[0].clientStuck()
+        self.abort()
 
     # Closing.
 
     def loseConnection(self) -> None:
         """
-        Close when everything is sent, and in L{FLUSH_SECONDS} at the latest. A
+        Close when everything is sent, and in L{STILL_SECONDS} at the latest. A
         client that was refused gets our end of stream first and may go on
         sending for L{LINGER_SECONDS}.
         """
         if self._isClosing:
             return
         self._isClosing = True
-        self._stopWaiting()
         transport: Any = self.transport
-        if self._socket is None:
-            transport.unregisterProducer()
+        self.queue.detach()
         if self._isRefused and self._canHalfClose() and not self._hasEnded:
             transport.resumeProducing()
             transport.loseWriteConnection()
-            self._closeWithin(LINGER_SECONDS)
+            self.alarm.begin(LINGER_SECONDS, self.abort)
         else:
-            self._closeWithin(FLUSH_SECONDS)
+            self.alarm.begin(STILL_SECONDS, self.abort)
             transport.loseConnection()
 
     def abort(self) -> None:
@@ -528,15 +458,9 @@ class HTTPConnection(Protocol):
         transport: Any = self.transport
         transport.abortConnection()
 
-    def _closeWithin(self, seconds: float) -> None:
-        if self._closing is not None:
-            self._closing.cancel()
-        self._closing = Deadline(self.site.clock, seconds, self.abort)
-
     def _canHalfClose(self) -> bool:
         # A TLS transport claims what the TCP transport below it can do.
-        transport = self.transport
-        return bool(IHalfCloseableDescriptor.providedBy(transport)) and not self.isSecure()
+        return bool(IHalfCloseableDescriptor.providedBy(self.transport)) and not self.isSecure()
 
     def isSecure(self) -> bool:
         """
@@ -544,6 +468,33 @@ class HTTPConnection(Protocol):
         """
         return bool(ISSLTransport.providedBy(self.transport))
 
+    def getHost(self) -> IAddress:
+        """
+        Return the address that the connection came in on.
+        """
+        transport: Any = self.transport
+        address: IAddress = transport.getHost()
+        return address
+
+    def getPeer(self) -> IAddress:
+        """
+        Return the address of the connection's other end.
+        """
+        transport: Any = self.transport
+        address: IAddress = transport.getPeer()
+        return address
+
+
+def _checkSize(url: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    size = len(url) + sum([len(name) + len(value) + 4 for name, value in headers])
+    longest = max([len(url), *(len(value) for _, value in headers)])
+    if len(headers) > MAX_HEADERS or longest > LINE_BYTES or size > HEAD_BYTES:
+        raise _headTooLarge()
+
 
 def _headTooLarge() -> APIError:
     return APIError("headers_too_large", "The request line and headers are too large.")
+
+
+def _invalid() -> APIError:
+    return APIError("bad_request", "This is not a valid HTTP/1.1 request.")

@@ -1,85 +1,45 @@
 # -*- test-case-name: tests.web.test_channel -*-
 """
-One HTTP request: who asked what, how it ended.
+One HTTP request: how it is answered, how it ended.
 
 Every request that was read has exactly one end code, one access event, and one
 place among the site's open responses, from its last byte in to its last byte
-out.
+out. What is read and written in which form is said by two kinds of it:
+L{HTTPRequest<openai_server.web.httprequest.HTTPRequest>} on our own
+connections, and L{MountedRequest<openai_server.web.mounted.MountedRequest>} in
+a site of somebody else's.
 """
 
 from __future__ import annotations
 
 import re
-import time
 from base64 import b16encode
 from collections.abc import Mapping
-from email.utils import formatdate
-from functools import lru_cache
-from http import HTTPStatus
+from http import HTTPMethod
 from os import urandom
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 from klein.interfaces import IKleinRequest
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from openai_server.api.problem import errorBody
 from openai_server.api.sse import errorEvent
-from openai_server.errors import APIError, End, shuttingDown
+from openai_server.deadlines import Alarm
+from openai_server.errors import APIError, End
 from openai_server.log import EventLogger
-from openai_server.web.body import Body, bodyFor, tooLarge
+from openai_server.web.interfaces import Account, Owner
 from openai_server.web.mistakes import errorFromMistake
-from openai_server.web.outflow import Outflow
-from openai_server.web.streaming import EventStream
+from openai_server.web.sendqueue import SendQueue
 
-if TYPE_CHECKING:
-    from openai_server.web.admission import Account
-    from openai_server.web.http import HTTPConnection
-    from openai_server.web.site import APISite
-
-_LABEL = rb"[A-Za-z0-9_-]{1,63}"
-_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:" + _LABEL + rb"\.)*" + _LABEL + rb"\.?)(?::[0-9]{1,5})?")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:=/+@-]{1,128}")
-#: The first line of an answer by its status.
-_STATUS_LINES: Final = {
-    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode("ascii"))
-    for status in HTTPStatus
-}
-_METHODS: Final = frozenset(b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT".split())
+_METHODS: Final = {method.value.encode(): method.value for method in HTTPMethod}
 _BODILESS: Final = frozenset({204, 304})
 
 # Not an attribute of the request: events would carry it, and its query string.
 _log = EventLogger()
-
-
-@lru_cache(maxsize=256)
-def _shown(name: bytes) -> bytes:
-    """
-    A header's name as it is usually written.
-    """
-    return b"-".join(word.capitalize() for word in name.split(b"-"))
-
-
-class _Date:
-    """
-    The C{Date} header, made once a second.
-    """
-
-    def __init__(self) -> None:
-        self._second = 0
-        self._line = b""
-
-    def line(self) -> bytes:
-        """
-        Return the header's line.
-        """
-        second = int(time.time())
-        if second != self._second:
-            self._second = second
-            self._line = b"Date: %b\r\n" % formatdate(second, usegmt=True).encode("ascii")
-        return self._line
 
 
 class _RandomIds:
@@ -102,80 +62,115 @@ class _RandomIds:
         return "req_" + self._block[at : at + 24].decode("ascii")
 
 
-_date = _Date()
 _ids = _RandomIds()
 
 
-class Owner(Protocol):
+class Channel(Protocol):
     """
-    Who answers a request.
+    The connection of a request, as far as its answer needs it.
+
+    @ivar persistent: whether it stays open after the answer.
+    @ivar queue: the way to the client.
+    @ivar alarm: a wait that the answer may use while it lasts.
     """
 
-    def clientGone(self, end: End) -> None:
+    persistent: bool
+    queue: SendQueue
+    alarm: Alarm
+
+    def isSecure(self) -> bool:
         """
-        The client is gone, or was cut, before its answer was complete.
+        Whether the connection is encrypted.
         """
 
-    def delivered(self, inGoodOrder: bool) -> None:
+    def getHost(self) -> IAddress: ...
+
+    def getPeer(self) -> IAddress: ...
+
+    def awaitDelivery(self, owner: Owner) -> None:
         """
-        The answer was complete, and the client has it, or has left before it
-        had all of it.
+        An answer is complete. Its owner is told when the client is known to
+        have it, because the connection goes on or is closed in good order, or
+        to have left before.
+        """
+
+    def requestDone(self) -> None:
+        """
+        The answer is written; how much of it the client has read is another
+        matter.
+        """
+
+    def loseConnection(self) -> None:
+        """
+        Close when everything is sent.
+        """
+
+    def abort(self) -> None:
+        """
+        Cut the connection, whatever is unsent.
+        """
+
+
+class OpenResponses(Protocol):
+    """
+    Who counts what is being answered.
+    """
+
+    @property
+    def clock(self) -> IReactorTime: ...
+
+    @property
+    def bodyLimit(self) -> int:
+        """
+        Bytes that a request's body may have, decoded.
+        """
+
+    def requestOpened(self, request: APIRequest) -> None:
+        """
+        A response is owed.
+        """
+
+    def requestClosed(self, request: APIRequest) -> None:
+        """
+        A response is complete or given up.
         """
 
 
 @implementer(IKleinRequest)
 class APIRequest:
     """
-    One HTTP request.
+    A L{openai_server.web.interfaces.Request}. Klein uses more of it.
 
-    @ivar method: such as C{GET}.
-    @ivar uri: the target as it came; C{path} is what stands before C{?}.
-    @ivar prepath: for Klein: nothing.
-    @ivar postpath: for Klein: the decoded segments of the path.
-    @ivar mapper: Klein's, like C{branch_segments}.
-    @ivar isReceived: whether all of it was read.
-    @ivar isLast: whether its client wants the connection to end with it.
+    @ivar site: what counts it while it is answered.
     @ivar refusal: what is wrong with it, when it was refused while it came.
-    @ivar route: the template of the route that answers it.
-    @ivar model: the model that was asked for, for the log.
-    @ivar session: what its session is to the client, for the log.
-    @ivar retry: how often the client had sent it before, for the log.
-    @ivar account: whose it is, once it was admitted.
-    @ivar mayHaveRun: whether a worker may have begun to act for it, so that it
-        must not simply be asked again.
-    @ivar owner: who answers it, and is told of the client's leaving.
-    @ivar stream: the stream that answers it, if one does.
-    @ivar hasFailed: whether it has been ended with an error.
     @ivar code: the status of the answer.
+    @ivar headers: of the answer, names in lower case, until its head is sent.
     @ivar sentLength: bytes of the answer's body.
+    @ivar isStream: whether the answer is one.
     @ivar finished: whether the answer is complete.
     @ivar startedWriting: whether a byte of the answer was sent.
     """
 
     __slots__ = (
         "_began",
-        "_body",
         "_end",
-        "_framing",
-        "_given",
-        "_isAnswered",
+        "_finishing",
+        "_hasEnded",
+        "_interval",
         "_isGone",
         "_isOpen",
-        "_received",
-        "_requestId",
-        "_whenOver",
+        "_isTimed",
+        "_over",
+        "_ping",
         "_work",
         "account",
         "branch_segments",
         "channel",
-        "clientproto",
         "code",
         "finished",
-        "hasBody",
         "hasFailed",
         "headers",
-        "isLast",
-        "isReceived",
+        "isStream",
         "mapper",
         "mayHaveRun",
         "method",
@@ -185,32 +180,27 @@ class APIRequest:
         "postpath",
         "prepath",
         "refusal",
+        "requestId",
         "retry",
         "route",
         "sentLength",
         "session",
         "site",
         "startedWriting",
-        "stream",
-        "uri",
     )
 
-    def __init__(self, channel: HTTPConnection, headers: list[tuple[bytes, bytes]]) -> None:
-        """
-        @param headers: names in lower case.
-        """
+    # For Klein.
+    branch_segments: list[str]
+    mapper: Any
+    postpath: list[bytes]
+    prepath: list[bytes]
+
+    def __init__(self, site: OpenResponses, channel: Channel, method: bytes, path: bytes) -> None:
+        self.site = site
         self.channel = channel
-        self.site: APISite = channel.site
-        self.method = b""
-        self.uri = self.path = b""
-        self.clientproto = b"HTTP/1.1"
-        self.prepath: list[bytes] = []
-        self.postpath: list[bytes] = []
-        self.mapper: Any = None
-        self.branch_segments = [""]
-        self.isReceived = False
-        self.isLast = False
-        self.hasBody = False
+        self.method = method
+        self.path = path
+        self.requestId = ""
         self.refusal: APIError | None = None
         self.route = "unmatched"
         self.model: str | None = None
@@ -219,74 +209,79 @@ class APIRequest:
         self.account: Account | None = None
         self.mayHaveRun = False
         self.owner: Owner | None = None
-        self.stream: EventStream | None = None
         self.hasFailed = False
         self.code = 200
+        self.headers: dict[bytes, bytes] = {}
         self.sentLength = 0
+        self.isStream = False
         self.finished = False
         self.startedWriting = False
-        #: Headers of the answer.
-        self.headers: dict[bytes, bytes] = {}
-        self._given: dict[bytes, list[bytes]] = {}
-        for name, value in headers:
-            self._given.setdefault(name, []).append(value)
-        self._body: Body | None = None
-        self._received = b""
+        self._began = site.clock.seconds()
         self._end: End | None = None
-        self._framing = b""
-        self._isAnswered = False
+        self._hasEnded = False
         self._isGone = False
         self._isOpen = False
-        self._requestId = ""
-        self._whenOver: list[Deferred[None]] | None = None
+        self._isTimed = False
+        self._ping = b""
+        self._interval = 0.0
+        self._over: list[Deferred[None]] | None = None
+        self._finishing: list[Deferred[None]] | None = None
         self._work: Deferred[Any] | None = None
-        self._began = self.site.clock.seconds()
 
-    # The request.
+    # What the kinds of it know.
 
     def getHeader(self, name: bytes) -> bytes | None:
         """
         Return the last header of this name.
-
-        @param name: in lower case.
         """
-        values = self._given.get(name)
-        return values[-1] if values else None
+        raise NotImplementedError
 
     def valuesOf(self, name: bytes) -> list[bytes]:
         """
         Return all headers of this name.
-
-        @param name: in lower case.
         """
-        return self._given.get(name, [])
-
-    @property
-    def requestId(self) -> str:
-        """
-        The client's own id for this request where it is harmless, else ours.
-        """
-        if not self._requestId:
-            given = self.getHeader(b"x-request-id") or self.getHeader(b"x-client-request-id") or b""
-            isSafe = given and _REQUEST_ID.fullmatch(given) is not None
-            self._requestId = given.decode("ascii") if isSafe else _ids.next()
-        return self._requestId
+        raise NotImplementedError
 
     def takeBody(self) -> bytes:
         """
-        Return the whole body, decoded. It can be taken once: an answer may
-        take an hour, and the body is not kept for it.
+        Return the whole body, and keep it no longer.
         """
-        received, self._received = self._received, b""
-        return received
+        raise NotImplementedError
+
+    def beginning(self, data: bytes) -> bytes:
+        """
+        Return what is sent first: the head with this piece of the body.
+        """
+        raise NotImplementedError
+
+    def framed(self, data: bytes) -> bytes:
+        """
+        Return a piece of the body as it is sent.
+        """
+        raise NotImplementedError
+
+    def ending(self) -> bytes:
+        """
+        Return what is sent last.
+        """
+        raise NotImplementedError
+
+    # The request.
 
     @property
-    def waitsForContinue(self) -> bool:
+    def clock(self) -> IReactorTime:
         """
-        Whether the client sends its body only after a word from us.
+        The time of everything that waits here.
         """
-        expect = self.getHeader(b"expect") or b""
-        return expect.lower() == b"100-continue" and self.clientproto == b"HTTP/1.1"
+        return self.site.clock
+
+    def nameFrom(self, given: bytes | None) -> str:
+        """
+        Return the client's own id for this request where it is harmless, else
+        one of ours.
+        """
+        isSafe = given is not None and _REQUEST_ID.fullmatch(given) is not None
+        return given.decode("ascii") if isSafe and given is not None else _ids.next()
 
     def isSecure(self) -> bool:
         """
@@ -298,15 +293,13 @@ class APIRequest:
         """
         Return the address that the connection came in on.
         """
-        host: IAddress = self.channel.transport.getHost()  # type: ignore[union-attr]
-        return host
+        return self.channel.getHost()
 
     def getClientAddress(self) -> IAddress:
         """
         Return the address of the connection's other end.
         """
-        peer: IAddress = self.channel.transport.getPeer()  # type: ignore[union-attr]
-        return peer
+        return self.channel.getPeer()
 
     def url_for(
         self,
@@ -330,99 +323,14 @@ class APIRequest:
         """
         return b"localhost"
 
-    def headReceived(self, method: bytes, target: bytes, version: bytes) -> None:
+    # The answer.
+
+    def opened(self) -> None:
         """
-        The head is complete. Whoever is not let in need not send a body.
-
-        @raise APIError: the request is not wanted.
-        """
-        self.method, self.uri, self.clientproto = method, target, version
-        self.path = target.split(b"?", 1)[0]
-        given = self._given
-        self._checkHead()
-        length = given.get(b"content-length")
-        isChunked = b"transfer-encoding" in given
-        self.hasBody = isChunked or (length is not None and length != [b"0"])
-        if self.hasBody:
-            self._admit()
-        if b"expect" in given and version == b"HTTP/1.1" and not self.waitsForContinue:
-            raise APIError("expectation_failed", "The only expectation that is met here is 100-continue.")
-        limit = self.site.bodyLimit
-        if length is not None and (len(length[-1]) > 18 or int(length[-1]) > limit):
-            raise tooLarge(limit)
-        if self.hasBody or b"content-encoding" in given:
-            self._body = bodyFor(b",".join(given.get(b"content-encoding", ())), limit)
-
-    def _checkHead(self) -> None:
-        # Neither absolute-form nor the forms of CONNECT and OPTIONS name anything here.
-        if not self.path.startswith(b"/"):
-            raise APIError("bad_request", "The request target is not a path.")
-        if self.clientproto not in (b"HTTP/1.1", b"HTTP/1.0"):
-            raise APIError("bad_request", "This is not HTTP/1.1.")
-        given = self._given
-        hosts = given.get(b"host", ())
-        if (hosts or self.clientproto != b"HTTP/1.0") and (len(hosts) != 1 or not _HOST.fullmatch(hosts[0])):
-            raise APIError("bad_request", "The request needs one valid Host header.")
-        encodings = given.get(b"transfer-encoding")
-        if encodings is not None and (
-            self.clientproto == b"HTTP/1.0"
-            or len(encodings) > 1
-            or encodings[0].lower() != b"chunked"
-            or b"content-length" in given
-        ):
-            raise APIError("bad_request", "The only transfer encoding that is taken here is chunked.")
-
-    def _admit(self) -> None:
-        try:
-            self.account = self.site.admission.admit(self)
-        except APIError:
-            raise
-        except Exception:
-            raise errorFromMistake(Failure(), self.requestId, self.route) from None
-
-    def bodyPieceReceived(self, data: bytes) -> None:
-        """
-        Take a piece of the body.
-
-        @raise APIError: it is too large, or not what it says.
-        """
-        if self._body is not None:
-            self._body.write(data)
-
-    def bodyReceived(self) -> None:
-        """
-        The body is complete.
-
-        @raise APIError: it cannot be decoded to its end.
-        """
-        if self._body is not None:
-            self._received = self._body.complete()
-            self._body = None
-
-    def process(self) -> None:
-        """
-        Let the request in, if that has not been done, and have the site's
-        resource answer.
+        The request is answered from now on.
         """
         self._isOpen = True
         self.site.requestOpened(self)
-        if self.refusal is not None:
-            self.fail(self.refusal)
-            return
-        if self.site.isStopping:
-            self.channel.persistent = False
-            self.fail(shuttingDown())
-            return
-        try:
-            if self.account is None:
-                self._admit()
-            self.site.resource.render(self)
-        except APIError as error:
-            self.fail(error)
-        except Exception:
-            self.processingFailed(Failure())
-
-    # The answer.
 
     @property
     def isOver(self) -> bool:
@@ -431,30 +339,48 @@ class APIRequest:
         """
         return self.finished or self._isGone
 
-    def doing(self, work: Deferred[Any]) -> Deferred[Any]:
+    @property
+    def hasEnded(self) -> bool:
+        """
+        Whether all of the answer was given, be it on its way or sent, or will
+        never be.
+        """
+        return self._hasEnded or self._isGone
+
+    @property
+    def hasBegun(self) -> bool:
+        """
+        Whether a byte of the answer was sent.
+        """
+        return self.startedWriting
+
+    def doing(self, work: Deferred[Any]) -> None:
         """
         Note what makes the answer; the client's leaving and L{cut} cancel it.
         """
         self._work = work
-        return work
 
     def notifyFinish(self) -> Deferred[None]:
         """
         Fires when the answer is complete; fails when the client left before.
+        For Klein.
         """
-        over: Deferred[None] = Deferred()
-        if self._whenOver is None:
-            self._whenOver = []
-        self._whenOver.append(over)
-        return over
+        finished: Deferred[None] = Deferred()
+        self._finishing = [*(self._finishing or ()), finished]
+        return finished
 
     def whenOver(self) -> Deferred[None]:
         """
         Fires when L{isOver} is true. Never fails.
         """
+        over: Deferred[None] = Deferred()
         if self.isOver:
-            return succeed(None)
-        return self.notifyFinish().addErrback(lambda _: None)
+            over.callback(None)
+        elif self._over is None:
+            self._over = [over]
+        else:
+            self._over.append(over)
+        return over
 
     def setHeader(self, name: bytes | str, value: bytes | str) -> None:
         """
@@ -469,111 +395,75 @@ class APIRequest:
         """
         self.code = code
 
+    @property
+    def hasBody(self) -> bool:
+        """
+        Whether the answer can have a body.
+        """
+        return self.method != b"HEAD" and self.code not in _BODILESS
+
+    def begin(self, contentType: bytes, ping: bytes = b"", interval: float = 0.0) -> None:
+        """
+        Decide for a stream; the head leaves with its first bytes.
+        """
+        self.isStream = True
+        headers = self.headers
+        headers[b"content-type"] = contentType
+        headers[b"cache-control"] = b"no-cache, no-transform"
+        headers[b"x-accel-buffering"] = b"no"
+        self._ping = ping
+        self._interval = interval
+
     def write(self, data: bytes) -> None:
         """
         Send a piece of the answer; the first one together with the head.
         """
-        if self.isOver:
+        if self._hasEnded or self._isGone:
             return
         if self.startedWriting:
-            if data and self._framing != b"none":
-                self.sentLength += len(data)
-                self.channel.transmit(self._framed(data))
-            return
-        self.startedWriting = True
-        head = self._head()
-        if data and self._framing != b"none":
             self.sentLength += len(data)
-            head += self._framed(data)
-        self.channel.transmit(head)
+            self.channel.queue.send(self.framed(data))
+        else:
+            self.channel.queue.send(self._next(data))
+        if self._isTimed:
+            self.channel.alarm.putOff(self._interval)
+        elif self._ping:
+            self._isTimed = True
+            self.channel.alarm.begin(self._interval, self._silent)
 
-    def _framed(self, data: bytes) -> bytes:
-        return b"%x\r\n%b\r\n" % (len(data), data) if self._framing == b"chunked" else data
+    def _next(self, data: bytes) -> bytes:
+        self.sentLength += len(data)
+        if self.startedWriting:
+            return self.framed(data)
+        self.startedWriting = True
+        return self.beginning(data)
 
-    def _head(self) -> bytes:
-        headers = self.headers
-        if self.method == b"HEAD" or self.code in _BODILESS:
-            self._framing = b"none"
-        elif b"content-length" not in headers:
-            if self.clientproto == b"HTTP/1.1":
-                self._framing = b"chunked"
-                headers[b"transfer-encoding"] = b"chunked"
-            else:
-                self.channel.persistent = False
-        lines = [
-            _STATUS_LINES.get(self.code) or b"HTTP/1.1 %d Unknown\r\n" % self.code,
-            _date.line(),
-            b"X-Request-Id: %b\r\nOpenai-Processing-Ms: %d\r\n"
-            % (self.requestId.encode("ascii"), self._milliseconds()),
-        ]
-        lines += [b"%b: %b\r\n" % (_shown(name), value) for name, value in headers.items()]
-        if not self.channel.persistent:
-            lines.append(b"Connection: close\r\n")
-        elif self.clientproto == b"HTTP/1.0":
-            lines.append(b"Connection: keep-alive\r\n")
-        lines.append(b"\r\n")
-        self.headers = {}
-        return b"".join(lines)
-
-    @property
-    def isAnswered(self) -> bool:
+    def complete(self, data: bytes) -> None:
         """
-        Whether all of the answer was given, be it on its way or sent.
+        Send the last of a stream, and end it well.
         """
-        return self._isAnswered or self.isOver or (self.stream is not None and self.stream.hasEnded)
-
-    @property
-    def hasBegun(self) -> bool:
-        """
-        Whether a byte of the answer was sent.
-        """
-        return self.startedWriting
-
-    def begin(self, contentType: bytes) -> None:
-        """
-        Decide for a stream; the head leaves with its first bytes.
-        """
-        self.stream = EventStream(self, self._gone)
-        self.stream.begin(contentType)
-
-    def _gone(self, end: End) -> None:
-        owner, self.owner = self.owner, None
-        if owner is not None:
-            owner.clientGone(end)
-
-    def keepWarm(self, ping: bytes, interval: float) -> None:
-        """
-        Say something whenever the stream has been silent for a while.
-        """
-        assert self.stream is not None
-        self.stream.keepWarm(ping, interval)
-
-    def send(self, data: bytes) -> None:
-        """
-        Send some of a stream.
-        """
-        assert self.stream is not None
-        self.stream.write(data)
-
-    def complete(self) -> None:
-        """
-        End a stream well when the client has taken all of it.
-        """
-        assert self.stream is not None
-        self.stream.finish()
+        if self._hasEnded or self._isGone:
+            return
+        self._endStream()
+        queue = self.channel.queue
+        queue.send(self._next(data) + self.ending() if data else self.ending())
+        queue.whenSent(self._finished)
 
     def answer(self, body: bytes, status: int = 200, contentType: bytes = b"application/json") -> None:
         """
         Answer with a whole body. A large one leaves as the client reads
         it; a client that reads nothing of it for ten seconds is cut.
         """
-        self._isAnswered = True
+        self._hasEnded = True
         self.code = status
-        headers = self.headers
-        headers[b"content-type"] = contentType
-        headers[b"cache-control"] = b"no-store"
-        headers[b"content-length"] = b"%d" % len(body)
-        Outflow(self).sendAll(body)
+        if status not in _BODILESS:
+            headers = self.headers
+            headers[b"content-type"] = contentType
+            headers[b"cache-control"] = b"no-store"
+            headers[b"content-length"] = b"%d" % len(body)
+        queue = self.channel.queue
+        queue.send(self._next(body))
+        queue.whenSent(self._finished)
 
     def abort(self) -> None:
         """
@@ -585,21 +475,24 @@ class APIRequest:
 
     def fail(self, error: APIError, event: bytes | None = None) -> None:
         """
-        End this request with an error, in the way that is still open: as an
-        answer before the first byte, as an event after it. The first failure
-        counts; an answer that is complete stays as it is.
+        End this request with an error, in the way that is still open.
         """
         if self.isOver:
             return
         self.setEnd(error.kind.end)
         if not self.startedWriting:
             self.hasFailed = True
-            if self.stream is not None:
-                self.stream.discard()
+            self.isStream = False
+            self.headers.pop(b"x-accel-buffering", None)
             self._answerError(error)
-        elif self.stream is not None and self.stream.isOpen:
+        elif self.isStream and not self._hasEnded:
             self.hasFailed = True
-            self.stream.fail(errorEvent(error) if event is None else event)
+            self._endStream()
+            # Not complete: the last chunk is missing, and so nobody takes the
+            # answer for complete. What was written must still leave.
+            queue = self.channel.queue
+            queue.send(self.framed(errorEvent(error) if event is None else event))
+            queue.whenSent(self.channel.loseConnection)
 
     def _answerError(self, error: APIError) -> None:
         for name, value in error.headers.items():
@@ -622,7 +515,7 @@ class APIRequest:
             self.setEnd(error.kind.end)
             self.hasFailed = True
             self.channel.abort()
-        self._gone(error.kind.end)
+        self._lose(error.kind.end)
         if work is not None:
             work.cancel()
 
@@ -632,7 +525,7 @@ class APIRequest:
         inside.
         """
         self.fail(errorFromMistake(reason, self.requestId, self.route))
-        self._gone(End.BUG)
+        self._lose(End.BUG)
         return reason
 
     def finish(self) -> None:
@@ -640,14 +533,42 @@ class APIRequest:
         The answer is complete. Klein says so once more of a path that it has
         no route for.
         """
+        if not (self._hasEnded or self.isOver):
+            if not self.startedWriting and self.hasBody:
+                self.headers[b"content-length"] = b"0"
+            self._hasEnded = True
+            self.channel.queue.send(self._next(b"") if not self.startedWriting else self.ending())
+            self._finished()
+
+    # Silence.
+
+    def probe(self) -> None:
+        """
+        Write something to a stream that no client minds.
+        """
+        if not (self._hasEnded or self.channel.queue.queued):
+            self.channel.queue.send(self.framed(self._ping or b":\n\n"))
+
+    def _silent(self) -> None:
+        queue = self.channel.queue
+        if not queue.queued:
+            # Not to a client that is behind anyway.
+            self.sentLength += len(self._ping)
+            queue.send(self.framed(self._ping))
+        if not self._hasEnded:
+            self.channel.alarm.begin(self._interval, self._silent)
+
+    # The end.
+
+    def _endStream(self) -> None:
+        self._hasEnded = True
+        if self._isTimed:
+            self._isTimed = False
+            self.channel.alarm.cancel()
+
+    def _finished(self) -> None:
         if self.isOver:
             return
-        if not self.startedWriting:
-            if b"content-length" not in self.headers and self.code not in _BODILESS:
-                self.headers[b"content-length"] = b"0"
-            self.write(b"")
-        if self._framing == b"chunked":
-            self.channel.transmit(b"0\r\n\r\n")
         self.setEnd(End.OK if self.code < 400 else End.BAD)
         self.finished = True
         if self.owner is not None and not self.hasFailed:
@@ -656,6 +577,20 @@ class APIRequest:
         self._close()
         self.channel.requestDone()
 
+    def _lose(self, end: End) -> None:
+        owner, self.owner = self.owner, None
+        if owner is not None:
+            owner.clientGone(end)
+
+    def clientStuck(self) -> None:
+        """
+        The client reads nothing, and its connection is about to be cut.
+        """
+        self.setEnd(End.CLIENT_STUCK)
+        if not self._hasEnded:
+            self._endStream()
+            self._lose(End.CLIENT_STUCK)
+
     def connectionLost(self, reason: Failure) -> None:
         """
         The client is gone before the answer was complete.
@@ -663,14 +598,8 @@ class APIRequest:
         if self.finished:
             return
         self._isGone = True
-        work = self._work
-        if self.channel.outflow is not None:
-            self.channel.outflow.close()
-        if self.stream is not None:
-            self.stream.connectionLost()
-        owner, self.owner = self.owner, None
-        if owner is not None and (self._isAnswered or self.stream is not None):
-            # A stream that was not complete has told its owner already.
+        work, owner, self.owner = self._work, self.owner, None
+        if owner is not None and self._hasEnded:
             owner.delivered(False)
         elif owner is not None:
             owner.clientGone(End.CLIENT_GONE)
@@ -684,13 +613,6 @@ class APIRequest:
 
     # The account of it.
 
-    @property
-    def end(self) -> End | None:
-        """
-        How it ended, when that is known.
-        """
-        return self._end
-
     def setEnd(self, end: End) -> None:
         """
         Say how this request ends. The first word counts.
@@ -698,7 +620,10 @@ class APIRequest:
         if self._end is None:
             self._end = end
 
-    def _milliseconds(self) -> int:
+    def milliseconds(self) -> int:
+        """
+        Return for how long it has been here.
+        """
         return int((self.site.clock.seconds() - self._began) * 1000)
 
     def _close(self, reason: Failure | None = None) -> None:
@@ -710,21 +635,24 @@ class APIRequest:
         _log.info(
             "{method} {route} {status} {end}",
             requestId=self.requestId,
-            method=self.method.decode("ascii") if self.method in _METHODS else "other",
+            method=_METHODS.get(self.method, "other"),
             route=self.route,
             status=self.code,
             end=self._end.value,
-            ms=self._milliseconds(),
+            ms=self.milliseconds(),
             bytes=self.sentLength,
-            stream=self.stream is not None and self.stream.hasBegun,
+            stream=self.isStream and self.startedWriting,
             model=self.model,
             session=self.session,
             retry=self.retry or None,
         )
         self.site.requestClosed(self)
-        waiting, self._whenOver = self._whenOver, None
-        for over in waiting or ():
+        finishing, self._finishing = self._finishing, None
+        for each in finishing or ():
             if reason is None:
-                over.callback(None)
+                each.callback(None)
             else:
-                over.errback(reason)
+                each.errback(reason)
+        over, self._over = self._over, None
+        for each in over or ():
+            each.callback(None)

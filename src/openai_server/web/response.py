@@ -12,7 +12,7 @@ headers, the bytes, the leaving.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -26,10 +26,11 @@ from openai_server.clock import Timeout, Timeouts
 from openai_server.errors import APIError, End
 from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.conversation import Conversation
-from openai_server.sessions.plans import SessionKind
+from openai_server.sessions.retries import Attempt
+from openai_server.translate.estimate import answerSize, usageOfAnswer
 from openai_server.translate.output import Stopped, Translation
 from openai_server.translate.words import noWorkerError
-from openai_server.web.request import APIRequest as Request
+from openai_server.web.interfaces import Request
 from openai_server.wire.ends import TurnEnd
 from openai_server.wire.tones import Error, Shown
 
@@ -63,6 +64,32 @@ class ResponseTimes:
         self.grace.stop()
 
 
+class Keeper(Protocol):
+    """
+    Who is told of the ends of responses.
+    """
+
+    def modelIsKnown(self, model: str) -> bool:
+        """
+        Return whether a model that nobody serves now may come back.
+        """
+
+    def callFrom(self, response: Response, call: ParkedCall) -> Call:
+        """
+        Return what the client sees of a parked call.
+        """
+
+    def ended(self, response: Response) -> None:
+        """
+        The answer is complete or has failed. Its clients are told next.
+        """
+
+    def delivered(self, response: Response, inGoodOrder: bool) -> None:
+        """
+        It is known whether a client has all of the answer.
+        """
+
+
 class Delivery:
     """
     One client's share of a response; the owner of its request.
@@ -70,7 +97,7 @@ class Delivery:
     @ivar request: the client's.
     """
 
-    __slots__ = ("_isStreamed", "_keepAliveInterval", "_renderer", "_response", "request")
+    __slots__ = ("_hasBegun", "_isStreamed", "_keepAliveInterval", "_renderer", "_response", "request")
 
     def __init__(
         self,
@@ -88,6 +115,7 @@ class Delivery:
         self._renderer = renderer
         self._isStreamed = isStreamed
         self._keepAliveInterval = keepAliveInterval
+        self._hasBegun = False
         self.request = request
         request.owner = self
 
@@ -96,14 +124,19 @@ class Delivery:
         Deliver some more of the answer.
         """
         last = events[-1]
-        if type(last) is Failed:
-            self._fail(events[:-1], last.error)
+        kind = type(last)
+        if kind is Failed:
+            self._fail(events[:-1], cast("Failed", last).error)
         elif self._isStreamed:
-            self._write(events)
-            if type(last) is Finished:
-                self.request.complete()
-        elif type(last) is Finished:
-            self._answer(last)
+            data = self._renderer.feed(events)
+            if not self._hasBegun and (data or kind is Finished):
+                data = self._started() + data
+            if kind is Finished:
+                self.request.complete(data)
+            elif data:
+                self.request.write(data)
+        elif kind is Finished:
+            self._answer(cast("Finished", last))
 
     def conclude(self, events: Sequence[Output]) -> None:
         """
@@ -121,35 +154,27 @@ class Delivery:
         Send the headers of a stream and its first event, which says nothing
         yet. Does nothing the second time.
         """
-        if self._isStreamed and not self.request.hasBegun:
-            self._write(())
+        if self._isStreamed and not self._hasBegun:
+            self.request.write(self._started())
 
-    def _write(self, events: Sequence[Output]) -> None:
-        request, renderer = self.request, self._renderer
-        data = renderer.feed(events) if events else b""
-        if not request.hasBegun:
-            if events and not data:
-                # Nothing of it is shown.
-                return
-            request.begin(renderer.streamType)
-            data = renderer.start() + data
-            keepAlive = renderer.keepAlive()
-            if keepAlive:
-                request.keepWarm(keepAlive, self._keepAliveInterval)
-        if data:
-            request.send(data)
+    def _started(self) -> bytes:
+        self._hasBegun = True
+        renderer = self._renderer
+        self.request.begin(renderer.streamType, renderer.keepAlive(), self._keepAliveInterval)
+        return renderer.start()
 
     def _fail(self, before: Sequence[Output], error: APIError) -> None:
-        if self._isStreamed and (before or self.request.hasBegun):
-            self._write(before)
+        if self._isStreamed and (before or self._hasBegun):
+            if before:
+                self.give(before)
             self.request.fail(error, self._renderer.error(error))
         else:
             self.request.fail(error)
 
     def _answer(self, finished: Finished) -> None:
         assert self._response.output is not None
-        if finished.usage is None:
-            self.request.setHeader(b"x-hum-usage", b"unknown")
+        if finished.isEstimated:
+            self.request.setHeader(b"x-hum-usage", b"estimated")
         if self._response.verdict is not None:
             self.request.setHeader(b"x-hum-schema", self._response.verdict)
         body = self._renderer.body([*self._response.output, finished])
@@ -176,11 +201,14 @@ class Response:
     One answer, which attends a conversation.
 
     @ivar conversation: what it attends.
-    @ivar kind: what its session is to the client.
+    @ivar session: what its session is to the client.
+    @ivar attempt: what a retry would find it by; None where none is expected.
     @ivar asked: for an answer that shows no ids of calls, the digest of the
         transcript that it answers; else None.
     @ivar output: all that was said so far; None when that became too much.
     @ivar length: characters of it.
+    @ivar size: bytes of text that the session holds, with the answer when that
+        is complete.
     @ivar calls: the calls that the answer ended with.
     @ivar ended: the last event, when there has been one.
     @ivar isAbandoned: whether it ended because nobody wanted it any more.
@@ -190,61 +218,52 @@ class Response:
     """
 
     __slots__ = (
-        "_callFrom",
         "_checking",
         "_clients",
         "_grace",
         "_hasHeld",
         "_hold",
         "_isStreamed",
-        "_mayReturn",
+        "_keeper",
         "_model",
-        "_modelIsKnown",
-        "_onDelivered",
-        "_onEnd",
         "_times",
         "_translation",
         "_whenEnded",
         "asked",
+        "attempt",
         "calls",
         "check",
         "conversation",
         "ended",
         "isAbandoned",
-        "kind",
         "length",
         "output",
+        "session",
+        "size",
         "verdict",
     )
 
     def __init__(
         self,
+        keeper: Keeper,
         times: ResponseTimes,
         conversation: Conversation,
         translation: Translation,
         *,
         model: str,
         isStreamed: bool,
-        mayReturn: bool,
-        kind: SessionKind,
-        modelIsKnown: Callable[[str], bool],
-        callFrom: Callable[[ParkedCall], Call],
+        attempt: Attempt[Response] | None,
+        session: str,
+        size: int,
         asked: bytes | None,
-        onEnd: Callable[[Response], None],
-        onDelivered: Callable[[bool], None],
     ) -> None:
         """
-        @param mayReturn: whether a client that was lost may come again.
-        @param modelIsKnown: tells whether a model that nobody serves now may
-            come back.
-        @param callFrom: makes of a parked call what the client sees.
-        @param onEnd: called once, when the answer is complete or has failed,
-            before its clients are told.
-        @param onDelivered: called with whether a client has all of the answer,
-            when that is known.
+        @param attempt: what a retry would find; None where a client that was
+            lost cannot come again.
         """
         self.conversation = conversation
-        self.kind = kind
+        self.session = session
+        self.size = size
         self.asked = asked
         self.output: list[Output] | None = []
         self.length = 0
@@ -257,11 +276,8 @@ class Response:
         self._translation = translation
         self._model = model
         self._isStreamed = isStreamed
-        self._mayReturn = mayReturn
-        self._modelIsKnown = modelIsKnown
-        self._callFrom = callFrom
-        self._onEnd = onEnd
-        self._onDelivered = onDelivered
+        self._keeper = keeper
+        self.attempt = attempt
         self._clients: list[Delivery] = []
         self._checking: Deferred[None] | None = None
         self._hasHeld = False
@@ -328,9 +344,9 @@ class Response:
         if self._clients:
             return
         grace = self._times.grace
-        if mayReturn and self._mayReturn and grace.duration and not delivery.request.hasBegun:
+        if mayReturn and self.attempt is not None and grace.duration and not delivery.request.hasBegun:
             self._grace = grace.begin(self.abandon)
-            self._onDelivered(False)
+            self._keeper.delivered(self, False)
         else:
             self.abandon()
 
@@ -339,7 +355,7 @@ class Response:
         A client to whom all was sent is known to have it, or to have left
         before it had all.
         """
-        self._onDelivered(inGoodOrder)
+        self._keeper.delivered(self, inGoodOrder)
 
     def abandon(self) -> None:
         """
@@ -386,7 +402,7 @@ class Response:
         """
         End the answer with these calls.
         """
-        self.calls = tuple(map(self._callFrom, calls))
+        self.calls = tuple([self._keeper.callFrom(self, call) for call in calls])
         self.length += sum(len(call.arguments) for call in self.calls)
         rest = cast("list[Output]", self._translation.flush())
         self._give([*rest, ToolCalls(self.calls), Finished("tool_calls", None)])
@@ -396,7 +412,7 @@ class Response:
         End the answer as the turn has ended.
         """
         if isinstance(end, Error) and end.saysNoWorker:
-            known = self._modelIsKnown(self._model)
+            known = self._keeper.modelIsKnown(self._model)
             self._give([Failed(noWorkerError(self._model, modelIsKnown=known))])
         else:
             self._give(cast("list[Output]", self._translation.finish(end)))
@@ -413,15 +429,37 @@ class Response:
         if self.ended is not None or self._checking is not None:
             return
         last = events[-1]
-        isEnd = isinstance(last, Finished | Failed)
-        if not self._keep(events[:-1] if isEnd else events):
-            self.conversation.cancel()
-            self._end(Failed(_tooLong()), ())
-        elif not isinstance(last, Finished | Failed):
-            for delivery in self._clients:
-                delivery.give(events)
-        elif not self._isHeldBack(last):
-            self._end(last, events)
+        if type(last) is Finished or type(last) is Failed:
+            if not self._keep(events[:-1]):
+                self._giveUp()
+                return
+            if type(last) is Finished:
+                self._count(last)
+            if not self._isHeldBack(last):
+                self._end(last, events)
+        elif self._keep(events):
+            if len(self._clients) == 1:
+                self._clients[0].give(events)
+            else:
+                for delivery in list(self._clients):
+                    delivery.give(events)
+        else:
+            self._giveUp()
+
+    def _giveUp(self) -> None:
+        self.conversation.cancel()
+        self._end(Failed(_tooLong()), ())
+
+    def _count(self, finished: Finished) -> None:
+        """
+        Say what the answer costs.
+        """
+        conversation = self.conversation
+        answer = self.length if self.output is None else answerSize(self.output)
+        finished.isEstimated = finished.usage is None
+        finished.usage = usageOfAnswer(finished.usage, conversation.told, self.size, answer)
+        conversation.told += finished.usage
+        self.size += answer
 
     def _keep(self, events: Sequence[Output]) -> bool:
         """
@@ -429,14 +467,20 @@ class Response:
 
         @return: False for an answer that must be given whole and is too long.
         """
-        if self.output is None:
+        output = self.output
+        if output is None:
             return True
-        self.output += events
         for event in events:
             if type(event) is Text:
-                self.length += sum(map(len, event.pieces))
+                pieces = event.pieces
+                self.length += len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
+                if output and type(output[-1]) is Text:
+                    # What was given is written: it can be gone on with.
+                    output[-1].pieces += pieces
+                    continue
             elif type(event) is Reasoning:
                 self.length += len(event.text)
+            output.append(event)
         if self.length <= WHOLE_LIMIT:
             return True
         self.output = None
@@ -460,13 +504,17 @@ class Response:
 
     def _end(self, last: Finished | Failed, events: Sequence[Output]) -> None:
         self.ended = last
-        for wait in (self._hold, self._grace):
-            if wait is not None:
-                wait.cancel()
+        # Waits hold this object.
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
         clients, self._clients = self._clients, []
         self.check = None
         try:
-            self._onEnd(self)
+            self._keeper.ended(self)
         finally:
             for delivery in clients:
                 delivery.conclude(events or (last,))

@@ -9,15 +9,14 @@ stream has said everything; errors are raised and rendered in one place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 from klein import Klein
 from klein.resource import KleinResource
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
@@ -28,6 +27,7 @@ from openai_server.api.dialect import Dialect
 from openai_server.api.models import Model, modelBody, modelListBody
 from openai_server.errors import APIError
 from openai_server.web.admission import Admission
+from openai_server.web.interfaces import Request
 from openai_server.web.request import APIRequest
 
 #: First segments of OpenAI's paths that are not served here.
@@ -47,14 +47,15 @@ class Answering(Protocol):
     What answers the requests of all dialects.
     """
 
-    async def answer(self, request: APIRequest, dialect: Dialect) -> None:
+    def answer(self, request: Request, dialect: Dialect) -> Deferred[None]:
         """
-        Answer a request; ends when its response does.
+        Answer a request. The Deferred fires when its response is over, and
+        fails with an L{APIError} for the client, as a status or as an event.
 
         Cancelled when the client leaves and when the server stops: then the
         request is answered already, and C{CancelledError} is to be let out.
 
-        @raise APIError: shown to the client, as a status or as an event.
+        @raise APIError: as the Deferred fails with it.
         """
 
 
@@ -80,46 +81,30 @@ class Models(Protocol):
 
 
 _P = ParamSpec("_P")
-_Answer: TypeAlias = Coroutine[Any, Any, "bytes | None"]
-_Route: TypeAlias = Callable[Concatenate["Routes", APIRequest, _P], _Answer]
+_Route: TypeAlias = Callable[Concatenate["Routes", Request, _P], bytes]
 
-#: Template, method and function of each route that is no dialect's.
-_routes: list[tuple[str, str, Callable[..., _Answer]]] = []
+#: Template and function of each route that is no dialect's.
+_routes: list[tuple[str, Callable[..., bytes]]] = []
 
 
-def _route(template: str, method: str = "GET") -> Callable[[_Route[_P]], _Route[_P]]:
+def _route(template: str) -> Callable[[_Route[_P]], _Route[_P]]:
     """
-    Have a method answer a path, with C{/v1} in front of it and without.
+    Have what a method returns be the answer to a C{GET} of a path.
     """
 
     def declare(route: _Route[_P]) -> _Route[_P]:
-        _routes.append((template, method, route))
+        _routes.append((template, route))
         return route
 
     return declare
 
 
-def _declare(app: Klein, template: str, method: str, work: Callable[..., _Answer]) -> None:
-    def answer(request: APIRequest, **kwargs: str) -> Deferred[None]:
-        request.route = template
-        return request.doing(Deferred.fromCoroutine(_answer(request, work(request, **kwargs))))
-
+def _declare(app: Klein, template: str, method: str, answer: Callable[..., Deferred[None]]) -> None:
+    """
+    Have a function answer a path, with C{/v1} in front of it and without.
+    """
     for path in {template, template.removeprefix("/v1")}:
         app.route(path, methods=[method], endpoint=f"{method} {path}")(answer)
-
-
-async def _answer(request: APIRequest, work: _Answer) -> None:
-    """
-    Answer with what comes of the work. Ends when the request is over: Klein
-    finishes whatever is not finished by then.
-    """
-    body = await work
-    if isinstance(body, bytes):
-        request.answer(body)
-    elif not request.isAnswered:
-        raise TypeError("the route gave no complete answer")
-    if not request.isOver:
-        await request.whenOver()
 
 
 class Routes:
@@ -153,29 +138,38 @@ class Routes:
         # Otherwise // in a path is answered with a redirect, in HTML.
         app.url_map.merge_slashes = False
         for path, dialect in self._dialects.items():
-            _declare(app, path, "POST", partial(self.complete, dialect=dialect))
-        for template, method, route in _routes:
-            _declare(app, template, method, partial(route, self))
+            self._declareDialect(app, path, dialect)
+        for template, route in _routes:
+            self._declareRoute(app, template, route)
         app.handle_errors(Exception)(self.failed)
         return _Resource(app, self._admission)
 
+    def _declareDialect(self, app: Klein, path: str, dialect: Dialect) -> None:
+        def answer(request: APIRequest) -> Deferred[None]:
+            request.route = path
+            return self._answering.answer(request, dialect)
+
+        _declare(app, path, "POST", answer)
+
+    def _declareRoute(self, app: Klein, template: str, route: Callable[..., bytes]) -> None:
+        def answer(request: APIRequest, **kwargs: str) -> Deferred[None]:
+            request.route = template
+            request.answer(route(self, request, **kwargs))
+            return request.whenOver()
+
+        _declare(app, template, "GET", answer)
+
     # OpenAI's.
 
-    async def complete(self, request: APIRequest, dialect: Dialect) -> None:
-        """
-        The main path, in whichever dialect.
-        """
-        await self._answering.answer(request, dialect)
-
     @_route("/v1/models")
-    async def listModels(self, request: APIRequest) -> bytes:
+    def listModels(self, request: Request) -> bytes:
         """
         All models.
         """
         return modelListBody(Model(id, self._models.created(id)) for id in self._models.ids())
 
     @_route("/v1/models/<path:model>")
-    async def retrieveModel(self, request: APIRequest, model: str) -> bytes:
+    def retrieveModel(self, request: Request, model: str) -> bytes:
         """
         One model. Its id may have slashes, encoded or not.
         """
@@ -187,7 +181,7 @@ class Routes:
     # The operator's.
 
     @_route("/")
-    async def banner(self, request: APIRequest) -> bytes:
+    def banner(self, request: Request) -> bytes:
         """
         What this is.
         """
@@ -195,14 +189,14 @@ class Routes:
         return msgspec.json.encode(about)
 
     @_route("/healthz")
-    async def health(self, request: APIRequest) -> bytes:
+    def health(self, request: Request) -> bytes:
         """
         The process is alive.
         """
         return b'{"status":"ok"}'
 
     @_route("/readyz")
-    async def readiness(self, request: APIRequest) -> bytes:
+    def readiness(self, request: Request) -> bytes:
         """
         Prompts can be asked; 503 and the reason when they cannot.
         """
@@ -217,12 +211,22 @@ class Routes:
         """
         Tell the client what went wrong in a route that Klein found.
         """
-        _tell(request, failure)
+        _tell(failure, request)
         await request.whenOver()
         return None
 
 
-def _tell(request: APIRequest, failure: Failure) -> None:
+def _settled(result: object, request: APIRequest) -> None:
+    """
+    The work for a request is done: then its answer was given.
+    """
+    if isinstance(result, Failure):
+        _tell(result, request)
+    elif not request.hasEnded:
+        _tell(Failure(TypeError("the route gave no complete answer")), request)
+
+
+def _tell(failure: Failure, request: APIRequest) -> None:
     """
     The one place where errors become answers. A request that was cut has been
     answered before its work was cancelled.
@@ -279,11 +283,14 @@ class _Resource(KleinResource):
         """
         endpoint = self._exact.get((request.path, request.method))
         if endpoint is not None and not self._admission.isPreflight(request):
-            answering = maybeDeferred(self._klein.execute_endpoint, endpoint, request)
-            answering.addErrback(self._failed, request)
+            try:
+                answering: Any = self._klein.execute_endpoint(endpoint, request)
+                answering.addBoth(_settled, request)
+            except Exception:
+                _tell(Failure(), request)
             return NOT_DONE_YET
         try:
-            request.postpath = _segments(request.path)
+            request.prepath, request.postpath = [], _segments(request.path)
         except APIError as error:
             request.fail(error)
             return NOT_DONE_YET
@@ -293,10 +300,6 @@ class _Resource(KleinResource):
         else:
             super().render(request)
         return NOT_DONE_YET
-
-    @staticmethod
-    def _failed(failure: Failure, request: APIRequest) -> None:
-        _tell(request, failure)
 
 
 def _segments(path: bytes) -> list[bytes]:

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IPushProducer, IReactorTime
 from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
-from openai_server.clock import Timeouts
+from openai_server.deadlines import Deadlines
 from openai_server.errors import APIError, shuttingDown
 from openai_server.web.admission import Admission
 from openai_server.web.http import HTTPConnection
+from openai_server.web.interfaces import Account
+from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.request import APIRequest
-
-__all__ = ["BODY_LIMIT", "APIRequest", "APISite"]
 
 #: Bytes that a request's body may have, decoded, unless the site says otherwise.
 BODY_LIMIT: Final = 20 * 1024 * 1024
@@ -29,11 +30,6 @@ BODY_LIMIT: Final = 20 * 1024 * 1024
 MAX_CONNECTIONS: Final = 4096
 #: Files that are kept for everything else: the daemon, ports, logs, attachments.
 SPARE_FILES: Final = 64
-#: Seconds after which a connection without a request is closed; for a whole
-#: head, from its first byte; without progress of a body.
-IDLE_SECONDS: Final = 75.0
-HEAD_SECONDS: Final = 10.0
-BODY_PROGRESS_SECONDS: Final = 30.0
 
 
 class APISite(Factory):
@@ -42,6 +38,7 @@ class APISite(Factory):
 
     @ivar admission: who may ask.
     @ivar clock: the time of everything that waits here.
+    @ivar deadlines: those of all connections.
     @ivar bodyLimit: bytes that a request's body may have, decoded.
     @ivar isStopping: new requests are turned away.
     """
@@ -60,22 +57,22 @@ class APISite(Factory):
     ) -> None:
         """
         @param root: answers every path; a leaf.
-        @param maxConnections: how many may be open; for one beyond it an idle
-            one is closed, or it is turned away.
+        @param maxConnections: how many may be open. When they are, idle ones
+            are closed; when none is idle, nobody is let in until one is closed.
         @param onStopping: turns away whoever still waits to be asked: what is
             cut later must start nothing.
         """
         self.resource = root
         self.maxConnections = min(maxConnections, max(_fileLimit() - SPARE_FILES, 1))
         self._onStopping = onStopping
-        self.idleTimes = Timeouts(clock, IDLE_SECONDS)
-        self.headTimes = Timeouts(clock, HEAD_SECONDS)
-        self.bodyTimes = Timeouts(clock, BODY_PROGRESS_SECONDS)
+        self.deadlines = Deadlines(clock)
         self.admission = admission
         self.clock = clock
         self.bodyLimit = bodyLimit
         self.isStopping = False
         self._channels: dict[HTTPConnection, None] = {}
+        self._ports: Sequence[IPushProducer] = ()
+        self._isFull = False
         self._open: set[APIRequest] = set()
         self._waiting: list[Deferred[None]] = []
 
@@ -116,6 +113,44 @@ class APISite(Factory):
         for channel in list(self._channels):
             if not channel.isAnswering:
                 channel.loseConnection()
+        if not self._channels:
+            self.deadlines.stop()
+
+    # Requests.
+
+    def admitted(self, request: APIRequest) -> Account:
+        """
+        Judge a request by its head, before its body is read.
+
+        @raise APIError: it is not let in.
+        """
+        try:
+            return self.admission.admit(request)
+        except APIError:
+            raise
+        except Exception:
+            raise errorFromMistake(Failure(), request.requestId, request.route) from None
+
+    def process(self, request: APIRequest) -> None:
+        """
+        Answer a request that was read.
+        """
+        request.opened()
+        self._checkRoom()
+        if request.refusal is not None:
+            request.fail(request.refusal)
+        elif self.isStopping:
+            request.channel.persistent = False
+            request.fail(shuttingDown())
+        else:
+            try:
+                if request.account is None:
+                    request.account = self.admitted(request)
+                self.resource.render(request)
+            except APIError as error:
+                request.fail(error)
+            except Exception:
+                request.processingFailed(Failure())
 
     # What is open.
 
@@ -137,7 +172,15 @@ class APISite(Factory):
         A response is complete or given up.
         """
         self._open.discard(request)
+        self._hasRoom()
         self._checkIdle()
+
+    def portsOpened(self, ports: Sequence[IPushProducer]) -> None:
+        """
+        These are the ports that connections come in on: they are told to wait
+        when there is no room.
+        """
+        self._ports = ports
 
     def channelOpened(self, channel: HTTPConnection) -> None:
         """
@@ -145,14 +188,33 @@ class APISite(Factory):
         """
         self._channels[channel] = None
 
+    def _idleOne(self) -> HTTPConnection | None:
+        # The one that was opened first.
+        return next((channel for channel in self._channels if channel.isIdle), None)
+
+    def _checkRoom(self) -> None:
+        if len(self._channels) >= self.maxConnections and not self._isFull and self._idleOne() is None:
+            self._isFull = True
+            for port in self._ports:
+                port.pauseProducing()
+
+    def _hasRoom(self) -> None:
+        # A connection is gone, or about to be idle.
+        if self._isFull:
+            self._isFull = False
+            for port in self._ports:
+                port.resumeProducing()
+
     def channelClosed(self, channel: HTTPConnection) -> None:
         """
         There is one connection less.
         """
         self._channels.pop(channel, None)
-        if not self._channels:
-            for times in (self.idleTimes, self.headTimes, self.bodyTimes):
-                times.stop()
+        self._hasRoom()
+        if self._channels:
+            self.deadlines.sortOut(len(self._channels))
+        else:
+            self.deadlines.stop()
 
     def _checkIdle(self) -> None:
         if not self._open:
@@ -164,8 +226,9 @@ class APISite(Factory):
         """
         A connection for a client that has come, if there is room for it.
         """
+        # Several may come in before the ports wait.
         if len(self._channels) >= self.maxConnections:
-            idle = next((channel for channel in self._channels if channel.isIdle), None)
+            idle = self._idleOne()
             if idle is None:
                 return None
             idle.abort()

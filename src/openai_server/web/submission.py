@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from secrets import token_hex
+from typing import Final
 
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
@@ -35,16 +37,19 @@ from openai_server.sessions.turncontext import Attendant, TurnContext
 from openai_server.translate.attachments import Attached
 from openai_server.translate.prompt import (
     PromptText,
-    formatInstruction,
     ownSystemText,
     promptFrom,
     textFromInquiry,
     textFromTail,
+    wishesFrom,
 )
 from openai_server.translate.schema import checkSchema
 from openai_server.translate.tools import Offer, offerFrom
 from openai_server.web.attachments import AttachmentFolder, Stored
 from openai_server.wire.hiding import OUR_PREFIX
+
+_NO_NAMES: Final[dict[str, str]] = {}
+_NOTHING: Final[frozenset[str]] = frozenset()
 
 
 class Submission:
@@ -85,10 +90,12 @@ class Submission:
         """
         Return what decides about its session.
         """
-        inquiry, offer = self.inquiry, self.offer
+        inquiry = self.inquiry
+        *callWishes, format = wishesFrom(inquiry, self.offer)
         own = ownSystemText(inquiry)
-        wishes = (offer.systemText, offer.instruction, formatInstruction(inquiry.format))
-        context = contextFrom(inquiry.model, own, self.tools, *wishes, ownTools=self.left(ownTools))
+        context = contextFrom(
+            inquiry.model, own, self.tools, *callWishes, format=format, ownTools=self.left(ownTools)
+        )
         return Claim(self.account, self.hints, context, self.transcript, own)
 
     def left(self, ownTools: OwnTools) -> Left:
@@ -243,23 +250,28 @@ class Submitter:
             self.calls,
             slot,
             self.counters,
-            lambda mayGoOn: self.memory.release(plan.session, mayGoOn),
-            lambda: _release(files),
+            self.memory.release,
+            partial(_release, files) if files else None,
             self.ownTools.learn,
         )
-        conversation.begin(attend(conversation, plan), lambda: self.daemon.ask(prompt, conversation, former))
+        conversation.begin(attend(conversation, plan), self.daemon, prompt, former)
 
     def _context(self, plan: SessionPlan, submission: Submission, slot: Slot) -> TurnContext:
         names = submission.offer.names
-        usual = {} if slot.tools is None else slot.tools.usual
+        shown: Mapping[str, str] = _NO_NAMES
+        custom: frozenset[str] = _NOTHING
+        if slot.tools is not None:
+            usual = slot.tools.usual
+            shown = {wire: names.clientName(name) or name for wire, name in usual.items()}
+            custom = frozenset(wire for wire, name in usual.items() if names.kind(name) == "custom")
         return TurnContext(
-            account=submission.account,
-            session=plan.session,
-            names={wire: names.clientName(name) or name for wire, name in usual.items()},
-            customTools=frozenset(wire for wire, name in usual.items() if names.kind(name) == "custom"),
-            foreignTools=submission.taken,
-            parallel=submission.inquiry.isParallel,
-            parkTimeout=self.configuration.parkTimeout,
+            submission.account,
+            plan.session,
+            shown,
+            custom,
+            submission.taken,
+            submission.inquiry.isParallel,
+            self.configuration.parkTimeout,
         )
 
     async def _store(self, attachments: Sequence[Attached]) -> Sequence[Stored | None]:
@@ -296,7 +308,10 @@ def _release(files: Sequence[Stored | None]) -> None:
 
 
 def _questionFrom(plan: SessionPlan, submission: Submission, offer: Offer) -> PromptText:
-    inquiry, boundary = submission.inquiry, token_hex(8)
+    inquiry = submission.inquiry
+    # A lone message of the user's stands as it is.
+    isLone = len(inquiry.messages) == 1 and inquiry.messages[0].role == "user"
+    boundary = "" if isLone and plan.systemPrompt is None else token_hex(8)
     if plan.kind is not SessionKind.CONTINUED:
         return textFromInquiry(inquiry, boundary, offer)
     if plan.systemPrompt is not None:

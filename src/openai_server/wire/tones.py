@@ -370,7 +370,8 @@ def _tonesOneByOne(lines: Iterable[bytes], dropped: dict[str, int]) -> Iterable[
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, UnicodeDecodeError):
+    # From 0.23 on msgspec says it in an error of its own.
+    if isinstance(error, UnicodeDecodeError) or "UTF-8" in str(error):
         return "utf-8"
     if isinstance(error, RecursionError):
         return "nesting"

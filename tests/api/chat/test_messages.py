@@ -68,7 +68,7 @@ class MessageTests(SyncCase):
                 ("missing_required_parameter", "messages[0].content[0].text"),
             ),
             (
-                {"role": "user", "content": [{"type": "video_url", "video_url": {"url": "x"}}]},
+                {"role": "user", "content": [{"type": "hologram", "hologram": {"url": "x"}}]},
                 ("invalid_value", "messages[0].content[0].type"),
             ),
             (
@@ -113,12 +113,54 @@ class MessageTests(SyncCase):
 
     def test_contentMayBeNullAbsentOrEmpty(self) -> None:
         """
-        Null and absent mean the same, and nothing was said.
+        Null and absent mean the same, and nothing was said, where the
+        assistant says it, with calls or without.
         """
+        call = {"id": "c", "function": {"name": "f"}}
+        nothing: tuple[dict[str, Any], ...] = ({}, {"content": None}, {"content": ""}, {"content": []})
         found = messagesFrom(
-            [{"role": "assistant", "content": None}, {"role": "assistant"}, {"role": "user", "content": ""}]
+            [
+                *({"role": "assistant", **said} for said in nothing),
+                {"role": "assistant", "tool_calls": [call]},
+                {"role": "assistant", "content": None, "tool_calls": [call]},
+                {"role": "function", "name": "f", "content": None},
+                {"role": "user", "content": ""},
+            ]
         )
-        self.assertEqual([(message.text, message.parts) for message in found], [("", ())] * 3)
+        self.assertEqual([(message.text, message.parts) for message in found], [("", ())] * 8)
+
+    def test_contentThatIsMissing(self) -> None:
+        """
+        Users and systems say something.
+        """
+        for role in ("user", "system", "developer"):
+            for said in ({}, {"content": None}):
+                self.assertEqual(
+                    self.refused({"role": "user", "content": "x"}, {"role": role, **said}),
+                    ("missing_required_parameter", "messages[1].content"),
+                )
+
+    def test_partsOfOtherServers(self) -> None:
+        """
+        What the assistant is shown to have said in parts of unknown types is
+        kept where it is text, reasoning is not, and nothing is refused;
+        others' parts are.
+        """
+        odd: list[dict[str, Any]] = [
+            {"type": "thinking", "thinking": "hm", "signature": "s"},
+            {"type": "redacted_thinking", "data": "x"},
+            {"type": "reasoning", "text": "hm", "file": 3},
+            {"type": "reasoning", "text": ["hm"], "refusal": {}},
+            {"type": "tool_use", "id": "t", "name": "f", "input": {}},
+            {"type": "markdown", "text": "b"},
+        ]
+        for parts in (odd, [{"type": "reasoning", "text": "hm"}, {"type": "markdown", "text": "b"}]):
+            said = [{"type": "text", "text": "a"}, *parts, {"type": "refusal", "refusal": "c"}]
+            [message] = messagesFrom([{"role": "assistant", "content": said}])
+            self.assertEqual(message.content, ("a", "b", "c"))
+        for role in ("user", "system"):
+            said = self.refused({"role": role, "content": odd[:1]})
+            self.assertEqual(said, ("invalid_value", "messages[0].content[0].type"))
 
     def test_parts(self) -> None:
         """
@@ -153,6 +195,7 @@ class MessageTests(SyncCase):
             {"type": "image_url", "image_url": "http://x"},
             {"type": "input_audio", "input_audio": {"data": "AA==", "format": "mp3"}},
             {"type": "file", "file": {"filename": "f", "file_data": "AA=="}},
+            {"type": "video_url", "video_url": {"url": "http://y"}},
         ]
         [message] = messagesFrom([{"role": "user", "content": parts}])
         where = "messages[0].content"
@@ -162,6 +205,7 @@ class MessageTests(SyncCase):
                 Media("image", "http://x", f"{where}[0].image_url"),
                 Media("audio", "AA==", f"{where}[1].input_audio.data", format="mp3"),
                 Media("file", "AA==", f"{where}[2].file.file_data", name="f"),
+                Media("video", "http://y", f"{where}[3].video_url.url"),
             ),
         )
 

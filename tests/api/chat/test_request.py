@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openai_server.api.chat import request as module
-from openai_server.api.chat.request import MAX_IGNORED, MAX_MODEL, MAX_STOP, MAX_STOPS, inquiryFromBody
+from openai_server.api.chat.request import MAX_MODEL, MAX_STOP, inquiryFromBody
 from openai_server.api.chat.structs import ChatBody
 from openai_server.api.inquiry import Format, Inquiry, Sampling, ToolChoice
+from openai_server.api.unread import MAX_NAMES
 from openai_server.errors import APIError
 from tests.support import SyncCase
 
@@ -108,6 +109,22 @@ class ParseTests(SyncCase):
         self.assertEqual(request(max_completion_tokens=6).sampling.maxTokens, 6)
         self.assertEqual(request(max_tokens=5, max_completion_tokens=6).sampling.maxTokens, 6)
 
+    def test_wholeNumbersAsFloats(self) -> None:
+        """
+        (C26) Some clients write every number so.
+        """
+        found = request(max_tokens=100.0, n=1.0, seed=-7.0, top_logprobs=0.0, temperature=1.0)
+        self.assertEqual((found.sampling.maxTokens, found.sampling.seed), (100, -7))
+        self.assertEqual({type(found.sampling.maxTokens), type(found.sampling.seed)}, {int})
+        self.assertEqual(found.ignored, ("seed",))
+
+    def test_byteOrderMark(self) -> None:
+        """
+        Is skipped.
+        """
+        body = json.dumps({"model": "m", "messages": HELLO}).encode()
+        self.assertEqual(inquiryFromBody(b"\xef\xbb\xbf" + body), request())
+
     def test_reasoningObject(self) -> None:
         """
         OpenRouter's spelling is an alias; OpenAI's own wins.
@@ -126,19 +143,19 @@ class ParseTests(SyncCase):
         found = request(**odd, whatever=1)
         self.assertIsNone(found.sampling.reasoningEffort)
         self.assertEqual(found.ignored, ("reasoning", "session_id", "chat_id", "whatever"))
-        self.assertEqual(request(reasoning={"effort": 3}, user="c").ignored, ("reasoning",))
+        self.assertEqual(request(reasoning={"effort": 3, "x": 1}, user="c").ignored, ("reasoning",))
         self.assertEqual(request(reasoning=False).ignored, ())
 
     def test_stop(self) -> None:
         """
-        One or several; empty ones say nothing; more than four are taken.
+        One or several; empty ones say nothing.
         """
         for given_, stop in (
             ("x", ("x",)),
             ("", ()),
             ([], ()),
             (["a", "", "b"], ("a", "b")),
-            (list("abcdef"), tuple("abcdef")),
+            (list("abcd"), tuple("abcd")),
         ):
             self.assertEqual(request(stop=given_).stop, stop)
 
@@ -155,6 +172,18 @@ class ParseTests(SyncCase):
         where = "response_format.json_schema.schema"
         self.assertEqual(found.format, Format("schema", "n", {"type": "object"}, None, True, where))
         self.assertTrue(found.wantsJSON)
+
+    def test_schemaOfAJSONObject(self) -> None:
+        """
+        The spelling of llama.cpp and Together; an empty one asks for nothing.
+        """
+        found = request(response_format={"type": "json_object", "schema": {"type": "object"}})
+        self.assertEqual(
+            found.format, Format("schema", "answer", {"type": "object"}, param="response_format.schema")
+        )
+        for empty in ({}, None):
+            found = request(response_format={"type": "json_object", "schema": empty})
+            self.assertEqual(found.format, Format("json"))
 
     def test_refused(self) -> None:
         """
@@ -194,7 +223,15 @@ class ParseTests(SyncCase):
             ),
             ({"stop": 3}, ("invalid_type", "stop")),
             ({"stop": ["a", 3]}, ("invalid_type", "stop[1]")),
-            ({"stop": ["a"] * (MAX_STOPS + 1)}, ("invalid_value", "stop")),
+            ({"stop": list("abcde")}, ("invalid_value", "stop")),
+            ({"max_tokens": 1.5}, ("invalid_type", "max_tokens")),
+            ({"max_tokens": 0.0}, ("invalid_value", "max_tokens")),
+            ({"max_tokens": 1e30}, ("invalid_value", "max_tokens")),
+            ({"n": 2.0}, ("unsupported_value", "n")),
+            (
+                {"response_format": {"type": "json_object", "schema": 3}},
+                ("invalid_type", "response_format.schema"),
+            ),
             ({"stop": "a" * (MAX_STOP + 1)}, ("invalid_value", "stop")),
             ({"metadata": {"a": 1}}, ("invalid_type", "metadata")),
             ({"metadata": {str(n): "x" for n in range(17)}}, ("invalid_value", "metadata")),
@@ -252,7 +289,59 @@ class IgnoredTests(SyncCase):
         fields = {"x\r\nSet-Cookie: a=b": 1, "\u00e9": 1, "y" * 100: 1, "\u00e8": 1}
         ignored = request(**fields).ignored
         self.assertEqual(ignored, ("x__Set-Cookie__a_b", "_", "y" * 64))
-        self.assertEqual(len(request(**{f"f{n}": 1 for n in range(99)}).ignored), MAX_IGNORED)
+        self.assertEqual(len(request(**{f"f{n}": 1 for n in range(99)}).ignored), MAX_NAMES)
+
+    def test_nestedOnes(self) -> None:
+        """
+        Are named by their path, in the request's order; what the client says
+        in a schema or in arguments is its own, and what SDKs always send has
+        no name.
+        """
+        schema = {"type": "object", "x": 1}
+        called = {"name": "f", "arguments": {"x": 1}, "y": 1}
+        call = {"id": "c", "index": 1, "type": "function", "function": called}
+        parts = [
+            {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}},
+            {"type": "image_url", "image_url": {"url": "http://x", "detail": "low", "x\n": 1}},
+        ]
+        found = request(
+            top_k=1,
+            messages=[
+                {"role": "user", "content": parts, "id": 7},
+                {"role": "assistant", "content": "b", "tool_calls": [call], "annotations": [], "audio": None},
+                {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}], "reasoning": "hm"},
+            ],
+            tools=[{**TOOL, "function": {"name": "f", "strict": True, "parameters": schema, "x": 1}}],
+            tool_choice={"type": "function", "function": {"name": "f", "x": 1}, "y": False},
+            reasoning={"effort": "low", "exclude": True},
+            stream_options={"include_usage": True, "include_obfuscation": False, "x": {}},
+            metadata={"x": "1"},
+        )
+        self.assertEqual(
+            found.ignored,
+            (
+                "messages[0].content[0].cache_control",
+                "messages[0].content[1].image_url.x_",
+                "messages[0].id",
+                "messages[1].tool_calls[0].function.y",
+                "messages[2].content[0].thinking",
+                "top_k",
+                "tools[0].function.x",
+                "tool_choice.function.x",
+                "reasoning.exclude",
+            ),
+        )
+        self.assertEqual(found.tools[0].parameters, schema)
+        self.assertEqual(found.sampling.reasoningEffort, "low")
+
+    def test_nestedOnesOfAStrictServer(self) -> None:
+        """
+        Are refused like any other.
+        """
+        more = [{"role": "user", "content": "x", "y": 1}]
+        body = json.dumps({"model": "m", "messages": more, "seed": 1}).encode()
+        error = self.assertRaises(APIError, inquiryFromBody, body, strict=True)
+        self.assertEqual((error.name, error.param), ("unknown_parameter", "messages[0].y"))
 
     def test_strict(self) -> None:
         """
@@ -326,13 +415,13 @@ class FastTests(SyncCase):
         """
         tool = {"type": "function", "function": FUNCTION}
         call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": {"b": 1, "a": 2}}}
-        image = {"type": "image_url", "image_url": {"url": "http://x"}, "cache_control": {"a": 1}}
+        image = {"type": "image_url", "image_url": {"url": "http://x", "detail": "low"}}
         fields = {
             "model": "m",
             "stream": True,
             "user": "h\u00e9",
             "tools": [tool] * 1,
-            "reasoning": {"effort": "low", "exclude": True},
+            "reasoning": {"effort": "low"},
             "messages": [
                 {"role": "developer", "content": "d"},
                 {"role": "user", "content": [{"type": "text", "text": "x"}, image], "name": "n"},
@@ -358,7 +447,7 @@ class FastTests(SyncCase):
         lone = hello.replace(b'"hi"', b'"\\ud800"')
         found, isFast = self.read(lone)
         self.assertEqual((found.messages[0].text, isFast), ("\ufffd", False))
-        for more in (b'"seed":1,', b'"store":true,', b'"session_id":"s",', b'"prompt_cache_key":"k",'):
+        for more in (b'"seed":1,', b'"store":true,', b'"session_id":"s",', b'"reasoning":{"x":1},'):
             found, isFast = self.read(hello.replace(b"{", b"{" + more, 1))
             self.assertEqual((len(found.ignored), isFast), (1, False))
         vendors = hello.replace(b"{", b'{"reasoning":{},', 1)
@@ -383,6 +472,7 @@ class FastTests(SyncCase):
             {"tools": [{"type": "custom", "custom": {"name": "f", "format": deep}}]},
             {"functions": [function]},
             {"response_format": schema},
+            {"response_format": {"type": "json_object", "schema": deep}},
             {"messages": [{"role": "assistant", "tool_calls": [call]}]},
         ):
             error = self.assertRaises(APIError, request, **fields)

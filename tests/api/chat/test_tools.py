@@ -137,12 +137,12 @@ class ChoiceTests(SyncCase):
             ({"type": "mcp"}, "tool_choice.type"),
             ({"type": "function"}, "tool_choice.function"),
             ({"type": "custom"}, "tool_choice.custom"),
-            (absent, "tool_choice.function.name"),
-            ({"type": "custom", "custom": {"name": "f"}}, "tool_choice.custom.name"),
+            (absent, "tool_choice"),
+            ({"type": "custom", "custom": {"name": "f"}}, "tool_choice"),
             ({"type": "allowed_tools"}, "tool_choice.allowed_tools"),
             (
                 {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [absent]}},
-                "tool_choice.allowed_tools.tools[0].function.name",
+                "tool_choice",
             ),
         ):
             error = self.assertRaises(APIError, inquiry, tools=self.tools, tool_choice=value)
@@ -155,6 +155,6 @@ class ChoiceTests(SyncCase):
         functions = [{"name": "f"}]
         for value, choice in (("none", ToolChoice("none")), ({"name": "f"}, ToolChoice("required", "f"))):
             self.assertEqual(inquiry(functions=functions, function_call=value).toolChoice, choice)
-        for value, param in (("required", "function_call"), ({"name": "x"}, "function_call.name")):
+        for value, param in (("required", "function_call"), ({"name": "x"}, "function_call")):
             error = self.assertRaises(APIError, inquiry, functions=functions, function_call=value)
             self.assertEqual(error.param, param)

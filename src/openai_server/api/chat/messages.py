@@ -7,15 +7,15 @@ not say.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final, Literal
 
 from openai_server.api.arguments import argumentsText
 from openai_server.api.chat.structs import (
+    AddressBody,
     AudioBody,
     CallBody,
     FileBody,
     FunctionCallBody,
-    ImageBody,
     MessageBody,
     PartBody,
 )
@@ -33,10 +33,13 @@ _ROLES: Final[dict[str, Role]] = {
     "function": "tool",
 }
 ROLES: Final = tuple(_ROLES)
-#: Roles whose messages may be no more than a plain text.
+#: Roles whose messages may be no more than a plain text, and must say it.
 _PLAIN: Final = {"user", "system", "developer"}
 #: Kinds of content parts that hold text.
 _TEXTUAL: Final = ("text", "input_text", "output_text")
+_PARTS: Final = {*_TEXTUAL, "refusal", "image_url", "video_url", "input_audio", "file"}
+#: Kinds of an assistant's parts that are no answer.
+_REASONING: Final = {"thinking", "redacted_thinking", "reasoning", "reasoning_text", "summary_text"}
 
 
 def messagesFromBody(found: Sequence[MessageBody]) -> tuple[Message, ...]:
@@ -67,6 +70,30 @@ def tooManyMessages() -> APIError:
     return APIError("invalid_value", f"More than {MAX_MESSAGES} messages.", param="messages")
 
 
+def withoutForeignParts(messages: list[Any]) -> list[Any]:
+    """
+    Return the messages of a body with nothing but the text in parts of the
+    assistant's that are of no type known here: clients echo what they know
+    from other servers.
+    """
+    return [
+        {**message, "content": [_withoutForeign(part) for part in message["content"]]}
+        if isinstance(message, dict)
+        and message.get("role") == "assistant"
+        and isinstance(message.get("content"), list)
+        else message
+        for message in messages
+    ]
+
+
+def _withoutForeign(part: Any) -> Any:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if not isinstance(kind, str) or kind in _PARTS:
+        return part
+    text = part.get("text")
+    return {"type": kind, "text": text if isinstance(text, str) else None}
+
+
 def _message(found: MessageBody, index: int) -> Message:
     where = f"messages[{index}]"
     role = _ROLES.get(found.role)
@@ -74,6 +101,8 @@ def _message(found: MessageBody, index: int) -> Message:
         raise APIError(
             "invalid_value", f"Unknown role; known are {', '.join(ROLES)}.", param=f"{where}.role"
         )
+    if found.content is None and found.role in _PLAIN:
+        raise _missing(f"{where}.content")
     if found.role == "tool" and not found.tool_call_id:
         raise _missing(f"{where}.tool_call_id")
     if found.role == "function" and not found.name:
@@ -93,6 +122,10 @@ def _content(found: MessageBody, where: str) -> str | tuple[str | Media, ...]:
     for number, part in enumerate(content):
         if part.type == "text" and part.text is not None:
             parts.append(part.text)
+        elif found.role == "assistant" and part.type not in _PARTS:
+            # Reasoning is not repeated to the model.
+            if part.text and part.type not in _REASONING:
+                parts.append(part.text)
         else:
             parts.append(_part(part, found.role, f"{where}.content[{number}]"))
     if found.refusal:
@@ -107,7 +140,9 @@ def _part(part: PartBody, role: str, where: str) -> str | Media:
         return _given(part.refusal, f"{where}.refusal")
     if role not in ("system", "developer"):
         if part.type == "image_url":
-            return _image(part.image_url, f"{where}.image_url")
+            return _addressed("image", part.image_url, f"{where}.image_url")
+        if part.type == "video_url":
+            return _addressed("video", part.video_url, f"{where}.video_url")
         if part.type == "input_audio":
             return _audio(part.input_audio, f"{where}.input_audio")
         if part.type == "file":
@@ -125,12 +160,12 @@ def _given(text: str | None, where: str) -> str:
     return text
 
 
-def _image(image: str | ImageBody | None, where: str) -> Media:
-    if image is None:
+def _addressed(kind: Literal["image", "video"], found: str | AddressBody | None, where: str) -> Media:
+    if found is None:
         raise _missing(where)
-    if isinstance(image, str):
-        return Media("image", image, where)
-    return Media("image", image.url, f"{where}.url")
+    if isinstance(found, str):
+        return Media(kind, found, where)
+    return Media(kind, found.url, f"{where}.url")
 
 
 def _audio(audio: AudioBody | None, where: str) -> Media:

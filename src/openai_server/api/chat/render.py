@@ -111,7 +111,7 @@ class ChatRenderer:
         )
         self._tail = tail = _TAIL_WITH_USAGE if wantsUsage else _TAIL
         self._textHead = start + b'{"index":0,"delta":{"content":'
-        self._textBetween = tail + self._textHead
+        self._textBetween = b'"%b%b"' % (tail, self._textHead)
 
     # A stream.
 
@@ -161,8 +161,18 @@ class ChatRenderer:
         return b'%b{"index":0,"delta":{%b%b' % (self._start, members, self._tail)
 
     def _text(self, pieces: Sequence[str]) -> bytes:
-        chunks = _join((self._textHead, self._textBetween.join(map(_encode, pieces)), self._tail))
-        return chunks if chunks.isascii() else oneLine(chunks)
+        if len(pieces) == 1:
+            deltas = _encode(pieces[0])
+            if not deltas.isascii():
+                deltas = oneLine(deltas)
+        else:
+            deltas = jsonLine(pieces)[1:-1]
+            if deltas.count(b'"') == 2 * len(pieces):
+                # No quote of a text's own: this stands between two of them.
+                deltas = deltas.replace(b'","', self._textBetween)
+            else:
+                deltas = self._textBetween[1:-1].join(map(jsonLine, pieces))
+        return _join((self._textHead, deltas, self._tail))
 
     def _reasoning(self, text: str) -> bytes:
         if not self._reasoningKeys:

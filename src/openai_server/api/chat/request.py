@@ -14,8 +14,7 @@ names of what is ignored, and what is wrong, can be told.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -28,7 +27,12 @@ from openai_server.api.body import (
     objectFromBody,
     structFromBody,
 )
-from openai_server.api.chat.messages import MAX_MESSAGES, messagesFromBody, tooManyMessages
+from openai_server.api.chat.messages import (
+    MAX_MESSAGES,
+    messagesFromBody,
+    tooManyMessages,
+    withoutForeignParts,
+)
 from openai_server.api.chat.structs import ChatBody, FormatBody, ReasoningBody
 from openai_server.api.chat.tools import (
     checkCount,
@@ -47,15 +51,14 @@ from openai_server.api.inquiry import (
     Tool,
     ToolChoice,
 )
+from openai_server.api.unread import UnreadNames, safeName, shapeOf
 from openai_server.errors import APIError
 
 #: Characters of a model's id.
 MAX_MODEL: Final = 256
 #: Stop strings of a request, and characters of each.
-MAX_STOPS: Final = 32
+MAX_STOPS: Final = 4
 MAX_STOP: Final = 1000
-#: Names that C{Inquiry.ignored} holds at most.
-MAX_IGNORED: Final = 32
 
 #: OpenAI's fields that are accepted without effect. C{seed} goes to workers
 #: that honour it; none is known.
@@ -76,14 +79,14 @@ _WITHOUT_EFFECT: Final = frozenset(
     }
 )
 _READ: Final = frozenset(ChatBody.__struct_fields__)
-_HONOURED: Final = _READ - _WITHOUT_EFFECT
 #: What clients of other servers add, and is read here where it is of the right
 #: type; OpenAI does not know it.
 _VENDORS: Final[dict[str, Any]] = {"reasoning": ReasoningBody}
 #: What OpenAI knows.
 _KNOWN: Final = (_READ | _WITHOUT_EFFECT) - _VENDORS.keys()
 
-_unsafe = re.compile(r"[^A-Za-z0-9_.-]")
+_SHAPE: Final = shapeOf(ChatBody)
+
 _decode = msgspec.json.Decoder(ChatBody).decode
 
 
@@ -129,22 +132,40 @@ def inquiryFromBody(body: bytes, *, strict: bool = False, defaultModel: str | No
 
 def _readSlowly(body: bytes, strict: bool) -> tuple[ChatBody, tuple[str, ...]]:
     given = {key: value for key, value in objectFromBody(body).items() if value is not None}
-    odd = [name for name in _VENDORS if name in given and not _fits(given[name], _VENDORS[name])]
-    ignored = _ignored(given, odd, strict)
     # Their number is checked before they are looked at.
     if isinstance(given.get("messages"), list) and len(given["messages"]) > MAX_MESSAGES:
         raise tooManyMessages()
     for name in ("tools", "functions"):
         if isinstance(given.get(name), list):
             checkCount(given[name], name)
-    read = {name: value for name, value in given.items() if name in _READ and name not in odd}
+    read: dict[str, Any] = {}
+    unread = UnreadNames()
+    for name, value in given.items():
+        if strict and name not in _KNOWN:
+            raise _unknown(safeName(name))
+        isRead = name in _READ and (name not in _VENDORS or _fits(value, name))
+        if not isRead or name in _WITHOUT_EFFECT:
+            unread.add(name, value)
+        if isRead:
+            # Some clients write every number as a float.
+            isWhole = type(value) is float and value.is_integer()
+            read[name] = int(value) if isWhole else unread.removeFrom(value, _SHAPE[name], name)
+    ignored = unread.all
+    if strict and (nested := next((name for name in ignored if name not in given), None)):
+        raise _unknown(nested)
+    if isinstance(read.get("messages"), list):
+        read["messages"] = withoutForeignParts(read["messages"])
     return converted(read, ChatBody), ignored
 
 
-def _fits(value: Any, kind: Any) -> bool:
+def _unknown(name: str) -> APIError:
+    return APIError("unknown_parameter", f"Unknown parameter: '{name}'.", param=name)
+
+
+def _fits(value: Any, name: str) -> bool:
     # Other servers' fields have no rules that a client could break.
     try:
-        msgspec.convert(value, kind)
+        msgspec.convert(UnreadNames().removeFrom(value, _SHAPE[name], name), _VENDORS[name])
     except msgspec.ValidationError:
         return False
     return True
@@ -155,38 +176,14 @@ def _checkDepth(found: ChatBody) -> None:
     nested: list[Any] = [tool.function.parameters for tool in found.tools or () if tool.function is not None]
     nested += [tool.custom.format for tool in found.tools or () if tool.custom is not None]
     nested += [function.parameters for function in found.functions or ()]
-    if found.response_format is not None and found.response_format.json_schema is not None:
-        nested.append(found.response_format.json_schema.schema)
+    if found.response_format is not None:
+        nested.append(found.response_format.schema)
+        if found.response_format.json_schema is not None:
+            nested.append(found.response_format.json_schema.schema)
     for message in found.messages or ():
         if message.tool_calls:
             nested += [call.function.arguments for call in message.tool_calls if call.function is not None]
     checkDepth([each for each in nested if type(each) is dict or type(each) is list], 5)
-
-
-def _ignored(given: Mapping[str, Any], odd: Collection[str], strict: bool) -> tuple[str, ...]:
-    if strict:
-        for name in given:
-            if name not in _KNOWN:
-                name = _headerSafe(name)
-                raise APIError("unknown_parameter", f"Unknown parameter: '{name}'.", param=name)
-    # An empty or false value asks for nothing, so nothing was ignored.
-    known = _HONOURED.difference(odd) if odd else _HONOURED
-    asked = (name for name, value in given.items() if name not in known and value not in (False, {}, []))
-    return tuple(_firstFew(asked))
-
-
-def _firstFew(names: Iterator[str]) -> Iterator[str]:
-    seen: set[str] = set()
-    for name in map(_headerSafe, names):
-        if name not in seen:
-            seen.add(name)
-            yield name
-        if len(seen) == MAX_IGNORED:
-            return
-
-
-def _headerSafe(name: str) -> str:
-    return _unsafe.sub("_", name[:64])
 
 
 def _missing(name: str) -> APIError:
@@ -252,7 +249,10 @@ def _format(wanted: FormatBody) -> Format:
     if wanted.type == "text":
         return PLAIN_TEXT
     if wanted.type == "json_object":
-        return Format("json")
+        if not wanted.schema:
+            return Format("json")
+        # As llama.cpp and Together spell it.
+        return Format("schema", "answer", wanted.schema, param="response_format.schema")
     wish = wanted.json_schema
     if wish is None:
         raise _missing("response_format.json_schema")

@@ -4,7 +4,8 @@ The body of a chat request, as far as types can say what is allowed in it:
 names and types as OpenAI's reference has them, and what other clients are
 known to send.
 
-Null and absent mean the same everywhere.
+Null and absent mean the same everywhere. What is only named, of any type, is
+known to come and to have no effect.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _Tokens = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 _Short = Annotated[str, msgspec.Meta(max_length=512)]
 
 
-class AudioBody(msgspec.Struct, gc=False):
+class AudioBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """
     Sound in a content part: base64 and C{wav} or C{mp3}.
     """
@@ -27,7 +28,7 @@ class AudioBody(msgspec.Struct, gc=False):
     format: str
 
 
-class FileBody(msgspec.Struct, gc=False):
+class FileBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """
     A file in a content part. C{file_data} is a data: URL or bare base64.
     """
@@ -37,16 +38,16 @@ class FileBody(msgspec.Struct, gc=False):
     file_id: str | None = None
 
 
-class ImageBody(msgspec.Struct, gc=False):
+class AddressBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """
-    The address of an image in a content part.
+    The address of an image or a video in a content part.
     """
 
     url: str
     detail: str | None = None
 
 
-class PartBody(msgspec.Struct, gc=False):
+class PartBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """
     One part of a message's content. Which member counts is said by C{type}.
     """
@@ -54,12 +55,13 @@ class PartBody(msgspec.Struct, gc=False):
     type: str
     text: str | None = None
     refusal: str | None = None
-    image_url: str | ImageBody | None = None
+    image_url: str | AddressBody | None = None
+    video_url: str | AddressBody | None = None
     input_audio: AudioBody | None = None
     file: FileBody | None = None
 
 
-class FunctionCallBody(msgspec.Struct, gc=False):
+class FunctionCallBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """
     A call as the assistant made it; C{arguments} should be a JSON string, and
     an object or nothing is met as well.
@@ -69,7 +71,7 @@ class FunctionCallBody(msgspec.Struct, gc=False):
     arguments: Any = None
 
 
-class CustomCallBody(msgspec.Struct, gc=False):
+class CustomCallBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """
     A call of a custom tool, with its one free text.
     """
@@ -78,7 +80,7 @@ class CustomCallBody(msgspec.Struct, gc=False):
     input: str | None = None
 
 
-class CallBody(msgspec.Struct, gc=False):
+class CallBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """
     One call of an assistant's message, with C{function} or C{custom}.
     """
@@ -87,11 +89,13 @@ class CallBody(msgspec.Struct, gc=False):
     type: str | None = None
     function: FunctionCallBody | None = None
     custom: CustomCallBody | None = None
+    index: Any = None
 
 
-class MessageBody(msgspec.Struct, gc=False):
+class MessageBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """
-    One message. Reasoning that a client echoes back is not read.
+    One message. Reasoning that a client echoes back is not read, nor what else
+    it found in an answer.
     """
 
     role: str
@@ -101,9 +105,14 @@ class MessageBody(msgspec.Struct, gc=False):
     tool_calls: tuple[CallBody, ...] | None = None
     tool_call_id: str | None = None
     function_call: FunctionCallBody | None = None
+    annotations: Any = None
+    audio: Any = None
+    reasoning: Any = None
+    reasoning_content: Any = None
+    reasoning_details: Any = None
 
 
-class FunctionBody(msgspec.Struct, gc=False):
+class FunctionBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """
     A function that the client offers.
     """
@@ -111,9 +120,10 @@ class FunctionBody(msgspec.Struct, gc=False):
     name: str
     description: str | None = None
     parameters: dict[str, Any] | None = None
+    strict: Any = None
 
 
-class CustomBody(msgspec.Struct, gc=False):
+class CustomBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """
     A custom tool that the client offers.
     """
@@ -123,7 +133,7 @@ class CustomBody(msgspec.Struct, gc=False):
     format: dict[str, Any] | None = None
 
 
-class ToolBody(msgspec.Struct, gc=False):
+class ToolBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """
     A tool, with C{function} or C{custom}.
     """
@@ -133,7 +143,7 @@ class ToolBody(msgspec.Struct, gc=False):
     custom: CustomBody | None = None
 
 
-class NameBody(msgspec.Struct, gc=False):
+class NameBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """
     The name of a tool that must be called.
     """
@@ -141,7 +151,7 @@ class NameBody(msgspec.Struct, gc=False):
     name: str
 
 
-class NamedBody(msgspec.Struct, gc=False):
+class NamedBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """
     A tool by its name, with C{function} or C{custom}.
     """
@@ -151,7 +161,7 @@ class NamedBody(msgspec.Struct, gc=False):
     custom: NameBody | None = None
 
 
-class AllowedBody(msgspec.Struct, gc=False):
+class AllowedBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """
     The tools that may be called.
     """
@@ -160,7 +170,7 @@ class AllowedBody(msgspec.Struct, gc=False):
     tools: tuple[NamedBody, ...]
 
 
-class ChoiceBody(NamedBody, gc=False):
+class ChoiceBody(NamedBody, forbid_unknown_fields=True, gc=False):
     """
     A choice among the tools that is no plain word.
     """
@@ -168,7 +178,7 @@ class ChoiceBody(NamedBody, gc=False):
     allowed_tools: AllowedBody | None = None
 
 
-class SchemaBody(msgspec.Struct, gc=False):
+class SchemaBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """
     The schema that the answer is to follow.
     """
@@ -179,24 +189,26 @@ class SchemaBody(msgspec.Struct, gc=False):
     description: str | None = None
 
 
-class FormatBody(msgspec.Struct, gc=False):
+class FormatBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """
     What shape the answer is to have.
     """
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: SchemaBody | None = None
+    schema: dict[str, Any] | None = None
 
 
-class StreamOptionsBody(msgspec.Struct, gc=False):
+class StreamOptionsBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """
     What a stream is to hold.
     """
 
     include_usage: bool | None = None
+    include_obfuscation: Any = None
 
 
-class ReasoningBody(msgspec.Struct, gc=False):
+class ReasoningBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """
     OpenRouter's spelling of the effort.
     """

@@ -123,7 +123,7 @@ def legacyChoiceFromBody(choice: str | NameBody, tools: Sequence[Tool]) -> ToolC
     """
     if isinstance(choice, str):
         return _plainChoice(choice, "function_call", ("none", "auto"))
-    return ToolChoice("required", _offered(choice.name, "function", tools, "function_call.name"))
+    return ToolChoice("required", _offered(choice.name, "function", tools, "function_call"))
 
 
 def _plainChoice(value: str, param: str, known: Sequence[str]) -> ToolChoice:
@@ -134,15 +134,14 @@ def _plainChoice(value: str, param: str, known: Sequence[str]) -> ToolChoice:
 
 def _namedTool(named: NamedBody, tools: Sequence[Tool], where: str) -> str:
     if named.type == "function":
-        return _offered(
-            _there(named.function, f"{where}.function").name, "function", tools, f"{where}.function.name"
-        )
+        return _offered(_there(named.function, f"{where}.function").name, "function", tools, "tool_choice")
     if named.type == "custom":
-        return _offered(_there(named.custom, f"{where}.custom").name, "custom", tools, f"{where}.custom.name")
+        return _offered(_there(named.custom, f"{where}.custom").name, "custom", tools, "tool_choice")
     raise APIError("invalid_value", "Unknown type of tool choice.", param=f"{where}.type")
 
 
 def _offered(name: str, kind: ToolKind, tools: Sequence[Tool], param: str) -> str:
     if not any(tool.name == name and tool.kind == kind for tool in tools):
-        raise APIError("invalid_value", f"No {kind} of this name is among the tools.", param=param)
+        said = f"No {kind} of this name is among the tools: '{name[:MAX_NAME]}'."
+        raise APIError("invalid_value", said, param=param)
     return name

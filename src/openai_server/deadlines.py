@@ -1,14 +1,15 @@
-# -*- test-case-name: tests.daemon.test_deadlines -*-
+# -*- test-case-name: tests.test_deadlines -*-
 """
-The deadlines of all turns, in one heap with one timer.
+Deadlines of many, in one heap with one timer.
 
-A turn is looked at when its entry comes up. Until then it moves its deadline
+Whoever has one is looked at when its entry comes up, and until then moves it
 as it likes by noting times; only a deadline that comes earlier than the entry
-needs another entry. So a turn costs one push, however much is said in it.
+needs another one. So a turn costs one push, however much is said in it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
@@ -49,10 +50,12 @@ class Watched(Protocol):
 class Deadlines:
     """
     The looks that are to come.
+
+    @ivar clock: whose time it is.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
+        self.clock = clock
         self._heap: list[tuple[float, int, Watched]] = []
         self._number = count()
         self._timer: IDelayedCall | None = None
@@ -95,11 +98,11 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
         self._firesAt = due
-        self._timer = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._fire)
+        self._timer = self.clock.callLater(max(0.0, due - self.clock.seconds()), self._fire)
 
     def _fire(self) -> None:
         self._timer, self._firesAt = None, inf
-        now = self._clock.seconds() + _EARLY
+        now = self.clock.seconds() + _EARLY
         # An entry that is added by a look may come up in the same round.
         while self._heap and self._heap[0][0] <= now:
             due, _, watched = heappop(self._heap)
@@ -107,3 +110,67 @@ class Deadlines:
                 watched.look(now)
         if self._heap and self._heap[0][0] < self._firesAt:
             self._arm(self._heap[0][0])
+
+
+class Alarm:
+    """
+    One wait at a time, which can be begun anew and put off cheaply.
+
+    @ivar isOver: whether no wait will be begun any more. Set by its owner.
+    @ivar lookAt: when its deadline is looked at next.
+    """
+
+    __slots__ = ("_deadlines", "_due", "_passed", "isOver", "lookAt")
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self.isOver = False
+        self.lookAt = inf
+        self._deadlines = deadlines
+        self._due = inf
+        self._passed: Callable[[], None] | None = None
+
+    @property
+    def isActive(self) -> bool:
+        """
+        Whether a deadline is waited for.
+        """
+        return self._passed is not None
+
+    def begin(self, seconds: float, passed: Callable[[], None]) -> None:
+        """
+        Wait for nothing but this from now on.
+
+        @param passed: called once, after so many seconds.
+        """
+        self._passed = passed
+        self.putOff(seconds)
+
+    def putOff(self, seconds: float) -> None:
+        """
+        Let this many seconds from now pass.
+        """
+        self._due = due = self._deadlines.clock.seconds() + seconds
+        if due < self.lookAt:
+            self.lookAt = due
+            self._deadlines.add(due, self)
+
+    def cancel(self) -> None:
+        """
+        Wait for nothing.
+        """
+        self._passed = None
+
+    def look(self, now: float) -> None:
+        """
+        See whether the deadline has passed.
+        """
+        self.lookAt = inf
+        passed = self._passed
+        if passed is None:
+            return
+        if now < self._due:
+            self.lookAt = self._due
+            self._deadlines.add(self._due, self)
+        else:
+            self._passed = None
+            passed()

@@ -1,10 +1,10 @@
 """
-Tests for L{openai_server.daemon.deadlines}.
+Tests for L{openai_server.deadlines}.
 """
 
 from __future__ import annotations
 
-from openai_server.daemon.deadlines import Deadlines
+from openai_server.deadlines import Alarm, Deadlines
 from tests.support import SyncCase, TestClock
 
 
@@ -94,3 +94,75 @@ class DeadlinesTests(SyncCase):
         looked = self.add(10)
         self.clock.advance(10)
         self.assertEqual(looked.looks, [10.0])
+
+
+class AlarmTests(SyncCase):
+    """
+    One wait at a time.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock = TestClock()
+        self.passed: list[str] = []
+        self.deadlines = Deadlines(self.clock)
+        self.alarm = Alarm(self.deadlines)
+
+    def begin(self, seconds: float, name: str) -> None:
+        """
+        Begin a wait, whose passing is noted.
+        """
+        self.alarm.begin(seconds, lambda: self.passed.append(name))
+
+    def test_passes(self) -> None:
+        """
+        Once, when its time has come.
+        """
+        self.begin(5, "a")
+        self.clock.advance(4.9)
+        self.assertEqual((self.passed, self.alarm.isActive), ([], True))
+        self.clock.advance(0.1)
+        self.clock.advance(50)
+        self.assertEqual((self.passed, self.alarm.isActive), (["a"], False))
+
+    def test_anew(self) -> None:
+        """
+        The latest wait alone counts, be it shorter or longer.
+        """
+        self.begin(5, "a")
+        self.begin(2, "b")
+        self.clock.advance(2)
+        self.begin(10, "c")
+        self.clock.advance(3)
+        self.begin(20, "d")
+        self.clock.advance(19.9)
+        self.assertEqual(self.passed, ["b"])
+        self.clock.advance(0.1)
+        self.assertEqual(self.passed, ["b", "d"])
+
+    def test_putOff(self) -> None:
+        """
+        Putting off costs no entry.
+        """
+        self.begin(5, "a")
+        for _ in range(10):
+            self.clock.advance(1)
+            self.alarm.putOff(5)
+            self.assertEqual(len(self.deadlines), 1)
+        self.clock.advance(4.9)
+        self.assertEqual(self.passed, [])
+        self.clock.advance(0.1)
+        self.assertEqual(self.passed, ["a"])
+
+    def test_cancelled(self) -> None:
+        """
+        Nothing passes, and the next wait is as long as it says.
+        """
+        self.begin(5, "a")
+        self.alarm.cancel()
+        self.clock.advance(1)
+        self.begin(5, "b")
+        self.clock.advance(4.9)
+        self.assertEqual(self.passed, [])
+        self.clock.advance(0.1)
+        self.assertEqual(self.passed, ["b"])
