@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -27,7 +28,9 @@ class Program(ProcessProtocol):
 
     @ivar lines: what it wrote to its output.
     @ivar errors: the same for its standard error.
-    @ivar ended: fires with the exit code, or minus the signal that killed it.
+    @ivar exited: fires when the process is gone.
+    @ivar ended: fires with the exit code, or minus the signal that killed it,
+        once all that it wrote was read.
     @ivar runtime: its user's runtime directory.
     """
 
@@ -36,6 +39,7 @@ class Program(ProcessProtocol):
         self.runtime = Path(tempfile.mkdtemp(prefix="openai-server-tests-"))
         self.lines: list[str] = []
         self.errors = ""
+        self.exited: Deferred[None] = Deferred()
         self.ended: Deferred[int] = Deferred()
         self._partial = ""
         self._waiting: list[tuple[str, Deferred[None]]] = []
@@ -73,6 +77,17 @@ class Program(ProcessProtocol):
         assert self.transport is not None
         self.transport.signalProcess(number)
 
+    def readOutput(self, isReading: bool) -> None:
+        """
+        Read its output no more, or go on.
+        """
+        assert self.transport is not None
+        pipe = self.transport.pipes[1]  # type: ignore[attr-defined]
+        (pipe.resumeProducing if isReading else pipe.pauseProducing)()
+
+    def processExited(self, reason: Failure) -> None:
+        self.exited.callback(None)
+
     def processEnded(self, reason: Failure) -> None:
         reason.trap(ProcessDone, ProcessTerminated)
         for words, said in self._waiting:
@@ -88,7 +103,12 @@ class Program(ProcessProtocol):
 
 
 def launch(
-    test: TestCase, folder: Path, *arguments: str, twistd: tuple[str, ...] = ("-n",), **environ: str
+    test: TestCase,
+    folder: Path,
+    *arguments: str,
+    twistd: tuple[str, ...] = ("-n",),
+    passed: socket.socket | None = None,
+    **environ: str,
 ) -> Program:
     """
     Run C{twistd openai-server} with hardly any environment: no HOME, no
@@ -96,9 +116,15 @@ def launch(
 
     @param folder: holds the user's files.
     @param twistd: what stands before the name of the plugin.
+    @param passed: a listening socket, passed on as systemd does.
     """
     program = Program()
     command = [sys.executable, "-c", _RUN, *twistd, "--pidfile=", "openai-server", *arguments]
+    descriptors: dict[int, int | str] = {0: "w", 1: "r", 2: "r"}
+    if passed is not None:
+        command = ["/bin/sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *command]
+        environ |= {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "http"}
+        descriptors[3] = passed.fileno()
     folders = {
         "XDG_STATE_HOME": str(folder),
         "XDG_CONFIG_HOME": str(folder),
@@ -106,7 +132,9 @@ def launch(
     }
     environ = {"LANG": "C", **folders, **environ}
     test.addCleanup(shutil.rmtree, program.runtime)
-    reactor.spawnProcess(program, sys.executable, command, environ, str(folder))  # type: ignore[attr-defined]
+    reactor.spawnProcess(  # type: ignore[attr-defined]
+        program, command[0], command, environ, str(folder), childFDs=descriptors
+    )
     test.addCleanup(_kill, program)
     return program
 

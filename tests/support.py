@@ -59,3 +59,35 @@ class TestClock(task.Clock):
         for call in self.getDelayedCalls():
             call.reset(max(0.0, call.getTime() - self.seconds() - seconds))
         self.advance(0)
+
+
+class RecordedOutput:
+    """
+    An output of the log that counts how often it was written to.
+
+    @ivar hasRoom: whether it takes anything.
+    @ivar reopened: how often it was opened again.
+    """
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+        self.hasRoom = True
+        self.reopened = 0
+
+    def write(self, lines: bytes) -> int:
+        if not self.hasRoom:
+            raise BlockingIOError
+        self.writes.append(lines)
+        return len(lines)
+
+    def isReady(self, seconds: float) -> bool:
+        return False
+
+    def reopen(self) -> None:
+        self.reopened += 1
+
+    def getvalue(self) -> str:
+        """
+        All that was written.
+        """
+        return b"".join(self.writes).decode()

@@ -30,6 +30,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "port": (8080, "8080", 8080),
     "apiKey": ("k1", "k1", "k1"),
     "cwd": ("/work", "/work", "/work"),
+    "cwdRoots": (["/a", "/b"], "/a, /b", ("/a", "/b")),
     "defaultModel": ("opus", "opus", "opus"),
     "reasoningField": ("both", "both", "both"),
     "attachments": ("file", "file", "file"),
@@ -198,11 +199,12 @@ class LayerTests(ConfigCase):
         """
         The process leaves its folder when it becomes a daemon.
         """
-        self.write({"keyFile": "~/my.key", "registryFile": "bees.json"})
+        self.write({"keyFile": "~/my.key", "registryFile": "bees.json", "cwdRoots": ["~", "work"]})
         configuration = self.load(HUM_THRUM_SOCK="x/thrum.sock").configuration
         self.assertEqual(configuration.keyFile, str(self.home / "my.key"))
         self.assertEqual(configuration.registryFile, os.path.abspath("bees.json"))
         self.assertEqual(configuration.thrumSocket, os.path.abspath("x/thrum.sock"))
+        self.assertEqual(configuration.cwdRoots, (str(self.home), os.path.abspath("work")))
 
     def test_namedFile(self) -> None:
         """
@@ -352,6 +354,19 @@ class RefusalTests(ConfigCase):
         self.file.mkdir()
         self.assertEqual(self.refusal(), f"{self.file}: Is a directory")
 
+    def test_fifoInPlaceOfTheFile(self) -> None:
+        """
+        V18: nobody waits for what may come out of it.
+        """
+        os.mkfifo(self.file)
+        self.assertEqual(self.refusal(), f"{self.file}: is not a regular file")
+
+    def test_relativeHome(self) -> None:
+        """
+        V12: there is no telling whose folder that is.
+        """
+        self.assertEqual(self.refusal(HOME="home"), 'environment HOME: "home" is not an absolute path')
+
     def test_unreadableFile(self) -> None:
         """
         The same for one without permission.
@@ -360,6 +375,7 @@ class RefusalTests(ConfigCase):
         def refuse(path: str, mode: str) -> None:
             raise PermissionError(errno.EACCES, "Permission denied", path)
 
+        self.write({})
         self.patch(builtins, "open", refuse)
         self.assertEqual(self.refusal(), f"{self.file}: Permission denied")
 
@@ -377,6 +393,14 @@ class WarningTests(ConfigCase):
         self.assertEqual(
             warnings, ('environment variable "OPENAI_SERVER_PROT" is no setting; did you mean port?',)
         )
+
+    def test_keyOnTheCommandLine(self) -> None:
+        """
+        V7: every user sees it there.
+        """
+        (warning,) = self.load({"apiKey": SECRET}).warnings
+        self.assertIn("--api-key: every user of this machine can read it with ps", warning)
+        self.assertNotIn(SECRET, warning)
 
     def test_keyThatOthersCanRead(self) -> None:
         """

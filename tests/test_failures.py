@@ -5,6 +5,7 @@ The list of faults in C{docs/failures.md} and the tests that name its rows.
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 from tests.support import SyncCase
@@ -13,6 +14,7 @@ TESTS = Path(__file__).parent
 FAILURES = TESTS.parent / "docs" / "failures.md"
 
 _NAMED = re.compile(r"\b[CKPSUXV][0-9]{1,2}\b")
+_TEST = re.compile(r"^- ([CKPSUXV][0-9]{1,2}): `(\S+)\.(\w+)\.(test_\w+)`$", re.MULTILINE)
 _ROW = re.compile(r"^\| ([CKPSUXV][0-9]{1,2}) \|", re.MULTILINE)
 
 
@@ -54,3 +56,12 @@ class FailuresTests(SyncCase):
         Each has one meaning.
         """
         self.assertEqual(len(self.listed), len(set(self.listed)))
+
+    def test_everyRowSaysWhichTestHoldsIt(self) -> None:
+        """
+        One of those that are run.
+        """
+        tests = _TEST.findall(FAILURES.read_text())
+        self.assertEqual([row for row, *_ in tests], self.listed)
+        for row, module, case, test in tests:
+            self.assertTrue(hasattr(getattr(import_module(module), case, None), test), row)

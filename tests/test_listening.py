@@ -1,15 +1,17 @@
 """
 Tests of the ways in which the whole server can be told to listen, on real
-sockets.
+sockets; and for L{openai_server.ports}.
 """
 
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import ssl
 import stat
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, HTTPSConnection
 from ipaddress import ip_address
@@ -26,9 +28,11 @@ from twisted.application.service import Application, IService
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.python.usage import UsageError
 
 from openai_server.service import OpenAIService, StartError
 from openai_server.tap import Options, makeService
+from tests.program import Program, launch
 from tests.serving import PATIENCE, userFolders
 from tests.support import AsyncCase
 
@@ -206,3 +210,108 @@ class UNIXTests(ListeningCase):
             path = folder / f"{mode:o}.sock"
             self.serve("--listen", f"unix:{path}{said}")
             self.assertEqual(stat.S_IMODE(path.stat().st_mode), mode)
+
+
+class UNIXConnection(HTTPConnection):
+    """
+    A connection to a Unix socket.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=PATIENCE)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(PATIENCE)
+        self.sock.connect(self._path)
+
+
+class PassedTests(ListeningCase):
+    """
+    P24: C{--listen systemd:}, where the socket is systemd's.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.folder = Path(mkdtemp(prefix="openai-server-tests-"))
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.asking = False
+        self.met: Counter[object] = Counter()
+
+    def program(self, passed: socket.socket) -> Program:
+        """
+        Start the program on this socket.
+        """
+        family = "UNIX" if passed.family == socket.AF_UNIX else "INET"
+        listen = f"systemd:domain={family}:index=0"
+        arguments = ("--embedded", "--insecure-no-auth", "--listen", listen)
+        return launch(self, self.home, *arguments, passed=passed)
+
+    def askOn(self, connect: Callable[[], HTTPConnection]) -> None:
+        """
+        Ask again and again, on new connections and on kept ones. Blocks.
+        """
+        while self.asking:
+            connection = connect()
+            try:
+                for _ in range(3):
+                    connection.request("GET", "/v1/models")
+                    answer = connection.getresponse()
+                    answer.read()
+                    self.met[answer.status] += 1
+            except OSError as error:
+                self.met[type(error).__name__] += 1
+            finally:
+                connection.close()
+
+    async def restarted(self, passed: socket.socket, connect: Callable[[], HTTPConnection]) -> None:
+        """
+        Restart the program while clients ask.
+        """
+        program = self.program(passed)
+        await program.whenSaid("connected to the daemon")
+        self.asking = True
+        clients = [deferToThread(self.askOn, connect) for _ in range(4)]
+        try:
+            await program.whenSaid('"end":"ok"')
+            program.signal(signal.SIGTERM)
+            self.assertEqual(await program.ended, 0)
+            program = self.program(passed)
+            await program.whenSaid('"end":"ok"')
+        finally:
+            self.asking = False
+        for client in clients:
+            await client
+        program.signal(signal.SIGTERM)
+        self.assertEqual(await program.ended, 0)
+        self.assertEqual([*self.met], [200], self.met)
+
+    async def test_restart(self) -> None:
+        """
+        No request is lost: who has come in is answered, who comes later waits
+        for the next process.
+        """
+        with socket.create_server(("127.0.0.1", 0)) as passed:
+            port = passed.getsockname()[1]
+            await self.restarted(passed, lambda: HTTPConnection("127.0.0.1", port, timeout=PATIENCE))
+
+    async def test_restartOnAUnixSocket(self) -> None:
+        """
+        The same, and the socket is still there, with the mode that it had.
+        """
+        path = self.folder / "passed.sock"
+        with socket.socket(socket.AF_UNIX) as passed:
+            passed.bind(str(path))
+            path.chmod(0o640)
+            passed.listen()
+            await self.restarted(passed, lambda: UNIXConnection(str(path)))
+        self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o640)
+
+    def test_nothingIsPassed(self) -> None:
+        """
+        It is said what is missing.
+        """
+        for which in ("index=0", "name=http"):
+            error = self.assertRaises(UsageError, self.make, "--listen", f"systemd:domain=UNIX:{which}")
+            self.assertIn("systemd has passed no such socket: LISTEN_FDS", str(error))

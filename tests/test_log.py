@@ -4,40 +4,28 @@ Tests for L{openai_server.log}.
 
 from __future__ import annotations
 
-import io
 import json
 import time
 import unicodedata
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.logger import ILogObserver, Logger, LogLevel, LogPublisher
+from twisted.python import log as legacylog
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from openai_server import log
 from openai_server.errors import APIError
-from openai_server.log import FIELDS, LONGEST_FIELD, LONGEST_MESSAGE, EventLogger, JSONLog, outputOf
-from tests.support import SyncCase
+from openai_server.log import FIELDS, LONGEST_FIELD, LONGEST_MESSAGE, EventLogger, JSONLog
+from tests.support import RecordedOutput, SyncCase
 
 #: What must never stand in a line as it is.
 NASTY = "a\r\nb\x1b[31m\x00\u2028\u2029\x85{log_source}{0}%s%(x)s\x7f\ud800\u202e"
 
 CANARY = "sk-canary-0123456789"
-
-
-class Recorder(io.StringIO):
-    """
-    An output that counts how often it was flushed.
-    """
-
-    flushes = 0
-
-    def flush(self) -> None:
-        self.flushes += 1
 
 
 class LogCase(SyncCase):
@@ -47,7 +35,7 @@ class LogCase(SyncCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.output = Recorder()
+        self.output = RecordedOutput()
         self.observer = JSONLog(lambda: self.output, [CANARY])
 
     def logger(self, namespace: str = "openai_server.web.site") -> Logger:
@@ -64,7 +52,7 @@ class LogCase(SyncCase):
         self.assertEqual([c for c in text if c != "\n" and unicodedata.category(c).startswith("C")], [])
         self.assertTrue(text.isascii())
         self.assertEqual(text.count("\n"), len(text.splitlines()))
-        self.assertEqual(self.output.flushes, text.count("\n"))
+        self.assertEqual(len(self.output.writes), text.count("\n"))
         return [json.loads(line) for line in text.splitlines()]
 
 
@@ -184,7 +172,7 @@ class LineTests(LogCase):
         """
         Whatever it is.
         """
-        output = Recorder()
+        output = RecordedOutput()
         JSONLog(lambda: output)(
             {
                 "log_namespace": "openai_server",
@@ -253,10 +241,10 @@ class WritingTests(LogCase):
         self.assertEqual(self.messages(), [])
         self.loop.turn()
         self.assertEqual(self.messages(), ["0 ********", "1 ********", "2 ********"])
-        self.assertEqual(self.output.flushes, 1)
+        self.assertEqual(len(self.output.writes), 1)
         self.log.info("next")
         self.loop.turn()
-        self.assertEqual((self.messages()[-1], self.output.flushes), ("next", 2))
+        self.assertEqual((self.messages()[-1], len(self.output.writes)), ("next", 2))
 
     def test_errorsAtOnce(self) -> None:
         """
@@ -267,13 +255,13 @@ class WritingTests(LogCase):
         self.log.error("c")
         self.assertEqual(self.messages(), ["a", "b", "c"])
         self.loop.turn()
-        self.assertEqual(self.output.flushes, 1)
+        self.assertEqual(len(self.output.writes), 1)
 
     def test_muchAtOnce(self) -> None:
         """
         No more than 64 KiB waits.
         """
-        while not self.output.flushes:
+        while not self.output.writes:
             self.log.info("x" * 1000)
         self.assertLess(len(self.output.getvalue()), log.MOST_WAITING + 2000)
 
@@ -368,6 +356,14 @@ class SecretTests(LogCase):
         self.assertNotIn(CANARY, self.output.getvalue())
         self.assertEqual([event["message"] for event in self.events()], ["key ********", "Bearer ********"])
 
+    def test_furtherKey(self) -> None:
+        """
+        Is blanked out too, as a whole, although the first one begins it.
+        """
+        self.observer.hide(CANARY + "-longer")
+        self.logger().info("{a} {b}", a=CANARY + "-longer", b=CANARY)
+        self.assertEqual(self.events()[0]["message"], "******** ********")
+
     def test_keyWithQuotes(self) -> None:
         """
         As JSON writes it.
@@ -427,14 +423,50 @@ class FailureTests(LogCase):
         self.logger().failure("x", self.passed(APIError("bad_request", "No.")))
         self.assertEqual(self.events()[0]["failure"], "openai_server.errors.APIError: No.")
 
-    def test_oldStyleFailure(self) -> None:
+    def test_legacyFailure(self) -> None:
         """
-        The text of such an event is the traceback: only its reason is taken.
+        V7: the text of such an event is the traceback: only its reason, its
+        class and its places are taken.
         """
-        event = {"log_namespace": "log_legacy", "log_level": LogLevel.critical, "log_format": "{log_text}"}
-        self.observer({**event, "log_text": CANARY * 9, "log_failure": self.passed(), "why": "because"})
-        self.observer({**event, "log_text": "the user's words", "log_failure": self.passed(), "why": None})
+        publisher = legacylog.LogPublisher(LogPublisher(), LogPublisher(self.observer))
+        for why in ("because", None):
+            publisher.msg(failure=self.passed(), why=why, isError=1)
         self.assertEqual([event["message"] for event in self.events()], ["because", "failure"])
+        for event in self.events():
+            self.assertEqual(event["failure"], "builtins.KeyError")
+            self.assertRegex(event["places"][-1], r"tests/test_log\.py:\d+ passed$")
+
+    def test_exceptionInAMessage(self) -> None:
+        """
+        V7: other people's messages name it, and do not quote it.
+        """
+        log, error = self.logger("twisted.logger"), ValueError(CANARY * 9)
+        log.failure("observer failed: {log_failure}", self.passed())
+        log.error("it is {error} {again!r}", error=error, again=Failure(error))
+        log.warn("old {warning}", warning=DeprecationWarning("spelling"))
+        self.logger().error("mine is {error}", error=APIError("bad_request", "No."))
+        messages = [event["message"] for event in self.events()]
+        self.assertEqual(
+            messages,
+            [
+                "observer failed: builtins.KeyError",
+                "it is builtins.ValueError 'builtins.ValueError'",
+                "old spelling",
+                "mine is openai_server.errors.APIError: No.",
+            ],
+        )
+
+    def test_messageThatCannotBeMade(self) -> None:
+        """
+        V7: its pattern is written, and not the whole event.
+        """
+        log = self.logger("twisted.web")
+        log.error("got {error.args[0]} {missing}", error=ValueError("the prompt"), prompt="the prompt")
+        log.error("{", prompt="the prompt")
+        event = {"log_namespace": "x", "log_level": LogLevel.error, "log_format": 3}
+        self.observer({**event, "prompt": "the prompt"})
+        messages = [event["message"] for event in self.events()]
+        self.assertEqual(messages, ["got {error.args[0]} {missing}", "{", "3"])
 
     def test_failureWithoutATrace(self) -> None:
         """
@@ -455,7 +487,7 @@ class OutputTests(LogCase):
         """
         opened: list[str] = []
 
-        def openOutput() -> Recorder:
+        def openOutput() -> RecordedOutput:
             opened.append("now")
             return self.output
 
@@ -465,57 +497,30 @@ class OutputTests(LogCase):
         self.logger().info("b")
         self.assertEqual(opened, ["now"])
 
-    def test_fullDiskCostsTheLineAlone(self) -> None:
+    def test_outputWithoutRoom(self) -> None:
         """
-        The next one is written again, and nothing is raised.
+        V16: lines are kept, then dropped and counted.
         """
-
-        class Full(Recorder):
-            isFull = True
-
-            def write(self, text: str) -> int:
-                if self.isFull:
-                    raise OSError(28, "No space left on device")
-                return super().write(text)
-
-        self.output = full = Full()
-        self.logger().info("a")
-        full.isFull = False
-        self.logger().info("b")
-        self.assertEqual([event["message"] for event in self.events()], ["b"])
-
-    def test_closedOutput(self) -> None:
-        """
-        The same for a pipe that nobody reads any more.
-        """
-        self.output.close()
-        self.logger().info("a")
-
-    def test_file(self) -> None:
-        """
-        A file is appended to, at the path as it was at the start.
-        """
-        path = Path(self.mktemp())
-        opening = outputOf(str(path))
-        self.assertFalse(path.exists())
-
-        def openOutput() -> Any:
-            output: Any = opening()
-            self.addCleanup(output.close)
-            return output
-
-        for message in ("a", "b"):
-            self.observer = JSONLog(openOutput)
+        self.output.hasRoom = False
+        for number in range(1500):
+            self.logger().info("{number} {fill}", number=number, fill="x" * 980)
+        self.output.hasRoom = True
+        for message in ("first", "last"):
             self.logger().info(message)
-        self.assertEqual([json.loads(line)["message"] for line in path.read_text().splitlines()], ["a", "b"])
+        events = [json.loads(line) for line in self.output.getvalue().splitlines()]
+        kept = [int(event["message"].split()[0]) for event in events if "x" in event["message"]]
+        self.assertTrue(900 < len(kept) < 1000, len(kept))
+        self.assertEqual(kept, [*range(len(kept))])
+        note, last = events[-2:]
+        self.assertRegex(note["message"], r"\A5\d\d lines of the log were dropped: nobody took them")
+        self.assertEqual((note["level"], note["from"]), ("warn", "openai_server.log"))
+        self.assertEqual(last["message"], "last")
 
-    def test_standardOutputIsTheOneOfNow(self) -> None:
+    def test_putAside(self) -> None:
         """
-        Not what C{twistd} puts in its place, which would come back as events.
+        What waits is still for the old file.
         """
-        self.patch(log.sys, "stdout", self.output)
-        observer = log.observer()
-        self.patch(log.sys, "stdout", None)
-        self.observer = observer
+        self.observer = JSONLog(lambda: self.output, loop=FakeLoop())
         self.logger().info("a")
-        self.assertEqual(len(self.events()), 1)
+        self.observer.reopen()
+        self.assertEqual((len(self.events()), self.output.reopened), (1, 1))

@@ -5,6 +5,7 @@ Tests for L{openai_server.program}.
 from __future__ import annotations
 
 import gc
+import resource
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +14,12 @@ from twisted.application.service import Application, IService
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 
-from openai_server.program import ProgramService, Signals, calmGarbageCollection, explainExit
+from openai_server import program
+from openai_server.program import ProgramService, Signals, calmGarbageCollection, explainExit, raiseFileLimit
 from openai_server.service import StartError
 from tests.support import SyncCase, TestClock
+
+ALL_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class FakeFront:
@@ -70,8 +74,11 @@ class SignalsTests(SyncCase):
         super().setUp()
         self.reactor = FakeReactor()
         self.ends: list[str] = []
-        self.signals = Signals(self.reactor, lambda: self.ends.append("now"))
-        for number in (signal.SIGTERM, signal.SIGINT):
+        self.reloads: list[str] = []
+        self.signals = Signals(
+            self.reactor, lambda: self.ends.append("now"), lambda: self.reloads.append("now")
+        )
+        for number in ALL_SIGNALS:
             self.addCleanup(signal.signal, number, signal.getsignal(number))
 
     def test_firstStopsTheReactor(self) -> None:
@@ -100,6 +107,28 @@ class SignalsTests(SyncCase):
         self.signals.received(signal.SIGTERM)
         self.reactor.turn()
         self.assertEqual((self.reactor.stops, self.ends), (1, ["now"]))
+
+    def test_hangupReloads(self) -> None:
+        """
+        P22: once the reactor comes round, again and again, and nothing stops.
+        """
+        for _ in range(2):
+            self.signals.received(signal.SIGHUP)
+        self.assertEqual(self.reloads, [])
+        self.reactor.turn()
+        self.assertEqual((self.reloads, self.reactor.stops), (["now", "now"], 0))
+
+    def test_othersAreIgnored(self) -> None:
+        """
+        P22: SIGUSR1 and SIGUSR2 would kill; a handler that somebody has set
+        for one stays.
+        """
+        own = lambda number, frame: None  # noqa: E731
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+        signal.signal(signal.SIGUSR2, own)
+        self.signals.install()
+        self.assertEqual(signal.getsignal(signal.SIGUSR1), signal.SIG_IGN)
+        self.assertIs(signal.getsignal(signal.SIGUSR2), own)
 
     def test_reactorThatHasStopped(self) -> None:
         """
@@ -159,7 +188,7 @@ class ProgramServiceTests(SyncCase):
         shutdown in good order; and the reactor, which sets its own handlers
         when it begins to run, does not keep them.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in ALL_SIGNALS:
             self.addCleanup(signal.signal, number, signal.getsignal(number))
             signal.signal(number, signal.SIG_DFL)
         seen: list[Any] = []
@@ -229,6 +258,47 @@ class LastWordsTests(SyncCase):
         error = ValueError()
         self.hook(ValueError, error, None)
         self.assertEqual((self.events, self.passedOn), ([], [(ValueError, error, None)]))
+
+
+class FileLimitTests(SyncCase):
+    """
+    P23: how many files may be open.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, self.limits)
+
+    def test_raised(self) -> None:
+        """
+        As many as the system allows, before anything looks at it.
+        """
+        for number in ALL_SIGNALS:
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, self.limits[1]))
+        reactor = FakeReactor()
+        reactor.callWhenRunning = lambda call: None  # type: ignore[attr-defined]
+        seen: list[tuple[int, int]] = []
+
+        def compose(bound: Any, start: Any) -> Any:
+            seen.append(resource.getrlimit(resource.RLIMIT_NOFILE))
+            return FakeFront()
+
+        ProgramService(reactor, TestClock(), [], 30, compose).startService()
+        self.assertEqual(seen, [(self.limits[1], self.limits[1])])
+
+    def test_refused(self) -> None:
+        """
+        Then it stays.
+        """
+
+        def refuse(*args: object) -> None:
+            raise ValueError("not allowed to raise maximum limit")
+
+        self.patch(program.resource, "setrlimit", refuse)
+        raiseFileLimit()
+        self.assertEqual(resource.getrlimit(resource.RLIMIT_NOFILE), self.limits)
 
 
 class GarbageTests(SyncCase):

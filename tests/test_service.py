@@ -15,7 +15,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
 
 from openai_server.greeting import Bound
-from openai_server.service import HURRIED_TIMEOUT, STEP_TIMEOUT, OpenAIService, StartError
+from openai_server.service import HANDOVER_TIMEOUT, HURRIED_TIMEOUT, STEP_TIMEOUT, OpenAIService, StartError
 from tests.support import SyncCase, TestClock
 
 LOCAL = "tcp:14620:interface=127.0.0.1"
@@ -69,6 +69,10 @@ class RecordingFront:
         """
         Nothing to note.
         """
+
+    def handOver(self) -> Deferred[None]:
+        self.events.append("handOver")
+        return Deferred()
 
     def stopAccepting(self) -> None:
         self.events.append("stopAccepting")
@@ -321,6 +325,26 @@ class StopTests(ServiceCase):
         self.assertEqual(
             self.events[2:], ["whenIdle", "cut", "whenIdle", "closeIdle", "stop link", "stop registry"]
         )
+
+    def test_passedPort(self) -> None:
+        """
+        P24: a port of systemd's closes first, and for a second those who were
+        let in are served as ever; a second request ends that too.
+        """
+        for isHurried in (False, True):
+            self.service = self.make(["systemd:domain=INET:index=0"])
+            listen = self.service._endpointListen
+            self.patch(self.service, "_endpointListen", lambda description, listen=listen: listen(LOCAL))
+            self.start()
+            stopped = self.service.stopService()
+            self.assertEqual(self.events, ["close 14620", "handOver"])
+            if isHurried:
+                self.service.endNow()
+                self.clock.advance(HURRIED_TIMEOUT)
+            else:
+                self.clock.advance(HANDOVER_TIMEOUT)
+            self.successResultOf(stopped)
+            self.assertEqual(self.events[2:5], ["stopAccepting", "whenIdle", "closeIdle"])
 
     def test_cutThatDoesNotHelp(self) -> None:
         """

@@ -38,7 +38,7 @@ from openai_server.program import ProgramService
 from openai_server.service import OpenAIService
 from openai_server.tap import Options, makeService
 from tests.program import Program, launch
-from tests.support import AsyncCase, SyncCase
+from tests.support import AsyncCase, RecordedOutput, SyncCase
 
 SECRET = "sk-very-secret-indeed"
 
@@ -223,16 +223,17 @@ class MakeServiceTests(OptionsCase):
         """
         The one that was asked for, as seen from the folder of the start.
         """
-        asked: list[str | None] = []
+        asked: list[Any] = []
 
-        def outputOf(path: str | None) -> Callable[[], Any]:
-            asked.append(path)
-            return io.StringIO
+        def outputOf(*terms: Any) -> Callable[[], Any]:
+            asked.append(terms)
+            return RecordedOutput
 
         self.patch(tap, "outputOf", outputOf)
-        for twistd in ({"nodaemon": 1}, {"logfile": "a.log", "nodaemon": 1}, {}):
+        for twistd in ({"nodaemon": 1}, {"logfile": "a.log", "nodaemon": 1}):
             self.underTwistd("--embedded", **twistd)
-        self.assertEqual(asked, [None, "a.log", "twistd.log"])
+        self.underTwistd("--embedded", "--log-file-size", "5", "--log-files", "2")
+        self.assertEqual(asked, [(None, 10**7, 10), ("a.log", 10**7, 10), ("twistd.log", 5, 2)])
 
     def test_plugin(self) -> None:
         """

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from openai_server import __version__
-from openai_server.config import Loaded, keyPath
+from openai_server.config import Configuration, Loaded, keyPath
 from openai_server.daemon.endpoint import SocketEndpoint, peerProcess
 from openai_server.daemon.interfaces import Daemon
 from openai_server.daemon.link import Link
@@ -42,6 +42,7 @@ class Joining:
         self._loaded = loaded
         self._configuration = loaded.configuration
         self._environ = environ
+        self._changeKey: Callable[[str], None] = lambda apiKey: None
 
     def join(self, bound: Sequence[Bound], start: Callable[[IService], None]) -> Front:
         """
@@ -63,6 +64,7 @@ class Joining:
             boundHosts=[address.hostAndPort[0] for address in bound if address.hostAndPort],
         )
         start(front)
+        self._changeKey = front.site.admission.changeKey
         self._greet(bound, front.models.ids())
         return front.site
 
@@ -143,6 +145,19 @@ class Joining:
         return self._configuration.registryFile or registryPath(self._environ)
 
     # The operator.
+
+    def reload(self, settings: Configuration) -> None:
+        """
+        Take the API key from these settings; the others need a restart, and
+        so does a server that had no key or shall have none: where it may listen
+        depends on it.
+        """
+        had, has = self._configuration.apiKey, settings.apiKey
+        if had is None or has is None:
+            if had != has:
+                self._log.warn("the API key stays as it was: to set the first one or none needs a restart")
+            return
+        self._changeKey(has)
 
     def _greet(self, bound: Sequence[Bound], models: Sequence[str]) -> None:
         greeting = Greeting(

@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -29,9 +28,11 @@ from typing import Any, Final, Protocol, cast
 import msgspec
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, formatEvent
 from twisted.python.failure import Failure
-from twisted.python.logfile import LogFile
 from twisted.python.reflect import qual
 from zope.interface import implementer
+
+from openai_server.logoutput import Output, outputOf
+from openai_server.logwriter import LineWriter
 
 #: Characters of one field, and of a message.
 LONGEST_FIELD: Final = 200
@@ -48,6 +49,9 @@ _HUGE: Final = 1e15
 
 #: Characters of lines that wait to be written, at most.
 MOST_WAITING: Final = 64 * 1024
+
+#: How Twisted begins to tell of an event that has no text.
+_UNFORMATTABLE: Final = ("Unable to format event", "MESSAGE LOST")
 
 _OURS: Final = __name__.split(".")[0]
 
@@ -72,16 +76,6 @@ FIELDS: Final = (
     "session",
     "retry",
 )
-
-
-class Output(Protocol):
-    """
-    Where lines go.
-    """
-
-    def write(self, text: str, /) -> object: ...
-
-    def flush(self) -> object: ...
 
 
 class Loop(Protocol):
@@ -117,19 +111,19 @@ class JSONLog:
         @param secrets: texts that are blanked out wherever they come up.
         @param loop: the reactor; without one, each line is written at once.
         """
-        self._openOutput = openOutput
-        self._output: Output | None = None
+        self._writer = LineWriter(openOutput, _noteOfDropped, loop)
         self._loop = loop
         self._waiting: list[str] = []
         self._waitingSize = 0
         self._isScheduled = False
         self._flushesAtStop = False
-        self._secrets = [_escaped(secret)[1:-1] for secret in secrets if len(secret) >= _SHORTEST_SECRET]
+        self._secrets: list[str] = []
+        for secret in secrets:
+            self.hide(secret)
 
     def __call__(self, event: LogEvent) -> None:
         """
-        Write the event, if it is for the log. A full disk or a closed pipe
-        costs the line, and no request.
+        Write the event, if it is for the log.
         """
         level = event.get("log_level") or LogLevel.info
         if not _isForUs(event, level):
@@ -159,25 +153,39 @@ class JSONLog:
         self._waitingSize = 0
         for secret in self._secrets:
             text = text.replace(secret, "********")
-        try:
-            if self._output is None:
-                self._output = self._openOutput()
-            self._output.write(text)
-            self._output.flush()
-        except (OSError, ValueError):
-            # There is nowhere to say it.
-            pass
+        self._writer.write(text.encode("ascii"))
+
+    def reopen(self) -> None:
+        """
+        Go on in the file that has the log's name now: the other one was put
+        aside.
+        """
+        self.flush()
+        self._writer.reopen()
+
+    def hide(self, secret: str) -> None:
+        """
+        Blank out this text too.
+        """
+        if len(secret) >= _SHORTEST_SECRET:
+            self._secrets.append(_escaped(secret)[1:-1])
+            # One may be the beginning of another.
+            self._secrets.sort(key=len, reverse=True)
 
     def _schedule(self, loop: Loop) -> None:
         self._isScheduled = True
         loop.callLater(0, self._turnOver)
         if not self._flushesAtStop:
             self._flushesAtStop = True
-            loop.addSystemEventTrigger("after", "shutdown", self.flush)
+            loop.addSystemEventTrigger("after", "shutdown", self._finish)
 
     def _turnOver(self) -> None:
         self._isScheduled = False
         self.flush()
+
+    def _finish(self) -> None:
+        self.flush()
+        self._writer.finish()
 
 
 class EventLogger(Logger):
@@ -201,19 +209,6 @@ class EventLogger(Logger):
                 "log_time": time.time(),
             }
         )
-
-
-def outputOf(path: str | None) -> Callable[[], Output]:
-    """
-    Opens the log file, or is the standard output for None.
-
-    The latter is looked at now: C{twistd} puts the log in its place.
-    """
-    if path is None:
-        standard = sys.stdout
-        return lambda: standard
-    absolute = os.path.abspath(path)
-    return lambda: LogFile.fromFullPath(absolute)
 
 
 def observer() -> JSONLog:
@@ -252,12 +247,23 @@ def lineFromEvent(event: LogEvent) -> str:
                 shown[name] = round(value, 3)
             else:
                 shown[name] = _plain(value)
-    failure = event.get("log_failure")
+    failure = get("log_failure") or get("failure")
     if isinstance(failure, Failure):
         shown["failure"] = _cut(_name(failure), LONGEST_FIELD)
         if event.get("log_level") is LogLevel.critical:
             shown["places"] = _places(failure)
     return _escaped(shown)
+
+
+def _noteOfDropped(count: int) -> bytes:
+    note = {
+        "log_time": time.time(),
+        "log_level": LogLevel.warn,
+        "log_namespace": __name__,
+        "log_format": "{count} lines of the log were dropped: nobody took them in time",
+        "count": count,
+    }
+    return lineFromEvent(note).encode("ascii") + b"\n"
 
 
 def _isForUs(event: LogEvent, level: Any) -> bool:
@@ -270,16 +276,31 @@ def _isForUs(event: LogEvent, level: Any) -> bool:
 
 def _message(event: LogEvent) -> str:
     """
-    The event's text; for an old-style failure only its reason, since its text
-    has the whole traceback in it.
+    The event's text; for a failure from C{twisted.python.log} only its reason,
+    since its text has the whole traceback in it.
     """
-    if "log_failure" in event and "log_text" in event:
+    if "log_text" in event and isinstance(event.get("failure"), Failure):
         return str(event.get("why") or "failure")
+    if event.get("log_level") is not LogLevel.info:
+        event = {name: _withoutText(value) for name, value in event.items()}
     try:
         # Eight times as fast, and the same wherever it succeeds.
         return str(event["log_format"].format_map(event))
     except Exception:
-        return formatEvent(event)
+        text = formatEvent(event)
+    # Twisted shows the whole event otherwise.
+    return str(event.get("log_format")) if text.startswith(_UNFORMATTABLE) else text
+
+
+def _withoutText(value: object) -> object:
+    """
+    Return a value as a message may have it: exceptions by their names.
+    """
+    if isinstance(value, Warning):
+        return value
+    if isinstance(value, BaseException):
+        value = Failure(value)
+    return _name(value) if isinstance(value, Failure) else value
 
 
 def _name(failure: Failure) -> str:

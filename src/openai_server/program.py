@@ -8,9 +8,10 @@ else's application it does none of this.
 from __future__ import annotations
 
 import gc
+import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
@@ -30,6 +31,9 @@ class ProgramService(OpenAIService):
     #: Writes the process's log, unless the operator chose a logger.
     observer: ILogObserver | None = None
 
+    #: What is read anew at a SIGHUP.
+    reloads: Sequence[Callable[[], object]] = ()
+
     def setServiceParent(self, parent: Any) -> None:
         """
         Become a service of the application, and its log's observer: this is
@@ -43,25 +47,37 @@ class ProgramService(OpenAIService):
         """
         See L{OpenAIService.startService}.
         """
-        signals = Signals(self._reactor, self.endNow)
+        raiseFileLimit()
+        signals = Signals(self._reactor, self.endNow, self.reload)
         signals.install()
         super().startService()
         # The reactor sets its own handlers when it begins to run.
         self._reactor.callWhenRunning(signals.install)
         self._reactor.callWhenRunning(calmGarbageCollection)
 
+    def reload(self) -> None:
+        """
+        Read anew what can be.
+        """
+        for reload in self.reloads:
+            reload()
+        self._log.info("SIGHUP: the log's file was opened again and the API key read")
+
 
 class Signals:
     """
-    The first SIGTERM or SIGINT stops the reactor, which drains; the second
-    ends the drain. The reactor's own way to take a second one is a traceback.
+    What signals do. The first SIGTERM or SIGINT stops the reactor, which
+    drains; the second ends the drain: the reactor's own way to take a second
+    one is a traceback. SIGHUP reloads. SIGUSR1 and SIGUSR2 are ignored, since
+    without any handler they would end the process.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, endNow: Callable[[], None]) -> None:
+    def __init__(self, reactor: Any, endNow: Callable[[], None], reload: Callable[[], None]) -> None:
         self._reactor = reactor
         self._endNow = endNow
+        self._reload = reload
         self._isStopping = False
 
     def install(self) -> None:
@@ -69,17 +85,25 @@ class Signals:
         Take the place of the reactor's handlers, or of Python's before the
         reactor runs; those that somebody else has set stay.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            current = signal.getsignal(number)
-            isReactors = getattr(current, "__self__", None) is self._reactor
-            if isReactors or current in (signal.SIG_DFL, signal.default_int_handler):
-                signal.signal(number, self.received)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            self._replace(number, self.received)
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            self._replace(number, signal.SIG_IGN)
+
+    def _replace(self, number: int, handler: Any) -> None:
+        current = signal.getsignal(number)
+        isReactors = getattr(current, "__self__", None) is self._reactor
+        if isReactors or current in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, handler)
 
     def received(self, number: int, frame: FrameType | None = None) -> None:
         """
         A signal came, at any place of the program: only note it.
         """
-        self._reactor.callFromThread(self._obey, signal.Signals(number).name)
+        if number == signal.SIGHUP:
+            self._reactor.callFromThread(self._reload)
+        else:
+            self._reactor.callFromThread(self._obey, signal.Signals(number).name)
 
     def _obey(self, name: str) -> None:
         if self._isStopping:
@@ -90,6 +114,17 @@ class Signals:
         self._log.info("{name}: no new requests, open answers may end", name=name)
         with suppress(ReactorNotRunning):
             self._reactor.stop()
+
+
+def raiseFileLimit() -> None:
+    """
+    Let the process open as many files as the system lets it: by default that is
+    a thousand, and a connection is a file.
+    """
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # A system may say that there is no limit, and not mean it.
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
 
 
 def calmGarbageCollection() -> None:

@@ -10,6 +10,9 @@ Stop: new requests are refused, the ports close, open answers may go on until
 the drain time is over, the rest is told and cut, idle connections close, and
 the link goes last, with the cancellations that were written to it.
 L{twisted.application.service.MultiService} would stop all of them at once.
+
+A port of systemd's is closed first, since whoever still comes is the next
+process's, and those who were let in already get their answers.
 """
 
 from __future__ import annotations
@@ -19,7 +22,6 @@ from typing import Any, Final, Protocol
 
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import ServerFactory
@@ -29,11 +31,15 @@ from zope.interface import implementer
 
 from openai_server.clock import Deadline
 from openai_server.greeting import Bound
+from openai_server.ports import isPassed, listen
 
 #: Seconds for a step of the shutdown that nobody set a time for.
 STEP_TIMEOUT: Final = 1.0
 
-#: The same once the operator has asked a second time.
+#: Seconds in which a client that was let in sends its request.
+HANDOVER_TIMEOUT: Final = 1.0
+
+#: For any other step, once the operator has asked a second time.
 HURRIED_TIMEOUT: Final = 0.2
 
 
@@ -56,6 +62,13 @@ class Front(Protocol):
     def portsOpened(self, ports: Sequence[Any]) -> None:
         """
         These ports may be told to wait, when there are too many connections.
+        """
+
+    def handOver(self) -> Deferred[None]:
+        """
+        Answer one more request on each connection, and then close it.
+
+        @return: fires once no connection is left.
         """
 
     def stopAccepting(self) -> None:
@@ -233,6 +246,9 @@ class OpenAIService(Service):
             await self._within(STEP_TIMEOUT * 2, self._below.pop().stopService)
 
     async def _stopFront(self, front: Front) -> None:
+        if any(map(isPassed, self._descriptions)):
+            await self._within(STEP_TIMEOUT, self._closePorts)
+            await self._within(HANDOVER_TIMEOUT, front.handOver, mayHurry=True)
         await self._within(STEP_TIMEOUT, front.stopAccepting)
         await self._within(STEP_TIMEOUT, self._closePorts)
         if not await self._within(self._drainTimeout, front.whenIdle, mayHurry=True):
@@ -281,8 +297,7 @@ class OpenAIService(Service):
         return port
 
     def _endpointListen(self, description: str) -> Deferred[IListeningPort]:
-        listening: Deferred[IListeningPort] = serverFromString(self._reactor, description).listen(self._door)
-        return listening
+        return listen(self._reactor, description, self._door)
 
     def _closePorts(self) -> Deferred[Any]:
         ports, self._ports = self._ports, []

@@ -14,17 +14,31 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
+from twisted.logger import Logger
 from twisted.python import usage
 
 from openai_server import __version__
 from openai_server.clock import MonotonicClock
-from openai_server.config import SETTINGS, Configuration, ConfigurationError, Loaded, Setting, load
+from openai_server.config import (
+    SETTINGS,
+    Configuration,
+    ConfigurationError,
+    Loaded,
+    Setting,
+    absolutePath,
+    load,
+)
 from openai_server.joining import Joining
-from openai_server.log import JSONLog, Loop, outputOf
+from openai_server.log import JSONLog, Loop
+from openai_server.logoutput import outputOf
+from openai_server.ports import endpointFrom
 from openai_server.program import ProgramService, explainExit
 from openai_server.service import OpenAIService
+
+_log = Logger()
 
 
 class Options(usage.Options):
@@ -70,6 +84,14 @@ class Options(usage.Options):
         print(f"openai-server {__version__}")
         raise SystemExit(0)
 
+    def load(self) -> Loaded:
+        """
+        Return the settings as the file says them now.
+
+        @raise ConfigurationError: they cannot be used.
+        """
+        return load(self.given, self.environ, self._path)
+
     def postOptions(self) -> None:
         """
         Merge all layers.
@@ -78,8 +100,11 @@ class Options(usage.Options):
             answers that with all its options, it is C{SystemExit} instead, and
             the reason stands alone.
         """
+        if self._path is not None:
+            # A daemon leaves its folder, and may be told to read it again.
+            self._path = absolutePath(self._path, self.environ)
         try:
-            self.loaded = load(self.given, self.environ, self._path)
+            self.loaded = self.load()
             _checkDescriptions(self.loaded)
         except ConfigurationError as error:
             if self.parent is not None:
@@ -95,11 +120,10 @@ def _checkDescriptions(loaded: Loaded) -> None:
     @raise ConfigurationError: Twisted does not understand an endpoint string.
     """
     from twisted.internet import reactor
-    from twisted.internet.endpoints import serverFromString
 
     for description in loaded.configuration.descriptions:
         try:
-            serverFromString(reactor, description)
+            endpointFrom(reactor, description)
         except Exception as error:
             # Each kind of endpoint has its own way to fail: a parser's ValueError, a missing certificate.
             source = loaded.sources["listen" if loaded.configuration.listen else "host"]
@@ -152,9 +176,24 @@ def makeService(options: Options) -> OpenAIService:
     if options.parent is None:
         return OpenAIService(*terms)
     program = ProgramService(*terms)
-    program.observer = _observerFor(options.parent, configuration)
+    log = program.observer = _observerFor(options.parent, configuration)
+    program.reloads = [*([log.reopen] if log else []), partial(_reload, options, joining, log)]
     sys.excepthook = explainExit(sys.excepthook)
     return program
+
+
+def _reload(options: Options, joining: Joining, log: JSONLog | None) -> None:
+    """
+    Read the settings again; what is wrong with them is logged and ends nothing.
+    """
+    try:
+        settings = options.load().configuration
+    except ConfigurationError as error:
+        _log.warn("the settings stay as they were: {error}", error=str(error))
+        return
+    if log is not None and settings.apiKey is not None:
+        log.hide(settings.apiKey)
+    joining.reload(settings)
 
 
 def _observerFor(twistd: Mapping[str, Any], configuration: Configuration) -> JSONLog | None:
@@ -171,4 +210,5 @@ def _observerFor(twistd: Mapping[str, Any], configuration: Configuration) -> JSO
     secrets = [configuration.apiKey] if configuration.apiKey else []
     from twisted.internet import reactor
 
-    return JSONLog(outputOf(None if path == "-" else path), secrets, cast("Loop", reactor))
+    output = outputOf(None if path == "-" else path, configuration.logFileSize, configuration.logFiles)
+    return JSONLog(output, secrets, cast("Loop", reactor))

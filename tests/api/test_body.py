@@ -10,7 +10,7 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openai_server.api.body import MAX_CONTAINERS, MAX_DEPTH, objectFromBody
+from openai_server.api.body import MAX_CONTAINERS, MAX_DEPTH, MAX_VALUES, objectFromBody
 from openai_server.errors import APIError
 from tests.support import SyncCase
 
@@ -103,6 +103,24 @@ class ObjectFromBodyTests(SyncCase):
         JSON.
         """
         self.assertIn("arrays", self.refused(b"[" * (MAX_CONTAINERS + 1)).message)
+
+    def test_tooManyValues(self) -> None:
+        """
+        (C24) Names, values and empty strings are counted too, wherever they
+        stand, and whatever the names end in.
+        """
+        names = b",".join(b'"k%d\\\\" : 1' % number for number in range(MAX_VALUES // 2 + 1))
+        for inner in (b"1," * (MAX_VALUES + 1), b'"",' * (MAX_VALUES * 2), b"{%b}," % names):
+            self.assertIn("names and values", self.refused(b'{"a":[%b1]}' % inner).message)
+        self.assertIn("names and values", self.refused(b"{%b" % names).message)
+
+    def test_signsInTextsAreNotCounted(self) -> None:
+        """
+        (C24) A long program, a table and a JSON text are texts.
+        """
+        for text in ("f({x: [1]})\n", "a,b;c:d\n", '{"a\\\\": ["b", "\\""]}'):
+            given = {"a": text * 100_000, "b": [1]}
+            self.assertEqual(objectFromBody(json.dumps(given).encode()), given)
 
     def test_unclosedDeepListsFailFast(self) -> None:
         """

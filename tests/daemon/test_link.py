@@ -8,10 +8,11 @@ import itertools
 import os
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IProtocol, IProtocolFactory
 from twisted.logger import globalLogPublisher
 
+from openai_server.daemon.endpoint import CannotConnect
 from openai_server.errors import APIError
 from openai_server.wire.ends import Loss, Lost
 from tests.daemon.world import BREATH, HID, LinkCase, call, chunk, finish, tool
@@ -265,6 +266,121 @@ class ReadinessTests(LoggingCase):
         self.assertEqual(self.daemon.heard(), [])
         self.ask()
         self.assertEqual([tone["chi"] for tone in self.daemon.heard()], ["prompt"])
+
+
+class WhenTriedTests(LinkCase):
+    """
+    S24: who asks while the daemon is away has it tried at once.
+    """
+
+    def away(self) -> None:
+        """
+        Start, and let the next attempt be a second away.
+        """
+        self.endpoint.problem = CannotConnect("away")
+        self.link.startService()
+        self.clock.pump([0.01] * 400)
+        self.endpoint.attempts.clear()
+
+    def waiting(self) -> Deferred[None]:
+        """
+        Wait for an attempt.
+        """
+        tried = self.link.whenTried()
+        assert tried is not None
+        return tried
+
+    def test_daemonIsBack(self) -> None:
+        """
+        The attempt has ended with the daemon's breath.
+        """
+        self.away()
+        self.endpoint.problem = None
+        tried = self.waiting()
+        self.assertEqual(len(self.endpoint.attempts), 1)
+        self.assertNoResult(tried)
+        self.daemon.say(BREATH)
+        self.successResultOf(tried)
+        self.assertIsNone(self.link.whyNotReady)
+        self.assertIsNone(self.link.whenTried())
+
+    def test_stillAway(self) -> None:
+        """
+        The attempt has failed already, and the next ones come as ever.
+        """
+        self.away()
+        self.assertIsNone(self.link.whenTried())
+        self.assertEqual(len(self.endpoint.attempts), 1)
+        self.clock.pump([0.01] * 101)
+        self.assertEqual(len(self.endpoint.attempts), 2)
+
+    def test_attemptUnderWay(self) -> None:
+        """
+        All wait for that one, a second at most.
+        """
+        self.away()
+        self.endpoint.problem = None
+        first, second = self.waiting(), self.waiting()
+        self.clock.advance(0.5)
+        third = self.waiting()
+        self.assertEqual(len(self.endpoint.attempts), 1)
+        self.clock.advance(0.5)
+        self.successResultOf(first)
+        self.successResultOf(second)
+        self.assertNoResult(third)
+        self.daemon.lose()
+        self.successResultOf(third)
+
+    def test_connectionThatTakesItsTime(self) -> None:
+        """
+        Is waited for in the same way.
+        """
+        self.away()
+        self.endpoint.problem, self.endpoint.isSlow = None, True
+        tried = self.waiting()
+        self.clock.advance(1)
+        self.successResultOf(tried)
+
+    def test_gaveUp(self) -> None:
+        """
+        Whoever no longer waits leaves no timer behind.
+        """
+        self.away()
+        self.endpoint.problem = None
+        tried = self.waiting()
+        before = len(self.clock.getDelayedCalls())
+        tried.cancel()
+        self.failureResultOf(tried, CancelledError)
+        self.assertEqual(len(self.clock.getDelayedCalls()), before - 1)
+
+    def test_stopped(self) -> None:
+        """
+        A link that stops tells them, and tries nothing afterwards.
+        """
+        self.assertIsNone(self.link.whenTried())
+        self.away()
+        self.endpoint.problem = None
+        tried = self.waiting()
+        stopped = self.link.stopService()
+        self.successResultOf(tried)
+        self.assertIsNone(self.link.whenTried())
+        self.daemon.lose()
+        self.successResultOf(stopped)
+
+    def test_askedAtTheMomentOfTheLoss(self) -> None:
+        """
+        The next attempt is the usual one.
+        """
+        self.start()
+        heard = self.asked()
+        tried: list[Deferred[None] | None] = []
+        heard.turnEnded = lambda end: tried.append(self.link.whenTried())  # type: ignore[method-assign]
+        self.daemon.lose()
+        (waiting,) = tried
+        assert waiting is not None
+        self.assertEqual(len(self.endpoint.attempts), 1)
+        self.clock.advance(0.05)
+        self.assertEqual(len(self.endpoint.attempts), 2)
 
 
 class LossTests(LinkCase):

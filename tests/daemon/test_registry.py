@@ -114,6 +114,14 @@ class ContentTests(RegistryCase):
         self.clock.advance(1)
         self.assertFalse(self.registry.isKnown)
 
+    def test_fifo(self) -> None:
+        """
+        V18: nobody waits for what may come out of it.
+        """
+        os.mkfifo(self.path)
+        self.registry.look()
+        self.assertFalse(self.registry.isKnown)
+
     def test_hasSeen(self) -> None:
         """
         A model that was ever named is remembered, within a bound.

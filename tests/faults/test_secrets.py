@@ -5,7 +5,6 @@ write to models, and what the daemon says.
 
 from __future__ import annotations
 
-import io
 import json
 import unicodedata
 from typing import Any
@@ -18,6 +17,7 @@ from openai_server.log import JSONLog, lineFromEvent
 from openai_server.translate.output import Translation
 from openai_server.web.mistakes import Bug
 from tests.faults.support import FaultCase, asked, tool
+from tests.support import RecordedOutput
 from tests.world import Client, World
 
 KEY = "canary-key-5a1c"
@@ -219,7 +219,7 @@ class InjectionTests(FaultCase):
         """
         Each line of the log is one object of plain JSON (V6).
         """
-        output = io.StringIO()
+        output = RecordedOutput()
         observer = JSONLog(lambda: output)
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)

@@ -113,6 +113,32 @@ class NoSocketTests(FaultCase):
         world.advance(1)
         self.assertAnswered(client, "hello")
 
+    def test_askedWhenItIsJustBack(self) -> None:
+        """
+        The next attempt is made for the request, and answers it (S24).
+        """
+        world = self.unreachable(lambda factory: fail(ConnectionRefusedError()))
+        world.advance(60)
+        self.way.restore()
+        client = world.ask("hello", model="echo")
+        world.advance(0.05, 0.01)
+        self.assertIsNone(world.link.whyNotReady)
+        world.advance(3)
+        self.assertAnswered(client, "hello")
+
+    def test_askerLeaves(self) -> None:
+        """
+        Nothing is left of a client that leaves while the daemon is tried (S24).
+        """
+        world = World(self)
+        world.daemon.faults.muteBreath = True
+        world.daemon.cutConnections()
+        world.advance(0.5)
+        client = world.ask("hello")
+        client.leave()
+        world.advance(1)
+        self.assertEqual(world.ends[-1], "cl-gone")
+
     def test_reasonIsShown(self) -> None:
         """
         A stale socket, a plain file, a folder, no permission, a path that is
@@ -170,18 +196,20 @@ class HandshakeTests(FaultCase):
 
     def test_noBreath(self) -> None:
         """
-        The daemon stands still: requests get 503, each attempt ends after 5 s,
-        and there is never more than one connection. It goes on when the daemon
-        does (S4).
+        The daemon stands still: requests get 503 after a second, each attempt
+        ends after 5 s, and there is never more than one connection. It goes on
+        when the daemon does (S4).
         """
         world = World(self)
         world.daemon.faults.muteBreath = True
         world.daemon.cutConnections()
+        world.advance(0.1)
         most = 0
-        for _ in range(60):
-            world.advance(0.5)
+        for _ in range(30):
+            client = world.ask("hello")
+            world.advance(1)
             most = max(most, len(world.daemon.clients))
-            self.assertRefused(world.ask("hello"), 503, "daemon_unavailable", retryAfter="1")
+            self.assertRefused(client, 503, "daemon_unavailable", retryAfter="1")
         self.assertEqual(most, 1)
         # 30 s, an attempt every 5 s and a bit.
         self.assertIn(len(world.endpoint.pumps) - 1, (5, 6))
@@ -229,8 +257,9 @@ class HandshakeTests(FaultCase):
             world.daemon.faults.rewrite = cutAt(world, size)
             world.daemon.cutConnections()
             world.advance(0.3, 0.05)
-            world.daemon.faults.rewrite = None
             refused = world.ask("hello")
+            world.advance(1)
+            world.daemon.faults.rewrite = None
             self.assertRefused(refused, 503, "daemon_unavailable", retryAfter="1")
             world.advance(1)
             self.assertEqual(ready(world).status, 200, size)

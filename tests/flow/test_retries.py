@@ -332,6 +332,14 @@ class OtherTests(RetryCase):
         self.lost(world, headers={**FIRST, "x-hum-session": "one"})
         self.assertAskedAnew(world, self.again(world, headers={**retry(), "x-hum-session": "other"}))
 
+    def test_otherFolder(self) -> None:
+        """
+        C35: the same body, for a worker in another folder.
+        """
+        world = World(self, cwdRoots=("/",))
+        self.lost(world, headers={**FIRST, "x-hum-cwd": "/"})
+        self.assertAskedAnew(world, self.again(world, headers={**retry(), "x-hum-cwd": str(world.folder)}))
+
     def test_otherKey(self) -> None:
         """
         X21: another key's answer is not to be had.

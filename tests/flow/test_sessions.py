@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from openai_server.embedded.models import ModelPrompt
@@ -850,3 +851,53 @@ class StrayTests(FlowCase):
         for client, words in zip(world.clients, said, strict=True):
             self.assertSaid(client, words)
         world.settle()
+
+
+class FolderTests(FlowCase):
+    """
+    C35: the folder that a worker works in.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.root = Path(self.mktemp()).absolute()
+        for name in ("one", "two"):
+            (self.root / name).mkdir(parents=True)
+        self.one, self.two = str(self.root / "one"), str(self.root / "two")
+
+    def folders(self, world: World) -> list[Any]:
+        """
+        The folders of the prompts so far.
+        """
+        return [prompt.get("cwd") for prompt in world.sent("prompt")]
+
+    def test_anotherFolderIsAnotherSession(self) -> None:
+        """
+        A conversation goes on in its folder, wherever that is said.
+        """
+        world = World(self, cwd="/usual", cwdRoots=(str(self.root),))
+        talk = Talk(world)
+        self.assertSaid(talk.ask(say("a")), "a", "new")
+        self.assertSaid(talk.ask(say("b"), headers={"x-hum-cwd": self.one}), "b", "forked; why=cwd")
+        self.assertSaid(talk.ask(say("c"), metadata={"cwd": self.one + "/"}), "c", "continued")
+        self.assertSaid(talk.ask(say("d"), headers={"x-hum-cwd": self.two}), "d", "forked; why=cwd")
+        both = {"headers": {"x-hum-cwd": self.two}, "metadata": {"cwd": self.one}}
+        self.assertSaid(talk.ask(say("e"), **both), "e", "continued")
+        self.assertEqual(self.folders(world), ["/usual", self.one, self.one, self.two, self.two])
+        world.settle()
+
+    def test_notAllowed(self) -> None:
+        """
+        403, and nothing is asked: outside, or where nothing is allowed.
+        """
+        for roots, said in (
+            ((self.one,), {"x-hum-cwd": self.two}),
+            ((self.one,), {"x-hum-cwd": f"{self.one}/../two"}),
+            ((), {"x-hum-cwd": self.one}),
+        ):
+            world = World(self, cwdRoots=roots)
+            self.assertRefused(Talk(world).post(say("a"), headers=said), 403, "cwd_not_allowed")
+            asked = Talk(world).post(say("a"), metadata={"cwd": said["x-hum-cwd"]})
+            self.assertRefused(asked, 403, "cwd_not_allowed")
+            self.assertEqual(self.folders(world), [])
+            world.settle()

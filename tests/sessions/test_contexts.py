@@ -60,6 +60,8 @@ class ContextTests(SyncCase):
             contextFrom("m", "s", tools, format="json"),
             contextFrom("m", "s", tools, "call", "", format="json"),
             contextFrom("m", "s", tools, "call"),
+            contextFrom("m", "s", tools, "call", format="json", cwd="/a"),
+            contextFrom("m", "s", tools, "call", format="json", cwd="/b"),
             contextFrom("m", "s", tools, "call", format="json", ownTools="none"),
             contextFrom("m", "s", tools, "call", format="json", ownTools="reader"),
         ]

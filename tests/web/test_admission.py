@@ -460,6 +460,16 @@ class AccountTests(SyncCase):
         self.assertEqual(self.nameOf("a", b"1"), self.nameOf("a", b"1"))
         self.assertRegex(self.nameOf(KEY, b"1"), r"\A[0-9a-f]{16}\Z")
 
+    def test_changedKey(self) -> None:
+        """
+        It has another name, and the first one its own again when it is back.
+        """
+        admission = Admission("a", secret=b"1")
+        admission.changeKey("b")
+        self.assertEqual(admission._account.name, self.nameOf("b", b"1"))
+        admission.changeKey("a")
+        self.assertEqual(admission._account.name, self.nameOf("a", b"1"))
+
     def test_secretIsRandomUnlessGiven(self) -> None:
         """
         A log of one process says nothing about the keys of another.

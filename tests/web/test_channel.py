@@ -170,6 +170,23 @@ class RefusalTests(WebCase):
         length = b"Content-Length: " + b"9" * 5000
         self.refusal(b"POST / HTTP/1.1\r\nHost: localhost\r\n" + length + b"\r\n\r\n", 400)
 
+    def test_twoLengths(self) -> None:
+        """
+        C11: two lengths, equal or not, and one beside chunked coding: nobody
+        can say where the next request begins.
+        """
+        length, other, coding = "Content-Length: 2", "Content-Length: 3", "Transfer-Encoding: chunked"
+        for headers in (
+            (length, other),
+            (length, length),
+            ("Content-Length: 2, 2",),
+            (length, coding),
+            (coding, length),
+            (coding, coding),
+        ):
+            head = "\r\n".join(("POST / HTTP/1.1", "Host: localhost", *headers))
+            self.refusal(head.encode() + b"\r\n\r\n{}", 400)
+
     def test_brokenChunks(self) -> None:
         """
         A body that is not chunked as it says is 400.

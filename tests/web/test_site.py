@@ -51,6 +51,28 @@ class StoppingTests(WebCase):
         self.assertEqual([answer.status for answer in answersIn(uploading.read())], [503])
         self.assertEqual(self.chat.asked, [])
 
+    def test_handedOver(self) -> None:
+        """
+        P24: each connection gets one more answer, whatever it has had, and the
+        end is told when all are gone.
+        """
+        fresh, used, busy = self.connect(), self.connect(), self.connect()
+        used.send(get("/healthz"))
+        used.read()
+        asked = self.begin(busy)
+        left = self.site.handOver()
+        for wire in (fresh, used):
+            wire.send(get("/healthz"))
+        asked.answer.callback(b"{}")
+        self.assertNoResult(left)
+        for wire in (fresh, used, busy):
+            (answer,) = answersIn(wire.read())
+            self.assertEqual((answer.status, answer.header("connection")), (200, "close"))
+            wire.run()
+        self.assertEqual([wire.how for wire in (fresh, used, busy)], ["closed"] * 3)
+        self.successResultOf(left)
+        self.successResultOf(self.site.handOver())
+
     def test_readinessOnKeptConnections(self) -> None:
         """
         P21: a balancer whose question was under way when the drain began is

@@ -18,6 +18,9 @@ from openai_server.errors import APIError
 #: Arrays and objects that a body may hold, counted before anything is decoded:
 #: three for each of 10,000 messages. Each of them costs time in many places.
 MAX_CONTAINERS: Final = 2**15
+#: Names and values that a body may hold: a dozen for each of 10,000 messages. Each
+#: name that was not met before costs most of a microsecond.
+MAX_VALUES: Final = 2**17
 #: Levels of arrays and objects, the body's own object counted.
 MAX_DEPTH: Final = 100
 
@@ -54,12 +57,41 @@ def containersOf(body: bytes) -> int:
     """
     Return how many arrays and objects a body has at most.
 
-    @raise APIError: 400, too many of them.
+    @raise APIError: 400, too many of them, or of names and values.
     """
-    containers = body.count(b"[") + body.count(b"{")
+    containers, values = _counts(body)
+    if containers > MAX_CONTAINERS or values > MAX_VALUES:
+        # Texts may have as many of these signs as they like.
+        containers, values = _counts(_withoutStrings(body))
     if containers > MAX_CONTAINERS:
         raise APIError("bad_request", f"The request body has over {MAX_CONTAINERS} arrays and objects.")
+    if values > MAX_VALUES:
+        raise _tooManyValues()
     return containers
+
+
+def _counts(text: bytes) -> tuple[int, int]:
+    # Faster than counting each sign, and as fast when there are many.
+    size = len(text)
+    return size - len(text.translate(None, b"[{")), size - len(text.translate(None, b":,"))
+
+
+def _withoutStrings(body: bytes) -> bytes:
+    """
+    Return what stands between the strings of a body, up to the first place
+    where it is no JSON.
+
+    @raise APIError: 400, there are too many strings.
+    """
+    # Without escapes each quotation mark begins a string or ends one.
+    plain = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    if plain.count(b'"') > 2 * MAX_VALUES:
+        raise _tooManyValues()
+    return b"".join(plain.split(b'"')[::2])
+
+
+def _tooManyValues() -> APIError:
+    return APIError("bad_request", f"The request body has over {MAX_VALUES} names and values.")
 
 
 def structFromBody(body: bytes, decode: Callable[[bytes], _Wanted]) -> _Wanted | None:

@@ -8,7 +8,7 @@ and the README's table are all derived from it.
 """
 
 from openai_server.config.configuration import Configuration
-from openai_server.config.folders import keyPath
+from openai_server.config.folders import absolutePath, keyPath
 from openai_server.config.layers import Loaded, load
 from openai_server.config.settings import SETTINGS, ConfigurationError, Setting, markdownTable
 
@@ -18,6 +18,7 @@ __all__ = [
     "ConfigurationError",
     "Loaded",
     "Setting",
+    "absolutePath",
     "keyPath",
     "load",
     "markdownTable",

@@ -61,6 +61,9 @@ class Configuration(Struct, frozen=True, kw_only=True):
         int, Meta(ge=0, le=100_000), _does("live and parked turns per worker; 0: unlimited")
     ] = 8
     cwd: Annotated[_Text | None, _does("folder in which the worker works")] = None
+    cwdRoots: Annotated[
+        _Texts, _does("folders below which a request may choose another (x-hum-cwd)", isPath=True)
+    ] = ()
     allowedTools: Annotated[_Texts, _does("the worker's own tools that it may use")] = ()
     disallowedTools: Annotated[_Texts, _does("the worker's own tools that it must not use")] = ()
     ownTools: Annotated[
@@ -82,6 +85,11 @@ class Configuration(Struct, frozen=True, kw_only=True):
         Literal["tone", "file", "both"], _does("how images and files go to the worker: tone, file, both")
     ] = "both"
     bodyLimit: Annotated[int, Meta(ge=1, le=1 << 30), _does("largest request body", unit="bytes")] = 20 << 20
+    bodyBudget: Annotated[
+        int,
+        Meta(ge=1, le=1 << 40),
+        _does("all bodies that are being received together; one is always let in", unit="bytes"),
+    ] = 256 << 20
     maxConnections: Annotated[
         int,
         Meta(ge=1, le=1_000_000),
@@ -92,6 +100,14 @@ class Configuration(Struct, frozen=True, kw_only=True):
     ] = "chunk"
     keepAliveInterval: Annotated[_Seconds, _does("silence after which a stream sends it")] = 15
     drainTimeout: Annotated[_SecondsOrNone, _does("how long open answers may go on at a shutdown")] = 30
+    logFileSize: Annotated[
+        int,
+        Meta(ge=0, le=1 << 40),
+        _does("size at which the log file is put aside; 0: never, as with logrotate", unit="bytes"),
+    ] = 10_000_000
+    logFiles: Annotated[
+        int, Meta(ge=1, le=10_000), _does("log files that are kept beside the one in use")
+    ] = 10
     keyFile: Annotated[
         _Text | None,
         _does("this bee's key; unset: hum/bees/openai-server.key in the state folder", isPath=True),

@@ -34,6 +34,12 @@ _MOST_BYTES: Final = 1 << 20
 TOOLS_ROOM: Final = 32 * 1024
 
 
+_KEY_IS_SEEN: Final = (
+    f"{BY_NAME['apiKey'].option}: every user of this machine can read it with ps; "
+    f"set {BY_NAME['apiKey'].variable}, or say it in the file"
+)
+
+
 @dataclass(frozen=True)
 class Loaded:
     """
@@ -65,18 +71,27 @@ def load(given: Given, environ: Mapping[str, str], path: str | None = None) -> L
         there; None: the default one, which need not.
     @raise ConfigurationError: for the first thing that is wrong.
     """
+    _refuseRelativeHome(environ)
     values: dict[str, Any] = {}
     sources = {setting.name: "default" for setting in SETTINGS}
     warnings = list(_strangers(environ))
+    if "apiKey" in given:
+        warnings.append(_KEY_IS_SEEN)
     for layer in (_fromFile(path, environ, warnings), _fromEnvironment(environ), _fromOptions(given)):
         for name, value, source in layer:
-            values[name] = absolutePath(str(value), environ) if value and BY_NAME[name].isPath else value
+            values[name] = _absolute(value, environ) if BY_NAME[name].isPath else value
             sources[name] = source
     configuration = Configuration(**values)
     _refuseManyTools(configuration, sources)
     _refuseExposure(configuration, sources)
     _refuseOpenOrigins(configuration, sources)
     return Loaded(configuration, sources, tuple(warnings))
+
+
+def _absolute(value: Value, environ: Mapping[str, str]) -> Value:
+    if isinstance(value, tuple):
+        return tuple(absolutePath(path, environ) for path in value)
+    return absolutePath(str(value), environ) if value else value
 
 
 def _fromFile(path: str | None, environ: Mapping[str, str], warnings: list[str]) -> _Layer:
@@ -109,6 +124,10 @@ def _read(path: str, mustExist: bool) -> tuple[bytes, bool]:
     Return the file's content, and whether others than its owner can read it.
     """
     try:
+        # Whoever opens a FIFO waits for its other end.
+        kind = os.stat(path).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise ConfigurationError(f"{path}: is not a regular file")
         with open(path, "rb") as file:
             isShared = bool(os.fstat(file.fileno()).st_mode & (stat.S_IRGRP | stat.S_IROTH))
             content = file.read(_MOST_BYTES + 1)
@@ -171,6 +190,16 @@ def _strangers(environ: Mapping[str, str]) -> Iterator[str]:
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known:
             yield f"environment variable {shown(name)} is no setting{guess(name)}"
+
+
+def _refuseRelativeHome(environ: Mapping[str, str]) -> None:
+    """
+    @raise ConfigurationError: files would be looked for in whatever folder the
+        process is in, and a daemon changes it.
+    """
+    home = environ.get("HOME")
+    if home and not os.path.isabs(home):
+        raise ConfigurationError(f"environment HOME: {shown(home)} is not an absolute path")
 
 
 def _refuseManyTools(configuration: Configuration, sources: Mapping[str, str]) -> None:

@@ -40,7 +40,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     @ivar what: half a sentence for C{--help} and the README.
     @ivar unit: of a number, when it has one.
     @ivar isSecret: whether the value is never shown.
-    @ivar isPath: whether the value is a path, which has to be made absolute.
+    @ivar isPath: whether its values are paths, which have to be made absolute.
     @ivar isList: whether it has several values: its option can be repeated.
     @ivar isFlag: whether its option takes no value: said, it means C{true}.
     @ivar ownVariable: the environment variable, where it is not the derived one.

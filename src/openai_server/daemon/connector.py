@@ -1,20 +1,28 @@
 # -*- test-case-name: tests.daemon.test_link -*-
 """
-Trying to connect, again and again: how often, and what is said of it.
+Trying to connect, again and again: how often, who waits for it, and what is
+said of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from twisted.application.internet import ClientService
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from openai_server.clock import MonotonicClock, Timeouts
 from openai_server.daemon.endpoint import SpareDescriptor
 
 _FIRST_DELAY: Final = 0.05
@@ -52,6 +60,33 @@ class Backoff:
         self._failures = 0
 
 
+class RetryClock(MonotonicClock):
+    """
+    The clock of a client service, whose one call is its next attempt.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        super().__init__(clock)
+        self._retry: IDelayedCall | None = None
+        self._attempt: Callable[[], object] = lambda: None
+
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any, **kw: Any) -> IDelayedCall:
+        """
+        Call in this many seconds, or when the call is hastened.
+        """
+        self._attempt = lambda: callable(*args, **kw)
+        self._retry = super().callLater(delay, callable, *args, **kw)
+        return self._retry
+
+    def hasten(self) -> None:
+        """
+        Call now what is to be called later.
+        """
+        if self._retry is not None and self._retry.active():
+            self._retry.cancel()
+            self._attempt()
+
+
 class Connector(ClientService):
     """
     A client service that says nothing at each of its attempts: the link logs
@@ -59,6 +94,64 @@ class Connector(ClientService):
     """
 
     _log = Logger(observer=cast("ILogObserver", lambda event: None))
+
+    def __init__(
+        self,
+        endpoint: IStreamClientEndpoint,
+        factory: IProtocolFactory,
+        retryPolicy: Callable[[int], float],
+        clock: IReactorTime,
+    ) -> None:
+        self._retries = RetryClock(clock)
+        super().__init__(endpoint, factory, retryPolicy=retryPolicy, clock=self._retries)
+
+    def hasten(self) -> None:
+        """
+        Make the next attempt now, unless one is under way or has succeeded.
+        """
+        self._retries.hasten()
+
+
+class AttemptWaiters:
+    """
+    Who waits for the end of an attempt to connect, within a bound.
+    """
+
+    def __init__(self, clock: IReactorTime, longest: float) -> None:
+        """
+        @param longest: seconds that one waits.
+        """
+        self._timeouts = Timeouts(clock, longest)
+        self._waiting: dict[Deferred[None], None] = {}
+
+    def join(self) -> Deferred[None]:
+        """
+        Wait too.
+
+        @return: fires at the end of the attempt, or of the time.
+        """
+        waiting: Deferred[None] = Deferred(self._leave)
+        self._waiting[waiting] = None
+        self._timeouts.begin(lambda: self._tell(waiting))
+        return waiting
+
+    def attemptEnded(self) -> None:
+        """
+        Tell all who wait, however it ended.
+        """
+        self._timeouts.stop()
+        for waiting in list(self._waiting):
+            self._tell(waiting)
+
+    def _tell(self, waiting: Deferred[None]) -> None:
+        if waiting in self._waiting:
+            self._leave(waiting)
+            waiting.callback(None)
+
+    def _leave(self, waiting: Deferred[None]) -> None:
+        self._waiting.pop(waiting, None)
+        if not self._waiting:
+            self._timeouts.stop()
 
 
 @implementer(IStreamClientEndpoint)

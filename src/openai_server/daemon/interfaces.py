@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from twisted.internet.defer import Deferred
+
 from openai_server.wire.ends import TurnEnd
 from openai_server.wire.tones import Prompt, Shown, ToolDefinition
 
@@ -161,6 +163,14 @@ class Daemon(Protocol):
     def whyNotReady(self) -> str | None:
         """
         None when prompts can be asked; else a short reason for the operator.
+        """
+
+    def whenTried(self) -> Deferred[None] | None:
+        """
+        Try to reach the daemon now, if it is away.
+
+        @return: fires when the attempt has ended in either way, after about a
+            second in any case; None when there is nothing to wait for.
         """
 
     @property

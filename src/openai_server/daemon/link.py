@@ -23,7 +23,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from openai_server.daemon.connector import Backoff, Connector, NotingEndpoint
+from openai_server.daemon.connector import AttemptWaiters, Backoff, Connector, NotingEndpoint
 from openai_server.daemon.endpoint import CannotConnect, SpareDescriptor, peerProcess
 from openai_server.daemon.interfaces import Audience
 from openai_server.daemon.protocol import ThrumProtocol
@@ -140,6 +140,7 @@ class Link(Service):
             retryPolicy=self._backoff.delay,
             clock=clock,
         )
+        self._waiters = AttemptWaiters(clock, timeouts.attempt)
 
     # The service.
 
@@ -163,6 +164,7 @@ class Link(Service):
         self._router.stop()
         protocol = self._router.protocol
         self._problem = "stopped"
+        self._waiters.attemptEnded()
         closing = None
         if protocol is not None:
             protocol.close()
@@ -186,6 +188,16 @@ class Link(Service):
         if protocol is not None and protocol.isReady and protocol.backlog.isOver:
             return "the daemon does not read what it is sent"
         return self._problem
+
+    def whenTried(self) -> Deferred[None] | None:
+        """
+        See L{openai_server.daemon.interfaces.Daemon.whenTried}.
+        """
+        if self._problem is None or not self.running:
+            return None
+        waiting = self._waiters.join()
+        self._connector.hasten()
+        return None if waiting.called else waiting
 
     @property
     def registry(self) -> WatchedRegistry:
@@ -242,6 +254,7 @@ class Link(Service):
         self._backoff.reset()
         self._note(None)
         self._router.connectionReady()
+        self._waiters.attemptEnded()
 
     def tonesReceived(self, tones: list[FromDaemon]) -> None:
         """
@@ -257,6 +270,7 @@ class Link(Service):
         if self.running:
             self._note(why)
         self._router.connectionGone()
+        self._waiters.attemptEnded()
 
     def _newProtocol(self) -> ThrumProtocol:
         return ThrumProtocol(
@@ -291,6 +305,7 @@ class Link(Service):
             self._note(str(failure.value))
         else:
             self._note(f"cannot connect: {failure.value.__class__.__name__}")
+        self._waiters.attemptEnded()
 
     def _note(self, problem: str | None) -> None:
         if problem == self._problem:

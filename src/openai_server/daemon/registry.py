@@ -10,6 +10,7 @@ then nothing may be concluded from it.
 from __future__ import annotations
 
 import os
+import stat
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
@@ -159,6 +160,9 @@ class FileRegistry(Service):
         try:
             found = os.stat(self._path)
         except OSError:
+            return None
+        # Whoever opens a FIFO waits for its other end.
+        if not stat.S_ISREG(found.st_mode):
             return None
         return found.st_mtime_ns, found.st_size, found.st_ino
 

@@ -17,6 +17,7 @@ class WaitLimits:
     All waits of this room, in seconds.
 
     @ivar handshake: from the connection to the daemon's first breath.
+    @ivar attempt: a request, for the end of an attempt to connect.
     @ivar heartbeat: between two heartbeats.
     @ivar echo: from a prompt to its echo, and from a heartbeat to any answer.
     @ivar firstLife: from the echo to the first tone of the worker's: it waits
@@ -31,6 +32,7 @@ class WaitLimits:
     """
 
     handshake: float = field(default_factory=lambda: constants.HANDSHAKE_TIMEOUT)
+    attempt: float = 1
     heartbeat: float = field(default_factory=lambda: constants.HEARTBEAT_INTERVAL)
     echo: float = field(default_factory=lambda: constants.ECHO_TIMEOUT)
     firstLife: float = 370

@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.sessions.test_contexts -*-
 """
-What a warm worker would ignore if it changed: model, system prompt, tools, and
-its own ones.
+What a warm worker would ignore if it changed: model, system prompt, tools and
+its own ones, folder.
 
 A worker's process keeps the system prompt, the tools and the model of its
-session's first prompt (seen with humd 0.31.18), so a session goes on only
-under an equal L{Context}.
+session's first prompt (seen with humd 0.31.18), and stays in its folder, so a
+session goes on only under an equal L{Context}.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Context(msgspec.Struct, frozen=True):
         empty when there are none.
     @ivar format: stands for what is said of the answer's shape; empty when
         nothing is.
+    @ivar cwd: the folder that the worker works in; empty when none is said.
     @ivar ownTools: what is left of the worker's own tools.
     """
 
@@ -57,7 +58,8 @@ class Context(msgspec.Struct, frozen=True):
     system: bytes
     tools: bytes
     format: bytes
-    ownTools: Left = "all"
+    cwd: str
+    ownTools: Left
 
     @property
     def hasOwnTools(self) -> bool:
@@ -73,6 +75,7 @@ def contextFrom(
     tools: ToolSet | None,
     *callWishes: str,
     format: str = "",
+    cwd: str | None = None,
     ownTools: Left = "all",
 ) -> Context:
     """
@@ -82,6 +85,7 @@ def contextFrom(
     @param callWishes: what else the prompt tells the model of its tools and
         calls. They count in their order.
     @param format: what it tells it of the answer's shape.
+    @param cwd: the folder that the worker works in, where it is said.
     @param ownTools: what is left of the worker's own tools.
     """
     return Context(
@@ -89,5 +93,6 @@ def contextFrom(
         digestOf([systemPrompt]) if systemPrompt else b"",
         digestOf([tools.digest if tools else b"", *callWishes]) if tools or any(callWishes) else b"",
         digestOf([format]) if format else b"",
+        cwd or "",
         ownTools,
     )

@@ -34,12 +34,13 @@ class Why(Enum):
     Why a request does not go on in the session that it belongs to.
     """
 
-    #: The session was begun with another model, system prompt, set of tools, or
-    #: shape of the answer.
+    #: The session was begun with another model, system prompt, set of tools, shape
+    #: of the answer, or folder.
     MODEL = "model"
     SYSTEM = "system"
     TOOLS = "tools"
     FORMAT = "format"
+    FOLDER = "cwd"
     #: What the request shows is not what the session has seen.
     HISTORY = "history"
     #: Somebody uses it.
@@ -171,7 +172,9 @@ class Session:
         hasSame = context.hasOwnTools == own.hasOwnTools if mayBeSilent else context.ownTools == own.ownTools
         if context.tools != own.tools or not hasSame:
             return Why.TOOLS
-        return Why.FORMAT if context.format != own.format else None
+        if context.format != own.format:
+            return Why.FORMAT
+        return Why.FOLDER if context.cwd != own.cwd else None
 
 
 class SessionPlan(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ looks as if it were still there.
 Requests with one C{Idempotency-Key} are one question whatever their counts:
 all of them join the same answer, while it runs and for L{WINDOW} after it.
 
-Two requests are the same only if account, body and named session are.
+Two requests are the same only if account, body, named session and folder are.
 """
 
 from __future__ import annotations
@@ -54,12 +54,19 @@ class Attempt(Generic[R]):
     __slots__ = ("count", "isKnown", "isLost", "key", "request", "response", "size", "wait", "waiting")
 
     def __init__(
-        self, account: str, body: bytes, session: bytes | None, count: int, idempotencyKey: bytes | None
+        self,
+        account: str,
+        body: bytes,
+        session: bytes | None,
+        count: int,
+        idempotencyKey: bytes | None,
+        cwd: bytes | None = None,
     ) -> None:
         """
         @param session: the session that the request names, if it names one.
+        @param cwd: the same for the folder that its worker is to work in.
         """
-        self.request = digestOf([account, session or b""]) + sha256(body).digest()
+        self.request = digestOf([account, session or b"", cwd or b""]) + sha256(body).digest()
         self.key = None if idempotencyKey is None else digestOf([account, idempotencyKey])
         self.count = count
         self.response: R | None = None

@@ -62,12 +62,22 @@ class Admission:
             and is only heeded with a key.
         @param secret: the key of account names, random unless given.
         """
-        self._keyDigest = _digest(apiKey.encode("utf-8")) if apiKey else None
-        self._account = _accountFor(apiKey, secret or secrets.token_bytes(32)) if apiKey else ANONYMOUS
+        self._secret = secret or secrets.token_bytes(32)
+        self._keyDigest: bytes | None = None
+        self._account = ANONYMOUS
+        if apiKey:
+            self.changeKey(apiKey)
         self._allowedHosts = frozenset(_plainHost(host.encode("utf-8")) for host in allowedHosts)
         self._origins = frozenset(origin.encode("utf-8") for origin in corsOrigins if origin != "*")
         self._anyOrigin = "*" in corsOrigins and apiKey is not None
         self._wrongKeys = WrongKeys()
+
+    def changeKey(self, apiKey: str) -> None:
+        """
+        Let further requests in with this key, and with no other.
+        """
+        self._keyDigest = _digest(apiKey.encode("utf-8"))
+        self._account = _accountFor(apiKey, self._secret)
 
     def admit(self, request: Head) -> Account:
         """

@@ -12,6 +12,7 @@ from typing import Any, Final
 from backports import zstd
 
 from openai_server.errors import APIError
+from openai_server.web.bodybudget import BodyShare
 
 #: Pieces after which a chunked body must have brought C{PIECE_SIZE} bytes each
 #: on the average: decoding a chunk of one byte costs as much as a large one.
@@ -34,10 +35,11 @@ class Body:
     @ivar received: bytes that came so far, as they came.
     """
 
-    __slots__ = ("_data", "_pieces", "limit", "received")
+    __slots__ = ("_data", "_pieces", "_share", "limit", "received")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, share: BodyShare | None = None) -> None:
         self.limit = limit
+        self._share = share
         self.received = 0
         self._data: bytes | bytearray = b""
         self._pieces = 0
@@ -58,10 +60,13 @@ class Body:
         """
         Add decoded bytes.
 
-        @raise APIError: they are too many.
+        @raise APIError: they are too many, by themselves or with those of other
+            bodies.
         """
         if len(self._data) + len(data) > self.limit:
             raise tooLarge(self.limit)
+        if self._share is not None:
+            self._share.grow(len(data))
         if not self._data:
             self._data = data
         else:
@@ -85,8 +90,8 @@ class PackedBody(Body):
 
     __slots__ = ("_encoding", "_unpacker")
 
-    def __init__(self, limit: int, encoding: str) -> None:
-        super().__init__(limit)
+    def __init__(self, limit: int, encoding: str, share: BodyShare | None = None) -> None:
+        super().__init__(limit, share)
         self._encoding = encoding
         self._unpacker: Any = _UNPACKERS[encoding]()
 
@@ -135,19 +140,20 @@ _UNPACKERS: Final[dict[str, Callable[[], Any]]] = {
 }
 
 
-def bodyFor(encoding: bytes, limit: int) -> Body:
+def bodyFor(encoding: bytes, limit: int, share: BodyShare | None = None) -> Body:
     """
     Return an empty body for this C{Content-Encoding}.
 
+    @param share: what it holds of the budget for all bodies, if there is one.
     @raise APIError: we cannot decode that.
     """
     if not encoding:
-        return Body(limit)
+        return Body(limit, share)
     name = encoding.strip().lower().decode("latin-1").removeprefix("x-")
     if name in ("", "identity"):
-        return Body(limit)
+        return Body(limit, share)
     if name in _UNPACKERS:
-        return PackedBody(limit, name)
+        return PackedBody(limit, name, share)
     shown = encoding.strip().lower()[:40].decode("ascii", "replace")
     raise APIError(
         "unsupported_content_encoding",

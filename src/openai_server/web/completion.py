@@ -117,7 +117,7 @@ class Completion:
         """
         account = _accountOf(request)
         submission = self._submitter.submission(
-            account, inquiry, _hintsOf(request, inquiry), self._takenNames()
+            account, inquiry, _hintsOf(request, inquiry), self._takenNames(), _cwdOf(request, inquiry)
         )
         attempt = _attemptFrom(request, body)
         if attempt is None:
@@ -380,6 +380,11 @@ def _hintsOf(request: Request, inquiry: Inquiry) -> Hints:
     return hintsFrom(None if header is None else header.decode("utf-8", "replace"), inquiry.user)
 
 
+def _cwdOf(request: Request, inquiry: Inquiry) -> str | None:
+    header = request.getHeader(b"x-hum-cwd")
+    return header.decode("utf-8", "surrogateescape") if header else inquiry.metadata.get("cwd")
+
+
 def _attemptFrom(request: Request, body: bytes) -> Attempt[Response] | None:
     """
     What a retry of this request would find; None for clients that never tell
@@ -390,7 +395,8 @@ def _attemptFrom(request: Request, body: bytes) -> Attempt[Response] | None:
     if count is None and key is None:
         return None
     request.retry = int(count) if count is not None and count.isdigit() and len(count) < 6 else 0
-    return Attempt(_accountOf(request), body, request.getHeader(b"x-hum-session"), request.retry, key)
+    session, cwd = request.getHeader(b"x-hum-session"), request.getHeader(b"x-hum-cwd")
+    return Attempt(_accountOf(request), body, session, request.retry, key, cwd)
 
 
 def _bringsFiles(submission: Submission, match: Match) -> bool:

@@ -22,6 +22,7 @@ from openai_server.web.admission import Admission
 from openai_server.web.http import HTTPConnection
 from openai_server.web.interfaces import Account
 from openai_server.web.mistakes import errorFromMistake
+from openai_server.web.refusals import Refusals
 from openai_server.web.request import APIRequest
 
 #: Bytes that a request's body may have, decoded, unless the site says otherwise.
@@ -64,6 +65,7 @@ class APISite(Factory):
         """
         self.resource = root
         self.maxConnections = min(maxConnections, max(_fileLimit() - SPARE_FILES, 1))
+        self._refusals = Refusals(clock)
         self._onStopping = onStopping
         self.deadlines = Deadlines(clock)
         self.admission = admission
@@ -75,8 +77,28 @@ class APISite(Factory):
         self._isFull = False
         self._open: set[APIRequest] = set()
         self._waiting: list[Deferred[None]] = []
+        self._leaving: list[Deferred[None]] = []
 
     # The end of all.
+
+    def handOver(self) -> Deferred[None]:
+        """
+        Answer one more request on each connection, and then close it.
+
+        @return: fires once no connection is left.
+        """
+        for channel in self._channels:
+            channel.persistent = False
+        left: Deferred[None] = Deferred()
+        self._leaving.append(left)
+        self._checkGone()
+        return left
+
+    def _checkGone(self) -> None:
+        if not self._channels:
+            leaving, self._leaving = self._leaving, []
+            for left in leaving:
+                left.callback(None)
 
     def stopAccepting(self) -> None:
         """
@@ -195,6 +217,7 @@ class APISite(Factory):
     def _checkRoom(self) -> None:
         if len(self._channels) >= self.maxConnections and not self._isFull and self._idleOne() is None:
             self._isFull = True
+            self._refusals.note(self.maxConnections)
             for port in self._ports:
                 port.pauseProducing()
 
@@ -215,6 +238,7 @@ class APISite(Factory):
             self.deadlines.sortOut(len(self._channels))
         else:
             self.deadlines.stop()
+        self._checkGone()
 
     def _checkIdle(self) -> None:
         if not self._open:
@@ -230,6 +254,7 @@ class APISite(Factory):
         if len(self._channels) >= self.maxConnections:
             idle = self._idleOne()
             if idle is None:
+                self._refusals.note(self.maxConnections)
                 return None
             idle.abort()
         return HTTPConnection(self)

@@ -46,6 +46,7 @@ from openai_server.translate.prompt import (
 from openai_server.translate.schema import checkSchema
 from openai_server.translate.tools import Offer, offerFrom
 from openai_server.web.attachments import AttachmentFolder, Stored
+from openai_server.web.workfolder import workFolder
 from openai_server.wire.hiding import OUR_PREFIX
 
 _NO_NAMES: Final[dict[str, str]] = {}
@@ -56,13 +57,14 @@ class Submission:
     """
     One inquiry, with what is worked out of it once.
 
+    @ivar cwd: the folder in which the worker is to work, if that is said.
     @ivar hints: of the session that it belongs to.
     @ivar taken: names that no tool can have at the daemon.
     @ivar offer: the tools as the daemon carries them.
     @ivar tools: the same as sessions compare them, None for none.
     """
 
-    __slots__ = ("account", "hints", "inquiry", "offer", "taken", "tools", "transcript")
+    __slots__ = ("account", "cwd", "hints", "inquiry", "offer", "taken", "tools", "transcript")
 
     def __init__(
         self,
@@ -77,6 +79,7 @@ class Submission:
         @raise APIError: 400, the tools are no good.
         """
         self.account = account
+        self.cwd: str | None = None if former is None else former.cwd
         self.inquiry = inquiry
         self.hints = hints
         self.taken = taken
@@ -93,8 +96,9 @@ class Submission:
         inquiry = self.inquiry
         *callWishes, format = wishesFrom(inquiry, self.offer)
         own = ownSystemText(inquiry)
+        left = self.left(ownTools)
         context = contextFrom(
-            inquiry.model, own, self.tools, *callWishes, format=format, ownTools=self.left(ownTools)
+            inquiry.model, own, self.tools, *callWishes, format=format, cwd=self.cwd, ownTools=left
         )
         return Claim(self.account, self.hints, context, self.transcript, own)
 
@@ -151,17 +155,25 @@ class Submitter:
     counters: Counters
 
     def submission(
-        self, account: str, inquiry: Inquiry, hints: Hints, taken: Container[str]
+        self,
+        account: str,
+        inquiry: Inquiry,
+        hints: Hints,
+        taken: Container[str],
+        cwd: str | None = None,
     ) -> Submission:
         """
         Work out what an inquiry needs.
 
         @param taken: names that no tool can have at the daemon.
-        @raise APIError: 400, the schema or the tools are no good.
+        @param cwd: the folder that it asks for, if it does.
+        @raise APIError: 400, the schema or the tools are no good; 403, the
+            folder is.
         """
         if inquiry.format.schema is not None:
             checkSchema(inquiry.format.schema, inquiry.format.param)
         submission = Submission(account, inquiry, hints, taken)
+        submission.cwd = workFolder(cwd, self.configuration.cwdRoots) if cwd else self.configuration.cwd
         if submission.tools is not None:
             self.catalogue.check(submission.tools, inquiry.toolsParam)
         return submission
@@ -182,6 +194,8 @@ class Submitter:
             transcript does not say so.
         @raise APIError: it was not asked, and nothing is left behind.
         """
+        if self.daemon.whyNotReady is not None and (tried := self.daemon.whenTried()) is not None:
+            await tried
         if self.daemon.whyNotReady is not None:
             raise APIError("daemon_unavailable", "The daemon is not connected.", retryAfter=1)
         claim = submission.claim(self.ownTools)
@@ -240,7 +254,7 @@ class Submitter:
             offer=offer,
             paths=[str(stored.path) if stored is not None else None for stored in files],
             sendAttachments=configuration.attachments != "file",
-            cwd=configuration.cwd,
+            cwd=submission.cwd,
             allowedTools=configuration.allowedTools,
             disallowedTools=(*self.ownTools.disallowed(submission.left(self.ownTools)), *hidden),
         )
