@@ -36,6 +36,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "attachments": ("file", "file", "file"),
     "keepAlive": ("off", "off", "off"),
     "userHint": ("never", "never", "never"),
+    "ownTools": ("never", "never", "never"),
     "keyFile": ("/k", "/k", "/k"),
     "registryFile": ("/r", "/r", "/r"),
     "thrumSocket": ("/s", "/s", "/s"),

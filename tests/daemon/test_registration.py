@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openai_server.daemon.registration import Registration
+from openai_server.wire.hiding import MAX_ARGUMENT, OUR_PREFIX
 from openai_server.wire.tones import PROTO_VERSION, FromBee, Hello, Prompt, Propensity, ToolDefinition
 from tests.daemon.world import tool
 from tests.support import SyncCase
@@ -33,28 +34,50 @@ def told(hello: Hello) -> list[ToolDefinition]:
     return [msgspec.json.decode(each, type=ToolDefinition) for each in hello.tools]
 
 
-def prompt(sid: str, tools: Sequence[ToolDefinition]) -> Prompt:
+def prompt(sid: str, tools: Sequence[ToolDefinition] = (), disallowed: Sequence[str] = ()) -> Prompt:
     """
     A prompt with these tools.
     """
-    return Prompt(rid="r", sid=sid, hive="h", modelId="m", content="", tools=list(tools) or None)
+    return Prompt(
+        rid="r", sid=sid, hive="h", modelId="m", content="",
+        tools=list(tools) or None, disallowedTools=list(disallowed) or None,
+    )  # fmt: skip
 
 
-class OfferedTests(SyncCase):
+class RegistrationTests(SyncCase):
     """
     What the daemon makes of our hellos and prompts.
+
+    @ivar lists: what each hello has listed.
+    @ivar offered: what the last prompt's model is shown.
     """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.registration = Registration(hello, True)
+        self.lists: list[list[ToolDefinition]] = []
+        self.offered: list[ToolDefinition] = []
 
     def daemonReads(self, tones: Sequence[FromBee]) -> None:
         """
-        As humd does: the latest hello is what this bee answers for, and each
-        prompt is offered that and its own.
+        As humd and the worker do: the latest hello is what this bee answers
+        for, and each prompt is offered that and its own, without what it hides.
         """
         for tone in tones:
             if isinstance(tone, Hello):
-                self.registered = told(tone)
+                self.lists.append(told(tone))
             elif isinstance(tone, Prompt):
-                self.offered = [*self.registered, *(tone.tools or [])]
+                shown = [*(self.lists[-1] if self.lists else []), *(tone.tools or [])]
+                hidden = tone.disallowedTools or []
+                self.assertLess(len(" ".join(hidden)), MAX_ARGUMENT)
+                self.offered = [each for each in shown if OUR_PREFIX + each.name not in hidden]
+
+    def ask(self, asked: Prompt, former: Sequence[ToolDefinition] = ()) -> None:
+        """
+        Let a prompt go out.
+        """
+        self.daemonReads(self.registration.around(asked, former))
+        self.registration.declare(asked, former)
 
     @settings(deadline=None, max_examples=150)
     @given(
@@ -62,46 +85,103 @@ class OfferedTests(SyncCase):
             st.tuples(
                 st.sampled_from("abcde"),
                 st.dictionaries(st.sampled_from("fghi"), st.sampled_from(["one", "two"]), max_size=4),
+                st.booleans(),
             ),
             max_size=12,
         )
     )
-    def test_eachModelIsOfferedItsOwn(self, steps: list[tuple[str, dict[str, str]]]) -> None:
+    def test_eachModelIsOfferedItsOwn(self, steps: list[tuple[str, dict[str, str], bool]]) -> None:
         """
         (X26) Whatever turns come and go: each prompt is offered exactly its own
-        tools, once each and as it defined them; afterwards the names of all
-        turns are registered, once each.
+        tools, once each and as it defined them; no name of a live turn is ever
+        withdrawn but one that the prompt has for another tool, and afterwards
+        the names of all turns are registered, once each.
         """
-        registration = Registration(hello, True)
-        self.registered = told(registration.opening())
+        self.registration = Registration(hello, True)
+        self.lists = []
+        self.daemonReads([self.registration.opening()])
         live: dict[str, set[str]] = {}
-        for sid, definitions in steps:
+        for sid, definitions, isTidy in steps:
             if sid in live:
-                registration.withdraw(sid)
+                self.registration.withdraw(sid)
                 del live[sid]
-                if registration.isStale:
-                    self.daemonReads([registration.opening()])
-            else:
-                own = [tool(name, text) for name, text in definitions.items()]
-                self.daemonReads(registration.around(prompt(sid, own)))
-                registration.declare(sid, own)
-                live[sid] = set(definitions)
-                self.assertEqual(
-                    sorted((each.name, each.description) for each in self.offered),
-                    sorted(definitions.items()),
-                )
-            names = [each.name for each in self.registered]
+                if isTidy and self.registration.isStale:
+                    self.daemonReads([self.registration.opening()])
+                continue
+            own = [tool(name, text) for name, text in definitions.items()]
+            others = self.registration.live
+            apart = {name for name in others if name in definitions and others[name] not in own}
+            count = len(self.lists)
+            self.ask(prompt(sid, own))
+            live[sid] = set(definitions)
+            self.assertEqual(
+                sorted((each.name, each.description) for each in self.offered), sorted(definitions.items())
+            )
+            for listed in self.lists[count:]:
+                self.assertLessEqual(others.keys() - apart, {each.name for each in listed})
+            names = [each.name for each in self.lists[-1]]
             self.assertEqual(sorted(names), sorted(set().union(*live.values())))
-            self.assertFalse(registration.isStale)
+            self.assertFalse(self.registration.isStale)
+
+    def test_namesThatAreHiddenAlready(self) -> None:
+        """
+        What a prompt disallows besides stays, and no name is said twice.
+        """
+        self.ask(prompt("a", [tool("f"), tool("g")]))
+        said = ["Bash", OUR_PREFIX + "f", OUR_PREFIX + "k"]
+        asked = next(
+            tone for tone in self.registration.around(prompt("b", (), said)) if isinstance(tone, Prompt)
+        )
+        self.assertEqual(asked.disallowedTools, [*said, OUR_PREFIX + "g"])
+
+    def test_moreNamesThanCanBeHidden(self) -> None:
+        """
+        (X26) Those that do not fit into the argument are withdrawn while the
+        prompt passes.
+        """
+        many = [tool(f"{number:04}".ljust(54, "x")) for number in range(100)]
+        self.ask(prompt("a", many))
+        self.ask(prompt("b", [tool("f"), many[-1]], ["x" * (MAX_ARGUMENT - 65 * 10 - 1)]))
+        self.assertEqual(self.offered, [many[-1], tool("f")])
+        passing, after = self.lists[-2:]
+        self.assertEqual(passing, [*many[:10], many[-1]])
+        self.assertEqual(after, [*many, tool("f")])
+
+    def test_formerNames(self) -> None:
+        """
+        They are registered before the prompt, whose warm process may call them
+        at once, until the turn is over. It offers none but its own.
+        """
+        self.ask(prompt("a", [tool("f_2"), tool("g")]), [tool("f"), tool("g")])
+        self.assertEqual(self.lists, [[tool("f"), tool("g")], [tool("f"), tool("g"), tool("f_2")]])
+        self.assertEqual(self.offered, [tool("g"), tool("f_2")])
+        self.ask(prompt("b", [tool("f")]))
+        self.assertEqual(self.offered, [tool("f")])
+        self.ask(prompt("a", [tool("f_2"), tool("g")]), [tool("f"), tool("g")])
+        self.assertEqual(self.offered, [tool("g"), tool("f_2")])
+        self.registration.withdraw("a")
+        self.assertTrue(self.registration.isStale)
+        self.registration.withdraw("b")
+        self.assertEqual(self.registration.opening().tools, [])
+
+    def test_formerNameThatSomebodyElseHas(self) -> None:
+        """
+        The definition of who has it now is the one that is listed.
+        """
+        self.ask(prompt("a", [tool("f", "theirs")]))
+        self.ask(prompt("b", [tool("f_2")]), [tool("f", "mine")])
+        self.assertEqual(self.offered, [tool("f_2")])
+        self.assertEqual(self.lists[-1], [tool("f", "theirs"), tool("f_2")])
+        self.registration.withdraw("a")
+        self.assertEqual(told(self.registration.opening()), [tool("f_2"), tool("f", "mine")])
 
     def test_aroundChangesNothing(self) -> None:
         """
         Nothing is declared until it has been written.
         """
-        registration = Registration(hello, True)
-        registration.around(prompt("a", [tool("f")]))
-        self.assertFalse(registration.isStale)
-        self.assertEqual(registration.opening().tools, [])
+        self.registration.around(prompt("a", [tool("f")]))
+        self.assertFalse(self.registration.isStale)
+        self.assertEqual(self.registration.opening().tools, [])
 
     def test_switchedOff(self) -> None:
         """
@@ -110,15 +190,15 @@ class OfferedTests(SyncCase):
         registration = Registration(hello, False)
         asked = prompt("a", [tool("f")])
         self.assertEqual(registration.around(asked), [asked])
-        registration.declare("a", [tool("f")])
+        registration.declare(asked)
         self.assertEqual(registration.opening().tools, [])
+        self.assertEqual(registration.live, {})
 
     def test_sharedPromptIsLeftAsItWas(self) -> None:
         """
         The caller's prompt keeps its tools.
         """
-        registration = Registration(hello, True)
-        registration.declare("a", [tool("f")])
+        self.ask(prompt("a", [tool("f"), tool("g")]))
         asked = prompt("b", [tool("f")])
-        registration.around(asked)
-        self.assertEqual(asked.tools, [tool("f")])
+        self.registration.around(asked)
+        self.assertEqual((asked.tools, asked.disallowedTools), ([tool("f")], None))

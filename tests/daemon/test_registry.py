@@ -70,7 +70,7 @@ class ContentTests(RegistryCase):
         self.assertEqual(
             list(self.registry.bees()),
             [
-                Bee(name="w1", hid="h1", models=("b", "a"), tools=("humfs_read",)),
+                Bee(name="w1", hid="h1", models=("b", "a"), tools=("humfs_read",), provides=("fs",)),
                 Bee(name="w2", hid="", models=("a", "c"), tools=()),
                 Bee(name="us", hid=HID, models=(), tools=("f", "bare")),
             ],
@@ -85,9 +85,9 @@ class ContentTests(RegistryCase):
             a=7,
             b=None,
             c={"models": "no"},
-            d={"models": [1, "m", None], "hid": 5, "tools": {}},
+            d={"models": [1, "m", None], "hid": 5, "tools": {}, "provides": "fs"},
         )
-        self.assertEqual([bee.name for bee in self.registry.bees()], ["c", "d"])
+        self.assertEqual([(bee.name, bee.provides) for bee in self.registry.bees()], [("c", ()), ("d", ())])
         self.assertEqual(list(self.registry.models()), ["m"])
 
     def test_broken(self) -> None:

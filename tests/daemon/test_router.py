@@ -505,22 +505,42 @@ class RegistrationTests(LinkCase):
 
     def test_promptWithoutToolsAmongOthers(self) -> None:
         """
-        (X26) It is shown no names of others: they go and come back around it.
+        (X26) It hides the names of others from its model; they stay registered.
         """
         self.ask(tools=[tool("f")])
         self.daemon.heard()
         self.ask("s2")
-        self.assertEqual(self.written(), [("hello", []), ("prompt", []), ("hello", ["f"])])
+        self.assertEqual(self.link.liveTools, {"f": tool("f")})
+        [prompt] = self.daemon.heard()
+        self.assertEqual(prompt["disallowedTools"], ["mcp__hum__f"])
+        self.assertNotIn("tools", prompt)
 
     def test_sharedNames(self) -> None:
         """
-        (X26) An equal definition stays registered and is left out of the
-        prompt; the others are put aside for it.
+        (X26) An equal definition serves both and is left out of the prompt; the
+        others are hidden from it. All stay registered.
         """
         self.ask(tools=[tool("f"), tool("g")])
         self.daemon.heard()
         self.ask("s2", tools=[tool("g"), tool("h")])
-        self.assertEqual(self.written(), [("hello", ["g"]), ("prompt", ["h"]), ("hello", ["f", "g", "h"])])
+        [prompt, hello] = self.daemon.heard()
+        self.assertEqual(self.names([prompt, hello]), [("prompt", ["h"]), ("hello", ["f", "g", "h"])])
+        self.assertEqual(prompt["disallowedTools"], ["mcp__hum__f"])
+
+    def test_formerNames(self) -> None:
+        """
+        (X26) What a warm process may say at once is registered before the
+        prompt, when that is asked again too, and leaves with its turn.
+        """
+        self.ask(tools=[tool("f_2")], formerTools=[tool("f")])
+        names = [("hello", ["f"]), ("prompt", ["f_2"]), ("hello", ["f", "f_2"])]
+        self.assertEqual(self.names(self.daemon.heard()), names)
+        self.daemon.say(noWorker("s1"))
+        self.clock.advance(5)
+        self.assertEqual(self.names(self.daemon.heard()), names)
+        self.daemon.say(finish("s1"))
+        self.clock.advance(1)
+        self.assertEqual(self.names(self.daemon.heard()), [("hello", [])])
 
     def test_sameTools(self) -> None:
         """
@@ -533,7 +553,8 @@ class RegistrationTests(LinkCase):
 
     def test_sameNameOtherDefinition(self) -> None:
         """
-        (X26) Each prompt brings its own; the name is listed once.
+        (X26) Each prompt brings its own; the name is listed once, and withdrawn
+        while the second passes.
         """
         self.ask(tools=[tool("f", "one")])
         self.daemon.heard()

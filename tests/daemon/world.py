@@ -342,13 +342,15 @@ class LinkCase(SyncCase):
         """
         return self.askFor(Listening(), sid, **members)
 
-    def askFor(self, listening: HeardBy, sid: str = "s1", **members: Any) -> HeardBy:
+    def askFor(
+        self, listening: HeardBy, sid: str = "s1", formerTools: Sequence[ToolDefinition] = (), **members: Any
+    ) -> HeardBy:
         """
         Ask something for this audience.
         """
         members = {"modelId": "m", "content": "hi", **members}
         prompt = Prompt(rid=self.link.newRid(), sid=sid, hive="openai-server", **members)
-        listening.turn = self.link.ask(prompt, listening)
+        listening.turn = self.link.ask(prompt, listening, formerTools)
         return listening
 
     def asked(self, sid: str = "s1", **members: Any) -> Listening:

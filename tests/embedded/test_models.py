@@ -129,6 +129,34 @@ class ToolModelTests(SyncCase):
         self.bee.send(chi="tool-result", sid="s1", callId=call["callId"], output=output)
         self.world.clock.advance(0)
 
+    def test_warmProcessKnowsItsFirstTools(self) -> None:
+        """
+        What a later prompt brings, or all bees list then, it is not shown; one
+        that was started anew is.
+        """
+        [call] = self.calls("tool-one", definition("first"))
+        self.answer(call, "done")
+        self.bee.hello("second")
+        for seconds, name in ((1, "first"), (301, "third")):
+            self.world.clock.advance(seconds)
+            self.bee.prompt("s1", "x", "tool-one", tools=[definition("third")])
+            self.world.clock.advance(0.5)
+            call = self.bee.chis("tool-call")[-1]
+            self.assertEqual(call["name"], name)
+            self.answer(call, "done")
+            self.world.clock.advance(61)
+
+    def test_disallowedTools(self) -> None:
+        """
+        A model is not shown what its process's prompt disallows.
+        """
+        world = World(self)
+        bee = world.bee("a", "one", "two")
+        bee.prompt("s1", "x", "tool-one", disallowedTools=["mcp__hum__one", "Bash"])
+        world.clock.advance(0.5)
+        self.assertEqual([call["name"] for call in bee.chis("tool-call")], ["two"])
+        world.clock.advance(61)
+
     def test_toolOne(self) -> None:
         """
         One call with plausible arguments; its result becomes a sentence.

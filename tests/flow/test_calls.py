@@ -635,10 +635,10 @@ class OfferTests(FlowCase):
 
     def test_namesThatTheDaemonCannotCarry(self) -> None:
         """
-        X27: dots, slashes, letters from elsewhere, names of the worker's own
-        tools and long ones are replaced on the wire, and on the way back again.
+        X27: dots, slashes, letters from elsewhere and long ones are replaced on
+        the wire, and on the way back again.
         """
-        for name in ("fs.read", "mcp/fs/read", "höhe", "Read", "bash", "x" * 64):
+        for name in ("fs.read", "mcp/fs/read", "höhe", "x" * 64):
             world = World(self)
             talk = Talk(world, model="tool-one", tools=[function(name)])
             self.assertCalls(talk.ask(user("hello")), name)
@@ -661,20 +661,56 @@ class OfferTests(FlowCase):
         talk.results("1", "2")
         world.settle()
 
+    def otherBee(self, world: World, **says: Any) -> None:
+        """
+        Connect another bee, whose hello says this.
+        """
+        bee = world.daemon.buildProtocol()
+        assert bee is not None
+        world.recorder.ignored.add(bee.number)
+        bee.makeConnection(StringTransport())
+        hello = {"chi": "hello", "bee": ["forager"], "hid": "fbee_" + "ef" * 32, **says}
+        bee.dataReceived(json.dumps(hello).encode() + b"\n")
+        world.advance(2)
+
+    def test_namesOfTheFileSystem(self) -> None:
+        """
+        X27: a coding agent's tools keep their names, whatever the worker calls
+        its own.
+        """
+        names = ("read", "write", "edit", "multiedit", "glob", "grep", "bash", "Read")
+        world = World(self)
+        talk = Talk(world, tools=[function(name) for name in names])
+        self.assertCalls(talk.ask(steps({"tool": "bash", "args": {}})), "bash")
+        self.assertEqual([tool["name"] for tool in world.sent("prompt")[0]["tools"]], list(names))
+        self.assertSaid(talk.results("done"), "[done]", "continued")
+        world.settle()
+
+    def test_namesThatABeeProvides(self) -> None:
+        """
+        X27: where a bee provides the file system the daemon takes its names out
+        of prompts: those alone are renamed, and the calls come here.
+        """
+        world = World(self)
+        self.otherBee(world, provides=["fs"])
+        talk = Talk(world, tools=[function("Read"), function("look")])
+        client = talk.ask(steps({"list_startup": 1}))
+        [prompt] = world.sent("prompt")
+        renamed, kept = (tool["name"] for tool in prompt["tools"])
+        self.assertSaid(client, json.dumps([renamed, kept]))
+        self.assertRegex(renamed, r"\ARead_[0-9a-f]{8}\Z")
+        self.assertEqual(kept, "look")
+        self.assertCalls(talk.ask(steps({"tool": renamed, "args": {}})), "Read")
+        self.assertSaid(talk.results("done"), "[done]", "continued")
+        world.settle()
+
     def test_nameOfAnotherBee(self) -> None:
         """
         X26: a name that another bee lists is renamed both ways, and the call
         comes here.
         """
         world = World(self)
-        bee = world.daemon.buildProtocol()
-        assert bee is not None
-        world.recorder.ignored.add(bee.number)
-        bee.makeConnection(StringTransport())
-        theirs = {"name": "look", "inputSchema": {"type": "object"}}
-        hello = {"chi": "hello", "bee": ["forager"], "hid": "fbee_" + "ef" * 32, "tools": [theirs]}
-        bee.dataReceived(json.dumps(hello).encode() + b"\n")
-        world.advance(2)
+        self.otherBee(world, tools=[{"name": "look", "inputSchema": {"type": "object"}}])
         talk = Talk(world, model="tool-one", tools=[function("look")])
         self.assertCalls(talk.ask(user("hello")), "look")
         [prompt] = world.sent("prompt")

@@ -66,6 +66,13 @@ class CatalogueCase(FlowCase):
         assert talk.last is not None
         self.assertSaid(talk.last, json.dumps(list(expected)))
 
+    def hidden(self, world: World) -> list[list[str]]:
+        """
+        What each prompt disallows of tools of this server's.
+        """
+        said = [prompt.get("disallowedTools", ()) for prompt in world.sent("prompt")]
+        return [[name for name in names if name.startswith("mcp__hum__")] for names in said]
+
     def differences(self, world: World) -> int:
         """
         How often a model saw something else than it was offered.
@@ -82,15 +89,17 @@ class AgentsTests(CatalogueCase):
         """
         U31, X26: eight clients with different tools, some of the same name
         with another meaning, in the same moment: each model is offered
-        exactly its own, once each; every call comes to its own client with
-        the right arguments; none is lost.
+        exactly its own, once each, where the meaning is another under another
+        name; every call comes to its own client with the name and the
+        arguments that this knows; none is lost.
         """
         world = self.world()
         talks = []
+        wire = ["shared", "shared", *(f"shared_{n // 2 + 1}" for n in range(2, 8))]
         for n in range(8):
             shared = function("shared", **{f"of_{n // 2}": {"type": "string"}})
             talk = Talk(world, tools=[function(f"only_{n}"), shared], stream=n % 2 == 0)
-            played = [{"tool": "shared", "args": {"n": n}}, {"tool": f"only_{n}", "args": {"n": n}}]
+            played = [{"tool": wire[n], "args": {"n": n}}, {"tool": f"only_{n}", "args": {"n": n}}]
             talk.post(steps(LIST, *played, {"say": "Done."}))
             talks.append(talk)
         world.until(lambda: all(talk.last and talk.last.isComplete for talk in talks), 30)
@@ -98,7 +107,7 @@ class AgentsTests(CatalogueCase):
             assert talk.last is not None
             self.assertCalls(talk.heard(talk.last), "shared")
             said = talk.last.text if talk.last.isStream else talk.last.message["content"]
-            self.assertEqual(sorted(json.loads(said)), [f"only_{n}", "shared"])
+            self.assertEqual(sorted(json.loads(said)), [f"only_{n}", wire[n]])
         self.assertEqual(len(self.ready), 8)
         for name in ("shared", "only"):
             for n, talk in enumerate(talks):
@@ -383,7 +392,7 @@ class RegistrationTests(CatalogueCase):
         Kind and tools of the tones that came behind so many.
         """
         tones = [tone for tone in world.recorder.tones[count:] if tone["chi"] in ("hello", "prompt")]
-        return [(tone["chi"], names(tone["tools"])) for tone in tones]
+        return [(tone["chi"], names(tone.get("tools", ()))) for tone in tones]
 
     def test_namesAreRegisteredBehindTheirPrompt(self) -> None:
         """
@@ -398,8 +407,8 @@ class RegistrationTests(CatalogueCase):
 
     def test_namesOfOthersAreNotShown(self) -> None:
         """
-        X26: in one write: a hello with what both share, the prompt with the
-        rest, a hello with all; the model sees its own tools once each.
+        X26: in one write: the prompt with what is not live and the rest hidden,
+        a hello with all; the model sees its own tools once each.
         """
         world = self.world()
         first = self.parked(world, function("look"), function("shared"))
@@ -407,8 +416,9 @@ class RegistrationTests(CatalogueCase):
         second = self.listing(world, function("shared"), function("smell"))
         self.assertEqual(
             self.since(world, count),
-            [("hello", ["shared"]), ("prompt", ["smell"]), ("hello", ["look", "shared", "smell"])],
+            [("prompt", ["smell"]), ("hello", ["look", "shared", "smell"])],
         )
+        self.assertEqual(self.hidden(world), [[], ["mcp__hum__look"]])
         world.advance(3)
         self.assertOffered(second, "shared", "smell")
         self.assertSaid(first.results("grey"), "[grey]")
@@ -417,17 +427,91 @@ class RegistrationTests(CatalogueCase):
 
     def test_sameNameWithAnotherMeaning(self) -> None:
         """
-        X26: each model has its own definition, once, and each call goes to
-        its own client.
+        X26: the later session's tool has another name on the wire, of which
+        its client sees nothing, and each call goes to its own client. What
+        the system prompt says of the tool names it so too.
         """
         world = self.world()
         first = self.parked(world, function("look", left={"type": "string"}))
-        second = self.parked(world, function("look", right={"type": "string"}))
-        schemas = [prompt["tools"][0]["inputSchema"] for prompt in world.sent("prompt")]
-        self.assertEqual([list(schema["properties"]) for schema in schemas], [["left"], ["right"]])
-        self.assertEqual(list(self.ready.values()), [["look"], ["look"]])
+        wanted = function("look", right={"type": "string"})
+        wanted["function"]["description"] = "Long. " * 500
+        choice = {"type": "function", "function": {"name": "look"}}
+        second = Talk(world, tools=[wanted], tool_choice=choice)
+        self.assertCalls(second.ask(steps({"tool": "look_2", "args": {}})), "look")
+        [_, prompt] = world.sent("prompt")
+        self.assertEqual([tool["name"] for tool in prompt["tools"]], ["look_2"])
+        self.assertIn("the tool look_2:", prompt["systemPrompt"])
+        self.assertIn("a call of the tool look_2.", prompt["systemPrompt"])
+        self.assertEqual(prompt["sampling"]["toolChoice"]["name"], "look_2")
+        self.assertEqual(list(self.ready.values()), [["look"], ["look_2"]])
         self.assertSaid(first.results("first"), "[first]")
         self.assertSaid(second.results("second"), "[second]")
+        self.assertEqual(self.differences(world), 0)
+        world.settle()
+
+    def test_nameOfASession(self) -> None:
+        """
+        X26: a session goes on under the name that it has, though the usual one
+        is free again; the next session has that.
+        """
+        world = self.world()
+        first = self.parked(world, function("look", left={"type": "string"}))
+        tool = function("look", right={"type": "string"})
+        second = Talk(world, tools=[tool])
+        second.ask(user("hello"))
+        first.results("grey")
+        self.assertCalls(second.ask(steps({"tool": "look_2", "args": {}})), "look")
+        self.assertSaid(second.results("white"), "[white]", "continued")
+        self.assertEqual(self.since(world, 0)[-2:], [("hello", ["look_2"]), ("prompt", [])])
+        third = Talk(world, tools=[tool])
+        third.ask(user("hello"))
+        self.assertEqual(names(world.sent("prompt")[-1]["tools"]), ["look"])
+        world.settle()
+
+    def test_warmProcessWhoseNameSomebodyElseHas(self) -> None:
+        """
+        X26: the session goes on. Its process may call the tool by the name
+        that it was started with, or, when it was started anew, by the later
+        one.
+        """
+        for seconds, said in ((1, "look"), (301, "look_2")):
+            world = self.world()
+            first = Talk(world, tools=[function("look", left={"type": "string"})])
+            first.ask(user("hello"))
+            world.advance(seconds)
+            second = self.parked(world, function("look", right={"type": "string"}))
+            self.assertCalls(first.ask(steps(LIST, {"tool": said, "args": {}})), "look")
+            assert first.last is not None
+            self.assertEqual(json.loads(first.last.message["content"]), [said])
+            self.assertSaid(second.results("white"), "[white]")
+            self.assertSaid(first.results("grey"), "[grey]", "continued")
+            self.assertEqual(self.differences(world), 0)
+            self.assertEqual(world.link.counts["unrouted_calls"], 0)
+            world.settle()
+
+    def test_workerOfOthers(self) -> None:
+        """
+        X26: names are live for all workers, so a prompt waits for a process
+        that would see those of another worker's turns, and hides them.
+        """
+        world = self.world()
+        world.daemon.killWorkers()
+        world.daemon.addWorker("script")
+        world.daemon.addWorker("tool-one")
+        world.advance(1)
+        first = self.listing(world, function("look"))
+        elsewhere = Talk(world, model="tool-one", tools=[function("smell")])
+        elsewhere.post(user("x"))
+        second = self.listing(world, function("look"))
+        self.assertEqual(len(self.sids(world)), 2)
+        world.advance(5)
+        for talk in (first, second):
+            self.assertOffered(talk, "look")
+        self.assertEqual(self.hidden(world)[2], ["mcp__hum__smell"])
+        assert elsewhere.last is not None
+        elsewhere.heard(elsewhere.last)
+        elsewhere.results("fishy")
+        self.assertEqual(self.differences(world), 0)
         world.settle()
 
     def test_namesLeaveWithTheLastTurnThatDeclaredThem(self) -> None:

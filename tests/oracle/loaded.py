@@ -17,6 +17,8 @@ from tests.world import World
 
 #: Upper bounds of the sizes, in bytes, in which the daemon's output arrives.
 SIZES: Final = (1, 7, 80, 500, 4000, 100_000)
+#: Seconds that a line of the server's is on its way, at most.
+HALT: Final = 1.0
 
 _FINISH: Final = b'"chi":"finish"'
 _SID: Final = re.compile(rb'"sid":"([^"]+)"')
@@ -28,7 +30,8 @@ class LoadedWorld(World):
 
     @ivar onFinish: called with the sid of each C{finish}, right before and
         right after the read that brings the end of it.
-    @ivar isHalting: what the server writes arrives in pieces too, one a turn.
+    @ivar isHalting: what the server writes arrives in pieces too, one a turn,
+        and whole within L{HALT} seconds.
     @ivar pauses: how often the server stopped reading from the daemon.
     """
 
@@ -40,6 +43,7 @@ class LoadedWorld(World):
         self.isHalting = False
         self.pauses = 0
         self._unsent = b""
+        self._haltsUntil = 0.0
         for pump in self.endpoint.pumps:
             pump.clientIO.pauseProducing = self._paused
         self._chance = chance
@@ -78,10 +82,14 @@ class LoadedWorld(World):
     def _say(self) -> None:
         # All that the server has written, or the beginning of it.
         pump = self.endpoint.pumps[-1]
+        now = self.clock.seconds()
+        if not self._unsent:
+            self._haltsUntil = now + HALT
         self._unsent += pump.clientIO.getOutBuffer() or b""
         if self._unsent:
             size = len(self._unsent)
-            end = self._chance.randint(1, size) if self.isHalting and self._chance is not None else size
+            isHalting = self.isHalting and now < self._haltsUntil
+            end = self._chance.randint(1, size) if isHalting and self._chance is not None else size
             said, self._unsent = self._unsent[:end], self._unsent[end:]
             pump.serverIO.bufferReceived(said)
 

@@ -47,8 +47,8 @@ class ToolSetTests(SyncCase):
 class ContextTests(SyncCase):
     def test_everyPartCounts(self) -> None:
         """
-        U33: another model, system prompt, tool set or instruction is another
-        context.
+        U33: another model, system prompt, tool set or instruction, or another
+        rest of the worker's own tools is another context.
         """
         tools = toolSetFrom([tool()])
         contexts = [
@@ -62,6 +62,8 @@ class ContextTests(SyncCase):
             contextFrom("m", "s", tools, "call"),
             contextFrom("m", "s", tools, "call", format="json", cwd="/a"),
             contextFrom("m", "s", tools, "call", format="json", cwd="/b"),
+            contextFrom("m", "s", tools, "call", format="json", ownTools="none"),
+            contextFrom("m", "s", tools, "call", format="json", ownTools="reader"),
         ]
         self.assertEqual(len(set(contexts)), len(contexts))
         self.assertEqual(contexts[0], contextFrom("m", "s", toolSetFrom([tool()]), "call", format="json"))

@@ -22,7 +22,17 @@ from openai_server.sessions.conversation import (
 from openai_server.sessions.plans import Session
 from openai_server.sessions.turncontext import TurnContext
 from openai_server.wire.ends import Loss, Lost, TurnEnd
-from openai_server.wire.tones import HIVE, Chunk, Error, Finish, Prompt, SessionReady, Shown, ToolCall
+from openai_server.wire.tones import (
+    HIVE,
+    Chunk,
+    Error,
+    Finish,
+    Prompt,
+    SessionReady,
+    Shown,
+    ToolCall,
+    ToolDefinition,
+)
 from tests.support import SyncCase, TestClock
 
 SID = "s1"
@@ -136,7 +146,7 @@ class FakeDaemon:
     def __init__(self, turn: Turn) -> None:
         self._turn = turn
 
-    def ask(self, prompt: Prompt, audience: Audience) -> Turn:
+    def ask(self, prompt: Prompt, audience: Audience, formerTools: Sequence[ToolDefinition] = ()) -> Turn:
         return self._turn
 
 
@@ -158,7 +168,7 @@ class ConversationCase(SyncCase):
         context = TurnContext(
             account="account",
             session=Session("account", contextFrom("m", "", None), Chain()),
-            names={"weather": "weather", "t_1": "odd name"},
+            names={"weather": "weather", "weather_2": "weather", "t_1": "odd name"},
             customTools=frozenset(),
             foreignTools={"theirs"},
             parallel=self.isParallel,
@@ -278,6 +288,13 @@ class CatalogueTests(ConversationCase):
         self.assertEqual(
             self.differences("Bash", "mcp__hum__weather", "mcp__hum__t_1", "mcp__hum__theirs", "mcp__x__y"), 0
         )
+
+    def test_anyNameOfTheSessionIsRight(self) -> None:
+        """
+        A warm process sees a tool by an earlier name than one that was started
+        anew.
+        """
+        self.assertEqual(self.differences("mcp__hum__weather_2", "mcp__hum__t_1"), 0)
 
     def test_missingToolIsCounted(self) -> None:
         """

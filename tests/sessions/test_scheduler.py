@@ -18,8 +18,8 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from openai_server import constants
 from openai_server.errors import APIError
 from openai_server.sessions.catalogue import Catalogue
-from openai_server.sessions.catalogue.toollist import SILENCE, ToolList
-from openai_server.sessions.contexts import ToolSet
+from openai_server.sessions.catalogue.toollist import SILENCE, Passage, ToolList
+from openai_server.sessions.catalogue.wirenames import PromptTools
 from openai_server.sessions.pool import Limits, Slot
 from openai_server.sessions.scheduler import Scheduler, SharedWorkers
 from tests.sessions.catalogue.test_toollist import ONE, OTHER, toolSet
@@ -35,7 +35,7 @@ def schedulerOf(clock: TestClock, limits: Limits, *workers: str, patience: float
     return Scheduler(clock, limits, registry, Catalogue(clock, patience=patience))
 
 
-def acquired(scheduler: Scheduler, model: str, account: str, tools: ToolSet | None) -> Deferred[Slot]:
+def acquired(scheduler: Scheduler, model: str, account: str, tools: PromptTools | None) -> Deferred[Slot]:
     """
     Ask for a slot, which may be there at once.
     """
@@ -67,7 +67,7 @@ class SchedulerTests(SchedulerCase):
         super().setUp()
         self.scheduler = schedulerOf(self.clock, Limits(maxTurns=2, queueLength=3))
 
-    def ask(self, account: str = "a", tools: ToolSet | None = None, model: str = "p") -> Deferred[Slot]:
+    def ask(self, account: str = "a", tools: PromptTools | None = None, model: str = "p") -> Deferred[Slot]:
         """
         Ask for a slot.
         """
@@ -344,7 +344,7 @@ class BarrierAndSlotsTests(SchedulerCase):
         super().setUp()
         self.scheduler = schedulerOf(self.clock, Limits(maxTurns=3))
 
-    def ask(self, tools: ToolSet | None = None) -> Deferred[Slot]:
+    def ask(self, tools: PromptTools | None = None) -> Deferred[Slot]:
         """
         Ask for a slot.
         """
@@ -373,7 +373,7 @@ class BarrierAndSlotsTests(SchedulerCase):
         original = ToolList.started
         calls: list[object] = []
 
-        def started(this: ToolList, turn: Slot, tools: ToolSet | None) -> tuple[str, ...]:
+        def started(this: ToolList, turn: Slot, tools: PromptTools | None) -> Passage:
             calls.append(turn)
             if len(calls) == 1:
                 raise ZeroDivisionError
@@ -507,13 +507,13 @@ class RegroupingTests(SchedulerCase):
         limits = Limits(maxTurns=2, queueLength=3)
         self.scheduler = Scheduler(self.clock, limits, self.registry, Catalogue(self.clock))
 
-    def ask(self, model: str, tools: ToolSet | None = None) -> Deferred[Slot]:
+    def ask(self, model: str, tools: PromptTools | None = None) -> Deferred[Slot]:
         """
         Ask for a slot.
         """
         return acquired(self.scheduler, model, "a", tools)
 
-    def started(self, *models: str, tools: ToolSet | None = None) -> list[Slot]:
+    def started(self, *models: str, tools: PromptTools | None = None) -> list[Slot]:
         """
         Ask for slots that are there at once.
         """
@@ -725,31 +725,29 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.clock = TestClock()
         self.scheduler = schedulerOf(self.clock, Limits(self.LIMIT, 4, 30), patience=60)
         self.live: list[Slot] = []
-        self.starting: dict[Slot, tuple[ToolSet | None, float]] = {}
+        self.starting: dict[Slot, float] = {}
         self.waiting: list[Deferred[None]] = []
-        self.last: ToolSet | None = None
+        self.listed: set[str] = set()
         self.wrong: list[str] = []
 
     @rule(account=st.sampled_from("abc"), tools=st.sampled_from([None, ONE, OTHER]))
-    def ask(self, account: str, tools: ToolSet | None) -> None:
+    def ask(self, account: str, tools: PromptTools | None) -> None:
         asked = acquired(self.scheduler, "p", account, tools)
-        waits = asked.addCallback(self.started, tools)
+        waits = asked.addCallback(self.started)
         waits.addErrback(self.refused)
         if not waits.called:
             self.waiting.append(waits)
 
-    def started(self, slot: Slot, tools: ToolSet | None) -> None:
+    def started(self, slot: Slot) -> None:
         now = self.clock.seconds()
-        if tools is not None and tools != self.last:
-            young = [began for _, began in self.starting.values() if began + SILENCE > now]
-            if young:
-                self.wrong.append("a prompt with other tools went out while others were starting")
-        if tools is not None:
-            self.last = tools
-        elif self.last is not None and not self.last.names <= set(slot.hiddenNames):
-            self.wrong.append("a model sees tools of others")
+        self.starting[slot] = now
         self.live.append(slot)
-        self.starting[slot] = (tools, now)
+        if slot.tools is not None:
+            self.listed = set(slot.tools.own)
+        for each, began in self.starting.items():
+            own = set() if each.tools is None else set(each.tools.own)
+            if began + SILENCE > now and self.listed - set(each.hiddenNames) != own:
+                self.wrong.append("a model sees other tools than its own")
 
     def refused(self, failure: object) -> None:
         failure.trap(APIError, CancelledError)  # type: ignore[attr-defined]
@@ -825,7 +823,7 @@ class RegroupingMachine(RuleBasedStateMachine):
         self.registry.isKnown = isKnown
 
     @rule(model=st.sampled_from("abcd"), tools=st.sampled_from([None, ONE, OTHER]))
-    def ask(self, model: str, tools: ToolSet | None) -> None:
+    def ask(self, model: str, tools: PromptTools | None) -> None:
         groups = self.sharing.current()
         running = [slot for slot in self.live if groups.get(slot.model) == groups.get(model)]
         asked = acquired(self.scheduler, model, "a", tools).addCallback(self.live.append)

@@ -10,13 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openai_server.api.inquiry import Tool
-from openai_server.translate.names import ToolNames
+from openai_server.translate.names import TakenNames, ToolNames
 from tests.support import SyncCase
 
 NAMES = st.one_of(
     st.text(min_size=1, max_size=70),
     st.sampled_from(["Read", "bash", "a.b", "a_b", "a/b", "humfs_read", "f", "x" * 54, "x" * 55, "_" * 60]),
 )
+
+#: What the capability of the file system owns, in some case.
+CAPABILITY = ("Read", "write", "EDIT", "MultiEdit", "glob", "Grep", "bash")
 
 
 def tools(*names: str) -> list[Tool]:
@@ -35,19 +38,30 @@ class ToolNamesTests(SyncCase):
         """
         Whatever the daemon and its worker can carry.
         """
-        for name in ("f", "get_weather", "a-b", "X" * 54, "humfs_read"):
-            self.assertEqual(ToolNames(tools(name), ()).wireName(name), name)
+        for name in ("f", "get_weather", "a-b", "X" * 54, "humfs_read", *CAPABILITY):
+            self.assertEqual(ToolNames(tools(name), TakenNames()).wireName(name), name)
 
     def test_othersAreReplaced(self) -> None:
         """
-        Names of capabilities in any case, of other bees, too long ones, and
-        those with characters that the CLI would change.
+        Names of a capability that a bee provides, in any case, of other bees,
+        too long ones, and those with characters that the CLI would change.
         """
-        capabilities = ("Read", "write", "EDIT", "MultiEdit", "glob", "Grep", "bash")
-        for name in (*capabilities, "taken", "a.b", "x" * 55, "\u00e9"):
-            made = ToolNames(tools(name), {"taken"}).wireName(name)
+        taken = TakenNames(frozenset({"taken"}), frozenset({"session", "fs"}))
+        for name in (*CAPABILITY, "taken", "a.b", "x" * 55, "\u00e9"):
+            made = ToolNames(tools(name), taken).wireName(name)
             self.assertNotEqual(made, name)
             self.assertRegex(made, r"\A[A-Za-z0-9_-]{1,54}\Z")
+
+    def test_onlyNamesThatCollide(self) -> None:
+        """
+        What a bee provides takes no other names; what one lists takes that
+        name in that case alone.
+        """
+        fileSystem, web = (TakenNames(provided=frozenset({each})) for each in ("fs", "web"))
+        for taken in (fileSystem, TakenNames(frozenset({"LOOK", "humfs_read"}))):
+            for name in ("look", "bash_output", "ls", "reader"):
+                self.assertEqual(ToolNames(tools(name), taken).wireName(name), name)
+        self.assertEqual(ToolNames(tools("bash"), web).wireName("bash"), "bash")
 
     def test_namesThatTheCLIWouldConfuse(self) -> None:
         """

@@ -101,6 +101,18 @@ class OfferTests(SyncCase):
         self.assertEqual(found.names.clientName(name), "a.b")
         self.assertEqual(found.instruction, f"Answer with a call of the tool {name}.")
 
+    def test_renamed(self) -> None:
+        """
+        A tool that has another name in its session has it everywhere.
+        """
+        named = {"type": "function", "function": {"name": "f"}}
+        tools = (function("f", description="x" * 3000), function("g"))
+        found = offerFrom(request(*tools, tool_choice=named), (), {"f": "f_2"})
+        self.assertEqual(offered(found), ["f_2", "g"])
+        self.assertEqual((found.names.clientName("f_2"), found.names.clientName("f")), ("f", None))
+        self.assertEqual(found.instruction, "Answer with a call of the tool f_2.")
+        self.assertTrue(found.systemText.startswith("Description of the tool f_2:"))
+
     def test_oneAtATime(self) -> None:
         """
         Said in words, after the choice.
@@ -113,7 +125,7 @@ class OfferTests(SyncCase):
         Cut on the wire, whole for the system prompt, under the daemon's name.
         """
         long = "x" * (MAX_DESCRIPTION + 1)
-        tools = (function("Read", description=long), function("g", description=long[1:]))
+        tools = (function("a.b", description=long), function("g", description=long[1:]))
         found = offerFrom(request(*tools))
         one, two = found.definitions
         self.assertEqual(len(one.description), MAX_DESCRIPTION)

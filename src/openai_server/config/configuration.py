@@ -66,6 +66,10 @@ class Configuration(Struct, frozen=True, kw_only=True):
     ] = ()
     allowedTools: Annotated[_Texts, _does("the worker's own tools that it may use")] = ()
     disallowedTools: Annotated[_Texts, _does("the worker's own tools that it must not use")] = ()
+    ownTools: Annotated[
+        Literal["auto", "always", "never"],
+        _does("when the worker's own tools are there: auto (requests without tools), always, never"),
+    ] = "auto"
     models: Annotated[_Texts, _does("model ids to list besides those that workers advertise")] = ()
     defaultModel: Annotated[_Text | None, _does("model of requests that name none")] = None
     allowedHosts: Annotated[

@@ -11,14 +11,14 @@ more, and its record lives on until the worker is done with it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
 from openai_server.wire.ends import TurnEnd
-from openai_server.wire.tones import Prompt, Shown
+from openai_server.wire.tones import Prompt, Shown, ToolDefinition
 
 
 class Audience(Protocol):
@@ -116,12 +116,14 @@ class Bee:
     One bee of the daemon's registry file.
 
     @ivar name: the key of its entry: the daemon's id for its connection.
+    @ivar provides: its capabilities.
     """
 
     name: str
     hid: str
     models: tuple[str, ...]
     tools: tuple[str, ...]
+    provides: tuple[str, ...] = ()
 
 
 class Registry(Protocol):
@@ -179,10 +181,20 @@ class Daemon(Protocol):
         A fresh request id for a prompt.
         """
 
-    def ask(self, prompt: Prompt, audience: Audience) -> Turn:
+    @property
+    def liveTools(self) -> Mapping[str, ToolDefinition]:
+        """
+        The tools of all turns that are not over, by name. Each prompt is shown
+        them, and hides those that are not its own.
+        """
+
+    def ask(self, prompt: Prompt, audience: Audience, formerTools: Sequence[ToolDefinition] = ()) -> Turn:
         """
         Put a prompt to the daemon. The names of C{prompt.tools} are this bee's
         until the turn is over. The sid has no live turn (a programming error).
 
+        @param formerTools: the tools under all names that they had in the
+            session before: its process, when it is warm, may call these at
+            once. They are this bee's too, and not offered.
         @raise APIError: C{daemon_unavailable}, nothing was sent.
         """

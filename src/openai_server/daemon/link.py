@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
 from msgspec import Raw
@@ -219,11 +219,20 @@ class Link(Service):
         """
         return self._rids.next()
 
-    def ask(self, prompt: Prompt, audience: Audience) -> PromptedTurn:
+    @property
+    def liveTools(self) -> Mapping[str, ToolDefinition]:
+        """
+        See L{openai_server.daemon.interfaces.Daemon.liveTools}.
+        """
+        return self._router.liveTools
+
+    def ask(
+        self, prompt: Prompt, audience: Audience, formerTools: Sequence[ToolDefinition] = ()
+    ) -> PromptedTurn:
         """
         See L{openai_server.daemon.interfaces.Daemon.ask}.
         """
-        return self._router.ask(prompt, audience)
+        return self._router.ask(prompt, audience, formerTools)
 
     # One connection after the other.
 

@@ -4,18 +4,23 @@ Which tool names this bee answers for, and the hellos that say so.
 
 humd 0.31.18 routes a tool-call, and the way back of its result, only by the
 names in our latest hello; and it shows every name in any hello to each prompt
-that passes. So a prompt goes out between two hellos: the first leaves
-registered only what the prompt would declare itself, the prompt declares the
-rest, and the second registers the names of all turns.
+that passes. So the names of all turns that are not over stay in the hello
+while a prompt passes: it declares only its own that are not among them, and
+hides the others from its model by C{disallowedTools}. What it declares, a hello
+behind it registers, and one before it what its process may know from earlier
+prompts and call at once. Only what cannot be hidden, because the argument of
+the worker's process would be too long, or because the prompt has another tool
+of that name, is withdrawn for the moment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import msgspec
 
+from openai_server.wire.hiding import OUR_PREFIX, firstThatFit, roomBeside
 from openai_server.wire.tones import FromBee, Hello, Prompt, ToolDefinition
 
 Tools: TypeAlias = Sequence[ToolDefinition]
@@ -23,10 +28,12 @@ Tools: TypeAlias = Sequence[ToolDefinition]
 
 class Registration:
     """
-    The tool names of all turns that are not over.
+    The tools of all turns that are not over.
 
     @ivar _hello: makes a hello with these tools.
     @ivar _bySid: what each turn has declared.
+    @ivar _live: all of these, each name with its first definition; None when
+        that is to be worked out.
     @ivar _registered: what our latest hello on this connection said.
     """
 
@@ -34,55 +41,80 @@ class Registration:
         self._hello = hello
         self._isEnabled = isEnabled
         self._bySid: dict[str, Tools] = {}
-        self._registered: Tools = ()
+        self._live: Mapping[str, ToolDefinition] | None = None
+        self._registered: Mapping[str, ToolDefinition] = {}
+
+    @property
+    def live(self) -> Mapping[str, ToolDefinition]:
+        """
+        The tools of all turns that are not over, by name.
+        """
+        if self._live is None:
+            self._live = _byName(self._bySid.values())
+        return self._live
 
     def opening(self) -> Hello:
         """
         The hello of a new connection: with all names from the start.
         """
-        self._registered = self._live()
-        return self._hello(self._registered)
+        self._registered = self.live
+        return self._hello(list(self._registered.values()))
 
-    def around(self, prompt: Prompt) -> list[FromBee]:
+    def around(self, prompt: Prompt, former: Tools = ()) -> list[FromBee]:
         """
         The prompt with the hellos that it needs before and behind it, to be
         written together. Nothing is changed yet.
+
+        @param former: what the session's process may know its tools as.
         """
         if not self.concerns(prompt.tools):
             return [prompt]
-        own = prompt.tools or ()
-        others = self._live(without=prompt.sid)
-        shared, rest = _divided(own, others)
-        after = _eachOnce([*others, *own])
-        tones: list[FromBee] = [msgspec.structs.replace(prompt, tools=rest or None)]
-        if not _same(shared, self._registered):
-            tones.insert(0, self._hello(shared))
-        if not _same(shared, after):
-            tones.append(self._hello(after))
+        own = {tool.name: tool for tool in prompt.tools or ()}
+        others = _byName([self._others(prompt.sid).values(), former])
+        said = prompt.disallowedTools or []
+        hidden = firstThatFit(
+            [name for name in others if name not in own and OUR_PREFIX + name not in said], roomBeside(said)
+        )
+        known = {*own, *hidden, *(name.removeprefix(OUR_PREFIX) for name in said)}
+        kept = {
+            name: tool for name, tool in others.items() if name in known and own.get(name, tool) == tool
+        }
+        passing = msgspec.structs.replace(
+            prompt,
+            tools=[tool for name, tool in own.items() if name not in kept] or None,
+            disallowedTools=[*said, *(OUR_PREFIX + name for name in hidden)] or None,
+        )
+        after = _byName([others.values(), own.values()])
+        tones: list[FromBee] = [passing]
+        if kept != self._registered:
+            tones.insert(0, self._hello(list(kept.values())))
+        if kept != after:
+            tones.append(self._hello(list(after.values())))
         return tones
 
-    def declare(self, sid: str, tools: Tools) -> None:
+    def declare(self, prompt: Prompt, former: Tools = ()) -> None:
         """
-        What L{around} gave for this turn's prompt has been written.
+        What L{around} gave for this prompt has been written.
         """
-        if self.concerns(tools):
-            others = self._live(without=sid)
-            if tools:
-                self._bySid[sid] = tools
-            self._registered = _eachOnce([*others, *tools])
+        if self.concerns(prompt.tools):
+            if prompt.tools:
+                self._bySid[prompt.sid] = [*prompt.tools, *former]
+                self._live = None
+            self._registered = self.live
 
     def withdraw(self, sid: str) -> None:
         """
         The turn is over.
         """
-        self._bySid.pop(sid, None)
+        if self._bySid.pop(sid, None) is not None:
+            self._live = None
 
     @property
     def isStale(self) -> bool:
         """
         The latest hello says something else than would be said now.
         """
-        return self.concerns(()) and not _same(self._registered, self._live())
+        return self.concerns(()) and self._registered != self.live
 
     def concerns(self, tools: Tools | None) -> bool:
         """
@@ -91,33 +123,15 @@ class Registration:
         """
         return self._isEnabled and bool(tools or self._bySid or self._registered)
 
-    def _live(self, without: str | None = None) -> Tools:
-        return _eachOnce([tool for sid, tools in self._bySid.items() if sid != without for tool in tools])
+    def _others(self, sid: str) -> Mapping[str, ToolDefinition]:
+        if sid not in self._bySid:
+            return self.live
+        return _byName(tools for other, tools in self._bySid.items() if other != sid)
 
 
-def _byName(tools: Tools) -> dict[str, ToolDefinition]:
+def _byName(tools: Iterable[Iterable[ToolDefinition]]) -> dict[str, ToolDefinition]:
     first: dict[str, ToolDefinition] = {}
-    for tool in tools:
-        first.setdefault(tool.name, tool)
+    for each in tools:
+        for tool in each:
+            first.setdefault(tool.name, tool)
     return first
-
-
-def _eachOnce(tools: Tools) -> Tools:
-    """
-    Each name once, with its first definition.
-    """
-    return list(_byName(tools).values())
-
-
-def _same(some: Tools, others: Tools) -> bool:
-    return _byName(some) == _byName(others)
-
-
-def _divided(own: Tools, others: Tools) -> tuple[list[ToolDefinition], list[ToolDefinition]]:
-    """
-    Of a prompt's own tools, those that others have with an equal definition,
-    and the rest.
-    """
-    theirs = _byName(others)
-    shared = [tool for tool in own if theirs.get(tool.name) == tool]
-    return shared, [tool for tool in own if theirs.get(tool.name) != tool]

@@ -201,6 +201,7 @@ def _beeFrom(name: str, entry: dict[str, Any]) -> Bee:
         hid=hid if isinstance(hid, str) else "",
         models=_strings(entry.get("models")),
         tools=_toolNames(entry.get("tools")),
+        provides=_strings(entry.get("provides")),
     )
 
 

@@ -10,7 +10,7 @@ and never logged: they are somebody else's words.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias, cast
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -41,6 +41,7 @@ from openai_server.wire.tones import (
     SessionReady,
     Shown,
     ToolCall,
+    ToolDefinition,
     lineFromTone,
 )
 
@@ -145,10 +146,20 @@ class Router:
 
     # Asking.
 
-    def ask(self, prompt: Prompt, audience: Audience) -> PromptedTurn:
+    @property
+    def liveTools(self) -> Mapping[str, ToolDefinition]:
+        """
+        See L{openai_server.daemon.interfaces.Daemon.liveTools}.
+        """
+        return self._registration.live
+
+    def ask(
+        self, prompt: Prompt, audience: Audience, formerTools: Sequence[ToolDefinition] = ()
+    ) -> PromptedTurn:
         """
         Put a prompt to the daemon.
 
+        @param formerTools: see L{openai_server.daemon.interfaces.Daemon.ask}.
         @raise APIError: C{daemon_unavailable}, nothing was sent.
         """
         if prompt.sid in self._turns:
@@ -159,8 +170,8 @@ class Router:
             # The daemon would drop it, and later every hello with its tools.
             said = "The daemon cannot read this request: it is nested too deep, or a number is too large."
             raise APIError("bad_request", said)
-        self._write(prompt)
-        turn = self._turns[prompt.sid] = PromptedTurn(prompt, audience, self)
+        self._write(prompt, formerTools)
+        turn = self._turns[prompt.sid] = PromptedTurn(prompt, audience, self, formerTools)
         self._noteAsked(turn)
         return turn
 
@@ -170,12 +181,13 @@ class Router:
             return "The daemon is not connected."
         return "The daemon is too slow to be asked." if protocol.backlog.isOver else None
 
-    def _write(self, prompt: Prompt) -> None:
+    def _write(self, prompt: Prompt, formerTools: Sequence[ToolDefinition]) -> None:
         assert self.protocol is not None
         # Encoded before anything is changed: a lone surrogate raises.
         if self._registration.concerns(prompt.tools):
-            self.protocol.sendLines(b"".join(map(lineFromTone, self._registration.around(prompt))))
-            self._registration.declare(prompt.sid, prompt.tools or ())
+            tones = self._registration.around(prompt, formerTools)
+            self.protocol.sendLines(b"".join(map(lineFromTone, tones)))
+            self._registration.declare(prompt, formerTools)
         else:
             self.protocol.sendLines(lineFromTone(prompt))
 
@@ -190,7 +202,7 @@ class Router:
             turn.ended(turn.refusal)
             return
         self._byRid.pop(turn.rid, None)
-        self._write(turn.askAgain(self.newRid(), self.clock.seconds()))
+        self._write(turn.askAgain(self.newRid(), self.clock.seconds()), turn.formerTools)
         self._noteAsked(turn)
 
     # The connection and the registry.

@@ -23,7 +23,17 @@ from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.deadlines import Deadlines
 from openai_server.errors import APIError
 from openai_server.wire.ends import Loss, Lost, TurnEnd
-from openai_server.wire.tones import Cancel, Error, FromBee, Prompt, SessionReady, Shown, ToolCall, ToolResult
+from openai_server.wire.tones import (
+    Cancel,
+    Error,
+    FromBee,
+    Prompt,
+    SessionReady,
+    Shown,
+    ToolCall,
+    ToolDefinition,
+    ToolResult,
+)
 
 #: What the model reads in place of the result of a call that nobody answers any more.
 NOBODY_ANSWERS = "This call was not run: the request that it belonged to is over."
@@ -67,6 +77,7 @@ class PromptedTurn:
     A L{openai_server.daemon.interfaces.Turn}.
 
     @ivar prompt: what was asked, as long as it may be asked again.
+    @ivar formerTools: what its process may know the tools as, for as long.
     @ivar sid: the session it runs in.
     @ivar rid: the id under which it was asked last.
     @ivar model: what was asked.
@@ -95,6 +106,7 @@ class PromptedTurn:
         "_wire",
         "askedAt",
         "askedVersion",
+        "formerTools",
         "isEchoed",
         "isHeard",
         "isLive",
@@ -111,8 +123,11 @@ class PromptedTurn:
 
     _log = Logger()
 
-    def __init__(self, prompt: Prompt, audience: Audience, wire: Wire) -> None:
+    def __init__(
+        self, prompt: Prompt, audience: Audience, wire: Wire, formerTools: Sequence[ToolDefinition] = ()
+    ) -> None:
         self.prompt: Prompt | None = prompt
+        self.formerTools = formerTools
         self.sid = prompt.sid
         self.rid = prompt.rid
         self.model = prompt.modelId
@@ -218,6 +233,7 @@ class PromptedTurn:
             self.isLive = True
             # It is not asked again, and its words may be of megabytes.
             self.prompt = None
+            self.formerTools = ()
             if self._move(states.LIVE):
                 self._await(now, self._wire.limits.stall, Loss.STALLED)
         if not self.seen:
@@ -363,6 +379,7 @@ class PromptedTurn:
         self.isOver = True
         self.isHeard = False
         self.prompt = None
+        self.formerTools = ()
         if self._calls and self._wire.isReady:
             self._refuseOpenCalls()
         self._wire.turnOver(self)

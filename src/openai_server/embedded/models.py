@@ -33,8 +33,8 @@ class ModelPrompt:
     What a model is given.
 
     @ivar content: the whole of the prompt's content.
-    @ivar tools: the definitions that were offered with this prompt: its own,
-        then what all bees list.
+    @ivar tools: the definitions that its process was offered with its first
+        prompt: the prompt's own, then what all bees list.
     """
 
     content: str

@@ -79,6 +79,7 @@ class WorkerProcess:
         self.pace = host.settings.pace
         self.toolPatience = host.settings.toolPatience
         self.newCallId = host.newCallId
+        self._shown: Mapping[str, Mapping[str, Any]] = {}
         self._disallowed = frozenset((self.options["disallowed"] or "").split(" "))
         self._host = host
         self._modelId: str = prompt.get("modelId") or "sonnet"
@@ -98,12 +99,13 @@ class WorkerProcess:
         Return what the model makes of a prompt, or None when that vanishes.
 
         @param tools: the definitions that came with it; the model is shown
-            each name once, and none that is disallowed.
+            each name of the first prompt's once, and none that is disallowed.
         """
         content = prompt.get("content", prompt.get("text"))
-        shown = {tool["name"]: tool for tool in tools if not self._isHidden(tool["name"])}
+        if not self.isUp:
+            self._shown = {tool["name"]: tool for tool in tools if not self._isHidden(tool["name"])}
         model = self._host.settings.models[self._modelId]
-        return model(ModelPrompt(content if isinstance(content, str) else "", list(shown.values())))
+        return model(ModelPrompt(content if isinstance(content, str) else "", list(self._shown.values())))
 
     def start(self) -> None:
         """

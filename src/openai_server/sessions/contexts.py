@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.sessions.test_contexts -*-
 """
-What a warm worker would ignore if it changed: model, system prompt, tools,
-folder.
+What a warm worker would ignore if it changed: model, system prompt, tools and
+its own ones, folder.
 
 A worker's process keeps the system prompt, the tools and the model of its
 session's first prompt (seen with humd 0.31.18), and stays in its folder, so a
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import msgspec
 
 from openai_server.sessions.digests import digestOf
+from openai_server.sessions.owntools import Left
 from openai_server.wire.tones import ToolDefinition
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -50,6 +51,7 @@ class Context(msgspec.Struct, frozen=True):
     @ivar format: stands for what is said of the answer's shape; empty when
         nothing is.
     @ivar cwd: the folder that the worker works in; empty when none is said.
+    @ivar ownTools: what is left of the worker's own tools.
     """
 
     model: str
@@ -57,6 +59,14 @@ class Context(msgspec.Struct, frozen=True):
     tools: bytes
     format: bytes
     cwd: str
+    ownTools: Left
+
+    @property
+    def hasOwnTools(self) -> bool:
+        """
+        Whether they were not taken away.
+        """
+        return self.ownTools == "all"
 
 
 def contextFrom(
@@ -66,6 +76,7 @@ def contextFrom(
     *callWishes: str,
     format: str = "",
     cwd: str | None = None,
+    ownTools: Left = "all",
 ) -> Context:
     """
     Return the context of a request.
@@ -75,6 +86,7 @@ def contextFrom(
         calls. They count in their order.
     @param format: what it tells it of the answer's shape.
     @param cwd: the folder that the worker works in, where it is said.
+    @param ownTools: what is left of the worker's own tools.
     """
     return Context(
         model,
@@ -82,4 +94,5 @@ def contextFrom(
         digestOf([tools.digest if tools else b"", *callWishes]) if tools or any(callWishes) else b"",
         digestOf([format]) if format else b"",
         cwd or "",
+        ownTools,
     )

@@ -51,7 +51,7 @@ from openai_server.sessions.calls import CallTable, ParkedCall
 from openai_server.sessions.plans import Session
 from openai_server.sessions.turncontext import Attendant, TurnContext, TurnSlot
 from openai_server.wire.ends import TurnEnd, endsWell
-from openai_server.wire.tones import Chunk, Error, Prompt, SessionReady, Shown, ToolCall
+from openai_server.wire.tones import Chunk, Error, Prompt, SessionReady, Shown, ToolCall, ToolDefinition
 
 #: What a parked turn may say while nobody attends it, in tones and characters.
 UNHEARD_TONES: Final = 4096
@@ -129,6 +129,7 @@ class Conversation:
         "_hasLife",
         "_isSettled",
         "_onOver",
+        "_onReady",
         "_onSettled",
         "_park",
         "_slot",
@@ -155,11 +156,13 @@ class Conversation:
         counters: Counters,
         onSettled: Callable[[Session, bool], None] | None = None,
         onOver: Callable[[], None] | None = None,
+        onReady: Callable[[object], None] | None = None,
     ) -> None:
         """
         @param onSettled: called once, when the turn's end was told to its
             answer or it was cancelled, with whether its sid may be used again.
         @param onOver: called once, when the worker is really done.
+        @param onReady: called with what the process says that its model can call.
         """
         self.context = context
         self.phase = Phase.ATTENDED
@@ -171,6 +174,7 @@ class Conversation:
         self._counters = counters
         self._onSettled = onSettled
         self._onOver = onOver
+        self._onReady = onReady
         self._turn: Turn | None = None
         self._answer: Attendant | None = None
         self._end: TurnEnd | None = None
@@ -185,14 +189,21 @@ class Conversation:
 
     # What the flow of a request does.
 
-    def begin(self, answer: Attendant, daemon: Daemon, prompt: Prompt) -> None:
+    def begin(
+        self,
+        answer: Attendant,
+        daemon: Daemon,
+        prompt: Prompt,
+        formerTools: Sequence[ToolDefinition] = (),
+    ) -> None:
         """
         Ask the question, with this answer attending.
 
+        @param formerTools: see L{Daemon.ask}.
         @raise APIError: it was not asked, and the slot is the caller's again.
         """
         self._answer = answer
-        self._turn = daemon.ask(prompt, self)
+        self._turn = daemon.ask(prompt, self, formerTools)
 
     @property
     def isParked(self) -> bool:
@@ -328,6 +339,8 @@ class Conversation:
             case Error():
                 self._callFailed(tone)
             case SessionReady():
+                if self._onReady is not None:
+                    self._onReady(tone.tools)
                 self._compareTools(tone)
             case Chunk() if self.phase is Phase.PARKED:
                 self._keepUnheard(tone)

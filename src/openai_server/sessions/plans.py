@@ -10,6 +10,7 @@ from enum import Enum
 
 import msgspec
 
+from openai_server.sessions.catalogue.wirenames import WireNames
 from openai_server.sessions.chains import Chain, Transcript
 from openai_server.sessions.contexts import Context
 from openai_server.sessions.entries import Entry, answerEntry
@@ -88,6 +89,7 @@ class Session:
     @ivar name: the key of the hint that named it last.
     @ivar user: the key of the C{user} for whom it was used last.
     @ivar systemPrompt: the one it was begun with, where it is kept.
+    @ivar wireNames: what its tools are called on the wire.
     """
 
     __slots__ = (
@@ -101,6 +103,7 @@ class Session:
         "size",
         "systemPrompt",
         "user",
+        "wireNames",
     )
 
     def __init__(self, account: str, context: Context, seen: Chain) -> None:
@@ -114,6 +117,7 @@ class Session:
         self.name: bytes | None = None
         self.user: bytes | None = None
         self.systemPrompt: str | None = None
+        self.wireNames = WireNames()
 
     def told(self, entries: Iterable[Entry]) -> None:
         """
@@ -147,7 +151,8 @@ class Session:
     def suits(self, context: Context) -> bool:
         """
         Whether a lone message of this context can go on here: with everything
-        equal, or without a word of a system prompt.
+        equal, or without a word of a system prompt. Whether files came before,
+        for which the worker needs a tool of its own, it cannot show.
         """
         return self.difference(context, mayBeSilent=True) is None
 
@@ -155,7 +160,8 @@ class Session:
         """
         Return in what a context is another one than that of this session.
 
-        @param mayBeSilent: whether nothing need be said of the system prompt.
+        @param mayBeSilent: whether nothing need be said of the system prompt,
+            and of files that came before.
         """
         own = self.context
         isSilent = mayBeSilent and not context.system and self.systemPrompt is not None
@@ -163,7 +169,8 @@ class Session:
             return Why.MODEL
         if context.system != own.system and not isSilent:
             return Why.SYSTEM
-        if context.tools != own.tools:
+        hasSame = context.hasOwnTools == own.hasOwnTools if mayBeSilent else context.ownTools == own.ownTools
+        if context.tools != own.tools or not hasSame:
             return Why.TOOLS
         if context.format != own.format:
             return Why.FORMAT

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from openai_server.clock import Timeout, Timeouts
 from openai_server.sessions.catalogue import Catalogue
-from openai_server.sessions.contexts import ToolSet
+from openai_server.sessions.catalogue.wirenames import NamedTools, PromptTools
 from openai_server.sessions.waiting import FairLine, Waiter, lineFull, waitedTooLong
 
 
@@ -36,17 +36,18 @@ class Slot:
 
     @ivar model: what the turn is asked of.
     @ivar pool: whose slot it is; another one when models come to share workers.
+    @ivar tools: what its prompt offers; None for nothing.
     @ivar hiddenNames: names of this server's tools that the worker may still
         have in its list and that this turn's model must not see.
     """
 
-    __slots__ = ("_drain", "_isReleased", "_tools", "hiddenNames", "model", "pool")
+    __slots__ = ("_drain", "_isReleased", "hiddenNames", "model", "pool", "tools")
 
-    def __init__(self, pool: Pool, model: str, tools: ToolSet | None) -> None:
+    def __init__(self, pool: Pool, model: str) -> None:
         self.model = model
         self.pool = pool
-        self.hiddenNames: tuple[str, ...] = ()
-        self._tools = tools
+        self.tools: NamedTools | None = None
+        self.hiddenNames: Sequence[str] = ()
         self._drain: Timeout | None = None
         self._isReleased = False
 
@@ -56,7 +57,7 @@ class Slot:
         enough, more do no harm.
         """
         if not self._isReleased:
-            self.pool.showedLife(self, self._tools)
+            self.pool.showedLife(self)
 
     @property
     def isDraining(self) -> bool:
@@ -86,7 +87,7 @@ class Slot:
         self.pool.released(self)
 
 
-class SlotRequest(Waiter[Slot, "ToolSet | None"]):
+class SlotRequest(Waiter[Slot, "PromptTools | None"]):
     """
     Somebody who waits for a slot. What is wanted are the tools.
 
@@ -96,7 +97,7 @@ class SlotRequest(Waiter[Slot, "ToolSet | None"]):
 
     __slots__ = ("model", "pool")
 
-    def __init__(self, pool: Pool, account: str, model: str, tools: ToolSet | None) -> None:
+    def __init__(self, pool: Pool, account: str, model: str, tools: PromptTools | None) -> None:
         super().__init__(account, tools, _left)
         self.model = model
         self.pool = pool
@@ -145,7 +146,7 @@ class Pool:
     def _hasFree(self) -> bool:
         return not self._limits.maxTurns or self.taken < self._limits.maxTurns
 
-    def take(self, model: str, tools: ToolSet | None) -> Slot | None:
+    def take(self, model: str, tools: PromptTools | None) -> Slot | None:
         """
         Return a slot for a turn that can start now; None when it has to wait.
         """
@@ -176,11 +177,11 @@ class Pool:
         request.limit(self._queueTimes, waitedTooLong)
         self._line.join(request)
 
-    def _begin(self, model: str, tools: ToolSet | None) -> Slot:
-        slot = Slot(self, model, tools)
+    def _begin(self, model: str, tools: PromptTools | None) -> Slot:
+        slot = Slot(self, model)
         self._slots[slot] = None
         try:
-            slot.hiddenNames = self._barrier.started(slot, tools)
+            slot.tools, slot.hiddenNames = self._barrier.started(slot, tools)
         except Exception:
             slot.release()
             raise
@@ -196,11 +197,11 @@ class Pool:
         if not self._line.leave(request) and self._barrier.leave(request):
             self._freed()
 
-    def showedLife(self, slot: Slot, tools: ToolSet | None) -> None:
+    def showedLife(self, slot: Slot) -> None:
         """
         Note that the process of this turn has read its worker's list of tools.
         """
-        self._barrier.showedLife(slot, tools)
+        self._barrier.showedLife(slot)
 
     def draining(self, slot: Slot) -> Timeout | None:
         """

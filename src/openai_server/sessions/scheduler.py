@@ -30,7 +30,7 @@ from openai_server.clock import Timeouts
 from openai_server.daemon.interfaces import Bee, Registry
 from openai_server.errors import shuttingDown
 from openai_server.sessions.catalogue import Catalogue
-from openai_server.sessions.contexts import ToolSet
+from openai_server.sessions.catalogue.wirenames import PromptTools
 from openai_server.sessions.pool import Limits, Pool, Slot, SlotRequest
 
 #: The pool of all models that no known worker serves: without a registry file, of all.
@@ -57,7 +57,7 @@ class Scheduler:
         self._byName: dict[str, Pool] = {}
         self._isStopped = False
 
-    def acquire(self, model: str, account: str, tools: ToolSet | None) -> Slot | Deferred[Slot]:
+    def acquire(self, model: str, account: str, tools: PromptTools | None) -> Slot | Deferred[Slot]:
         """
         Take a slot for a turn of this model with these tools. The prompt has
         to go out as soon as it is there: the barrier counts from that moment.

@@ -6,7 +6,7 @@ What a conversation is begun with, and what it needs of its surroundings.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -14,10 +14,8 @@ from openai_server.errors import APIError
 from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.plans import Session
 from openai_server.wire.ends import TurnEnd
+from openai_server.wire.hiding import OUR_PREFIX
 from openai_server.wire.tones import Shown
-
-#: How the worker's model knows this server's tools.
-OUR_PREFIX: Final = "mcp__hum__"
 
 
 class Attendant(Protocol):
@@ -76,7 +74,8 @@ class TurnContext(msgspec.Struct, frozen=True):
     What a conversation was begun with.
 
     @ivar session: whose sid it is.
-    @ivar names: the tools of this request: name on the wire -> name at the client.
+    @ivar names: the tools of this session: name on the wire, now or before ->
+        name at the client.
     @ivar customTools: names on the wire of those that are custom tools.
     @ivar foreignTools: names that other bees list.
     @ivar parallel: whether one answer may hand out several calls.
@@ -110,6 +109,7 @@ class TurnContext(msgspec.Struct, frozen=True):
             return 0, 0
         ours = (name for name in tools if isinstance(name, str) and name.startswith(OUR_PREFIX))
         shown = {name.removeprefix(OUR_PREFIX) for name in ours}
-        missing = [name for name in self.names if name not in shown]
+        seen = {self.names.get(name) for name in shown}
+        missing = {name for name in self.names.values() if name not in seen}
         surplus = [name for name in shown if name not in self.names and name not in self.foreignTools]
         return len(missing), len(surplus)

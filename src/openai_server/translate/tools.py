@@ -6,7 +6,7 @@ way between the two.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -54,12 +54,15 @@ class Offer:
 NO_OFFER: Final = Offer()
 
 
-def offerFrom(inquiry: Inquiry, taken: Container[str] = ()) -> Offer:
+def offerFrom(
+    inquiry: Inquiry, taken: Container[str] = (), renamed: Mapping[str, str] | None = None
+) -> Offer:
     """
     What a request offers its model: nothing for C{tool_choice: none}, and of
     C{allowed_tools} only those.
 
-    @param taken: names that other bees list.
+    @param taken: names that no tool can have at the daemon.
+    @param renamed: what tools are called in place of their usual names there.
     @raise APIError: 400, the definitions are too large, or hold what the
         daemon cannot read.
     """
@@ -69,7 +72,7 @@ def offerFrom(inquiry: Inquiry, taken: Container[str] = ()) -> Offer:
     tools = [tool for tool in inquiry.tools if choice.allowed is None or tool.name in choice.allowed]
     if not tools:
         return NO_OFFER
-    names = ToolNames(tools, taken)
+    names = ToolNames(tools, taken, renamed)
     return Offer(
         tuple(_definitions(tools, names, inquiry.toolsParam)),
         names,

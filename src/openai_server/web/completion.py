@@ -67,7 +67,7 @@ class Completion:
         """
         @param modelIsKnown: tells whether a model that nobody serves now may
             come back.
-        @param takenNames: gives the names of tools that other bees list.
+        @param takenNames: gives the names that no tool can have at the daemon.
         """
         self._submitter = submitter
         self._retries = retries

@@ -21,10 +21,12 @@ from openai_server.sessions.calls import CallTable
 from openai_server.sessions.catalogue import Catalogue
 from openai_server.sessions.hints import SessionKeys
 from openai_server.sessions.memory import Memory, SessionMemory
+from openai_server.sessions.owntools import OwnTools
 from openai_server.sessions.plans import UserHint
 from openai_server.sessions.pool import Limits
 from openai_server.sessions.retries import Retries
 from openai_server.sessions.scheduler import Scheduler
+from openai_server.translate.names import TakenNames
 from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
 from openai_server.web.completion import Completion
@@ -65,7 +67,10 @@ class WebFront(Service):
         @param dialects: what else is spoken at which path, beside chat.
         """
         self.models = OfferedModels(configuration.models, daemon.registry, now)
-        catalogue = Catalogue(clock, configuration.disallowedTools)
+        ownTools = OwnTools(
+            configuration.ownTools, configuration.allowedTools, configuration.disallowedTools
+        )
+        catalogue = Catalogue(clock, ownTools.roomBeside, lambda: daemon.liveTools)
         self.retries: Retries[Response] = Retries(clock)
         self.submitter = Submitter(
             clock=clock,
@@ -74,13 +79,14 @@ class WebFront(Service):
             memory=SessionMemory(clock, SessionKeys(), _memoryFrom(configuration)),
             scheduler=Scheduler(clock, _limitsFrom(configuration), daemon.registry, catalogue),
             catalogue=catalogue,
+            ownTools=ownTools,
             calls=CallTable(clock),
             folder=AttachmentFolder(clock, runtimeDirectory),
             counters=Counters(),
         )
         self._daemon = daemon
         self._bees: Sequence[Bee] = ()
-        self._taken: frozenset[str] = frozenset()
+        self._taken = TakenNames()
         self._hid = hid
         self._configuration = configuration
         self.completion = Completion(self.submitter, self.retries, self.models.isKnown, self._takenNames)
@@ -121,11 +127,15 @@ class WebFront(Service):
         self.completion.stop()
         self.submitter.folder.stop()
 
-    def _takenNames(self) -> frozenset[str]:
+    def _takenNames(self) -> TakenNames:
         bees = self._daemon.registry.bees()
         if bees is not self._bees:
             self._bees = bees
-            self._taken = frozenset(name for bee in bees if bee.hid != self._hid for name in bee.tools)
+            others = [bee for bee in bees if bee.hid != self._hid]
+            self._taken = TakenNames(
+                frozenset(name for bee in others for name in bee.tools),
+                frozenset(each for bee in others for each in bee.provides),
+            )
         return self._taken
 
 

@@ -23,15 +23,17 @@ from openai_server.errors import APIError
 from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallTable
 from openai_server.sessions.catalogue import Catalogue
+from openai_server.sessions.catalogue.wirenames import PromptTools
 from openai_server.sessions.chains import Transcript
 from openai_server.sessions.contexts import ToolSet, contextFrom, toolSetFrom
 from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.hints import Hints
 from openai_server.sessions.memory import SessionMemory
+from openai_server.sessions.owntools import Left, OwnTools
 from openai_server.sessions.plans import Claim, Session, SessionKind, SessionPlan
 from openai_server.sessions.pool import Slot
 from openai_server.sessions.scheduler import Scheduler
-from openai_server.sessions.turncontext import OUR_PREFIX, Attendant, TurnContext
+from openai_server.sessions.turncontext import Attendant, TurnContext
 from openai_server.translate.attachments import Attached
 from openai_server.translate.prompt import (
     PromptText,
@@ -45,6 +47,7 @@ from openai_server.translate.schema import checkSchema
 from openai_server.translate.tools import Offer, offerFrom
 from openai_server.web.attachments import AttachmentFolder, Stored
 from openai_server.web.workfolder import workFolder
+from openai_server.wire.hiding import OUR_PREFIX
 
 _NO_NAMES: Final[dict[str, str]] = {}
 _NOTHING: Final[frozenset[str]] = frozenset()
@@ -56,7 +59,7 @@ class Submission:
 
     @ivar cwd: the folder in which the worker is to work, if that is said.
     @ivar hints: of the session that it belongs to.
-    @ivar taken: names of tools that other bees list.
+    @ivar taken: names that no tool can have at the daemon.
     @ivar offer: the tools as the daemon carries them.
     @ivar tools: the same as sessions compare them, None for none.
     """
@@ -86,16 +89,32 @@ class Submission:
             toolSetFrom(self.offer.definitions) if former is None else former.tools
         )
 
-    @property
-    def claim(self) -> Claim:
+    def claim(self, ownTools: OwnTools) -> Claim:
         """
-        What decides about its session.
+        Return what decides about its session.
         """
         inquiry = self.inquiry
         *callWishes, format = wishesFrom(inquiry, self.offer)
         own = ownSystemText(inquiry)
-        context = contextFrom(inquiry.model, own, self.tools, *callWishes, format=format, cwd=self.cwd)
+        left = self.left(ownTools)
+        context = contextFrom(
+            inquiry.model, own, self.tools, *callWishes, format=format, cwd=self.cwd, ownTools=left
+        )
         return Claim(self.account, self.hints, context, self.transcript, own)
+
+    def left(self, ownTools: OwnTools) -> Left:
+        """
+        Return what is left of the worker's own tools.
+        """
+        tools, messages = self.inquiry.tools, self.inquiry.messages
+        return ownTools.left(bool(tools), bool(tools) and any(message.hasMedia for message in messages))
+
+    def toolsFor(self, session: Session) -> PromptTools | None:
+        """
+        Return the tools as this session offers them; None for none.
+        """
+        definitions = self.offer.definitions
+        return PromptTools(definitions, session.wireNames, self.taken) if definitions else None
 
     def followedBy(self, *messages: Message) -> Submission:
         """
@@ -130,6 +149,7 @@ class Submitter:
     memory: SessionMemory
     scheduler: Scheduler
     catalogue: Catalogue
+    ownTools: OwnTools
     calls: CallTable
     folder: AttachmentFolder
     counters: Counters
@@ -145,7 +165,7 @@ class Submitter:
         """
         Work out what an inquiry needs.
 
-        @param taken: names of tools that other bees list.
+        @param taken: names that no tool can have at the daemon.
         @param cwd: the folder that it asks for, if it does.
         @raise APIError: 400, the schema or the tools are no good; 403, the
             folder is.
@@ -178,7 +198,7 @@ class Submitter:
             await tried
         if self.daemon.whyNotReady is not None:
             raise APIError("daemon_unavailable", "The daemon is not connected.", retryAfter=1)
-        claim = submission.claim
+        claim = submission.claim(self.ownTools)
         plan = None if session is None else self.memory.goOn(session, claim)
         if plan is None:
             claimed = self.memory.claim(claim)
@@ -195,10 +215,11 @@ class Submitter:
         submission: Submission,
         attend: Callable[[Conversation, SessionPlan], Attendant],
     ) -> None:
-        question = _questionFrom(plan, submission)
+        question = _questionFrom(plan, submission, submission.offer)
         files = await self._store(question.attachments) if question.attachments else ()
         try:
-            acquired = self.scheduler.acquire(submission.inquiry.model, submission.account, submission.tools)
+            tools = submission.toolsFor(plan.session)
+            acquired = self.scheduler.acquire(submission.inquiry.model, submission.account, tools)
             slot = await acquired if isinstance(acquired, Deferred) else acquired
             try:
                 self._begin(plan, submission, question, files, slot, attend)
@@ -220,36 +241,43 @@ class Submitter:
     ) -> None:
         configuration = self.configuration
         hidden = [OUR_PREFIX + name for name in slot.hiddenNames]
+        offer = submission.offer
+        former = () if slot.tools is None else tuple(slot.tools.former.values())
+        if slot.tools is not None and slot.tools.renamed:
+            offer = offerFrom(submission.inquiry, submission.taken, slot.tools.renamed)
+            question = _questionFrom(plan, submission, offer)
         prompt = promptFrom(
             submission.inquiry,
             question,
             rid=self.daemon.newRid(),
             sid=plan.sid,
-            offer=submission.offer,
+            offer=offer,
             paths=[str(stored.path) if stored is not None else None for stored in files],
             sendAttachments=configuration.attachments != "file",
             cwd=submission.cwd,
             allowedTools=configuration.allowedTools,
-            disallowedTools=(*configuration.disallowedTools, *hidden),
+            disallowedTools=(*self.ownTools.disallowed(submission.left(self.ownTools)), *hidden),
         )
         conversation = Conversation(
             self.clock,
-            self._context(plan, submission),
+            self._context(plan, submission, slot),
             self.calls,
             slot,
             self.counters,
             self.memory.release,
             partial(_release, files) if files else None,
+            self.ownTools.learn,
         )
-        conversation.begin(attend(conversation, plan), self.daemon, prompt)
+        conversation.begin(attend(conversation, plan), self.daemon, prompt, former)
 
-    def _context(self, plan: SessionPlan, submission: Submission) -> TurnContext:
-        names, definitions = submission.offer.names, submission.offer.definitions
+    def _context(self, plan: SessionPlan, submission: Submission, slot: Slot) -> TurnContext:
+        names = submission.offer.names
         shown: Mapping[str, str] = _NO_NAMES
         custom: frozenset[str] = _NOTHING
-        if definitions:
-            shown = {each.name: names.clientName(each.name) or each.name for each in definitions}
-            custom = frozenset(each.name for each in definitions if names.kind(each.name) == "custom")
+        if slot.tools is not None:
+            usual = slot.tools.usual
+            shown = {wire: names.clientName(name) or name for wire, name in usual.items()}
+            custom = frozenset(wire for wire, name in usual.items() if names.kind(name) == "custom")
         return TurnContext(
             submission.account,
             plan.session,
@@ -293,16 +321,16 @@ def _release(files: Sequence[Stored | None]) -> None:
             stored.release()
 
 
-def _questionFrom(plan: SessionPlan, submission: Submission) -> PromptText:
+def _questionFrom(plan: SessionPlan, submission: Submission, offer: Offer) -> PromptText:
     inquiry = submission.inquiry
     # A lone message of the user's stands as it is.
     isLone = len(inquiry.messages) == 1 and inquiry.messages[0].role == "user"
     boundary = "" if isLone and plan.systemPrompt is None else token_hex(8)
     if plan.kind is not SessionKind.CONTINUED:
-        return textFromInquiry(inquiry, boundary, submission.offer)
+        return textFromInquiry(inquiry, boundary, offer)
     if plan.systemPrompt is not None:
         # A process that is started anew reads the system prompt of this prompt.
         said = Message(role="system", content=plan.systemPrompt)
         inquiry = inquiry.withMessages((said, *inquiry.messages))
-        return textFromTail(inquiry, plan.start + 1, boundary, submission.offer)
-    return textFromTail(inquiry, plan.start, boundary, submission.offer)
+        return textFromTail(inquiry, plan.start + 1, boundary, offer)
+    return textFromTail(inquiry, plan.start, boundary, offer)

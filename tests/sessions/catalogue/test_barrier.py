@@ -8,8 +8,8 @@ from twisted.internet.defer import CancelledError
 
 from openai_server.errors import APIError
 from openai_server.sessions.catalogue import Catalogue
-from openai_server.sessions.catalogue.hiding import MAX_ARGUMENT
 from openai_server.sessions.catalogue.toollist import SILENCE
+from openai_server.sessions.catalogue.wirenames import PromptTools
 from openai_server.sessions.contexts import ToolSet
 from openai_server.sessions.waiting import Waiter
 from tests.sessions.catalogue.test_toollist import ONE, OTHER, toolSet
@@ -26,7 +26,7 @@ class BarrierTests(SyncCase):
         self.barrier = self.catalogue.barrier(self.begin)
         self.addCleanup(lambda: self.assertEqual(self.clock.getDelayedCalls(), []))
 
-    def begin(self, request: Waiter[None, ToolSet | None]) -> None:
+    def begin(self, request: Waiter[None, PromptTools | None]) -> None:
         """
         Start the turn of a request.
         """
@@ -34,18 +34,18 @@ class BarrierTests(SyncCase):
         self.begun.append(request.account)
         request.give(None)
 
-    def left(self, request: Waiter[None, ToolSet | None]) -> None:
+    def left(self, request: Waiter[None, PromptTools | None]) -> None:
         """
         Note whether a request that waits no longer stood at the barrier.
         """
         self.gone.append(self.barrier.leave(request))
         self.barrier.move()
 
-    def wait(self, name: str, tools: ToolSet | None) -> Waiter[None, ToolSet | None]:
+    def wait(self, name: str, tools: PromptTools | None) -> Waiter[None, PromptTools | None]:
         """
         Let a request come to the barrier.
         """
-        request: Waiter[None, ToolSet | None] = Waiter(name, tools, self.left)
+        request: Waiter[None, PromptTools | None] = Waiter(name, tools, self.left)
         self.barrier.wait(request)
         return request
 
@@ -57,7 +57,7 @@ class BarrierTests(SyncCase):
             self.wait(name, tools)
         self.assertEqual(self.begun, ["a"])
         self.assertFalse(self.barrier.isOpenFor(ONE))
-        self.barrier.showedLife("a", ONE)
+        self.barrier.showedLife("a")
         self.assertEqual(self.begun, ["a", "b"])
         self.barrier.gone("b")
         self.barrier.move()
@@ -102,10 +102,10 @@ class BarrierTests(SyncCase):
 
     def test_namesThatCannotBeHidden(self) -> None:
         """
-        What is disallowed besides takes up room as well.
+        There is no room for them.
         """
-        tools = toolSet("x" * 50)
+        tools = ToolSet(frozenset({"x" * 50}), b"")
         self.catalogue.check(tools, "tools")
-        crowded = Catalogue(self.clock, ["y" * (MAX_ARGUMENT - 50)])
+        crowded = Catalogue(self.clock, 50)
         error = self.assertRaises(APIError, crowded.check, tools, "tools")
         self.assertEqual((error.kind.status, error.param), (400, "tools"))

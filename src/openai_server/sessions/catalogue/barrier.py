@@ -18,12 +18,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from openai_server.clock import Deadline, Timeouts
-from openai_server.sessions.catalogue.toollist import ToolList
-from openai_server.sessions.contexts import ToolSet
+from openai_server.sessions.catalogue.toollist import LiveTools, Passage, ToolList
+from openai_server.sessions.catalogue.wirenames import PromptTools
 from openai_server.sessions.waiting import Waiter, waitedTooLong
 
 #: Who waits at a barrier.
-R = TypeVar("R", bound=Waiter[Any, "ToolSet | None"])
+R = TypeVar("R", bound=Waiter[Any, "PromptTools | None"])
 
 
 class Barrier(Generic[R]):
@@ -37,40 +37,43 @@ class Barrier(Generic[R]):
     __slots__ = ("_clock", "_list", "_patience", "_start", "_watch", "isMoving", "waiting")
 
     def __init__(
-        self, clock: IReactorTime, room: int, patience: Timeouts, start: Callable[[R], None]
+        self,
+        clock: IReactorTime,
+        live: LiveTools,
+        room: int,
+        patience: Timeouts,
+        start: Callable[[R], None],
     ) -> None:
         """
         @param room: for the names that are hidden from one model, in bytes.
         @param start: starts the turn of a request that may pass now.
         """
         self._clock = clock
-        self._list = ToolList(clock, room)
+        self._list = ToolList(clock, live, room)
         self._patience = patience
         self._start = start
         self._watch: Deadline | None = None
         self.waiting: deque[R] = deque()
         self.isMoving = False
 
-    def isOpenFor(self, tools: ToolSet | None) -> bool:
+    def isOpenFor(self, tools: PromptTools | None) -> bool:
         """
         Whether a turn with these tools may start now, without overtaking
         anybody.
         """
         return not self.waiting and self._list.isOpenFor(tools)
 
-    def started(self, turn: Hashable, tools: ToolSet | None) -> tuple[str, ...]:
+    def started(self, turn: Hashable, tools: PromptTools | None) -> Passage:
         """
-        Note that a prompt goes out now.
-
-        @return: names that its model must not see, sorted.
+        Note that a prompt goes out now, and return how.
         """
         return self._list.started(turn, tools)
 
-    def showedLife(self, turn: Hashable, tools: ToolSet | None) -> None:
+    def showedLife(self, turn: Hashable) -> None:
         """
         Note that the process of this turn has read its worker's list.
         """
-        self._list.showedLife(turn, tools)
+        self._list.showedLife(turn)
         if self.waiting:
             self.move()
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.sessions.catalogue.test_hiding -*-
+# -*- test-case-name: tests.wire.test_hiding -*-
 """
 Names of tools that a model must not see, and how many of them fit.
 
@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from openai_server.errors import APIError
-from openai_server.sessions.turncontext import OUR_PREFIX
 
+#: How the worker's model knows this server's tools.
+OUR_PREFIX: Final = "mcp__hum__"
 #: Bytes of that argument, whatever it is made of.
 MAX_ARGUMENT: Final = 100_000
 
@@ -23,7 +24,7 @@ def roomBeside(own: Iterable[str]) -> int:
     """
     Bytes that are left for hidden names.
 
-    @param own: what each prompt disallows besides.
+    @param own: what is disallowed besides.
     """
     return MAX_ARGUMENT - sum(len(name.encode()) + 1 for name in own)
 

@@ -6,8 +6,14 @@ from __future__ import annotations
 
 from openai_server.api.chat.tools import MAX_TOOLS
 from openai_server.errors import APIError
-from openai_server.sessions.catalogue.hiding import MAX_ARGUMENT, checkNames, firstThatFit, roomBeside, sizeOf
-from openai_server.sessions.turncontext import OUR_PREFIX
+from openai_server.wire.hiding import (
+    MAX_ARGUMENT,
+    OUR_PREFIX,
+    checkNames,
+    firstThatFit,
+    roomBeside,
+    sizeOf,
+)
 from tests.support import SyncCase
 
 #: As long as names on the wire may be.
