@@ -23,6 +23,7 @@ class ToyRenderer:
     """
 
     streamType = bodyType = b"text/plain"
+    errorIsEnd = False
 
     def start(self) -> bytes:
         return b"> "

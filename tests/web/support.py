@@ -18,7 +18,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 
 from openai_server.api.chat.dialect import ChatDialect
 from openai_server.api.dialect import Dialect
-from openai_server.api.sse import STREAM_TYPE
+from openai_server.api.sse import STREAM_TYPE, errorEvent
 from openai_server.errors import APIError, End
 from openai_server.web.admission import Admission
 from openai_server.web.interfaces import Account, Request
@@ -31,6 +31,31 @@ from tests.web.transports import WireTransport
 BODY_LIMIT = 1000_000
 
 
+class Words:
+    """
+    What a stream says beside what a test writes.
+    """
+
+    streamType = STREAM_TYPE
+    errorIsEnd = False
+
+    def __init__(self) -> None:
+        self.ping = b""
+        self.event: bytes | None = None
+
+    def keepAlive(self) -> bytes:
+        """
+        Return the sign of life.
+        """
+        return self.ping
+
+    def error(self, error: APIError) -> bytes:
+        """
+        Return a test's own words, or the error's.
+        """
+        return errorEvent(error) if self.event is None else self.event
+
+
 class Stream:
     """
     The stream that a test answers with, and what is seen of it.
@@ -38,21 +63,15 @@ class Stream:
 
     def __init__(self, request: APIRequest) -> None:
         self._request = request
-        self._ping, self._interval = b"", 0.0
-        self.begin()
-
-    def begin(self) -> None:
-        """
-        Decide for a stream.
-        """
-        self._request.begin(STREAM_TYPE, self._ping, self._interval)
+        self.words = Words()
+        request.begin(self.words)
 
     def keepWarm(self, ping: bytes, interval: float) -> None:
         """
         Have it break its silence, from the next piece on.
         """
-        self._ping, self._interval = ping, interval
-        self.begin()
+        self.words.ping = ping
+        self._request.begin(self.words, interval)
 
     def write(self, data: bytes) -> None:
         """
@@ -70,7 +89,8 @@ class Stream:
         """
         End it with this event.
         """
-        self._request.fail(APIError("worker_error", "It failed."), event)
+        self.words.event = event
+        self._request.fail(APIError("worker_error", "It failed."))
 
     @property
     def queued(self) -> int:

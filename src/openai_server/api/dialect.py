@@ -20,10 +20,14 @@ class Renderer(Protocol):
 
     @cvar streamType: the content type of a stream.
     @cvar bodyType: the content type of a whole answer.
+    @cvar errorIsEnd: whether a stream that ends with L{error} is complete,
+        because its events say themselves that the answer is not; if not, its
+        connection is cut.
     """
 
     streamType: bytes
     bodyType: bytes
+    errorIsEnd: bool
 
     def start(self) -> bytes:
         """

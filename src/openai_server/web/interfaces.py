@@ -44,6 +44,30 @@ class Owner(Protocol):
         """
 
 
+class StreamWords(Protocol):
+    """
+    What a stream says beside what is written to it: a
+    L{Renderer<openai_server.api.dialect.Renderer>} does.
+
+    @ivar streamType: its content type.
+    @ivar errorIsEnd: whether a stream whose last words are an error is
+        complete; if not, it is cut behind them.
+    """
+
+    streamType: bytes
+    errorIsEnd: bool
+
+    def keepAlive(self) -> bytes:
+        """
+        Return what is said after a silence; empty for nothing.
+        """
+
+    def error(self, error: APIError) -> bytes:
+        """
+        Return the last words of a stream that cannot be completed.
+        """
+
+
 class Head(Protocol):
     """
     A request by its head, as admission judges it.
@@ -149,13 +173,12 @@ class Request(Head, Protocol):
         client that reads nothing of it for ten seconds is cut.
         """
 
-    def begin(self, contentType: bytes, ping: bytes, interval: float) -> None:
+    def begin(self, words: StreamWords, interval: float) -> None:
         """
         Decide for a stream; the head leaves with its first bytes.
 
-        @param ping: what is said whenever the stream has been silent for a
-            while; empty for nothing.
-        @param interval: for how long, in seconds.
+        @param interval: for how many seconds it may be silent before it says
+            something; 0 for ever.
         """
 
     def write(self, data: bytes) -> None:
@@ -168,13 +191,11 @@ class Request(Head, Protocol):
         Send the last of a stream, and end it well.
         """
 
-    def fail(self, error: APIError, event: bytes | None = None) -> None:
+    def fail(self, error: APIError) -> None:
         """
         End this request with an error, in the way that is still open: as an
-        answer before the first byte, as an event after it. The first failure
-        counts; an answer that is complete stays as it is.
-
-        @param event: the error as the stream has it.
+        answer before the first byte, in the stream's own words after it. The
+        first failure counts; an answer that is complete stays as it is.
         """
 
     def abort(self) -> None:

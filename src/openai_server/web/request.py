@@ -26,11 +26,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from openai_server.api.problem import errorBody
-from openai_server.api.sse import errorEvent
 from openai_server.deadlines import Alarm
 from openai_server.errors import APIError, End
 from openai_server.log import EventLogger
-from openai_server.web.interfaces import Account, Owner
+from openai_server.web.interfaces import Account, Owner, StreamWords
 from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.sendqueue import SendQueue
 
@@ -161,7 +160,7 @@ class APIRequest:
         "_isOpen",
         "_isTimed",
         "_over",
-        "_ping",
+        "_words",
         "_work",
         "account",
         "branch_segments",
@@ -222,10 +221,10 @@ class APIRequest:
         self._isGone = False
         self._isOpen = False
         self._isTimed = False
-        self._ping = b""
         self._interval = 0.0
         self._over: list[Deferred[None]] | None = None
         self._finishing: list[Deferred[None]] | None = None
+        self._words: StreamWords | None = None
         self._work: Deferred[Any] | None = None
 
     # What the kinds of it know.
@@ -402,16 +401,16 @@ class APIRequest:
         """
         return self.method != b"HEAD" and self.code not in _BODILESS
 
-    def begin(self, contentType: bytes, ping: bytes = b"", interval: float = 0.0) -> None:
+    def begin(self, words: StreamWords, interval: float = 0.0) -> None:
         """
         Decide for a stream; the head leaves with its first bytes.
         """
         self.isStream = True
         headers = self.headers
-        headers[b"content-type"] = contentType
+        headers[b"content-type"] = words.streamType
         headers[b"cache-control"] = b"no-cache, no-transform"
         headers[b"x-accel-buffering"] = b"no"
-        self._ping = ping
+        self._words = words
         self._interval = interval
 
     def write(self, data: bytes) -> None:
@@ -427,7 +426,7 @@ class APIRequest:
             self.channel.queue.send(self._next(data))
         if self._isTimed:
             self.channel.alarm.putOff(self._interval)
-        elif self._ping:
+        elif self._interval:
             self._isTimed = True
             self.channel.alarm.begin(self._interval, self._silent)
 
@@ -473,7 +472,7 @@ class APIRequest:
         self.setEnd(End.CLIENT_GONE)
         self.channel.abort()
 
-    def fail(self, error: APIError, event: bytes | None = None) -> None:
+    def fail(self, error: APIError) -> None:
         """
         End this request with an error, in the way that is still open.
         """
@@ -488,11 +487,16 @@ class APIRequest:
         elif self.isStream and not self._hasEnded:
             self.hasFailed = True
             self._endStream()
-            # Not complete: the last chunk is missing, and so nobody takes the
-            # answer for complete. What was written must still leave.
-            queue = self.channel.queue
-            queue.send(self.framed(errorEvent(error) if event is None else event))
-            queue.whenSent(self.channel.loseConnection)
+            assert self._words is not None
+            queue, said = self.channel.queue, self.framed(self._words.error(error))
+            if self._words.errorIsEnd:
+                queue.send(said + self.ending())
+                queue.whenSent(self._finished)
+            else:
+                # Not complete: the last chunk is missing, and so nobody takes
+                # the answer for complete. What was written must still leave.
+                queue.send(said)
+                queue.whenSent(self.channel.loseConnection)
 
     def _answerError(self, error: APIError) -> None:
         for name, value in error.headers.items():
@@ -546,15 +550,15 @@ class APIRequest:
         """
         Write something to a stream that no client minds.
         """
-        if not (self._hasEnded or self.channel.queue.queued):
-            self.channel.queue.send(self.framed(self._ping or b":\n\n"))
+        if not (self._hasEnded or self.channel.queue.queued) and self._words is not None:
+            self.channel.queue.send(self.framed(self._words.keepAlive() or b":\n\n"))
 
     def _silent(self) -> None:
-        queue = self.channel.queue
-        if not queue.queued:
-            # Not to a client that is behind anyway.
-            self.sentLength += len(self._ping)
-            queue.send(self.framed(self._ping))
+        queue, words = self.channel.queue, self._words
+        # Nothing to a client that is behind anyway.
+        if not queue.queued and words is not None and (said := words.keepAlive()):
+            self.sentLength += len(said)
+            queue.send(self.framed(said))
         if not self._hasEnded:
             self.channel.alarm.begin(self._interval, self._silent)
 

@@ -159,17 +159,13 @@ class Delivery:
 
     def _started(self) -> bytes:
         self._hasBegun = True
-        renderer = self._renderer
-        self.request.begin(renderer.streamType, renderer.keepAlive(), self._keepAliveInterval)
-        return renderer.start()
+        self.request.begin(self._renderer, self._keepAliveInterval)
+        return self._renderer.start()
 
     def _fail(self, before: Sequence[Output], error: APIError) -> None:
-        if self._isStreamed and (before or self._hasBegun):
-            if before:
-                self.give(before)
-            self.request.fail(error, self._renderer.error(error))
-        else:
-            self.request.fail(error)
+        if self._isStreamed and before:
+            self.give(before)
+        self.request.fail(error)
 
     def _answer(self, finished: Finished) -> None:
         assert self._response.output is not None

@@ -77,6 +77,7 @@ class ChatRenderer:
 
     streamType: bytes = STREAM_TYPE
     bodyType: bytes = b"application/json"
+    errorIsEnd: bool = False
 
     def __init__(
         self,
