@@ -67,6 +67,7 @@ KINDS: Final[dict[str, Kind]] = {
     "unsupported_parameter": Kind(400, _INVALID, "unsupported_parameter", End.BAD),
     "unsupported_value": Kind(400, _INVALID, "unsupported_value", End.BAD),
     "unknown_parameter": Kind(400, _INVALID, "unknown_parameter", End.BAD),
+    "previous_response_not_found": Kind(400, _INVALID, "previous_response_not_found", End.BAD),
     "context_length_exceeded": Kind(400, _INVALID, "context_length_exceeded", End.WORKER_ERROR),
     "invalid_api_key": Kind(401, "authentication_error", "invalid_api_key", End.AUTH),
     "origin_not_allowed": Kind(403, _INVALID, "origin_not_allowed", End.HOST),

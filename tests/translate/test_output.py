@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from openai_server.api.output import Failed, Finished, Reasoning, Text, Usage, WorkerTool
 from openai_server.errors import APIError
-from openai_server.translate.output import Stopped, Translated, Translation
+from openai_server.translate.output import MAX_TOLD, Stopped, Translated, Translation
 from openai_server.wire.ends import Loss, Lost, TurnEnd
 from openai_server.wire.tones import Chunk, Error, Finish, SessionReady, Shown, ToolCall, tonesFromLines
 from tests.support import SyncCase
@@ -185,6 +185,34 @@ class ToolLinesTests(SyncCase):
                 WorkerTool("a tool", False),
             ],
         )
+
+    def test_toldInFull(self) -> None:
+        """
+        With the call's id, what it was called with and what came of it, where
+        that is wanted.
+        """
+        begun = Chunk(sid="s", chunkType="tool_input_start", toolName="Bash", callId="w")
+        done = Chunk(
+            sid="s",
+            chunkType="tool_executed",
+            toolName="Bash",
+            callId="w",
+            arguments={"command": "ls"},
+            output="x" * (MAX_TOLD + 1),
+            isError=True,
+        )
+        odd = Chunk(sid="s", chunkType="tool_executed", toolName="g", output=[1], isError="yes")
+        bare = Chunk(sid="s", chunkType="tool_executed", toolName="g", arguments="", callId=7)
+        self.assertEqual(
+            Translation(tellsTools=True).feed([begun, done, odd, bare]),
+            [
+                WorkerTool("Bash", False, "w"),
+                WorkerTool("Bash", True, "w", '{"command":"ls"}', "x" * MAX_TOLD, True),
+                WorkerTool("g", True, "", "{}", "[1]"),
+                WorkerTool("g", True, "", "{}", ""),
+            ],
+        )
+        self.assertEqual(Translation().feed([done]), [WorkerTool("Bash", True)])
 
     def test_mirrorOfAnOwnCallIsDropped(self) -> None:
         """

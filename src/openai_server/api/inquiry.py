@@ -172,8 +172,10 @@ class Inquiry(msgspec.Struct, frozen=True, kw_only=True):
     One request.
 
     @ivar model: the id that was asked for, or the default.
-    @ivar messages: at least one; those of the system at the head are the
-        system prompt.
+    @ivar messages: those of the system at the head are the system prompt.
+        None at all from a request that asks nothing: no model is asked, and
+        the answer is empty.
+    @ivar messagesParam: where they stand in the request.
     @ivar isStreamed: whether the answer is to come in pieces.
     @ivar wantsUsage: whether a stream is to tell what the answer cost.
     @ivar stop: strings at which the answer is cut; none is empty.
@@ -191,6 +193,7 @@ class Inquiry(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str
     messages: tuple[Message, ...]
+    messagesParam: str = "messages"
     isStreamed: bool = False
     wantsUsage: bool = False
     sampling: Sampling = NO_SAMPLING

@@ -68,10 +68,19 @@ class WorkerTool(msgspec.Struct, gc=False):
 
     @ivar name: fit to be shown.
     @ivar isDone: whether it has been run, or is only called.
+    @ivar id: of the call; empty where the worker tells none.
+    @ivar arguments: what it was called with, once it has been run.
+    @ivar output: its result, once it has been run; the first part of a long
+        one.
+    @ivar isError: whether it failed.
     """
 
     name: str
     isDone: bool
+    id: str = ""
+    arguments: str = ""
+    output: str = ""
+    isError: bool = False
 
 
 class ToolCalls(msgspec.Struct, frozen=True):

@@ -11,7 +11,8 @@ looks as if it were still there.
 Requests with one C{Idempotency-Key} are one question whatever their counts:
 all of them join the same answer, while it runs and for L{WINDOW} after it.
 
-Two requests are the same only if account, body, named session and folder are.
+Two requests are the same only if account, route, body, named session and folder
+are.
 """
 
 from __future__ import annotations
@@ -61,12 +62,14 @@ class Attempt(Generic[R]):
         count: int,
         idempotencyKey: bytes | None,
         cwd: bytes | None = None,
+        route: str = "",
     ) -> None:
         """
         @param session: the session that the request names, if it names one.
         @param cwd: the same for the folder that its worker is to work in.
+        @param route: where it was sent.
         """
-        self.request = digestOf([account, session or b"", cwd or b""]) + sha256(body).digest()
+        self.request = digestOf([account, session or b"", cwd or b"", route]) + sha256(body).digest()
         self.key = None if idempotencyKey is None else digestOf([account, idempotencyKey])
         self.count = count
         self.response: R | None = None

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from openai_server.api.arguments import argumentsText
 from openai_server.api.output import Failed, Finished, Output, Reasoning, Text, WorkerTool
 from openai_server.errors import APIError
 from openai_server.translate.fence import FenceStrip
@@ -27,6 +28,8 @@ class Stopped(msgspec.Struct, gc=False):
     """
 
 
+#: Characters that are told of what one of the worker's own tools gave.
+MAX_TOLD: Final = 2**16
 #: The types of deltas that need no look at each.
 _STRINGS: Final = {str}
 #: The kinds of chunks that are text, or say where some begins and ends.
@@ -54,6 +57,7 @@ class Translation:
         "_isStopped",
         "_ownCalls",
         "_stop",
+        "_tellsTools",
     )
 
     def __init__(
@@ -62,6 +66,7 @@ class Translation:
         stripFence: bool = False,
         ownCalls: Container[str] = (),
         seen: bool = False,
+        tellsTools: bool = False,
     ) -> None:
         """
         @param stop: cut the text at the first of these; reasoning is not
@@ -71,12 +76,15 @@ class Translation:
             tells of them is left out.
         @param seen: the turn goes on from an earlier answer, so its worker
             has acted already.
+        @param tellsTools: tell what the worker's own tools were called with
+            and what came of them, L{MAX_TOLD} characters of each.
         """
         self._stop = StopSearch(stop) if stop else None
         self._fence = FenceStrip() if stripFence else None
         self._isPlain = self._stop is None and self._fence is None
         self._ownCalls = ownCalls
         self._hasSeen = seen
+        self._tellsTools = tellsTools
         self._hasCalls = False
         self._hasText = False
         self._isStopped = False
@@ -120,7 +128,7 @@ class Translation:
         elif kind is None and isinstance(chunk.part, dict):
             self._part(chunk.part, events)
         elif kind in ("tool_input_start", "tool_executed"):
-            self._tool(chunk.toolName, chunk.callId, kind == "tool_executed", events)
+            self._tool(chunk, kind == "tool_executed", events)
 
     def _part(self, part: dict[Any, Any], events: list[Translated]) -> None:
         # The chunk of the wire specification; workers of humd 0.31.18 send
@@ -130,7 +138,8 @@ class Translation:
         elif part.get("type") == "reasoning":
             self._reasoning(part.get("text"), events)
         elif part.get("type") == "tool":
-            self._tool(part.get("toolName") or part.get("name"), part.get("callId"), False, events)
+            named = part.get("toolName") or part.get("name")
+            self._tool(Chunk(sid="", toolName=named, callId=part.get("callId")), False, events)
 
     def _text(self, text: Any, events: list[Translated]) -> None:
         if type(text) is not str or not text or self._isStopped:
@@ -155,9 +164,17 @@ class Translation:
         if type(text) is str and text and not self._isStopped:
             events.append(Reasoning(text))
 
-    def _tool(self, name: Any, callId: Any, isDone: bool, events: list[Translated]) -> None:
-        if not self._isStopped and not (isinstance(callId, str) and callId in self._ownCalls):
-            events.append(WorkerTool(cleaned(name)[:100] or "a tool", isDone))
+    def _tool(self, chunk: Chunk, isDone: bool, events: list[Translated]) -> None:
+        callId = chunk.callId if isinstance(chunk.callId, str) else ""
+        if self._isStopped or callId in self._ownCalls:
+            return
+        name = cleaned(chunk.toolName)[:100] or "a tool"
+        if isDone and self._tellsTools:
+            arguments = argumentsText(chunk.arguments)[:MAX_TOLD]
+            output = _resultText(chunk.output)[:MAX_TOLD]
+            events.append(WorkerTool(name, True, callId, arguments, output, chunk.isError is True))
+        else:
+            events.append(WorkerTool(name, isDone, callId if self._tellsTools else ""))
 
     def _held(self) -> str:
         held = self._stop.finish() if self._stop is not None else ""
@@ -205,6 +222,12 @@ class Translation:
         if meaning.reason is not None and (self._hasText or not meaning.isAfterText):
             return Finished(meaning.reason, usageFromWorker(error.usage))
         return Failed(apiErrorFromError(error, seen=self._hasSeen))
+
+
+def _resultText(output: Any) -> str:
+    if isinstance(output, str):
+        return output
+    return "" if output is None else argumentsText(output)
 
 
 def _kindsOf(tones: Sequence[Shown]) -> set[str | None]:

@@ -10,12 +10,13 @@ from functools import partial
 from itertools import groupby
 from typing import Final
 
+from msgspec.structs import replace
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.python.failure import Failure
 
-from openai_server.api.dialect import Dialect
+from openai_server.api.dialect import Dialect, Renderer
 from openai_server.api.inquiry import Call, Inquiry, Message
-from openai_server.api.output import Failed, Finished
+from openai_server.api.output import Failed, Finished, Usage
 from openai_server.coroutines import begun
 from openai_server.errors import APIError
 from openai_server.sessions.calls import ParkedCall
@@ -95,16 +96,20 @@ class Completion:
         body = request.takeBody()
         inquiry = dialect.parse(body)
         request.model = inquiry.model
-        renderer = dialect.renderer(inquiry)
         if inquiry.ignored:
             request.setHeader(b"x-hum-ignored", ",".join(inquiry.ignored).encode())
+        if not inquiry.messages:
+            _answerWithNothing(request, dialect.renderer(inquiry), inquiry.isStreamed)
+            return
         response, isAlone = await self._responseTo(request, inquiry, body)
         request.mayHaveRun = True
         request.session = response.session
         request.setHeader(b"x-hum-session", request.session.encode())
         try:
             interval = keepAliveInterval(request, self._configuration.keepAliveInterval)
-            response.attach(request, renderer, interval, isAlone)
+            # A retry is told of the answer under the ids that it has already.
+            first = inquiry if response.own is inquiry.own else replace(inquiry, own=response.own)
+            response.attach(request, dialect.renderer(first), interval, isAlone)
         except Exception:
             # A mistake of ours must not leave a worker running for nobody.
             response.abandon()
@@ -157,7 +162,7 @@ class Completion:
         if not isinstance(conversation, Conversation):
             return await self._ask(submission, attempt)
         if match.outcome is Outcome.SOME:
-            raise _missing(match)
+            raise _missing(match, submission.inquiry.messagesParam)
         if match.outcome is Outcome.ALL and not _bringsFiles(submission, match):
             return self._resume(submission, attempt, conversation, match)
         if match.outcome is Outcome.LATE:
@@ -217,7 +222,13 @@ class Completion:
         @param plan: None for a turn that is gone on with.
         """
         inquiry, transcript = submission.inquiry, submission.transcript
-        translation = Translation(inquiry.stop, inquiry.wantsJSON, conversation.seenCalls, plan is None)
+        translation = Translation(
+            inquiry.stop,
+            inquiry.wantsJSON,
+            conversation.seenCalls,
+            plan is None,
+            self._configuration.workerTools,
+        )
         isContinued = plan is None or plan.kind is SessionKind.CONTINUED
         isHeld = isContinued and not transcript.showsHistory
         held = conversation.context.session.size if isHeld else 0
@@ -232,6 +243,7 @@ class Completion:
             session=SessionKind.CONTINUED.value if plan is None else plan.label,
             size=promptSize(inquiry, submission.offer, held),
             asked=None if inquiry.showsCallIds else transcript.digestBefore(len(transcript.entries)),
+            own=inquiry.own,
         )
 
     # What a response tells.
@@ -396,7 +408,16 @@ def _attemptFrom(request: Request, body: bytes) -> Attempt[Response] | None:
         return None
     request.retry = int(count) if count is not None and count.isdigit() and len(count) < 6 else 0
     session, cwd = request.getHeader(b"x-hum-session"), request.getHeader(b"x-hum-cwd")
-    return Attempt(_accountOf(request), body, session, request.retry, key, cwd)
+    return Attempt(_accountOf(request), body, session, request.retry, key, cwd, request.route)
+
+
+def _answerWithNothing(request: Request, renderer: Renderer, isStreamed: bool) -> None:
+    nothing = Finished("stop", Usage())
+    if isStreamed:
+        request.begin(renderer, 0.0)
+        request.complete(renderer.start() + renderer.feed([nothing]))
+    else:
+        request.answer(renderer.body([nothing]), contentType=renderer.bodyType)
 
 
 def _bringsFiles(submission: Submission, match: Match) -> bool:
@@ -423,11 +444,7 @@ def _addedTo(match: Match, submission: Submission) -> str:
     return text
 
 
-def _missing(match: Match) -> APIError:
+def _missing(match: Match, param: str) -> APIError:
     missing = ", ".join(call.publicId for call in match.missing)
-    return APIError(
-        "invalid_value",
-        "An assistant message with 'tool_calls' must be followed by tool messages responding to each "
-        f"'tool_call_id'. These have no response: {missing}.",
-        param="messages",
-    )
+    said = f"All calls of an answer are answered together. These have no result: {missing}."
+    return APIError("invalid_value", said, param=param)

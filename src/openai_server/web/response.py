@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from openai_server import constants
 from openai_server.api.dialect import Renderer
 from openai_server.api.inquiry import Call
-from openai_server.api.output import Failed, Finished, Output, Reasoning, Text, ToolCalls
+from openai_server.api.output import Failed, Finished, Output, Reasoning, Text, ToolCalls, WorkerTool
 from openai_server.clock import Timeout, Timeouts
 from openai_server.errors import APIError, End
 from openai_server.sessions.calls import ParkedCall
@@ -201,6 +201,8 @@ class Response:
     @ivar attempt: what a retry would find it by; None where none is expected.
     @ivar asked: for an answer that shows no ids of calls, the digest of the
         transcript that it answers; else None.
+    @ivar own: what the dialect keeps for it; see L{Inquiry
+        <openai_server.api.inquiry.Inquiry>}.
     @ivar output: all that was said so far; None when that became too much.
     @ivar length: characters of it.
     @ivar size: bytes of text that the session holds, with the answer when that
@@ -234,6 +236,7 @@ class Response:
         "isAbandoned",
         "length",
         "output",
+        "own",
         "session",
         "size",
         "verdict",
@@ -252,6 +255,7 @@ class Response:
         session: str,
         size: int,
         asked: bytes | None,
+        own: object = None,
     ) -> None:
         """
         @param attempt: what a retry would find; None where a client that was
@@ -261,6 +265,7 @@ class Response:
         self.session = session
         self.size = size
         self.asked = asked
+        self.own = own
         self.output: list[Output] | None = []
         self.length = 0
         self.calls: Sequence[Call] = ()
@@ -476,6 +481,8 @@ class Response:
                     continue
             elif type(event) is Reasoning:
                 self.length += len(event.text)
+            elif type(event) is WorkerTool:
+                self.length += len(event.arguments) + len(event.output)
             output.append(event)
         if self.length <= WHOLE_LIMIT:
             return True

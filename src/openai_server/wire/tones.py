@@ -96,6 +96,9 @@ class Chunk(_Tone, tag="chunk"):
     part: Any = None
     toolName: Any = None
     callId: Any = None
+    arguments: Any = None
+    output: Any = None
+    isError: Any = None
 
 
 class ToolCall(_Tone, tag="tool-call"):
