@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from openai_server.api.chat.dialect import ChatDialect
 from openai_server.api.dialect import Dialect
+from openai_server.api.responses.dialect import ResponsesDialect
 from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Bee, Daemon
 from openai_server.metrics import Counters
@@ -64,7 +65,7 @@ class WebFront(Service):
         @param runtimeDirectory: where the folder for attachments is made.
         @param boundHosts: the addresses that the ports are bound to.
         @param now: the wall clock, in seconds since 1970.
-        @param dialects: what else is spoken at which path, beside chat.
+        @param dialects: what else is spoken at which path.
         """
         self.models = OfferedModels(configuration.models, daemon.registry, now)
         ownTools = OwnTools(
@@ -98,9 +99,21 @@ class WebFront(Service):
             keepAlive=configuration.keepAlive,
             now=now,
         )
+        responses = ResponsesDialect(
+            strict=configuration.strict,
+            defaultModel=lambda: configuration.defaultModel,
+            showsReasoning=configuration.reasoningField != "none",
+            showsWorkerTools=configuration.workerTools,
+            keepAlive=configuration.keepAlive,
+            now=now,
+        )
         hosts = (*configuration.allowedHosts, *boundHosts)
         admission = Admission(configuration.apiKey, hosts, configuration.corsOrigins)
-        spoken: Mapping[str, Dialect] = {"/v1/chat/completions": chat, **(dialects or {})}
+        spoken: Mapping[str, Dialect] = {
+            "/v1/chat/completions": chat,
+            "/v1/responses": responses,
+            **(dialects or {}),
+        }
         routes = Routes(self.completion, spoken, self.models, admission, lambda: daemon.whyNotReady)
         self.site = APISite(
             routes.resource(),

@@ -254,7 +254,7 @@ def _errorFromRouting(error: HTTPException, request: APIRequest) -> APIError:
     if segments and segments[0] in UNSUPPORTED:
         return APIError(
             "unsupported_endpoint",
-            f"This server does not offer {segments[0]}: it offers chat completions and models.",
+            f"This server does not offer {segments[0]}: it offers chat completions, responses and models.",
         )
     return APIError("unknown_url", "There is nothing at this path.")
 

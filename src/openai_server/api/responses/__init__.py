@@ -1,0 +1,3 @@
+"""
+The Responses API: OpenAI's C{/v1/responses}.
+"""

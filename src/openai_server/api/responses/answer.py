@@ -1,0 +1,123 @@
+# -*- test-case-name: tests.api.responses.test_answer -*-
+"""
+The response object, as bytes: all of its 31 members, in every state.
+
+Most of them repeat the request, and are the same from the first event to the
+last.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from openai_server.api.output import Usage
+from openai_server.api.sse import jsonLine
+from openai_server.errors import APIError
+
+#: Workers do not tell reasoning from the rest of an answer.
+_USAGE: Final = (
+    b'{"input_tokens":%d,"input_tokens_details":{"cached_tokens":%d,"cache_write_tokens":%d},'
+    b'"output_tokens":%d,"output_tokens_details":{"reasoning_tokens":0},"total_tokens":%d}'
+)
+#: Codes that clients act upon, by the kind of failure; C{server_error} for all
+#: others.
+_CODES: Final = {
+    name: name for name in ("context_length_exceeded", "insufficient_quota", "rate_limit_exceeded")
+}
+#: Seconds after which to ask again, when nothing says it.
+_SOON: Final = 1
+
+
+class ResponseHead(msgspec.Struct, frozen=True):
+    """
+    What a response says of itself from its first event on.
+
+    @ivar token: what its id and those of its items have in common.
+    @ivar createdAt: seconds since 1970.
+    @ivar repeated: the members that repeat the request.
+    @ivar showsReasoning: whether the request asks for summaries of it.
+    """
+
+    token: str
+    createdAt: int
+    repeated: dict[str, Any]
+    showsReasoning: bool = False
+
+    @property
+    def id(self) -> str:
+        """
+        The response's id.
+        """
+        return f"resp_{self.token}"
+
+
+class ResponseObject:
+    """
+    Writes the object of one response in each of its states.
+    """
+
+    __slots__ = ("_beginning", "_rest")
+
+    def __init__(self, head: ResponseHead) -> None:
+        self._beginning = b'{"id":%b,"object":"response","created_at":%d,"status":"' % (
+            jsonLine(head.id),
+            head.createdAt,
+        )
+        self._rest = jsonLine(head.repeated)[1:]
+
+    def unfinished(self) -> bytes:
+        """
+        Return a response that has only begun.
+        """
+        said = b'"completed_at":null,"error":null,"incomplete_details":null'
+        return self._written("in_progress", said, b"")
+
+    def finished(self, output: bytes, usage: Usage | None, at: int, reason: str | None = None) -> bytes:
+        """
+        Return a response that is complete, or as complete as it will be.
+
+        @param output: its items, as members of an array.
+        @param at: when it was completed, in seconds since 1970.
+        @param reason: why it is incomplete; None for a complete one.
+        """
+        if reason is None:
+            said = b'"completed_at":%d,"error":null,"incomplete_details":null' % at
+            return self._written("completed", said, output, usage)
+        said = b'"completed_at":null,"error":null,"incomplete_details":{"reason":"%b"}' % reason.encode()
+        return self._written("incomplete", said, output, usage)
+
+    def failed(self, output: bytes, error: APIError) -> bytes:
+        """
+        Return a response that could not be completed.
+        """
+        said = b'"completed_at":null,"error":%b,"incomplete_details":null' % jsonLine(_errorObject(error))
+        return self._written("failed", said, output)
+
+    def _written(self, status: str, said: bytes, output: bytes, usage: Usage | None = None) -> bytes:
+        return b'%b%b",%b,"output":[%b],"usage":%b,%b' % (
+            self._beginning,
+            status.encode(),
+            said,
+            output,
+            _usageJSON(usage),
+            self._rest,
+        )
+
+
+def _usageJSON(usage: Usage | None) -> bytes:
+    if usage is None:
+        return b"null"
+    total = usage.input + usage.output
+    return _USAGE % (usage.input, usage.cached, usage.cacheWritten, usage.output, total)
+
+
+def _errorObject(error: APIError) -> dict[str, str]:
+    # Lone surrogates cannot be encoded, and an error must always get out.
+    message = error.message.encode("utf-8", "replace").decode()
+    code = _CODES.get(error.name, "server_error")
+    if code == "rate_limit_exceeded":
+        # In the words that Codex looks for.
+        message = f"{message} Please try again in {error.retryAfter or _SOON}s."
+    return {"code": code, "message": message}
