@@ -55,6 +55,7 @@ class Translation:
         "_hasText",
         "_isPlain",
         "_isStopped",
+        "_messagesParam",
         "_ownCalls",
         "_stop",
         "_tellsTools",
@@ -67,6 +68,7 @@ class Translation:
         ownCalls: Container[str] = (),
         seen: bool = False,
         tellsTools: bool = False,
+        messagesParam: str = "messages",
     ) -> None:
         """
         @param stop: cut the text at the first of these; reasoning is not
@@ -78,6 +80,7 @@ class Translation:
             has acted already.
         @param tellsTools: tell what the worker's own tools were called with
             and what came of them, L{MAX_TOLD} characters of each.
+        @param messagesParam: where the messages stand in the request.
         """
         self._stop = StopSearch(stop) if stop else None
         self._fence = FenceStrip() if stripFence else None
@@ -85,6 +88,7 @@ class Translation:
         self._ownCalls = ownCalls
         self._hasSeen = seen
         self._tellsTools = tellsTools
+        self._messagesParam = messagesParam
         self._hasCalls = False
         self._hasText = False
         self._isStopped = False
@@ -221,7 +225,8 @@ class Translation:
         meaning = meaningOf(error)
         if meaning.reason is not None and (self._hasText or not meaning.isAfterText):
             return Finished(meaning.reason, usageFromWorker(error.usage))
-        return Failed(apiErrorFromError(error, seen=self._hasSeen))
+        said = apiErrorFromError(error, seen=self._hasSeen, messagesParam=self._messagesParam)
+        return Failed(said)
 
 
 def _resultText(output: Any) -> str:

@@ -128,18 +128,19 @@ def noWorkerError(model: str, *, modelIsKnown: bool) -> APIError:
     return APIError("model_not_found", said, param="model")
 
 
-def apiErrorFromError(error: Error, *, seen: bool) -> APIError:
+def apiErrorFromError(error: Error, *, seen: bool, messagesParam: str = "messages") -> APIError:
     """
     A failed turn, as its client is told.
 
     @param seen: a chunk or a call had come.
+    @param messagesParam: where the messages stand in the request.
     """
     meaning = meaningOf(error)
     mayRetry = meaning.ranNothing and not seen
     return APIError(
         meaning.name,
         cleaned(error.message) or _WORDLESS.get(str(error.subtype), "The worker failed."),
-        param=_param(meaning.name),
+        param=_param(meaning.name, messagesParam),
         retryAfter=_SOON if mayRetry else None,
         mayRetry=mayRetry,
     )
@@ -148,8 +149,8 @@ def apiErrorFromError(error: Error, *, seen: bool) -> APIError:
 _WORDLESS: Final = {"error_max_turns": "The worker reached its limit of model calls."}
 
 
-def _param(name: str) -> str | None:
-    return {"context_length_exceeded": "messages", "model_refused": "model"}.get(name)
+def _param(name: str, messagesParam: str) -> str | None:
+    return {"context_length_exceeded": messagesParam, "model_refused": "model"}.get(name)
 
 
 #: What a client is told of a turn that ended in silence.

@@ -228,6 +228,7 @@ class Completion:
             conversation.seenCalls,
             plan is None,
             self._configuration.workerTools,
+            inquiry.messagesParam,
         )
         isContinued = plan is None or plan.kind is SessionKind.CONTINUED
         isHeld = isContinued and not transcript.showsHistory
