@@ -98,8 +98,9 @@ class Completion:
         request.model = inquiry.model
         if inquiry.ignored:
             request.setHeader(b"x-hum-ignored", ",".join(inquiry.ignored).encode())
+        renderer = dialect.renderer(inquiry)
         if not inquiry.messages:
-            _answerWithNothing(request, dialect.renderer(inquiry), inquiry.isStreamed)
+            _answerWithNothing(request, renderer, inquiry.isStreamed)
             return
         response, isAlone = await self._responseTo(request, inquiry, body)
         request.mayHaveRun = True
@@ -107,9 +108,10 @@ class Completion:
         request.setHeader(b"x-hum-session", request.session.encode())
         try:
             interval = keepAliveInterval(request, self._configuration.keepAliveInterval)
-            # A retry is told of the answer under the ids that it has already.
-            first = inquiry if response.own is inquiry.own else replace(inquiry, own=response.own)
-            response.attach(request, dialect.renderer(first), interval, isAlone)
+            if response.own is not inquiry.own:
+                # A retry is told of the answer under the ids that it has already.
+                renderer = dialect.renderer(replace(inquiry, own=response.own))
+            response.attach(request, renderer, interval, isAlone)
         except Exception:
             # A mistake of ours must not leave a worker running for nobody.
             response.abandon()

@@ -1,0 +1,159 @@
+"""
+The Responses API with the official C{openai} package, over real sockets.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import openai
+from openai.types.responses import Response
+from pydantic import BaseModel
+
+from tests.serving import ServingCase, inLoop, inThread, script
+
+LOOK: Any = {
+    "type": "function",
+    "name": "look",
+    "description": "Look at a thing.",
+    "parameters": {
+        "type": "object",
+        "properties": {"at": {"type": "string"}},
+        "required": ["at"],
+        "additionalProperties": False,
+    },
+    "strict": True,
+}
+
+
+class Town(BaseModel):
+    """
+    What structured answers are parsed into.
+    """
+
+    city: str
+    people: int
+
+
+class ResponsesTests(ServingCase):
+    """
+    What the package returns and raises.
+    """
+
+    @inThread
+    def test_create(self) -> None:
+        """
+        One response, with its text and usage.
+        """
+        raw = self.client.responses.with_raw_response.create(model="echo", input="hello there")
+        response = raw.parse()
+        self.assertIsInstance(response, Response)
+        self.assertEqual((response.output_text, response.status), ("hello there", "completed"))
+        self.assertTrue(response.id.startswith("resp_"))
+        usage = response.usage
+        assert usage is not None
+        self.assertEqual(usage.input_tokens + usage.output_tokens, usage.total_tokens)
+        self.assertEqual(raw.headers["x-hum-session"], "new")
+
+    @inThread
+    def test_streamed(self) -> None:
+        """
+        Events by their types, to the last.
+        """
+        events = list(self.client.responses.create(model="echo", input="a b c", stream=True))
+        self.assertEqual([event.sequence_number for event in events], list(range(len(events))))
+        deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
+        self.assertEqual("".join(deltas), "a b c")
+        last = events[-1]
+        assert last.type == "response.completed"
+        self.assertEqual(last.response.output_text, "a b c")
+
+    @inThread
+    def test_streamHelper(self) -> None:
+        """
+        It accumulates snapshots without a complaint, reasoning and calls too.
+        """
+        steps = script({"think": "hm"}, {"say": "so"}, {"tool": "look", "args": {"at": "tree"}})
+        with self.client.responses.stream(
+            model="script", input=steps, tools=[LOOK], reasoning={"summary": "auto"}
+        ) as stream:
+            snapshots = [event.snapshot for event in stream if event.type == "response.output_text.delta"]
+            response = stream.get_final_response()
+        self.assertEqual(snapshots[-1], "so")
+        self.assertEqual([item.type for item in response.output], ["reasoning", "message", "function_call"])
+        call = response.output[2]
+        assert call.type == "function_call"
+        self.assertEqual(call.parsed_arguments, {"at": "tree"})
+        self.answer(steps, response, call.call_id)
+
+    def answer(self, asked: Any, response: Any, callId: str) -> None:
+        """
+        Give the result of a call, and see the turn end.
+        """
+        result = {"type": "function_call_output", "call_id": callId, "output": "green"}
+        items = [item.model_dump(exclude_none=True, exclude={"parsed_arguments"}) for item in response.output]
+        for item in items:
+            for part in item.get("content", ()):
+                part.pop("parsed", None)
+        again = self.client.responses.create(model="script", input=[*asked, *items, result], tools=[LOOK])
+        self.assertEqual(again.status, "completed")
+        self.assertEqual([tone["output"] for tone in self.sent("tool-result")], ["green"])
+
+    @inThread
+    def test_parse(self) -> None:
+        """
+        An answer that follows a schema, parsed; streamed too.
+        """
+        place = {"city": "Oslo", "people": 5}
+        steps = script({"say": f"```json\n{json.dumps(place)}\n```"})
+        response = self.client.responses.parse(model="script", input=steps, text_format=Town)
+        self.assertEqual(response.output_parsed, Town(**place))  # type: ignore[arg-type]
+        with self.client.responses.stream(model="script", input=steps, text_format=Town) as stream:
+            final = stream.get_final_response()
+        self.assertEqual(final.output_parsed, response.output_parsed)
+
+    @inThread
+    def test_historyGoesOn(self) -> None:
+        """
+        The items of an answer, given back as the package dumps them, go on in
+        its session.
+        """
+        asked: list[Any] = [{"role": "user", "content": "first"}]
+        first = self.client.responses.create(model="echo", input=asked)
+        asked += [*[item.to_dict() for item in first.output], {"role": "user", "content": "second"}]
+        raw = self.client.responses.with_raw_response.create(model="echo", input=asked)
+        self.assertEqual((raw.headers["x-hum-session"], raw.parse().output_text), ("continued", "second"))
+
+    @inThread
+    def test_failures(self) -> None:
+        """
+        An error before the first event, and a response that has failed after
+        it.
+        """
+        with self.assertRaises(openai.BadRequestError) as caught:
+            self.client.responses.create(model="echo", input="x", previous_response_id="resp_1")
+        self.assertEqual(caught.exception.code, "previous_response_not_found")
+        with self.assertRaises(openai.NotFoundError):
+            self.client.responses.create(model="nobody", input="x")
+        steps = script({"say": "some"}, {"result_error": "It broke"})
+        last = list(self.client.responses.create(model="script", input=steps, stream=True))[-1]
+        assert last.type == "response.failed" and last.response.error is not None
+        self.assertEqual(last.response.error.code, "server_error")
+
+    @inLoop
+    async def test_async(self) -> None:
+        """
+        The asynchronous client too; leaving a stream cancels its turn.
+        """
+        async with self.newAsyncClient() as client:
+            response = await client.responses.create(model="echo", input="hello")
+            self.assertEqual(response.output_text, "hello")
+            async with client.responses.stream(model="echo", input="a b") as stream:
+                self.assertEqual((await stream.get_final_response()).output_text, "a b")
+            async with client.responses.stream(model="gated", input="x") as stream:
+                async for event in stream:
+                    if event.type == "response.output_text.delta":
+                        break
+        self.whenCancelled()
+        self.gate.isOpen = True
