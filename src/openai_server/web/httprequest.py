@@ -137,7 +137,7 @@ class HTTPRequest(APIRequest):
         @raise APIError: the request is not wanted.
         """
         self.method = method
-        self.path = target.partition(b"?")[0]
+        self.path, _, self.query = target.partition(b"?")
         self._limit = limit = self.site.bodyLimit
         if isOld:
             self.clientproto = b"HTTP/1.0"

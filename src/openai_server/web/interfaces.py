@@ -74,10 +74,12 @@ class Head(Protocol):
 
     @ivar method: such as C{GET}.
     @ivar path: what stands before C{?} in the target, as it came.
+    @ivar query: what stands behind it; never logged.
     """
 
     method: bytes
     path: bytes
+    query: bytes
 
     @property
     def clock(self) -> IReactorTime: ...

@@ -178,6 +178,7 @@ class APIRequest:
         "path",
         "postpath",
         "prepath",
+        "query",
         "refusal",
         "requestId",
         "retry",
@@ -199,6 +200,7 @@ class APIRequest:
         self.channel = channel
         self.method = method
         self.path = path
+        self.query = b""
         self.requestId = ""
         self.refusal: APIError | None = None
         self.route = "unmatched"

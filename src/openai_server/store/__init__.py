@@ -1,0 +1,3 @@
+"""
+What lasts beyond a request, behind one interface.
+"""
