@@ -157,3 +157,24 @@ class ResponsesTests(ServingCase):
                         break
         self.whenCancelled()
         self.gate.isOpen = True
+
+    @inThread
+    def test_keptResponses(self) -> None:
+        """
+        Gone on from, retrieved, listed, cancelled and deleted.
+        """
+        responses = self.client.responses
+        first = responses.create(model="echo", input="one")
+        raw = responses.with_raw_response.create(model="echo", input="two", previous_response_id=first.id)
+        second = raw.parse()
+        self.assertEqual((raw.headers["x-hum-session"], second.output_text), ("continued", "two"))
+        self.assertEqual(responses.retrieve(second.id), second)
+        items = list(responses.input_items.list(second.id, order="asc", limit=1))
+        self.assertEqual([item.type for item in items], ["message"] * 3)
+        self.assertEqual(responses.cancel(second.id).status, "completed")
+        responses.delete(first.id)
+        with self.assertRaises(openai.NotFoundError):
+            responses.retrieve(first.id)
+        with self.assertRaises(openai.BadRequestError) as caught:
+            responses.create(model="echo", input="three", previous_response_id=second.id)
+        self.assertEqual(caught.exception.code, "previous_response_not_found")

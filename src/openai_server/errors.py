@@ -74,6 +74,7 @@ KINDS: Final[dict[str, Kind]] = {
     "cwd_not_allowed": Kind(403, _INVALID, "cwd_not_allowed", End.BAD),
     "host_not_allowed": Kind(421, _INVALID, "host_not_allowed", End.HOST),
     "model_not_found": Kind(404, _INVALID, "model_not_found", End.NO_WORKER),
+    "not_kept": Kind(404, _INVALID, None, End.BAD),
     "unsupported_endpoint": Kind(404, _INVALID, "unsupported_endpoint", End.BAD),
     "unknown_url": Kind(404, _INVALID, "unknown_url", End.BAD),
     "method_not_supported": Kind(405, _INVALID, "method_not_supported", End.BAD),

@@ -31,6 +31,7 @@ from openai_server.translate.output import Translation
 from openai_server.translate.schema import checkAnswer
 from openai_server.translate.tools import inputText, resultText
 from openai_server.web.interfaces import Request
+from openai_server.web.kept import KeptAnswers
 from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.response import Response, ResponseTimes
 from openai_server.web.submission import Submission, Submitter
@@ -64,16 +65,19 @@ class Completion:
         retries: Retries[Response],
         modelIsKnown: Callable[[str], bool],
         takenNames: Callable[[], Container[str]],
+        kept: KeptAnswers,
     ) -> None:
         """
         @param modelIsKnown: tells whether a model that nobody serves now may
             come back.
         @param takenNames: gives the names that no tool can have at the daemon.
+        @param kept: the answers that are kept.
         """
         self._submitter = submitter
         self._retries = retries
         self._modelIsKnown = modelIsKnown
         self._takenNames = takenNames
+        self._kept = kept
         self._configuration = submitter.configuration
         self._times = ResponseTimes(submitter.clock)
 
@@ -95,6 +99,9 @@ class Completion:
         # The body and what it asks are not held for as long as the answer lasts.
         body = request.takeBody()
         inquiry = dialect.parse(body)
+        isKept = dialect is self._kept.dialect
+        if isKept and (wanted := self._kept.dialect.wanted(inquiry)) is not None:
+            inquiry = await self._kept.resolved(_accountOf(request), body, wanted)
         request.model = inquiry.model
         if inquiry.ignored:
             request.setHeader(b"x-hum-ignored", ",".join(inquiry.ignored).encode())
@@ -108,7 +115,9 @@ class Completion:
         request.setHeader(b"x-hum-session", request.session.encode())
         try:
             interval = keepAliveInterval(request, self._configuration.keepAliveInterval)
-            if response.own is not inquiry.own:
+            if isKept and response.own is inquiry.own:
+                self._kept.begun(_accountOf(request), inquiry, response)
+            elif response.own is not inquiry.own:
                 # A retry is told of the answer under the ids that it has already.
                 renderer = dialect.renderer(replace(inquiry, own=response.own))
             response.attach(request, renderer, interval, isAlone)
@@ -273,6 +282,7 @@ class Completion:
             self._told(response)
         else:
             self._submitter.memory.release(response.conversation.context.session, False)
+        self._kept.ended(response)
         attempt = response.attempt
         if attempt is None:
             return

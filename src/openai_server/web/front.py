@@ -27,10 +27,12 @@ from openai_server.sessions.plans import UserHint
 from openai_server.sessions.pool import Limits
 from openai_server.sessions.retries import Retries
 from openai_server.sessions.scheduler import Scheduler
+from openai_server.store.memory import Bounds, MemoryStore
 from openai_server.translate.names import TakenNames
 from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
 from openai_server.web.completion import Completion
+from openai_server.web.kept import KeptAnswers
 from openai_server.web.models import OfferedModels
 from openai_server.web.response import Response
 from openai_server.web.routes import Routes
@@ -90,7 +92,6 @@ class WebFront(Service):
         self._taken = TakenNames()
         self._hid = hid
         self._configuration = configuration
-        self.completion = Completion(self.submitter, self.retries, self.models.isKnown, self._takenNames)
         chat = ChatDialect(
             strict=configuration.strict,
             defaultModel=lambda: configuration.defaultModel,
@@ -105,7 +106,12 @@ class WebFront(Service):
             showsReasoning=configuration.reasoningField != "none",
             showsWorkerTools=configuration.workerTools,
             keepAlive=configuration.keepAlive,
+            keeps=configuration.keptResponses > 0,
             now=now,
+        )
+        kept = KeptAnswers(responses, MemoryStore(clock, _boundsFrom(configuration)))
+        self.completion = Completion(
+            self.submitter, self.retries, self.models.isKnown, self._takenNames, kept
         )
         hosts = (*configuration.allowedHosts, *boundHosts)
         admission = Admission(configuration.apiKey, hosts, configuration.corsOrigins)
@@ -114,7 +120,7 @@ class WebFront(Service):
             "/v1/responses": responses,
             **(dialects or {}),
         }
-        routes = Routes(self.completion, spoken, self.models, admission, lambda: daemon.whyNotReady)
+        routes = Routes(self.completion, spoken, self.models, admission, lambda: daemon.whyNotReady, kept)
         self.site = APISite(
             routes.resource(),
             clock,
@@ -154,6 +160,10 @@ class WebFront(Service):
 
 def _memoryFrom(configuration: Configuration) -> Memory:
     return Memory(continuation=configuration.continuation, userHint=UserHint(configuration.userHint))
+
+
+def _boundsFrom(configuration: Configuration) -> Bounds:
+    return Bounds(configuration.keptResponses, configuration.keptBytes, configuration.keptAge)
 
 
 def _limitsFrom(configuration: Configuration) -> Limits:

@@ -116,9 +116,11 @@ class MountedRequest(APIRequest):
         @param inner: a L{twisted.web.server.Request}.
         """
         channel = MountedChannel(inner, site)
-        segments = inner.uri.partition(b"?")[0].split(b"/")
+        target, _, query = inner.uri.partition(b"?")
+        segments = target.split(b"/")
         path = b"/" + b"/".join(segments[1 + len(inner.prepath) :])
         super().__init__(site, channel, inner.method, path)
+        self.query = query
         channel.request = self
         self._inner = inner
         self.requestId = self.nameFrom(

@@ -9,7 +9,7 @@ stream has said everything; errors are raised and rendered in one place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -56,6 +56,33 @@ class Answering(Protocol):
         request is answered already, and C{CancelledError} is to be let out.
 
         @raise APIError: as the Deferred fails with it.
+        """
+
+
+class Kept(Protocol):
+    """
+    Answers that can be asked for again. Each method returns a JSON body, and
+    raises L{APIError} where there is no answer under the id.
+    """
+
+    async def retrieve(self, request: Request, id: str) -> bytes:
+        """
+        Return the answer.
+        """
+
+    async def delete(self, request: Request, id: str) -> bytes:
+        """
+        Forget the answer.
+        """
+
+    async def cancel(self, request: Request, id: str) -> bytes:
+        """
+        End the answer, if it has not ended.
+        """
+
+    async def inputItems(self, request: Request, id: str) -> bytes:
+        """
+        Return what it is the answer to.
         """
 
 
@@ -119,16 +146,19 @@ class Routes:
         models: Models,
         admission: Admission,
         whyNotReady: Callable[[], str | None],
+        kept: Kept | None = None,
     ) -> None:
         """
         @param whyNotReady: gives a reason for the operator, or None when
             prompts can be asked.
+        @param kept: answers that can be asked for again; None where none can.
         """
         self._answering = answering
         self._dialects = dialects
         self._models = models
         self._admission = admission
         self._whyNotReady = whyNotReady
+        self._kept = kept
 
     def resource(self) -> IResource:
         """
@@ -141,6 +171,8 @@ class Routes:
             self._declareDialect(app, path, dialect)
         for template, route in _routes:
             self._declareRoute(app, template, route)
+        if self._kept is not None:
+            self._declareKept(app, self._kept)
         app.handle_errors(Exception)(self.failed)
         return _Resource(app, self._admission)
 
@@ -158,6 +190,16 @@ class Routes:
             return request.whenOver()
 
         _declare(app, template, "GET", answer)
+
+    def _declareKept(self, app: Klein, kept: Kept) -> None:
+        one = "/v1/responses/<id>"
+        for method, template, answer in (
+            ("GET", one, kept.retrieve),
+            ("DELETE", one, kept.delete),
+            ("POST", f"{one}/cancel", kept.cancel),
+            ("GET", f"{one}/input_items", kept.inputItems),
+        ):
+            _declare(app, template, method, _answeringWith(template, answer))
 
     # OpenAI's.
 
@@ -214,6 +256,20 @@ class Routes:
         _tell(failure, request)
         await request.whenOver()
         return None
+
+
+def _answeringWith(
+    template: str, answer: Callable[[Request, str], Coroutine[Deferred[Any], Any, bytes]]
+) -> Callable[..., Deferred[None]]:
+    async def answered(request: APIRequest, id: str) -> None:
+        request.route = template
+        request.answer(await answer(request, id))
+        await request.whenOver()
+
+    def begin(request: APIRequest, id: str) -> Deferred[None]:
+        return Deferred.fromCoroutine(answered(request, id))
+
+    return begin
 
 
 def _settled(result: object, request: APIRequest) -> None:

@@ -226,8 +226,8 @@ class InputTests(SyncCase):
             ),
             ({"type": "function_call"}, (absent, "input[0].name")),
             ({"type": "function_call_output"}, (absent, "input[0].call_id")),
-            ({"type": "item_reference", "id": "msg_1"}, ("unsupported_value", "input[0]")),
-            ({"id": "msg_1"}, ("unsupported_value", "input[0]")),
+            ({"type": "item_reference", "id": "msg_1"}, ("invalid_value", "input[0].id")),
+            ({"id": "msg_1"}, ("invalid_value", "input[0].id")),
         ):
             with self.subTest(item=item):
                 self.assertEqual(self.refused(item), (code, param))

@@ -222,7 +222,6 @@ class RequestTests(SyncCase):
             ({"prompt": {"id": "p"}}, ("unsupported_parameter", "prompt")),
             ({"background": True}, ("unsupported_parameter", "background")),
             ({"conversation": "conv_1"}, ("unsupported_parameter", "conversation")),
-            ({"previous_response_id": "r"}, ("previous_response_not_found", "previous_response_id")),
             ({"metadata": {"k": "v" * 513}}, ("invalid_value", "metadata")),
             ({"text": {"format": {"type": "xml"}}}, ("invalid_value", "text.format.type")),
             (

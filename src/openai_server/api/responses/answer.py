@@ -38,12 +38,17 @@ class ResponseHead(msgspec.Struct, frozen=True):
     @ivar createdAt: seconds since 1970.
     @ivar repeated: the members that repeat the request.
     @ivar showsReasoning: whether the request asks for summaries of it.
+    @ivar previous: the id of the response that it goes on from.
+    @ivar input: the request's own items, as they are kept; None where nothing
+        is.
     """
 
     token: str
     createdAt: int
     repeated: dict[str, Any]
     showsReasoning: bool = False
+    previous: str | None = None
+    input: list[dict[str, Any]] | None = None
 
     @property
     def id(self) -> str:
@@ -67,12 +72,12 @@ class ResponseObject:
         )
         self._rest = jsonLine(head.repeated)[1:]
 
-    def unfinished(self) -> bytes:
+    def unfinished(self, output: bytes = b"") -> bytes:
         """
-        Return a response that has only begun.
+        Return a response that goes on.
         """
         said = b'"completed_at":null,"error":null,"incomplete_details":null'
-        return self._written("in_progress", said, b"")
+        return self._written("in_progress", said, output)
 
     def finished(self, output: bytes, usage: Usage | None, at: int, reason: str | None = None) -> bytes:
         """
@@ -94,6 +99,13 @@ class ResponseObject:
         """
         said = b'"completed_at":null,"error":%b,"incomplete_details":null' % jsonLine(_errorObject(error))
         return self._written("failed", said, output)
+
+    def cancelled(self, output: bytes) -> bytes:
+        """
+        Return a response that was cancelled.
+        """
+        said = b'"completed_at":null,"error":null,"incomplete_details":null'
+        return self._written("cancelled", said, output)
 
     def _written(self, status: str, said: bytes, output: bytes, usage: Usage | None = None) -> bytes:
         return b'%b%b",%b,"output":[%b],"usage":%b,%b' % (

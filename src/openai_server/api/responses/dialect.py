@@ -6,12 +6,17 @@ The Responses API as a dialect.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from secrets import token_hex
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from openai_server.api.inquiry import Inquiry
+from openai_server.api.keeping import RecordsWanted
+from openai_server.api.output import Output
 from openai_server.api.responses.answer import ResponseHead
+from openai_server.api.responses.records import History, Record, historyFrom, readRecord
 from openai_server.api.responses.render import ResponsesRenderer
 from openai_server.api.responses.request import inquiryFromBody
 from openai_server.api.sse import KEEP_ALIVE_COMMENT
@@ -26,7 +31,7 @@ def _newToken() -> str:
 
 class ResponsesDialect:
     """
-    OpenAI's Responses API, as far as it keeps nothing.
+    OpenAI's Responses API.
     """
 
     name = "responses"
@@ -39,6 +44,7 @@ class ResponsesDialect:
         showsReasoning: bool = True,
         showsWorkerTools: bool = False,
         keepAlive: str = "chunk",
+        keeps: bool = False,
         now: Callable[[], float] = time.time,
         newToken: Callable[[], str] = _newToken,
     ) -> None:
@@ -51,6 +57,8 @@ class ResponsesDialect:
             itself are shown, as C{mcp_call} items.
         @param keepAlive: what a silent stream says: C{chunk} for an event, or
             C{comment}; anything else is nothing.
+        @param keeps: whether responses are kept where a request does not say
+            otherwise.
         @param now: the wall clock, in seconds since 1970.
         @param newToken: makes what the ids of a response and its items have in
             common.
@@ -60,6 +68,7 @@ class ResponsesDialect:
         self._showsReasoning = showsReasoning
         self._showsTools = showsWorkerTools
         self._keepAlive = _KEEP_ALIVES.get(keepAlive, b"")
+        self._keeps = keeps
         self._now = now
         self._newToken = newToken
 
@@ -69,23 +78,80 @@ class ResponsesDialect:
 
         @raise APIError: 400, with C{param} where one field is at fault.
         """
+        return self._parse(body, None)
+
+    def _parse(self, body: bytes, history: History | None) -> Inquiry:
         return inquiryFromBody(
             body,
             self._newToken(),
             int(self._now()),
             strict=self._strict,
             defaultModel=self._defaultModel(),
+            keeps=self._keeps,
+            history=history,
         )
 
     def renderer(self, inquiry: Inquiry) -> ResponsesRenderer:
         """
         Return what writes the answer.
         """
-        assert isinstance(inquiry.own, ResponseHead)
         return ResponsesRenderer(
-            inquiry.own,
+            _headOf(inquiry),
             now=self._now,
             showsReasoning=self._showsReasoning,
             showsTools=self._showsTools,
             keepAlive=self._keepAlive,
         )
+
+    # Records.
+
+    def wanted(self, inquiry: Inquiry) -> RecordsWanted | None:
+        """
+        Return what is needed to read the request of an inquiry.
+        """
+        return inquiry.own if isinstance(inquiry.own, RecordsWanted) else None
+
+    def resolved(self, body: bytes, chain: Sequence[bytes], others: Mapping[str, bytes]) -> Inquiry:
+        """
+        Return what a request asks that goes on from kept responses.
+        """
+        return self._parse(body, historyFrom(chain, others))
+
+    def recordId(self, inquiry: Inquiry) -> str | None:
+        """
+        Return the id of the response, if it is kept.
+        """
+        head = _headOf(inquiry)
+        return None if head.input is None else head.id
+
+    def previousOf(self, inquiry: Inquiry) -> str | None:
+        """
+        Return the id of the response that an inquiry goes on from.
+        """
+        return _headOf(inquiry).previous
+
+    def record(self, inquiry: Inquiry, events: Sequence[Output], isCancelled: bool) -> bytes:
+        """
+        Return the record of a response.
+        """
+        renderer = self.renderer(inquiry)
+        body = renderer.cancelledBody(events) if isCancelled else renderer.body(events)
+        return msgspec.json.encode(Record(_headOf(inquiry).input or [], msgspec.Raw(body)))
+
+    def answerOf(self, record: bytes) -> bytes:
+        """
+        Return the response object of a record.
+        """
+        return bytes(readRecord(record).response)
+
+    def inputOf(self, records: Sequence[bytes]) -> Sequence[Mapping[str, Any]]:
+        """
+        Return the items that led to the response of the last record.
+        """
+        last = readRecord(records[-1])
+        return [*historyFrom(records[:-1], {}).items, *last.input]
+
+
+def _headOf(inquiry: Inquiry) -> ResponseHead:
+    assert isinstance(inquiry.own, ResponseHead)
+    return inquiry.own

@@ -46,19 +46,24 @@ _REASONING: Final = frozenset({"reasoning_text", "summary_text", "thinking", "re
 _SILENT: Final = frozenset({"reasoning", "mcp_call", "mcp_list_tools"})
 
 
-def messagesFromInput(found: str | Sequence[Any], unread: UnreadNames) -> tuple[Message, ...]:
+def messagesFromInput(
+    found: str | Sequence[Any], unread: UnreadNames, history: Sequence[Any] = ()
+) -> tuple[Message, ...]:
     """
     Return what an input says. Items of kinds that are not known here are kept
     as calls and results where they are such, and else left out.
 
     @param unread: is told of what is left out.
+    @param history: items that were said before.
     @raise APIError: 400 with a C{param} like C{input[2].content[0].type}.
     """
     if isinstance(found, str):
-        return (Message("user", found),) if found else ()
-    if len(found) > MAX_MESSAGES:
+        found = [{"role": "user", "content": found}] if found else []
+    if len(found) + len(history) > MAX_MESSAGES:
         raise APIError("invalid_value", f"More than {MAX_MESSAGES} items.", param="input")
     reader = _Reader(unread)
+    for item in history:
+        reader.read(item, "previous_response_id")
     for index, item in enumerate(found):
         reader.read(item, f"input[{index}]")
     return reader.finish()
@@ -135,8 +140,9 @@ class _Reader:
         self._say(Message("tool", output, callId=found.call_id))
 
     def _reference(self, item: dict[str, Any], where: str) -> None:
-        said = "Items are not kept by this server: send them whole, and 'store': false."
-        raise APIError("unsupported_value", said, param=where)
+        # Those that are kept stand in the places of their references already.
+        said = f"Item with id '{safeName(str(item.get('id')))}' not found: send it whole."
+        raise APIError("invalid_value", said, param=f"{where}.id")
 
     def _foreign(self, kind: str, item: dict[str, Any]) -> None:
         callId = item.get("call_id")

@@ -289,16 +289,29 @@ class ResponsesRenderer:
 
     def body(self, events: Sequence[Output]) -> bytes:
         """
-        Return a C{response} object.
+        Return a C{response} object, of an answer that failed or goes on too.
         """
-        finished = events[-1]
-        assert isinstance(finished, Finished)
-        for event in events[:-1]:
+        last = events[-1] if events else None
+        for event in events:
             if type(event) is Text:
                 # Nobody reads the deltas.
                 event = Text(["".join(event.pieces)])
-            self._events(event)
-        return self._ended(finished)[1]
+            if type(event) is not Finished and type(event) is not Failed:
+                self._events(event)
+        if isinstance(last, Finished):
+            return self._ended(last)[1]
+        self._close("incomplete")
+        items = b",".join(self._items)
+        if isinstance(last, Failed):
+            return self._object.failed(items, last.error)
+        return self._object.unfinished(items)
+
+    def cancelledBody(self, events: Sequence[Output]) -> bytes:
+        """
+        Return the object of a response that was cancelled.
+        """
+        self.body([event for event in events if type(event) is not Finished and type(event) is not Failed])
+        return self._object.cancelled(b",".join(self._items))
 
 
 def _written(kind: bytes, number: int, members: bytes) -> bytes:

@@ -24,6 +24,7 @@ from openai_server.api.inquiry import (
 )
 from openai_server.api.responses.answer import ResponseHead
 from openai_server.api.responses.input import messagesFromInput
+from openai_server.api.responses.records import NO_HISTORY, History, isReference, keptItems, wantedBy
 from openai_server.api.responses.structs import ResponsesBody, TextFormatBody
 from openai_server.api.responses.tools import choiceFromBody, shownChoice, toolsFromBody
 from openai_server.api.rules import checkedModel, checkMetadata, missing, unknown
@@ -57,29 +58,53 @@ _LOGPROBS: Final = "message.output_text.logprobs"
 
 
 def inquiryFromBody(
-    body: bytes, token: str, createdAt: int, *, strict: bool = False, defaultModel: str | None = None
+    body: bytes,
+    token: str,
+    createdAt: int,
+    *,
+    strict: bool = False,
+    defaultModel: str | None = None,
+    keeps: bool = False,
+    history: History | None = None,
 ) -> Inquiry:
     """
-    Return what a request asks; its C{own} is the response's L{ResponseHead}.
+    Return what a request asks; its C{own} is the response's L{ResponseHead}, or
+    what is L{RecordsWanted} to read it.
 
     @param body: as it came; its size is bounded by whoever read it.
     @param token: of the response that answers it.
     @param createdAt: seconds since 1970.
     @param strict: refuse fields that OpenAI does not know.
-    @param defaultModel: what a request without a model asks for.
+    @param defaultModel: what a request without a model asks for, and does not
+        go on from a response.
+    @param keeps: whether responses are kept at all.
+    @param history: what is known of what was wanted.
     @raise APIError: 400, with C{param} where one field is at fault.
     """
     containersOf(body)
     unread = UnreadNames()
     found = _read(body, unread, strict)
     _refuse(found)
+    if history is None:
+        wanted = wantedBy(found.previous_response_id, found.input)
+        if wanted is not None:
+            return Inquiry(model=found.model or "", messages=(), own=wanted)
+        history = NO_HISTORY
+    elif found.previous_response_id is not None and history.model is None:
+        raise _previousNotFound(found.previous_response_id)
+    if history.known and isinstance(found.input, tuple):
+        known = history.known
+        found.input = tuple(
+            [known.get(each["id"], each) if isReference(each) else each for each in found.input]
+        )
     tools, shownTools = toolsFromBody(found.tools or (), unread)
     choice = NO_CHOICE if found.tool_choice is None else choiceFromBody(found.tool_choice, tools)
-    messages = _messages(found, unread)
+    messages = _messages(found, unread, history)
     if strict and (nested := next((name for name in unread.all if _isUnknown(name)), None)):
         raise unknown(nested)
-    model = checkedModel(found.model or defaultModel)
+    model = checkedModel(found.model or history.model or defaultModel)
     wish = found.reasoning
+    isKept = keeps and found.store is not False
     return Inquiry(
         model=model,
         messages=messages,
@@ -96,8 +121,10 @@ def inquiryFromBody(
         own=ResponseHead(
             token,
             createdAt,
-            _repeated(found, model, shownTools),
+            _repeated(found, model, shownTools, isKept),
             wish is not None and (wish.summary or wish.generate_summary) is not None,
+            found.previous_response_id,
+            keptItems(found.input or (), token) if isKept else None,
         ),
     )
 
@@ -145,16 +172,17 @@ def _refuse(found: ResponsesBody) -> None:
     if found.conversation is not None:
         said = "Conversations are not kept by this server."
         raise APIError("unsupported_parameter", said, param="conversation")
-    if found.previous_response_id is not None:
-        shown = safeName(found.previous_response_id)
-        said = f"Previous response with id '{shown}' not found: send the whole input."
-        raise APIError("previous_response_not_found", said, param="previous_response_id")
     if found.metadata:
         checkMetadata(found.metadata)
 
 
-def _messages(found: ResponsesBody, unread: UnreadNames) -> tuple[Message, ...]:
-    said = () if found.input is None else messagesFromInput(found.input, unread)
+def _previousNotFound(previous: str) -> APIError:
+    said = f"Previous response with id '{safeName(previous)}' not found: send the whole input."
+    return APIError("previous_response_not_found", said, param="previous_response_id")
+
+
+def _messages(found: ResponsesBody, unread: UnreadNames, history: History) -> tuple[Message, ...]:
+    said = messagesFromInput(found.input or (), unread, history.items)
     if not said and found.max_output_tokens == 1 and found.input is not None:
         # Codex's question whether anybody is there.
         return ()
@@ -191,7 +219,7 @@ def _format(wanted: TextFormatBody) -> Format:
     return Format("schema", wanted.name, wanted.schema, wanted.description, wanted.strict, where)
 
 
-def _repeated(found: ResponsesBody, model: str, tools: list[dict[str, Any]]) -> dict[str, Any]:
+def _repeated(found: ResponsesBody, model: str, tools: list[dict[str, Any]], isKept: bool) -> dict[str, Any]:
     wish, user = found.reasoning, {} if found.user is None else {"user": found.user}
     return {
         "instructions": found.instructions,
@@ -211,10 +239,10 @@ def _repeated(found: ResponsesBody, model: str, tools: list[dict[str, Any]]) -> 
             "effort": None if wish is None else wish.effort,
             "summary": None if wish is None else wish.summary or wish.generate_summary,
         },
-        "previous_response_id": None,
+        "previous_response_id": found.previous_response_id,
         "max_output_tokens": found.max_output_tokens,
         "max_tool_calls": found.max_tool_calls,
-        "store": False,
+        "store": isKept,
         "background": False,
         "service_tier": "default",
         "safety_identifier": found.safety_identifier,
