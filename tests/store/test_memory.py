@@ -4,6 +4,10 @@ Tests for L{openai_server.store.memory}.
 
 from __future__ import annotations
 
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
 from openai_server.store.interfaces import RecordStore
 from openai_server.store.memory import Bounds, MemoryStore
 from tests.support import SyncCase, TestClock
@@ -37,7 +41,8 @@ class MemoryStoreTests(SyncCase):
         """
         A record with all that it goes on from.
         """
-        return list(self.successResultOf(self.store.chain(account, id)))
+        found: Deferred[Any] = self.store.chain(account, id)
+        return list(self.successResultOf(found))
 
     def test_accounts(self) -> None:
         """

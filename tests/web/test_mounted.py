@@ -198,6 +198,21 @@ class WireTests(MountedCase):
         self.assertFalse(received.endswith(b"0\r\n\r\n"))
         self.assertEqual((wire.how, self.ends()), ("closed", ["up-error"]))
 
+    def test_failedStreamThatIsWhole(self) -> None:
+        """
+        It has its end where its error says all.
+        """
+        wire = self.open()
+        (asked,) = self.chat.asked
+        stream = asked.stream()
+        stream.words.errorIsEnd = True
+        stream.write(b"data: 1\n\n")
+        stream.fail(b"data: error\n\n")
+        received = wire.read()
+        self.assertIn(b"data: error\n\n", received)
+        self.assertTrue(received.endswith(b"0\r\n\r\n"))
+        self.assertEqual(self.ends(), ["up-error"])
+
     def test_stuckClient(self) -> None:
         """
         A client that takes nothing is cut here, too.

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 
-from openai_server.errors import End
+from openai_server.errors import APIError, End
 from openai_server.web.completion import keepAliveInterval
 from openai_server.web.http import EARLY_BYTES
 from openai_server.web.sendqueue import QUEUE_BYTES, SLICE, STILL_BYTES
@@ -152,6 +152,27 @@ class FramingTests(StreamCase):
         self.wire.read()
         self.assertEqual(self.taken(), (b"data: role\n\n" + EVENT + b"data: error\n\n", False))
         self.assertEqual((self.wire.how, self.ends(), self.asked.gone), ("closed", ["up-stall"], []))
+
+    def test_failThatIsAnEnd(self) -> None:
+        """
+        Where the event says itself that the answer failed, the stream is whole
+        and its connection can be used again, whoever ended it.
+        """
+        for cut in (False, True):
+            self.open()
+            self.stream.words.errorIsEnd = True
+            self.stream.words.event = b"data: error\n\n"
+            self.stream.write(EVENT)
+            if cut:
+                self.asked.request.cut(APIError("shutting_down", "Later."))
+            else:
+                self.stream.fail(b"data: error\n\n")
+                self.asked.answer.callback(None)
+            self.wire.read()
+            self.assertEqual(self.taken(), (b"data: role\n\n" + EVENT + b"data: error\n\n", True))
+            self.assertFalse(self.wire.disconnecting)
+            self.wire.leave()
+        self.assertEqual(self.ends(), ["up-error", "drain"])
 
     def test_nothingAfterTheEnd(self) -> None:
         """

@@ -90,6 +90,7 @@ class InputTests(SyncCase):
             custom,
             {"type": "function_call_output", "call_id": "call_1", "output": "tree"},
             {"type": "custom_tool_call_output", "id": "x", "call_id": "call_2", "output": [text]},
+            {"type": "function_call_output", "call_id": "call_3", "output": None},
             {"type": "function_call", "name": "g", "arguments": {"b": 2}},
         )
         self.assertEqual(
@@ -103,6 +104,7 @@ class InputTests(SyncCase):
                 ),
                 Message("tool", "tree", callId="call_1"),
                 Message("tool", ("let me ",), callId="call_2"),
+                Message("tool", "", callId="call_3"),
                 Message("assistant", (), calls=(Call("", "g", '{"b":2}'),)),
             ),
         )

@@ -245,9 +245,40 @@ class RequestTests(SyncCase):
         """
         An empty input with room for one token asks nothing.
         """
-        for said in ([], ""):
+        nothing: tuple[Any, ...] = ([], "")
+        for said in nothing:
             found = request(input=said, max_output_tokens=1, instructions="Be brief.")
             self.assertEqual(found.messages, ())
+
+    def test_agentsRequest(self) -> None:
+        """
+        All that Codex sends is known, and its tools of other kinds are left
+        out.
+        """
+        found = request(
+            True,
+            instructions="You are an agent.",
+            input=[{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}],
+            tools=[
+                {"type": "function", "name": "shell", "strict": False, "parameters": {"type": "object"}},
+                {"type": "custom", "name": "apply_patch", "format": {"type": "grammar"}},
+                {"type": "namespace", "name": "x", "description": "", "tools": [{"type": "function"}]},
+                {"type": "web_search", "external_web_access": False},
+                {"type": "image_generation", "output_format": "png"},
+            ],
+            tool_choice="auto",
+            parallel_tool_calls=True,
+            reasoning={"effort": "medium", "summary": "auto"},
+            store=False,
+            stream=True,
+            include=["reasoning.encrypted_content"],
+            prompt_cache_key="019a",
+            client_metadata={"x-codex-installation-id": "1"},
+        )
+        self.assertEqual([tool.name for tool in found.tools], ["shell", "apply_patch"])
+        kinds = ("namespace", "web_search", "image_generation")
+        named = tuple([f"tools.{kind}" for kind in kinds])
+        self.assertEqual(found.ignored, ("prompt_cache_key", "client_metadata", *named))
 
     def test_defaultModel(self) -> None:
         """
