@@ -92,7 +92,7 @@ class WebFront(Service):
         self.completion = Completion(self.submitter, self.retries, self.models.isKnown, self._takenNames)
         chat = ChatDialect(
             strict=configuration.strict,
-            defaultModel=lambda: configuration.defaultModel,
+            defaultModel=lambda: configuration.defaultModel or self.models.only(),
             reasoningField=configuration.reasoningField,
             showsWorkerTools=configuration.workerTools,
             keepAlive=configuration.keepAlive,

@@ -258,9 +258,19 @@ class ParseTests(SyncCase):
         """
         for model in ({}, {"model": None}, {"model": ""}):
             body = json.dumps({"messages": HELLO, **model}).encode()
-            self.assertEqual(inquiryFromBody(body, defaultModel="d").model, "d")
+            self.assertEqual(inquiryFromBody(body, defaultModel=lambda: "d").model, "d")
             error = self.assertRaises(APIError, inquiryFromBody, body)
             self.assertEqual((error.name, error.param), ("missing_required_parameter", "model"))
+
+    def test_modelOfThePath(self) -> None:
+        """
+        It counts, whatever the body says, within the same bounds.
+        """
+        for model in ({}, {"model": None}, {"model": "other"}):
+            body = json.dumps({"messages": HELLO, **model}).encode()
+            self.assertEqual(inquiryFromBody(body, model="p", defaultModel=lambda: "d").model, "p")
+        error = self.assertRaises(APIError, inquiryFromBody, body, model="p" * 257)
+        self.assertEqual((error.name, error.param), ("invalid_value", "model"))
 
 
 class IgnoredTests(SyncCase):

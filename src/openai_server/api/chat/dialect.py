@@ -70,13 +70,14 @@ class ChatDialect:
         self._now = now
         self._newId = newId or _newIds().__next__
 
-    def parse(self, body: bytes) -> Inquiry:
+    def parse(self, body: bytes, model: str | None = None) -> Inquiry:
         """
         Return what a request asks.
 
+        @param model: what its path asks for, if it does.
         @raise APIError: 400, with C{param} where one field is at fault.
         """
-        return inquiryFromBody(body, strict=self._strict, defaultModel=self._defaultModel())
+        return inquiryFromBody(body, strict=self._strict, model=model, defaultModel=self._defaultModel)
 
     def renderer(self, inquiry: Inquiry) -> ChatRenderer:
         """

@@ -14,7 +14,7 @@ names of what is ignored, and what is wrong, can be told.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -90,13 +90,20 @@ _SHAPE: Final = shapeOf(ChatBody)
 _decode = msgspec.json.Decoder(ChatBody).decode
 
 
-def inquiryFromBody(body: bytes, *, strict: bool = False, defaultModel: str | None = None) -> Inquiry:
+def inquiryFromBody(
+    body: bytes,
+    *,
+    strict: bool = False,
+    model: str | None = None,
+    defaultModel: Callable[[], str | None] = lambda: None,
+) -> Inquiry:
     """
     Return what a request asks.
 
     @param body: as it came; its size is bounded by whoever read it.
     @param strict: refuse fields that OpenAI does not know.
-    @param defaultModel: what a request without a model asks for.
+    @param model: what the request's path asks for, whatever the body says.
+    @param defaultModel: tells what a request without a model asks for.
     @raise APIError: 400, with C{param} where one field is at fault.
     """
     containers = containersOf(body)
@@ -111,7 +118,7 @@ def inquiryFromBody(body: bytes, *, strict: bool = False, defaultModel: str | No
         raise _missing("messages")
     tools, choice, isLegacy = _tools(found)
     return Inquiry(
-        model=_model(found.model or defaultModel),
+        model=_model(model or found.model or defaultModel()),
         messages=messagesFromBody(found.messages),
         isStreamed=found.stream is True,
         wantsUsage=found.stream_options is not None and found.stream_options.include_usage is True,
