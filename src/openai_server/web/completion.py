@@ -152,6 +152,9 @@ class Completion:
         """
         Return what answers a question that nothing answers yet.
         """
+        if (tried := self._submitter.daemon.whenTried()) is not None:
+            # Until then others may answer calls, and another daemon knows none.
+            await tried
         match = matchFromTranscript(self._submitter.calls, submission.account, submission.transcript)
         conversation = match.owner
         if not isinstance(conversation, Conversation):

@@ -194,8 +194,6 @@ class Submitter:
             transcript does not say so.
         @raise APIError: it was not asked, and nothing is left behind.
         """
-        if self.daemon.whyNotReady is not None and (tried := self.daemon.whenTried()) is not None:
-            await tried
         if self.daemon.whyNotReady is not None:
             raise APIError("daemon_unavailable", "The daemon is not connected.", retryAfter=1)
         claim = submission.claim(self.ownTools)
