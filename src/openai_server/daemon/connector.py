@@ -7,7 +7,7 @@ said of it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from twisted.application.internet import ClientService
 from twisted.internet.defer import Deferred
@@ -18,7 +18,6 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IStreamClientEndpoint,
 )
-from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -89,11 +88,8 @@ class RetryClock(MonotonicClock):
 
 class Connector(ClientService):
     """
-    A client service that says nothing at each of its attempts: the link logs
-    each change once.
+    A client service whose next attempt can be hastened.
     """
-
-    _log = Logger(observer=cast("ILogObserver", lambda event: None))
 
     def __init__(
         self,
