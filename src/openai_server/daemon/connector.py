@@ -86,9 +86,10 @@ class RetryClock(MonotonicClock):
             self._attempt()
 
 
-class Connector(ClientService):
+class Connector:
     """
-    A client service whose next attempt can be hastened.
+    A client service whose next attempt can be hastened. Of each attempt it
+    logs a line in Twisted's name, which our log leaves out.
     """
 
     def __init__(
@@ -99,7 +100,22 @@ class Connector(ClientService):
         clock: IReactorTime,
     ) -> None:
         self._retries = RetryClock(clock)
-        super().__init__(endpoint, factory, retryPolicy=retryPolicy, clock=self._retries)
+        self._service = ClientService(endpoint, factory, retryPolicy=retryPolicy, clock=self._retries)
+
+    def start(self) -> None:
+        """
+        Connect, and go on trying.
+        """
+        self._service.startService()
+
+    def stop(self) -> Deferred[None]:
+        """
+        Close the connection, and try no more.
+
+        @return: fires when it is closed.
+        """
+        stopped: Deferred[None] = self._service.stopService()
+        return stopped
 
     def hasten(self) -> None:
         """
