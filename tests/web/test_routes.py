@@ -109,6 +109,7 @@ class RouteTests(WebCase):
             "/v1/healthz",
             "/openai",
             "/openai/healthz",
+            "/openai/deployments/chat/completions",
             "/openai/deployments//chat/completions",
             "/v1%2Fmodels%2F",
             "/<script>",

@@ -101,7 +101,7 @@ class Submission:
         context = contextFrom(
             inquiry.model, own, self.tools, *callWishes, format=format, cwd=self.cwd, ownTools=left
         )
-        return Claim(self.account, self.hints, context, self.transcript, own)
+        return Claim(self.account, self.hints, context, self.transcript, own, inquiry.isIsolated)
 
     def left(self, ownTools: OwnTools) -> Left:
         """
@@ -121,8 +121,7 @@ class Submission:
         """
         Return the same question with a longer transcript.
         """
-        longer = self.inquiry.withMessages((*self.inquiry.messages, *messages))
-        return Submission(self.account, longer, self.hints, self.taken, self)
+        return self.saying((*self.inquiry.messages, *messages))
 
     def naming(self, tools: Mapping[int, str]) -> Submission:
         """
@@ -134,8 +133,15 @@ class Submission:
             replace(message, name=tools[at]) if at in tools else message
             for at, message in enumerate(self.inquiry.messages)
         ]
-        named = self.inquiry.withMessages(tuple(messages))
-        return Submission(self.account, named, self.hints, self.taken, self)
+        return self.saying(tuple(messages))
+
+    def saying(self, messages: tuple[Message, ...]) -> Submission:
+        """
+        Return the same question with another transcript.
+        """
+        return Submission(
+            self.account, self.inquiry.withMessages(messages), self.hints, self.taken, self
+        )
 
 
 @dataclass

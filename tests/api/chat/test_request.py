@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openai_server.api.chat import request as module
-from openai_server.api.chat.request import MAX_STOP, inquiryFromBody
+from openai_server.api.chat.request import inquiryFromBody
 from openai_server.api.chat.structs import ChatBody
 from openai_server.api.inquiry import Format, Inquiry, Sampling, ToolChoice
-from openai_server.api.rules import MAX_MODEL
+from openai_server.api.rules import MAX_MODEL, MAX_STOP
 from openai_server.api.unread import MAX_NAMES
 from openai_server.errors import APIError
 from tests.support import SyncCase

@@ -49,13 +49,17 @@ from openai_server.api.inquiry import (
     Tool,
     ToolChoice,
 )
-from openai_server.api.rules import MAX_MESSAGES, checkCount, checkedModel, checkMetadata, missing, unknown
+from openai_server.api.rules import (
+    MAX_MESSAGES,
+    checkCount,
+    checkedModel,
+    checkedStops,
+    checkMetadata,
+    missing,
+    unknown,
+)
 from openai_server.api.unread import UnreadNames, safeName, shapeOf
 from openai_server.errors import APIError
-
-#: Stop strings of a request, and characters of each.
-MAX_STOPS: Final = 4
-MAX_STOP: Final = 1000
 
 #: OpenAI's fields that are accepted without effect. C{seed} goes to workers
 #: that honour it; none is known.
@@ -120,7 +124,7 @@ def inquiryFromBody(
         isStreamed=found.stream is True,
         wantsUsage=found.stream_options is not None and found.stream_options.include_usage is True,
         sampling=_sampling(found),
-        stop=_stops(found.stop) if found.stop else (),
+        stop=checkedStops(found.stop) if found.stop else (),
         format=PLAIN_TEXT if found.response_format is None else _format(found.response_format),
         tools=tools,
         toolChoice=choice,
@@ -215,14 +219,6 @@ def _sampling(found: ChatBody) -> Sampling:
     )
     # The one that everybody shares is known by its identity.
     return NO_SAMPLING if sampling == NO_SAMPLING else sampling
-
-
-def _stops(stop: str | tuple[str, ...]) -> tuple[str, ...]:
-    stops = (stop,) if isinstance(stop, str) else tuple([each for each in stop if each])
-    if len(stops) > MAX_STOPS or any(len(each) > MAX_STOP for each in stops):
-        said = f"At most {MAX_STOPS} stop strings of up to {MAX_STOP} characters."
-        raise APIError("invalid_value", said, param="stop")
-    return stops
 
 
 def _format(wanted: FormatBody) -> Format:
