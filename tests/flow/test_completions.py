@@ -223,7 +223,7 @@ class SeveralPromptsTests(CompletionCase):
 
     def test_failure(self) -> None:
         """
-        One that fails fails the answer, is the last one that is asked, and must
+        C36: one that fails fails the answer, is the last one that is asked, and must
         not simply be asked again: the others have run.
         """
         for stream in (False, True):

@@ -118,9 +118,9 @@ class Completion:
         Return what answers a question that nothing answers yet.
         """
         try:
-            if (tried := self._submitter.daemon.whenTried()) is not None:
+            if self._submitter.daemon.whyNotReady is not None:
                 # Until then others may answer calls, and another daemon knows none.
-                await tried
+                await self._submitter.reach()
             match = matchFromTranscript(self._submitter.calls, submission.account, submission.transcript)
             if isinstance(match.owner, Conversation):
                 response = await self._answerTo(submission, attempt, match.owner, match)

@@ -185,6 +185,17 @@ class Submitter:
             self.catalogue.check(submission.tools, inquiry.toolsParam)
         return submission
 
+    async def reach(self) -> None:
+        """
+        Try to reach the daemon now, which is away.
+
+        @raise APIError: it stays away.
+        """
+        if (tried := self.daemon.whenTried()) is not None:
+            await tried
+        if self.daemon.whyNotReady is not None:
+            raise APIError("daemon_unavailable", "The daemon is not connected.", retryAfter=1)
+
     async def ask(
         self,
         submission: Submission,
@@ -203,7 +214,7 @@ class Submitter:
         @raise APIError: it was not asked, and nothing is left behind.
         """
         if self.daemon.whyNotReady is not None:
-            raise APIError("daemon_unavailable", "The daemon is not connected.", retryAfter=1)
+            await self.reach()
         claim = submission.claim(self.ownTools)
         plan = None if session is None else self.memory.goOn(session, claim)
         if plan is None:
