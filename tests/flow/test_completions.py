@@ -295,7 +295,7 @@ class SeveralPromptsTests(CompletionCase):
         """
         for stream in (False, True):
             world = World(self)
-            prompts = [say("one"), script({"say": "two"}, {"sleep": 3})]
+            prompts = [say("one"), script({"say": "two"}, {"sleep": 3}, {"say": "!"})]
             key = {"idempotency-key": "k"}
             first = self.post(world, prompts, key, stream=stream)
             world.advance(2)
@@ -304,7 +304,7 @@ class SeveralPromptsTests(CompletionCase):
             third = self.post(world, prompts, key, stream=stream)
             world.advance(1)
             for client in (first, second, third):
-                self.assertChoices(client, "one", "two")
+                self.assertChoices(client, "one", "two!")
             self.assertEqual(len(world.sent("prompt")), 2)
             world.settle()
 

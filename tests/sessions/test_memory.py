@@ -493,6 +493,7 @@ class IsolatedTests(MemoryCase):
                 self.assertIsNot(plan.session, kept.session)
                 self.answer(plan, "y")
                 self.assertTrue(plan.session.isForgotten)
+        self.assertEqual((len(self.memory._idle), len(self.memory._answered._sessions)), (1, 1))
         self.assertEqual(self.plan("x", "y", "z").label, "new")
         self.assertIs(self.plan("a", "b", "c").session, kept.session)
 
