@@ -293,6 +293,21 @@ class PreviousTests(KeptCase):
         self.assertEqual(client.error["param"], "input[0].id")
         world.settle()
 
+    def test_pathThatNamesTheModel(self) -> None:
+        """
+        That model is asked, whatever the former's was.
+        """
+        world = World(self)
+        path = "/openai/deployments/echo/responses"
+        first = world.client().post({"input": "one"}, path)
+        world.until(lambda: first.isComplete)
+        id = responseOf(first)["id"]
+        second = world.client().post({"input": "two", "model": "other", "previous_response_id": id}, path)
+        world.until(lambda: second.isComplete)
+        self.assertEqual((textOf(second), second.header("x-hum-session")), ("two", "continued"))
+        self.assertEqual(responseOf(second)["model"], "echo")
+        world.settle()
+
     def test_whatIsGone(self) -> None:
         """
         A talk whose beginning is gone cannot be gone on with.

@@ -41,10 +41,13 @@ class KeepingDialect(Dialect, Protocol):
         inquiry is complete.
         """
 
-    def resolved(self, body: bytes, chain: Sequence[bytes], others: Mapping[str, bytes]) -> Inquiry:
+    def resolved(
+        self, body: bytes, model: str | None, chain: Sequence[bytes], others: Mapping[str, bytes]
+    ) -> Inquiry:
         """
         Return what a request asks.
 
+        @param model: that it asks for, if it names one.
         @param chain: the record that it goes on from, and all that that one
             goes on from, the oldest first; none where one of them is gone.
         @param others: by their ids, those of the others that there are.

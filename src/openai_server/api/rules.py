@@ -13,6 +13,9 @@ from openai_server.errors import APIError
 
 #: Characters of a model's id.
 MAX_MODEL: Final = 256
+#: Stop strings of a request, and characters of each.
+MAX_STOPS: Final = 4
+MAX_STOP: Final = 1000
 #: Messages, or items of an input.
 MAX_MESSAGES: Final = 10_000
 MAX_TOOLS: Final = 512
@@ -56,6 +59,19 @@ def checkedModel(model: str | None) -> str:
     if len(model) > MAX_MODEL:
         raise APIError("invalid_value", f"A model id has at most {MAX_MODEL} characters.", param="model")
     return model
+
+
+def checkedStops(stop: str | tuple[str, ...]) -> tuple[str, ...]:
+    """
+    Return the strings at which an answer is to be cut; empty ones are none.
+
+    @raise APIError: 400, there are too many, or one is too long.
+    """
+    stops = (stop,) if isinstance(stop, str) else tuple([each for each in stop if each])
+    if len(stops) > MAX_STOPS or any(len(each) > MAX_STOP for each in stops):
+        said = f"At most {MAX_STOPS} stop strings of up to {MAX_STOP} characters."
+        raise APIError("invalid_value", said, param="stop")
+    return stops
 
 
 def checkMetadata(metadata: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ looks as if it were still there.
 Requests with one C{Idempotency-Key} are one question whatever their counts:
 all of them join the same answer, while it runs and for L{WINDOW} after it.
 
-Two requests are the same only if account, route, body, named session and folder
+Two requests are the same only if account, path, body, named session and folder
 are.
 """
 
@@ -62,14 +62,14 @@ class Attempt(Generic[R]):
         count: int,
         idempotencyKey: bytes | None,
         cwd: bytes | None = None,
-        route: str = "",
+        path: bytes = b"",
     ) -> None:
         """
         @param session: the session that the request names, if it names one.
         @param cwd: the same for the folder that its worker is to work in.
-        @param route: where it was sent.
+        @param path: where it was sent.
         """
-        self.request = digestOf([account, session or b"", cwd or b"", route]) + sha256(body).digest()
+        self.request = digestOf([account, session or b"", cwd or b"", path]) + sha256(body).digest()
         self.key = None if idempotencyKey is None else digestOf([account, idempotencyKey])
         self.count = count
         self.response: R | None = None

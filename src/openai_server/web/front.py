@@ -13,6 +13,7 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 
 from openai_server.api.chat.dialect import ChatDialect
+from openai_server.api.completions.dialect import CompletionDialect
 from openai_server.api.dialect import Dialect
 from openai_server.api.responses.dialect import ResponsesDialect
 from openai_server.config import Configuration
@@ -94,7 +95,7 @@ class WebFront(Service):
         self._configuration = configuration
         chat = ChatDialect(
             strict=configuration.strict,
-            defaultModel=lambda: configuration.defaultModel,
+            defaultModel=lambda: configuration.defaultModel or self.models.only(),
             reasoningField=configuration.reasoningField,
             showsWorkerTools=configuration.workerTools,
             keepAlive=configuration.keepAlive,
@@ -102,7 +103,7 @@ class WebFront(Service):
         )
         responses = ResponsesDialect(
             strict=configuration.strict,
-            defaultModel=lambda: configuration.defaultModel,
+            defaultModel=lambda: configuration.defaultModel or self.models.only(),
             showsReasoning=configuration.reasoningField != "none",
             showsWorkerTools=configuration.workerTools,
             keepAlive=configuration.keepAlive,
@@ -113,10 +114,17 @@ class WebFront(Service):
         self.completion = Completion(
             self.submitter, self.retries, self.models.isKnown, self._takenNames, kept
         )
+        completions = CompletionDialect(
+            strict=configuration.strict,
+            defaultModel=lambda: configuration.defaultModel or self.models.only(),
+            keepAlive=configuration.keepAlive,
+            now=now,
+        )
         hosts = (*configuration.allowedHosts, *boundHosts)
         admission = Admission(configuration.apiKey, hosts, configuration.corsOrigins)
         spoken: Mapping[str, Dialect] = {
             "/v1/chat/completions": chat,
+            "/v1/completions": completions,
             "/v1/responses": responses,
             **(dialects or {}),
         }

@@ -65,10 +65,11 @@ class KeptAnswers:
 
     # The way of a request.
 
-    async def resolved(self, account: str, body: bytes, wanted: RecordsWanted) -> Inquiry:
+    async def resolved(self, account: str, body: bytes, model: str, wanted: RecordsWanted) -> Inquiry:
         """
         Return what a request asks that needs records to be read.
 
+        @param model: that it asks for; empty where it names none.
         @raise APIError: 400, there is none that it names.
         """
         chain: Sequence[bytes] = ()
@@ -79,7 +80,7 @@ class KeptAnswers:
             record = await self._store.get(account, id)
             if record is not None:
                 others[id] = record
-        return self.dialect.resolved(body, chain, others)
+        return self.dialect.resolved(body, model or None, chain, others)
 
     def begun(self, account: str, inquiry: Inquiry, response: Response) -> None:
         """

@@ -28,7 +28,7 @@ from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.retries import Attempt
 from openai_server.translate.estimate import answerSize, usageOfAnswer
-from openai_server.translate.output import Stopped, Translation
+from openai_server.translate.output import Translation
 from openai_server.translate.words import noWorkerError
 from openai_server.web.interfaces import Request
 from openai_server.wire.ends import TurnEnd
@@ -212,7 +212,9 @@ class Response:
     @ivar isAbandoned: whether it ended because nobody wanted it any more.
     @ivar verdict: what became of the check against a schema, for a header.
     @ivar check: called with a good end without calls; a Deferred from it holds
-        the answer back until L{conclude}.
+        that back until L{conclude}.
+    @ivar listener: called with all that is said, as it is said, where no client
+        reads it; else None.
     """
 
     __slots__ = (
@@ -221,6 +223,7 @@ class Response:
         "_grace",
         "_hasHeld",
         "_hold",
+        "_isHeld",
         "_isStreamed",
         "_keeper",
         "_model",
@@ -235,6 +238,7 @@ class Response:
         "ended",
         "isAbandoned",
         "length",
+        "listener",
         "output",
         "own",
         "session",
@@ -273,6 +277,8 @@ class Response:
         self.isAbandoned = False
         self.verdict: bytes | None = None
         self.check: Callable[[Finished], Deferred[None] | None] | None = None
+        self.listener: Callable[[Sequence[Output]], None] | None = None
+        self._isHeld = False
         self._times = times
         self._translation = translation
         self._model = model
@@ -392,12 +398,12 @@ class Response:
         Deliver what these tones say.
         """
         events = self._translation.feed(tones)
-        if events and type(events[-1]) is Stopped:
+        if self._translation.isStopped and self.ended is None:
             # The text before the stop string is all of the answer.
             self.conversation.cancel()
-            events[-1] = Finished("stop", None)
+            events.append(Finished("stop", None))
         if events:
-            self._give(cast("list[Output]", events))
+            self._give(events)
 
     def calledTools(self, calls: Sequence[ParkedCall]) -> None:
         """
@@ -405,7 +411,7 @@ class Response:
         """
         self.calls = tuple([self._keeper.callFrom(self, call) for call in calls])
         self.length += sum(len(call.arguments) for call in self.calls)
-        rest = cast("list[Output]", self._translation.flush())
+        rest = self._translation.flush()
         self._give([*rest, ToolCalls(self.calls), Finished("tool_calls", None)])
 
     def turnEnded(self, end: TurnEnd) -> None:
@@ -416,7 +422,7 @@ class Response:
             known = self._keeper.modelIsKnown(self._model)
             self._give([Failed(noWorkerError(self._model, modelIsKnown=known))])
         else:
-            self._give(cast("list[Output]", self._translation.finish(end)))
+            self._give(self._translation.finish(end))
 
     def failed(self, error: APIError) -> None:
         """
@@ -427,28 +433,49 @@ class Response:
     # Output.
 
     def _give(self, events: Sequence[Output]) -> None:
-        if self.ended is not None or self._checking is not None:
+        if self.ended is not None or self._isHeld:
             return
         last = events[-1]
-        if type(last) is Finished or type(last) is Failed:
+        if type(last) is Finished and self.check is not None and not self.calls:
+            if len(events) > 1:
+                self.add(events[:-1])
+            if self.ended is None:
+                self._count(last)
+                self._holdBack(self.check, last)
+        elif type(last) is Finished or type(last) is Failed:
             if not self._keep(events[:-1]):
                 self._giveUp()
                 return
             if type(last) is Finished:
                 self._count(last)
-            if not self._isHeldBack(last):
-                self._end(last, events)
+            self._end(last, events)
         elif self._keep(events):
             if len(self._clients) == 1:
                 self._clients[0].give(events)
             else:
-                for delivery in list(self._clients):
-                    delivery.give(events)
+                self._giveAll(events)
         else:
             self._giveUp()
 
+    def add(self, events: Sequence[Output]) -> None:
+        """
+        Give some more of the answer that does not end it.
+        """
+        if self.ended is None and self._keep(events):
+            self._giveAll(events)
+        elif self.ended is None:
+            self._giveUp()
+
+    def _giveAll(self, events: Sequence[Output]) -> None:
+        if self.listener is not None:
+            self.listener(events)
+        for delivery in list(self._clients):
+            delivery.give(events)
+
     def _giveUp(self) -> None:
         self.conversation.cancel()
+        if self._checking is not None:
+            self._checking.cancel()
         self._end(Failed(_tooLong()), ())
 
     def _count(self, finished: Finished) -> None:
@@ -489,21 +516,24 @@ class Response:
         self.output = None
         return self._isStreamed and all(delivery.request.hasBegun for delivery in self._clients)
 
-    def _isHeldBack(self, last: Finished | Failed) -> bool:
-        if self.check is None or self.calls or type(last) is not Finished:
-            return False
-        check, self.check = self.check, None
+    def _holdBack(self, check: Callable[[Finished], Deferred[None] | None], last: Finished) -> None:
+        self.check = None
+        self._isHeld = True
         self._checking = check(last)
-        return self._checking is not None
+        if self._checking is None:
+            self.conclude(last)
 
-    def conclude(self, last: Finished | Failed, output: list[Output]) -> None:
+    def conclude(self, last: Finished | Failed, output: list[Output] | None = None) -> None:
         """
-        Give the answer that was held back, or this output in its place.
+        Give the end that was held back, or this one in its place.
+
+        @param output: what was said, where that is not what it was before.
         """
-        if self._checking is not None and self.ended is None:
-            self._checking = None
-            self.output = output
-            self._end(last, [*output, last])
+        if self._isHeld and self.ended is None:
+            self._isHeld = False
+            if output is not None:
+                self.output = output
+            self._end(last, (last,))
 
     def _end(self, last: Finished | Failed, events: Sequence[Output]) -> None:
         self.ended = last
@@ -517,6 +547,8 @@ class Response:
         clients, self._clients = self._clients, []
         self.check = None
         try:
+            if self.listener is not None and len(events) > 1:
+                self.listener(events[:-1])
             self._keeper.ended(self)
         finally:
             for delivery in clients:

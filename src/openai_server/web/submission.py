@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from secrets import token_hex
-from typing import Final
+from typing import Final, TypeVar
 
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
@@ -49,6 +49,7 @@ from openai_server.web.attachments import AttachmentFolder, Stored
 from openai_server.web.workfolder import workFolder
 from openai_server.wire.hiding import OUR_PREFIX
 
+_A = TypeVar("_A", bound=Attendant)
 _NO_NAMES: Final[dict[str, str]] = {}
 _NOTHING: Final[frozenset[str]] = frozenset()
 
@@ -100,7 +101,7 @@ class Submission:
         context = contextFrom(
             inquiry.model, own, self.tools, *callWishes, format=format, cwd=self.cwd, ownTools=left
         )
-        return Claim(self.account, self.hints, context, self.transcript, own)
+        return Claim(self.account, self.hints, context, self.transcript, own, inquiry.isIsolated)
 
     def left(self, ownTools: OwnTools) -> Left:
         """
@@ -120,8 +121,7 @@ class Submission:
         """
         Return the same question with a longer transcript.
         """
-        longer = self.inquiry.withMessages((*self.inquiry.messages, *messages))
-        return Submission(self.account, longer, self.hints, self.taken, self)
+        return self.saying((*self.inquiry.messages, *messages))
 
     def naming(self, tools: Mapping[int, str]) -> Submission:
         """
@@ -133,8 +133,15 @@ class Submission:
             replace(message, name=tools[at]) if at in tools else message
             for at, message in enumerate(self.inquiry.messages)
         ]
-        named = self.inquiry.withMessages(tuple(messages))
-        return Submission(self.account, named, self.hints, self.taken, self)
+        return self.saying(tuple(messages))
+
+    def saying(self, messages: tuple[Message, ...]) -> Submission:
+        """
+        Return the same question with another transcript.
+        """
+        return Submission(
+            self.account, self.inquiry.withMessages(messages), self.hints, self.taken, self
+        )
 
 
 @dataclass
@@ -178,12 +185,23 @@ class Submitter:
             self.catalogue.check(submission.tools, inquiry.toolsParam)
         return submission
 
+    async def reach(self) -> None:
+        """
+        Try to reach the daemon now, which is away.
+
+        @raise APIError: it stays away.
+        """
+        if (tried := self.daemon.whenTried()) is not None:
+            await tried
+        if self.daemon.whyNotReady is not None:
+            raise APIError("daemon_unavailable", "The daemon is not connected.", retryAfter=1)
+
     async def ask(
         self,
         submission: Submission,
-        attend: Callable[[Conversation, SessionPlan], Attendant],
+        attend: Callable[[Conversation, SessionPlan], _A],
         session: Session | None = None,
-    ) -> None:
+    ) -> _A:
         """
         Ask, on the session that the question gets. Nothing is awaited unless
         it has to wait: for its session, for a file, for a slot.
@@ -192,42 +210,31 @@ class Submitter:
             beginning.
         @param session: the one to go on in, if that is possible, although the
             transcript does not say so.
+        @return: the answer.
         @raise APIError: it was not asked, and nothing is left behind.
         """
-        if self.daemon.whyNotReady is not None and (tried := self.daemon.whenTried()) is not None:
-            await tried
         if self.daemon.whyNotReady is not None:
-            raise APIError("daemon_unavailable", "The daemon is not connected.", retryAfter=1)
+            await self.reach()
         claim = submission.claim(self.ownTools)
         plan = None if session is None else self.memory.goOn(session, claim)
         if plan is None:
             claimed = self.memory.claim(claim)
             plan = await claimed if isinstance(claimed, Deferred) else claimed
+        files: Sequence[Stored | None] = ()
+        slot: Slot | None = None
         try:
-            await self._askOn(plan, submission, attend)
-        except BaseException:
-            self.memory.giveBack(plan)
-            raise
-
-    async def _askOn(
-        self,
-        plan: SessionPlan,
-        submission: Submission,
-        attend: Callable[[Conversation, SessionPlan], Attendant],
-    ) -> None:
-        question = _questionFrom(plan, submission, submission.offer)
-        files = await self._store(question.attachments) if question.attachments else ()
-        try:
+            question = _questionFrom(plan, submission, submission.offer)
+            if question.attachments:
+                files = await self._store(question.attachments)
             tools = submission.toolsFor(plan.session)
             acquired = self.scheduler.acquire(submission.inquiry.model, submission.account, tools)
             slot = await acquired if isinstance(acquired, Deferred) else acquired
-            try:
-                self._begin(plan, submission, question, files, slot, attend)
-            except BaseException:
-                slot.release()
-                raise
+            return self._begin(plan, submission, question, files, slot, attend)
         except BaseException:
+            if slot is not None:
+                slot.release()
             _release(files)
+            self.memory.giveBack(plan)
             raise
 
     def _begin(
@@ -237,8 +244,8 @@ class Submitter:
         question: PromptText,
         files: Sequence[Stored | None],
         slot: Slot,
-        attend: Callable[[Conversation, SessionPlan], Attendant],
-    ) -> None:
+        attend: Callable[[Conversation, SessionPlan], _A],
+    ) -> _A:
         configuration = self.configuration
         hidden = [OUR_PREFIX + name for name in slot.hiddenNames]
         offer = submission.offer
@@ -268,7 +275,9 @@ class Submitter:
             partial(_release, files) if files else None,
             self.ownTools.learn,
         )
-        conversation.begin(attend(conversation, plan), self.daemon, prompt, former)
+        answer = attend(conversation, plan)
+        conversation.begin(answer, self.daemon, prompt, former)
+        return answer
 
     def _context(self, plan: SessionPlan, submission: Submission, slot: Slot) -> TurnContext:
         names = submission.offer.names

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from openai_server.api.output import Finished, Output, Reasoning, Text, WorkerTool
 from openai_server.api.responses.dialect import ResponsesDialect
-from openai_server.api.sse import KEEP_ALIVE_COMMENT
+from openai_server.api.sse import keepAliveFrom
 from openai_server.errors import APIError
 from tests.support import SyncCase
 
@@ -44,7 +44,7 @@ class DialectTests(SyncCase):
         self.assertRaises(APIError, ResponsesDialect(strict=True).parse, b'{"model":"m","input":"x","y":1}')
         named = ResponsesDialect(defaultModel=lambda: "d").parse(b'{"input":"x"}')
         self.assertEqual(named.model, "d")
-        for keepAlive, said in (("comment", KEEP_ALIVE_COMMENT), ("off", b"")):
+        for keepAlive, said in (("comment", keepAliveFrom("comment")), ("off", b"")):
             dialect = ResponsesDialect(keepAlive=keepAlive)
             self.assertEqual(dialect.renderer(inquiry).keepAlive(), said)
 

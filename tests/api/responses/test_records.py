@@ -133,7 +133,7 @@ class RecordTests(SyncCase):
         body = json.dumps({"previous_response_id": "resp_1", "input": "two"}).encode()
         inquiry = self.dialect.parse(body)
         self.assertEqual(self.dialect.wanted(inquiry), RecordsWanted("resp_1", frozenset()))
-        inquiry = self.dialect.resolved(body, [self.record(Text(["yes"]), GOOD)], {})
+        inquiry = self.dialect.resolved(body, None, [self.record(Text(["yes"]), GOOD)], {})
         self.assertIsNone(self.dialect.wanted(inquiry))
         self.assertEqual(inquiry.model, "m")
         self.assertEqual(
@@ -144,7 +144,7 @@ class RecordTests(SyncCase):
         second = self.dialect.record(inquiry, [Text(["so"]), GOOD], False)
         roles = [item["role"] for item in self.dialect.inputOf([self.record(Text(["yes"]), GOOD), second])]
         self.assertEqual(roles, ["user", "assistant", "user"])
-        error = self.assertRaises(APIError, self.dialect.resolved, body, [], {})
+        error = self.assertRaises(APIError, self.dialect.resolved, body, None, [], {})
         self.assertEqual((error.name, error.param), ("previous_response_not_found", "previous_response_id"))
 
     def test_unkept(self) -> None:

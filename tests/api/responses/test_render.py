@@ -26,7 +26,7 @@ from openai_server.api.output import (
 from openai_server.api.responses.items import REFUSAL
 from openai_server.api.responses.render import ResponsesRenderer
 from openai_server.api.responses.request import inquiryFromBody
-from openai_server.api.sse import KEEP_ALIVE_COMMENT
+from openai_server.api.sse import keepAliveFrom
 from openai_server.errors import APIError
 from tests.api.responses.grammar import Grammar, checkResponse, eventsFrom
 from tests.support import SyncCase
@@ -244,7 +244,7 @@ class StreamTests(SyncCase):
         events = eventsFrom(said + writer.feed([GOOD]))
         Grammar().check(events)
         self.assertEqual(events[2], {"type": "keepalive", "sequence_number": 2})
-        for said in (KEEP_ALIVE_COMMENT, b""):
+        for said in (keepAliveFrom("comment"), b""):
             self.assertEqual(renderer(keepAlive=said).keepAlive(), said)
 
     def test_linesOfTextThatSplitLines(self) -> None:

@@ -284,7 +284,7 @@ class RequestTests(SyncCase):
         """
         It is asked where none is named.
         """
-        found = inquiryFromBody(b'{"input":"hi"}', "t", 5, defaultModel="d")
+        found = inquiryFromBody(b'{"input":"hi"}', "t", 5, defaultModel=lambda: "d")
         self.assertEqual(found.model, "d")
 
     def test_toolsAndChoice(self) -> None:

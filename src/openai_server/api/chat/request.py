@@ -14,6 +14,7 @@ names of what is ignored, and what is wrong, can be told.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -48,13 +49,17 @@ from openai_server.api.inquiry import (
     Tool,
     ToolChoice,
 )
-from openai_server.api.rules import MAX_MESSAGES, checkCount, checkedModel, checkMetadata, missing, unknown
+from openai_server.api.rules import (
+    MAX_MESSAGES,
+    checkCount,
+    checkedModel,
+    checkedStops,
+    checkMetadata,
+    missing,
+    unknown,
+)
 from openai_server.api.unread import UnreadNames, safeName, shapeOf
 from openai_server.errors import APIError
-
-#: Stop strings of a request, and characters of each.
-MAX_STOPS: Final = 4
-MAX_STOP: Final = 1000
 
 #: OpenAI's fields that are accepted without effect. C{seed} goes to workers
 #: that honour it; none is known.
@@ -86,13 +91,20 @@ _SHAPE: Final = shapeOf(ChatBody)
 _decode = msgspec.json.Decoder(ChatBody).decode
 
 
-def inquiryFromBody(body: bytes, *, strict: bool = False, defaultModel: str | None = None) -> Inquiry:
+def inquiryFromBody(
+    body: bytes,
+    *,
+    strict: bool = False,
+    model: str | None = None,
+    defaultModel: Callable[[], str | None] = lambda: None,
+) -> Inquiry:
     """
     Return what a request asks.
 
     @param body: as it came; its size is bounded by whoever read it.
     @param strict: refuse fields that OpenAI does not know.
-    @param defaultModel: what a request without a model asks for.
+    @param model: what the request's path asks for, whatever the body says.
+    @param defaultModel: tells what a request without a model asks for.
     @raise APIError: 400, with C{param} where one field is at fault.
     """
     containers = containersOf(body)
@@ -107,12 +119,12 @@ def inquiryFromBody(body: bytes, *, strict: bool = False, defaultModel: str | No
         raise missing("messages")
     tools, choice, isLegacy = _tools(found)
     return Inquiry(
-        model=checkedModel(found.model or defaultModel),
+        model=checkedModel(model or found.model or defaultModel()),
         messages=messagesFromBody(found.messages),
         isStreamed=found.stream is True,
         wantsUsage=found.stream_options is not None and found.stream_options.include_usage is True,
         sampling=_sampling(found),
-        stop=_stops(found.stop) if found.stop else (),
+        stop=checkedStops(found.stop) if found.stop else (),
         format=PLAIN_TEXT if found.response_format is None else _format(found.response_format),
         tools=tools,
         toolChoice=choice,
@@ -207,14 +219,6 @@ def _sampling(found: ChatBody) -> Sampling:
     )
     # The one that everybody shares is known by its identity.
     return NO_SAMPLING if sampling == NO_SAMPLING else sampling
-
-
-def _stops(stop: str | tuple[str, ...]) -> tuple[str, ...]:
-    stops = (stop,) if isinstance(stop, str) else tuple([each for each in stop if each])
-    if len(stops) > MAX_STOPS or any(len(each) > MAX_STOP for each in stops):
-        said = f"At most {MAX_STOPS} stop strings of up to {MAX_STOP} characters."
-        raise APIError("invalid_value", said, param="stop")
-    return stops
 
 
 def _format(wanted: FormatBody) -> Format:

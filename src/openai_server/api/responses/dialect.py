@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from secrets import token_hex
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -19,10 +19,7 @@ from openai_server.api.responses.answer import ResponseHead
 from openai_server.api.responses.records import History, Record, historyFrom, readRecord
 from openai_server.api.responses.render import ResponsesRenderer
 from openai_server.api.responses.request import inquiryFromBody
-from openai_server.api.sse import KEEP_ALIVE_COMMENT
-
-#: What a silent stream says, by the setting; None is an event.
-_KEEP_ALIVES: Final[dict[str, bytes | None]] = {"chunk": None, "comment": KEEP_ALIVE_COMMENT}
+from openai_server.api.sse import keepAliveFrom
 
 
 def _newToken() -> str:
@@ -67,26 +64,28 @@ class ResponsesDialect:
         self._defaultModel = defaultModel
         self._showsReasoning = showsReasoning
         self._showsTools = showsWorkerTools
-        self._keepAlive = _KEEP_ALIVES.get(keepAlive, b"")
+        self._keepAlive = keepAliveFrom(keepAlive)
         self._keeps = keeps
         self._now = now
         self._newToken = newToken
 
-    def parse(self, body: bytes) -> Inquiry:
+    def parse(self, body: bytes, model: str | None = None) -> Inquiry:
         """
         Return what a request asks.
 
+        @param model: what its path asks for, if it does.
         @raise APIError: 400, with C{param} where one field is at fault.
         """
-        return self._parse(body, None)
+        return self._parse(body, model, None)
 
-    def _parse(self, body: bytes, history: History | None) -> Inquiry:
+    def _parse(self, body: bytes, model: str | None, history: History | None) -> Inquiry:
         return inquiryFromBody(
             body,
             self._newToken(),
             int(self._now()),
             strict=self._strict,
-            defaultModel=self._defaultModel(),
+            model=model,
+            defaultModel=self._defaultModel,
             keeps=self._keeps,
             history=history,
         )
@@ -111,11 +110,13 @@ class ResponsesDialect:
         """
         return inquiry.own if isinstance(inquiry.own, RecordsWanted) else None
 
-    def resolved(self, body: bytes, chain: Sequence[bytes], others: Mapping[str, bytes]) -> Inquiry:
+    def resolved(
+        self, body: bytes, model: str | None, chain: Sequence[bytes], others: Mapping[str, bytes]
+    ) -> Inquiry:
         """
         Return what a request asks that goes on from kept responses.
         """
-        return self._parse(body, historyFrom(chain, others))
+        return self._parse(body, model, historyFrom(chain, others))
 
     def recordId(self, inquiry: Inquiry) -> str | None:
         """

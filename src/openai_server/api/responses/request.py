@@ -10,6 +10,7 @@ unless the server is strict.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from openai_server.api.body import containersOf, converted, objectFromBody
@@ -63,7 +64,8 @@ def inquiryFromBody(
     createdAt: int,
     *,
     strict: bool = False,
-    defaultModel: str | None = None,
+    model: str | None = None,
+    defaultModel: Callable[[], str | None] = lambda: None,
     keeps: bool = False,
     history: History | None = None,
 ) -> Inquiry:
@@ -75,8 +77,9 @@ def inquiryFromBody(
     @param token: of the response that answers it.
     @param createdAt: seconds since 1970.
     @param strict: refuse fields that OpenAI does not know.
-    @param defaultModel: what a request without a model asks for, and does not
-        go on from a response.
+    @param model: what the request's path asks for, whatever the body says.
+    @param defaultModel: tells what a request without a model asks for that
+        does not go on from a response.
     @param keeps: whether responses are kept at all.
     @param history: what is known of what was wanted.
     @raise APIError: 400, with C{param} where one field is at fault.
@@ -88,7 +91,7 @@ def inquiryFromBody(
     if history is None:
         wanted = wantedBy(found.previous_response_id, found.input)
         if wanted is not None:
-            return Inquiry(model=found.model or "", messages=(), own=wanted)
+            return Inquiry(model=model or found.model or "", messages=(), own=wanted)
         history = NO_HISTORY
     elif found.previous_response_id is not None and history.model is None:
         raise _previousNotFound(found.previous_response_id)
@@ -102,7 +105,7 @@ def inquiryFromBody(
     messages = _messages(found, unread, history)
     if strict and (nested := next((name for name in unread.all if _isUnknown(name)), None)):
         raise unknown(nested)
-    model = checkedModel(found.model or history.model or defaultModel)
+    model = checkedModel(model or found.model or history.model or defaultModel())
     wish = found.reasoning
     isKept = keeps and found.store is not False
     return Inquiry(
