@@ -29,6 +29,7 @@ from openai_server.api.models import Model, modelBody, modelListBody
 from openai_server.errors import APIError
 from openai_server.web.admission import Admission
 from openai_server.web.interfaces import Request
+from openai_server.web.kept import KeptAnswers
 from openai_server.web.request import APIRequest
 
 #: First segments of OpenAI's paths that are not served here.
@@ -60,33 +61,6 @@ class Answering(Protocol):
         request is answered already, and C{CancelledError} is to be let out.
 
         @raise APIError: as the Deferred fails with it.
-        """
-
-
-class Kept(Protocol):
-    """
-    Answers that can be asked for again. Each method returns a JSON body, and
-    raises L{APIError} where there is no answer under the id.
-    """
-
-    async def retrieve(self, request: Request, id: str) -> bytes:
-        """
-        Return the answer.
-        """
-
-    async def delete(self, request: Request, id: str) -> bytes:
-        """
-        Forget the answer.
-        """
-
-    async def cancel(self, request: Request, id: str) -> bytes:
-        """
-        End the answer, if it has not ended.
-        """
-
-    async def inputItems(self, request: Request, id: str) -> bytes:
-        """
-        Return what it is the answer to.
         """
 
 
@@ -155,7 +129,7 @@ class Routes:
         models: Models,
         admission: Admission,
         whyNotReady: Callable[[], str | None],
-        kept: Kept | None = None,
+        kept: KeptAnswers | None = None,
     ) -> None:
         """
         @param whyNotReady: gives a reason for the operator, or None when
@@ -203,7 +177,7 @@ class Routes:
 
         _declare(app, template, "GET", answer)
 
-    def _declareKept(self, app: Klein, kept: Kept) -> None:
+    def _declareKept(self, app: Klein, kept: KeptAnswers) -> None:
         one = "/v1/responses/<id>"
         for method, template, answer in (
             ("GET", one, kept.retrieve),

@@ -39,15 +39,14 @@ from openai_server.api.output import (
 from openai_server.api.responses.answer import ResponseHead, ResponseObject
 from openai_server.api.responses.items import (
     REFUSAL,
-    Ending,
     Part,
     RefusalPart,
     SummaryPart,
-    WholeItem,
     itemFromCall,
     itemFromTool,
 )
-from openai_server.api.sse import DONE, STREAM_TYPE, jsonLine
+from openai_server.api.responses.writer import ItemWriter, written
+from openai_server.api.sse import DONE, STREAM_TYPE
 from openai_server.errors import APIError
 
 #: The events that every stream begins with; output may be written before them.
@@ -59,34 +58,21 @@ _INCOMPLETE: Final[dict[FinishReason, str]] = {
 }
 
 
-class ResponsesRenderer:
+class ResponsesRenderer(ItemWriter):
     """
     Writes one answer; see L{openai_server.api.dialect.Renderer} for what each
     method gives.
 
-    @ivar _sequence: the number of the next event.
-    @ivar _items: those that are done.
-    @ivar _hasMessage: whether one of them, or the open one, is a message.
-    @ivar _kind: what the open part is; None when none is open.
-    @ivar _pieces: what it says so far.
     @ivar _tools: those of the worker's that are called and not yet done, by
         what tells them apart.
     """
 
     __slots__ = (
-        "_deltaHead",
-        "_hasMessage",
-        "_id",
-        "_items",
         "_keepAlive",
-        "_kind",
         "_now",
         "_object",
-        "_pieces",
-        "_sequence",
         "_showsReasoning",
         "_showsTools",
-        "_token",
         "_tools",
     )
 
@@ -110,19 +96,12 @@ class ResponsesRenderer:
             shown.
         @param keepAlive: what a silent stream says; None for an event.
         """
+        super().__init__(head.token, len(_BEGINNINGS))
         self._object = ResponseObject(head)
-        self._token = head.token.encode()
         self._now = now
         self._showsReasoning = showsReasoning and head.showsReasoning
         self._showsTools = showsTools
         self._keepAlive = keepAlive
-        self._sequence = len(_BEGINNINGS)
-        self._hasMessage = False
-        self._items: list[bytes] = []
-        self._kind: type[Part] | None = None
-        self._id = b""
-        self._pieces: list[str] = []
-        self._deltaHead = b""
         self._tools: dict[str, WorkerTool] = {}
 
     # A stream.
@@ -132,7 +111,7 @@ class ResponsesRenderer:
         Return the events of a response that has begun.
         """
         begun = b'"response":%b' % self._object.unfinished()
-        return b"".join([_written(kind, number, begun) for number, kind in enumerate(_BEGINNINGS)])
+        return b"".join([written(kind, number, begun) for number, kind in enumerate(_BEGINNINGS)])
 
     def feed(self, events: Sequence[Output]) -> bytes:
         """
@@ -171,87 +150,6 @@ class ResponsesRenderer:
             return self._finish(event)
         assert isinstance(event, Failed)
         return self.error(event.error)
-
-    def _event(self, kind: bytes, members: bytes = b"") -> bytes:
-        number = self._sequence
-        self._sequence = number + 1
-        return _written(kind, number, members)
-
-    # Items.
-
-    @property
-    def _ownId(self) -> bytes:
-        # Of the item that comes next.
-        return b"%b_%d" % (self._token, len(self._items))
-
-    @property
-    def _place(self) -> bytes:
-        # Of the item that comes next, or is open.
-        return b'"output_index":%d' % len(self._items)
-
-    def _say(self, kind: type[Part], pieces: Sequence[str]) -> bytes:
-        if self._kind is kind:
-            return self._more(pieces)
-        return self._open(kind) + self._more(pieces)
-
-    def _open(self, kind: type[Part]) -> bytes:
-        closed = self._close("completed")
-        self._kind = kind
-        self._hasMessage |= kind is not SummaryPart
-        self._id = id = b"%b_%b" % (kind.prefix, self._ownId)
-        place = self._place
-        self._deltaHead = b'event: %b\ndata: {"type":"%b","item_id":"%b",%b,%b"delta":' % (
-            kind.delta,
-            kind.delta,
-            id,
-            place,
-            kind.deltaMembers,
-        )
-        item = kind.item(id, "in_progress", b"")
-        added = self._event(b"response.output_item.added", b'%b,"item":%b' % (place, item))
-        return closed + added + self._ofItem(*kind.added(kind.part(b'""')))
-
-    def _more(self, pieces: Sequence[str]) -> bytes:
-        self._pieces += pieces
-        head, number = self._deltaHead, self._sequence
-        self._sequence = number + len(pieces)
-        if len(pieces) == 1:
-            return b'%b%b,"sequence_number":%d}\n\n' % (head, jsonLine(pieces[0]), number)
-        return b"".join(
-            [
-                b'%b%b,"sequence_number":%d}\n\n' % (head, jsonLine(piece), at)
-                for at, piece in enumerate(pieces, number)
-            ]
-        )
-
-    def _close(self, ending: Ending) -> bytes:
-        kind = self._kind
-        if kind is None:
-            return b""
-        text = jsonLine("".join(self._pieces))
-        part = kind.part(text)
-        item = kind.item(self._id, ending, part)
-        said = [self._ofItem(*each) for each in kind.done(text, part)]
-        said.append(self._event(b"response.output_item.done", b'%b,"item":%b' % (self._place, item)))
-        self._items.append(item)
-        self._kind = None
-        self._pieces = []
-        return b"".join(said)
-
-    def _ofItem(self, kind: bytes, members: bytes) -> bytes:
-        said = b'"item_id":"%b",%b' % (self._id, self._place)
-        return self._event(kind, b"%b,%b" % (said, members) if members else said)
-
-    def _whole(self, make: Callable[[bytes], WholeItem]) -> bytes:
-        closed = self._close("completed")
-        item = make(self._ownId)
-        self._id = item.id
-        place = self._place
-        said = [closed, self._event(b"response.output_item.added", b'%b,"item":%b' % (place, item.begun))]
-        said += [self._ofItem(*each) for each in item.events]
-        said.append(self._event(b"response.output_item.done", b'%b,"item":%b' % (place, item.item)))
-        self._items.append(item.item)
-        return b"".join(said)
 
     def _tool(self, tool: WorkerTool) -> bytes:
         # Items do not overlap, and tools may: each is shown when it is done.
@@ -312,8 +210,3 @@ class ResponsesRenderer:
         """
         self.body([event for event in events if type(event) is not Finished and type(event) is not Failed])
         return self._object.cancelled(b",".join(self._items))
-
-
-def _written(kind: bytes, number: int, members: bytes) -> bytes:
-    rest = b",%b" % members if members else b""
-    return b'event: %b\ndata: {"type":"%b","sequence_number":%d%b}\n\n' % (kind, kind, number, rest)
