@@ -391,6 +391,28 @@ class LargeBodyTests(WebCase):
         self.assertEqual(wire.read(), b"HTTP/1.1 100 Continue\r\n\r\n")
         self.begin(wire, body)
 
+    def test_continueIsSaidBehindAnotherAnswer(self) -> None:
+        """
+        Also when the head came together with an earlier request.
+        """
+        for isLater in (False, True):
+            wire = self.connect()
+            head, body = post("/v1/chat/completions", b"{}", "Expect: 100-continue").split(b"\r\n\r\n")
+            wire.send((post() if isLater else get("/healthz")) + head + b"\r\n\r\n")
+            if isLater:
+                self.assertEqual(wire.read(), b"")
+                self.chat.asked[-1].answer.callback(b"{}")
+            self.assertTrue(wire.read().endswith(b"}HTTP/1.1 100 Continue\r\n\r\n"))
+            self.begin(wire, body)
+
+    def test_continueIsNotSaidForWhatIsThere(self) -> None:
+        """
+        A body that came with its head is waited for by nobody.
+        """
+        wire = self.connect()
+        wire.send(post("/v1/chat/completions", b"{}", "Expect: 100-continue"))
+        self.assertEqual(wire.read(), b"")
+
 
 class GzipTests(WebCase):
     """
@@ -795,6 +817,37 @@ class HalfCloseTests(WebCase):
         wire.protocol.readConnectionLost()  # type: ignore[attr-defined]
         wire.read()
         self.assertEqual(wire.how, "closed")
+
+
+    def test_severalSentAhead(self) -> None:
+        """
+        All of them are answered; the last one says that it is the last.
+        """
+        wire = self.connect()
+        wire.send(post() + get("/healthz"))
+        wire.send(post())
+        wire.protocol.readConnectionLost()  # type: ignore[attr-defined]
+        for asked in self.chat.asked:
+            asked.answer.callback(b"{}")
+            wire.run()
+        answers = answersIn(wire.read().replace(b"HTTP/1.1 102 Processing\r\n\r\n", b""))
+        self.assertEqual([answer.header("connection") for answer in answers], [None, None, "close"])
+        self.assertEqual((wire.how, self.ends()), ("closed", ["ok"] * 3))
+
+    def test_halfARequestBehindIt(self) -> None:
+        """
+        It never becomes whole: what came before is answered, and then closed.
+        """
+        for half in (get()[:20], post(body=b"{}")[:-1]):
+            for isTogether in (False, True):
+                wire = self.connect()
+                for piece in [post() + half] if isTogether else [post(), half]:
+                    wire.send(piece)
+                wire.protocol.readConnectionLost()  # type: ignore[attr-defined]
+                wire.run()
+                self.chat.asked[-1].answer.callback(b"{}")
+                self.assertEqual(wire.read().count(b"HTTP/1.1 200 OK"), 1)
+                self.assertEqual(wire.how, "closed")
 
 
 class Owned:

@@ -120,6 +120,7 @@ class HTTPConnection(TwistedProtocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._url = b""
         self._unread = 0
+        self._most = 0
         self._bodyBegan = 0.0
         self._isAnswering = False
         self._isRefused = False
@@ -177,16 +178,21 @@ class HTTPConnection(TwistedProtocol):
         if self._isClosing:
             transport: Any = self.transport
             transport.loseConnection()
-        elif self._incoming is not None or not self._isAnswering:
-            self.loseConnection()
-        else:
+        elif self._isAnswering:
+            self.persistent = not self._isLastOne
             self._probe()
+        else:
+            self.loseConnection()
+
+    @property
+    def _isLastOne(self) -> bool:
+        # Of a client that sends no more.
+        return self._hasEnded and len(self.requests) == 1 and not self._early
 
     def _probe(self) -> None:
         self._probing = None
         if self._isClosing or not self.requests:
             return
-        self.persistent = False
         request = self.requests[0]
         if request.startedWriting:
             if request.isStream:
@@ -232,6 +238,8 @@ class HTTPConnection(TwistedProtocol):
         if parser is None:
             parser = self._parser = HttpRequestParser(self)
         self._unread += len(data)
+        # At most so many are of a head, whatever ends in this read.
+        self._most += len(data)
         try:
             parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
@@ -247,6 +255,8 @@ class HTTPConnection(TwistedProtocol):
             # Behind a request that was said to be the last, nothing counts.
             if self._incoming is not None or not (self.requests and self.requests[-1].isLast):
                 self._refuse(_invalid())
+        if not self._isReceiving:
+            self._most = 0
 
     def _waitForMore(self) -> None:
         if self._incoming is None:
@@ -259,6 +269,9 @@ class HTTPConnection(TwistedProtocol):
             # Trailers and the extensions of chunks, which nobody reads.
             self._refuse(APIError("bad_request", "The body comes with too much that is no body."))
         else:
+            if self._incoming.waitsForContinue:
+                self._incoming.waitsForContinue = False
+                self.queue.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             left = self._bodyBegan + BODY_SECONDS - self.site.clock.seconds()
             self.alarm.begin(min(BODY_PROGRESS_SECONDS, max(left, 0.0)), self._bodyIsLate)
 
@@ -298,7 +311,7 @@ class HTTPConnection(TwistedProtocol):
         request = HTTPRequest(self.site, self, headers)
         self.requests.append(request)
         self._incoming = request
-        if self._unread > LINE_BYTES or len(headers) > MAX_HEADERS:
+        if self._most > LINE_BYTES or len(headers) > MAX_HEADERS:
             _checkSize(url, headers)
         self._unread = 0
         request.isLast = not parser.should_keep_alive()
@@ -309,8 +322,6 @@ class HTTPConnection(TwistedProtocol):
         if request.brings:
             request.expectBody(self.site.admitted(request), self.site.bodyBudget)
             self._bodyBegan = self.site.clock.seconds()
-            if request.waitsForContinue and len(self.requests) == 1:
-                self.queue.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, data: bytes) -> None:
         """
@@ -324,11 +335,13 @@ class HTTPConnection(TwistedProtocol):
         """
         The request is complete.
         """
+        if self._headers:
+            # Trailers, which nobody reads.
+            _checkSize(b"", self._headers)
+            self._headers = []
         if self._incoming is not None:
             self._incoming.bodyReceived()
             self._incoming = None
-        # Trailers were among them.
-        self._headers = []
         self._isReceiving = False
         self._unread = 0
 
@@ -347,7 +360,7 @@ class HTTPConnection(TwistedProtocol):
                 if self.requests and self.requests[0].isReceived:
                     self._isAnswering = True
                     request = self.requests[0]
-                    if request.isLast or request.refusal is not None:
+                    if request.isLast or request.refusal is not None or self._isLastOne:
                         self.persistent = False
                     self._isHeadTimed = False
                     self.alarm.cancel()
@@ -359,7 +372,9 @@ class HTTPConnection(TwistedProtocol):
                     break
         finally:
             self._isLooping = False
-        if self.isIdle:
+        if self._hasEnded and not self._isAnswering:
+            self.loseConnection()
+        elif self.isIdle:
             self.alarm.begin(IDLE_SECONDS, self.loseConnection)
         elif self._isReceiving and not self._isAnswering:
             self._waitForMore()
@@ -375,10 +390,7 @@ class HTTPConnection(TwistedProtocol):
             self.loseConnection()
             return
         self.queue.watchRest()
-        if self._hasEnded and not self.requests:
-            self.loseConnection()
-        else:
-            self._proceed()
+        self._proceed()
 
     def _refuse(self, error: APIError) -> None:
         """
