@@ -568,6 +568,18 @@ class ConnectionTests(WebCase):
         answer = self.ask(get("/v1/models", method="TRACE"))
         self.assertEqual((answer.status, answer.error["code"]), (405, "method_not_supported"))
 
+    def test_whatFollowsAnUpgradeInTheSameRead(self) -> None:
+        """
+        Is answered as behind any other request, however much it is.
+        """
+        body = b"b" * 20_000
+        upgrade = ("Upgrade: h2c", "Connection: Upgrade")
+        wire = self.connect()
+        asked = self.begin(wire, get("/healthz", *upgrade) + post("/v1/chat/completions", body, *upgrade))
+        asked.answer.callback(asked.request.takeBody())
+        answers = answersIn(wire.read())
+        self.assertEqual([answer.body for answer in answers], [b'{"status":"ok"}', body])
+
     def test_idleConnectionIsClosed(self) -> None:
         """
         A connection without a request is closed after 75 s.

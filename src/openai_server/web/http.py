@@ -234,20 +234,27 @@ class HTTPConnection(TwistedProtocol):
             self.abort()
 
     def _feed(self, data: bytes) -> None:
-        parser = self._parser
-        if parser is None:
-            parser = self._parser = HttpRequestParser(self)
         self._unread += len(data)
         # At most so many are of a head, whatever ends in this read.
         self._most += len(data)
+        while data:
+            data = self._parse(data)
+        if not self._isReceiving:
+            self._most = 0
+
+    def _parse(self, data: bytes) -> bytes:
+        """
+        Return what follows a request for another protocol: nobody is upgraded,
+        so it is a request as if nothing had been said.
+        """
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = HttpRequestParser(self)
         try:
             parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
-            # Nobody is upgraded: the next request follows as if nothing had been said.
             self._parser = None
-            rest = data[upgrade.args[0] :]
-            if rest and not self._isRefused:
-                self._keepEarly(rest)
+            return data[upgrade.args[0] :]
         except HttpParserCallbackError as error:
             why = error.__context__
             self._refuse(why if isinstance(why, APIError) else _invalid())
@@ -255,8 +262,7 @@ class HTTPConnection(TwistedProtocol):
             # Behind a request that was said to be the last, nothing counts.
             if self._incoming is not None or not (self.requests and self.requests[-1].isLast):
                 self._refuse(_invalid())
-        if not self._isReceiving:
-            self._most = 0
+        return b""
 
     def _waitForMore(self) -> None:
         if self._incoming is None:
