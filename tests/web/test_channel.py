@@ -568,6 +568,18 @@ class ConnectionTests(WebCase):
         answer = self.ask(get("/v1/models", method="TRACE"))
         self.assertEqual((answer.status, answer.error["code"]), (405, "method_not_supported"))
 
+    def test_bodyOfAnUpgrade(self) -> None:
+        """
+        Is the request's, also where it looks like another request: Java's
+        client asks for h2c with each POST.
+        """
+        upgrade = ("Upgrade: h2c", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAMAAABk")
+        body = get("/healthz") * 900
+        for data in (post("/v1/chat/completions", body, *upgrade), chunked([body, body], *upgrade)):
+            asked = self.begin(self.connect(), data)
+            self.assertEqual(asked.request.takeBody().replace(body, b""), b"")
+        self.assertEqual(len(self.chat.asked), 2)
+
     def test_whatFollowsAnUpgradeInTheSameRead(self) -> None:
         """
         Is answered as behind any other request, however much it is.

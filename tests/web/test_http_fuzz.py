@@ -23,6 +23,9 @@ _INTERIM = re.compile(rb"HTTP/1.1 10[02] [A-Za-z]+\r\n\r\n")
 _VARIABLE = re.compile(rb"(?:X-Request-Id|Openai-Processing-Ms|Date): [^\r]*\r\n")
 _CLOSE = b"Connection: close\r\n"
 
+_UPGRADE = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c")
+_UPGRADE_LINES = (_UPGRADE[0].encode(), _UPGRADE[1].encode())
+
 #: Requests behind which the connection goes on.
 GOOD = {
     "models": get(),
@@ -32,7 +35,10 @@ GOOD = {
     "method": get("/v1/chat/completions"),
     "preflight": get("/v1/models", method="OPTIONS"),
     "old": get("/healthz", "Connection: keep-alive", version="HTTP/1.0"),
-    "upgrade": get("/healthz", "Connection: Upgrade", "Upgrade: h2c"),
+    "upgrade": get("/healthz", *_UPGRADE),
+    "upgradeLength": post("/v1/chat/completions", b"GET / HTTP/1.1\r\n\r\n", *_UPGRADE),
+    "upgradeEmpty": post("/v1/chat/completions", b"", *_UPGRADE),
+    "upgradeChunks": _CHUNKED + b"%b\r\n%b\r\n\r\n3\r\nabc\r\n0\r\nX-A: b\r\n\r\n" % _UPGRADE_LINES,
     "length": post(body=b'{"a": "0123456789"}'),
     "empty": post(body=b""),
     "expect": post("/v1/chat/completions", b'{"b":1}', "Expect: 100-continue"),
@@ -45,6 +51,10 @@ GOOD = {
 #: Requests that are the last of their connection.
 LAST = {
     "close": get("/healthz", "Connection: close"),
+    "upgradeClose": post("/v1/chat/completions", b"{}", "Connection: Upgrade, close", "Upgrade: h2c"),
+    "upgradeCoding": post("/v1/chat/completions", b"abc", "Content-Encoding: br", *_UPGRADE),
+    "upgradeBroken": _CHUNKED + b"%b\r\n%b\r\n\r\n3\r\nabcdef\r\n0\r\n\r\n" % _UPGRADE_LINES,
+    "connect": get("localhost:80", method="CONNECT"),
     "oldest": get("/healthz", version="HTTP/1.0"),
     "nonsense": b"NONSENSE\r\n\r\n",
     "hostless": b"GET / HTTP/1.1\r\n\r\n",

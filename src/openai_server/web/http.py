@@ -117,6 +117,7 @@ class HTTPConnection(TwistedProtocol):
         self._incoming: HTTPRequest | None = None
         self._isReceiving = False
         self._isHeadTimed = False
+        self._isHeadAlone = False
         self._headers: list[tuple[bytes, bytes]] = []
         self._url = b""
         self._unread = 0
@@ -244,8 +245,8 @@ class HTTPConnection(TwistedProtocol):
 
     def _parse(self, data: bytes) -> bytes:
         """
-        Return what follows a request for another protocol: nobody is upgraded,
-        so it is a request as if nothing had been said.
+        Return what follows the head of a request for another protocol. Nobody
+        is upgraded: the request goes on as if nothing had been said.
         """
         parser = self._parser
         if parser is None:
@@ -254,6 +255,10 @@ class HTTPConnection(TwistedProtocol):
             parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
             self._parser = None
+            if self._incoming is not None:
+                # The parser takes its body for the other protocol.
+                self._parser = HttpRequestParser(self)
+                self._parser.feed_data(b"POST / HTTP/1.1\r\n" + self._incoming.framingLine() + b"\r\n")
             return data[upgrade.args[0] :]
         except HttpParserCallbackError as error:
             why = error.__context__
@@ -314,6 +319,9 @@ class HTTPConnection(TwistedProtocol):
         """
         parser, headers, url = self._parser, self._headers, self._url
         self._headers, self._url = [], b""
+        if self._incoming is not None:
+            # A second head for the same body.
+            return
         request = HTTPRequest(self.site, self, headers)
         self.requests.append(request)
         self._incoming = request
@@ -328,6 +336,7 @@ class HTTPConnection(TwistedProtocol):
         if request.brings:
             request.expectBody(self.site.admitted(request), self.site.bodyBudget)
             self._bodyBegan = self.site.clock.seconds()
+            self._isHeadAlone = parser.should_upgrade()
 
     def on_body(self, data: bytes) -> None:
         """
@@ -341,6 +350,9 @@ class HTTPConnection(TwistedProtocol):
         """
         The request is complete.
         """
+        if self._isHeadAlone:
+            self._isHeadAlone = False
+            return
         if self._headers:
             # Trailers, which nobody reads.
             _checkSize(b"", self._headers)

@@ -157,6 +157,14 @@ class HTTPRequest(APIRequest):
         if length is not None and (len(length) > 18 or int(length) > limit):
             raise tooLarge(limit)
 
+    def framingLine(self) -> bytes:
+        """
+        Return the header that says where the body ends.
+        """
+        if b"transfer-encoding" in self._given:
+            return b"Transfer-Encoding: chunked\r\n"
+        return b"Content-Length: %b\r\n" % self._given.get(b"content-length", b"0")
+
     def expectBody(self, account: Account, budget: BodyBudget) -> None:
         """
         The body of an admitted request follows.
