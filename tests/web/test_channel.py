@@ -858,6 +858,18 @@ class HalfCloseTests(WebCase):
         self.assertEqual([answer.header("connection") for answer in answers], [None, None, "close"])
         self.assertEqual((wire.how, self.ends()), ("closed", ["ok"] * 3))
 
+    def test_lastOneByItsOwnWord(self) -> None:
+        """
+        What follows a request that was said to be the last is not answered.
+        """
+        for said in ((), ("Upgrade: h2c", "Connection: Upgrade")):
+            wire = self.connect()
+            asked = self.begin(wire, post("/v1/chat/completions", b"{}", "Connection: close", *said) + get())
+            wire.protocol.readConnectionLost()  # type: ignore[attr-defined]
+            asked.answer.callback(b"{}")
+            (answer,) = answersIn(wire.read().replace(b"HTTP/1.1 102 Processing\r\n\r\n", b""))
+            self.assertEqual((answer.header("connection"), wire.how), ("close", "closed"))
+
     def test_halfARequestBehindIt(self) -> None:
         """
         It never becomes whole: what came before is answered, and then closed.

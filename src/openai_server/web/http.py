@@ -180,7 +180,7 @@ class HTTPConnection(TwistedProtocol):
             transport: Any = self.transport
             transport.loseConnection()
         elif self._isAnswering:
-            self.persistent = not self._isLastOne
+            self.persistent = self.persistent and not self._isLastOne
             self._probe()
         else:
             self.loseConnection()
