@@ -22,6 +22,8 @@ from twisted.python.failure import Failure
 from openai_server.errors import APIError, End
 from openai_server.web.body import PackedBody
 from openai_server.web.bodybudget import BodyBudget
+from openai_server.web.http import BODY_SECONDS
+from openai_server.web.mistakes import Bug
 from openai_server.web.sendqueue import SLICE
 from tests.web.support import BODY_LIMIT, Answer, Asked, WebCase, answersIn, get, post
 from tests.web.transports import WireTransport
@@ -102,6 +104,15 @@ class RefusalTests(WebCase):
         wire = self.connect()
         wire.send(b"GET / HTTP/1.1\r\nX-A: " + b"a" * 33000)
         self.assertEqual([answer.status for answer in answersIn(wire.read())], [431])
+
+    def test_tooLargeHeadOfHEAD(self) -> None:
+        """
+        Its answer has no body.
+        """
+        wire = self.connect()
+        wire.send(get("/", "X-A: " + "a" * 20_000, method="HEAD"))
+        head, _, body = wire.read().partition(b"\r\n\r\n")
+        self.assertEqual((head[:12], body), (b"HTTP/1.1 431", b""))
 
     def test_hundredHeadersAreFine(self) -> None:
         """
@@ -414,6 +425,22 @@ class LargeBodyTests(WebCase):
         self.assertEqual(wire.read(), b"")
 
 
+class MistakeTests(WebCase):
+    """
+    Mistakes of ours while a request is read.
+    """
+
+    def test_isNotTheClients(self) -> None:
+        """
+        The log says where it was made, and the client that it was ours.
+        """
+        self.site.bodyBudget = None  # type: ignore[assignment]
+        answer = self.ask(post("/v1/chat/completions", gzip.compress(b"{}"), "Content-Encoding: gzip"))
+        self.assertEqual((answer.status, answer.error["code"]), (500, "internal_error"))
+        self.assertEqual(answer.header("connection"), "close")
+        self.assertEqual(len(self.flushLoggedErrors(Bug)), 1)
+
+
 class GzipTests(WebCase):
     """
     Compressed bodies.
@@ -716,6 +743,18 @@ class DeadlineTests(WebCase):
         self.clock.advance(1)
         (answer,) = answersIn(wire.read())
         self.assertEqual((answer.status, self.ends()), (408, ["cl-slow"]))
+
+    def test_bodyBehindALongAnswer(self) -> None:
+        """
+        The time in which nothing of it was read is not counted.
+        """
+        wire = self.connect()
+        body = post(body=b"{}")
+        asked = self.begin(wire, post() + body[:-1])
+        self.clock.advance(BODY_SECONDS + 1)
+        asked.answer.callback(b"{}")
+        self.clock.advance(1)
+        self.begin(wire, body[-1:])
 
     def test_bodyThatDrips(self) -> None:
         """

@@ -36,6 +36,7 @@ from openai_server.outlet import socketOf
 from openai_server.web.bodybudget import BodyBudget
 from openai_server.web.httprequest import HTTPRequest
 from openai_server.web.interfaces import Account, Owner
+from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.peers import INTERNET, endSilentPeers
 from openai_server.web.request import OpenResponses
 from openai_server.web.sendqueue import STILL_SECONDS, SendQueue
@@ -261,13 +262,18 @@ class HTTPConnection(TwistedProtocol):
                 self._parser.feed_data(b"POST / HTTP/1.1\r\n" + self._incoming.framingLine() + b"\r\n")
             return data[upgrade.args[0] :]
         except HttpParserCallbackError as error:
-            why = error.__context__
-            self._refuse(why if isinstance(why, APIError) else _invalid())
+            self._refuse(self._errorFrom(error.__context__))
         except HttpParserError:
             # Behind a request that was said to be the last, nothing counts.
             if self._incoming is not None or not (self.requests and self.requests[-1].isLast):
                 self._refuse(_invalid())
         return b""
+
+    def _errorFrom(self, why: BaseException | None) -> APIError:
+        if why is None or isinstance(why, APIError):
+            return why or _invalid()
+        request = self._incoming
+        return errorFromMistake(Failure(why), request.requestId if request else "", "unmatched")
 
     def _waitForMore(self) -> None:
         if self._incoming is None:
@@ -323,6 +329,7 @@ class HTTPConnection(TwistedProtocol):
             # A second head for the same body.
             return
         request = HTTPRequest(self.site, self, headers)
+        request.method = parser.get_method()
         self.requests.append(request)
         self._incoming = request
         if self._most > LINE_BYTES or len(headers) > MAX_HEADERS:
@@ -332,7 +339,7 @@ class HTTPConnection(TwistedProtocol):
         version = parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise APIError("bad_request", "This is not HTTP/1.1.")
-        request.headReceived(parser.get_method(), url, version == "1.0")
+        request.headReceived(url, version == "1.0")
         if request.brings:
             request.expectBody(self.site.admitted(request), self.site.bodyBudget)
             self._bodyBegan = self.site.clock.seconds()
@@ -404,6 +411,9 @@ class HTTPConnection(TwistedProtocol):
         """
         del self.requests[0]
         self._isAnswering = False
+        if self._incoming is not None:
+            # Nothing of its body was read meanwhile.
+            self._bodyBegan = self.site.clock.seconds()
         if not self.persistent:
             self.loseConnection()
             return

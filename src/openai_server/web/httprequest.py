@@ -124,14 +124,13 @@ class HTTPRequest(APIRequest):
         value = self._given.get(name)
         return [] if value is None else [value]
 
-    def headReceived(self, method: bytes, target: bytes, isOld: bool) -> None:
+    def headReceived(self, target: bytes, isOld: bool) -> None:
         """
         Judge the head.
 
         @param isOld: whether it is one of HTTP/1.0.
         @raise APIError: the request is not wanted.
         """
-        self.method = method
         self.path = target.partition(b"?")[0]
         self._limit = limit = self.site.bodyLimit
         if isOld:
