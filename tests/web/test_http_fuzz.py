@@ -53,6 +53,7 @@ LAST = {
     "close": get("/healthz", "Connection: close"),
     "upgradeClose": post("/v1/chat/completions", b"{}", "Connection: Upgrade, close", "Upgrade: h2c"),
     "upgradeCoding": post("/v1/chat/completions", b"abc", "Content-Encoding: br", *_UPGRADE),
+    "upgradeNothing": post("/v1/chat/completions", b"", "Content-Encoding: gzip", *_UPGRADE),
     "upgradeBroken": _CHUNKED + b"%b\r\n%b\r\n\r\n3\r\nabcdef\r\n0\r\n\r\n" % _UPGRADE_LINES,
     "connect": get("localhost:80", method="CONNECT"),
     "oldest": get("/healthz", version="HTTP/1.0"),

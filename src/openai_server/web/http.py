@@ -256,11 +256,11 @@ class HTTPConnection(TwistedProtocol):
             parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
             self._parser = None
-            if self._incoming is not None:
-                # The parser takes its body for the other protocol.
-                self._parser = HttpRequestParser(self)
-                self._parser.feed_data(b"POST / HTTP/1.1\r\n" + self._incoming.framingLine() + b"\r\n")
-            return data[upgrade.args[0] :]
+            rest = data[upgrade.args[0] :]
+            if self._incoming is None:
+                return rest
+            # The parser takes the body for the other protocol: another head makes it one.
+            return b"POST / HTTP/1.1\r\n" + self._incoming.framingLine() + b"\r\n" + rest
         except HttpParserCallbackError as error:
             self._refuse(self._errorFrom(error.__context__))
         except HttpParserError:
