@@ -82,13 +82,6 @@ NEVER = {
 #: Programs of their own, which need not know the names of the others' classes.
 APART = {"ask", "embedded"}
 
-#: What breaks a rule of L{HouseTests} and will be mended. Take out what no longer
-#: does: the test that finds something here that is mended fails.
-PENDING = {
-    "private: daemon.connector Connector._log",
-}
-
-
 def importsOf(path: Path) -> set[str]:
     """
     The dotted names that a module imports, C{from x import y} as C{x}.
@@ -337,25 +330,19 @@ class HouseTests(SyncCase):
         """
         No two modules import each other, by whatever way round.
         """
-        self.assertEqual(self.circles() - PENDING, set())
+        self.assertEqual(self.circles(), set())
 
     def test_noClassNameTwice(self) -> None:
         """
         Who reads a class's name knows which one is meant.
         """
-        self.assertEqual(self.twice() - PENDING, set())
+        self.assertEqual(self.twice(), set())
 
     def test_noPrivateNames(self) -> None:
         """
         What a library keeps to itself may be gone in its next version.
         """
-        self.assertEqual(self.private() - PENDING, set())
-
-    def test_nothingPendingIsMended(self) -> None:
-        """
-        The list of what is still to be mended only shrinks.
-        """
-        self.assertEqual(PENDING - self.circles() - self.twice() - self.private(), set())
+        self.assertEqual(self.private(), set())
 
 
 class CheckTests(SyncCase):

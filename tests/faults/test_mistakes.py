@@ -22,7 +22,7 @@ from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.memory import SessionMemory
 from openai_server.sessions.scheduler import Scheduler, SharedWorkers
 from openai_server.translate.output import Translation
-from openai_server.web import completion, submission
+from openai_server.web import completion, headers, keeper, submission
 from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
 from openai_server.web.mistakes import Bug
@@ -63,7 +63,7 @@ class Place:
 BEFORE_ASKING = [
     Place(Admission, "admit"),
     Place(chatDialect, "inquiryFromBody"),
-    Place(completion, "hintsFrom"),
+    Place(headers, "hintsFrom"),
     Place(submission, "offerFrom"),
     Place(submission, "contextFrom"),
     Place(chatDialect, "ChatRenderer"),
@@ -75,8 +75,8 @@ BEFORE_ASKING = [
     Place(Scheduler, "acquire"),
     Place(submission, "Conversation"),
     Place(submission, "promptFrom"),
-    Place(completion, "Translation"),
-    Place(completion, "Response"),
+    Place(keeper, "Translation"),
+    Place(keeper, "Response"),
     Place(Link, "newRid"),
     Place(Link, "ask"),
     Place(Registration, "concerns"),
@@ -335,7 +335,7 @@ class CallTests(MistakeCase):
             Place(CallTable, "opened"),
             Place(CallTable, "shown"),
             Place(Response, "calledTools"),
-            Place(completion.Completion, "callFrom"),
+            Place(keeper.ResponseKeeper, "callFrom"),
             Place(ChatRenderer, "_call"),
         ]:
             with self.subTest(place=str(place)):
@@ -360,7 +360,7 @@ class CallTests(MistakeCase):
         """
         for place in [
             Place(Conversation, "resume"),
-            Place(completion, "_resultsFrom"),
+            Place(completion, "resultsAndMoreFrom"),
             Place(Response, "turnEchoed"),
             Place(Response, "attach"),
         ]:

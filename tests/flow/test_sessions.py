@@ -13,7 +13,7 @@ from typing import Any
 from openai_server.embedded.models import ModelPrompt
 from openai_server.embedded.playback import Step
 from openai_server.sessions.memory import Memory
-from openai_server.web import completion, front
+from openai_server.web import front, repair
 from openai_server.web.mistakes import Bug
 from tests.flow.support import FlowCase, Talk, function, steps, user
 from tests.machinery.models import TEST_MODELS
@@ -390,7 +390,7 @@ class AnswerTests(FlowCase):
         The client is told, and does not wait for ever.
         """
         checks = iter(("invalid",))
-        self.patch(completion, "checkAnswer", lambda *_: next(checks))
+        self.patch(repair, "checkAnswer", lambda *_: next(checks))
         world = World(self)
         wanted = {"name": "a", "schema": {"type": "object"}}
         format = {"type": "json_schema", "json_schema": wanted}

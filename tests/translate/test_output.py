@@ -12,9 +12,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openai_server.api.output import Failed, Finished, Reasoning, Text, Usage, WorkerTool
+from openai_server.api.output import Failed, Finished, Output, Reasoning, Text, Usage, WorkerTool
 from openai_server.errors import APIError
-from openai_server.translate.output import Stopped, Translated, Translation
+from openai_server.translate.output import Translation
 from openai_server.wire.ends import Loss, Lost, TurnEnd
 from openai_server.wire.tones import Chunk, Error, Finish, SessionReady, Shown, ToolCall, tonesFromLines
 from tests.support import SyncCase
@@ -46,14 +46,14 @@ def part(**members: Any) -> Chunk:
 GOOD = Finish(sid="s", finishReason="success", usage={"input_tokens": 1, "output_tokens": 2})
 
 
-def said(events: list[Translated]) -> str:
+def said(events: list[Output]) -> str:
     """
     The text of events.
     """
     return "".join("".join(event.pieces) for event in events if isinstance(event, Text))
 
 
-def singly(events: list[Translated]) -> list[Translated]:
+def singly(events: list[Output]) -> list[Output]:
     """
     The events with each piece of text as one of its own.
     """
@@ -210,7 +210,7 @@ class StopTests(SyncCase):
         translation = Translation(["END"])
         block = Chunk(sid="s", chunkType="content_block_stop")
         tones = [text("a E"), block, text("N"), text("D b"), text("c")]
-        self.assertEqual(translation.feed(tones), [Text(["a "]), Stopped()])
+        self.assertEqual((translation.feed(tones), translation.isStopped), ([Text(["a "])], True))
         self.assertEqual(translation.feed([text("d"), reasoning("e"), part(type="text", text="f")]), [])
         self.assertEqual(translation.finish(GOOD), [Finished("stop", Usage(1, 2))])
 
@@ -249,7 +249,7 @@ class StopTests(SyncCase):
         """
         translation = Translation(["END"], stripFence=True)
         events = translation.feed([text("```json\n{}"), text("\n```EN"), text("D")])
-        self.assertEqual((said(events), events[-1]), ("{}", Stopped()))
+        self.assertEqual((said(events), translation.isStopped), ("{}", True))
 
     def test_fence(self) -> None:
         """
@@ -266,7 +266,7 @@ class FinishTests(SyncCase):
     L{Translation.finish}.
     """
 
-    def last(self, end: TurnEnd, *tones: Shown) -> Translated:
+    def last(self, end: TurnEnd, *tones: Shown) -> Output:
         """
         The last event of a turn.
         """
@@ -386,14 +386,14 @@ class CorpusTests(SyncCase):
     Tones recorded from humd 0.31.18.
     """
 
-    def answers(self, name: str) -> dict[str, tuple[str, str, Translated | None]]:
+    def answers(self, name: str) -> dict[str, tuple[str, str, Output | None]]:
         """
         Text, reasoning and last event of each sid of a recorded scenario.
         """
         lines = [json.loads(line) for line in (CORPUS / f"{name}.jsonl").read_text().splitlines()]
         wire = b"\n".join(json.dumps(line["tone"]).encode() for line in lines if line.get("dir") == "in")
         translations: dict[str, Translation] = {}
-        found: dict[str, list[Translated]] = {}
+        found: dict[str, list[Output]] = {}
         for tone in tonesFromLines(wire, {}):
             sid = getattr(tone, "sid", None)
             if sid is None:
@@ -407,7 +407,7 @@ class CorpusTests(SyncCase):
         return {sid: self.summary(events) for sid, events in found.items()}
 
     @staticmethod
-    def summary(events: list[Translated]) -> tuple[str, str, Translated | None]:
+    def summary(events: list[Output]) -> tuple[str, str, Output | None]:
         """
         Text, reasoning, and the last event.
         """

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 
 from openai_server.errors import End
-from openai_server.web.completion import keepAliveInterval
+from openai_server.web.headers import keepAliveInterval
 from openai_server.web.http import EARLY_BYTES
 from openai_server.web.sendqueue import QUEUE_BYTES, SLICE, STILL_BYTES
 from tests.web.support import Asked, Stream, WebCase, answersIn, get, post

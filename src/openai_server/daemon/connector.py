@@ -7,7 +7,7 @@ said of it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from twisted.application.internet import ClientService
 from twisted.internet.defer import Deferred
@@ -18,7 +18,6 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IStreamClientEndpoint,
 )
-from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -87,13 +86,11 @@ class RetryClock(MonotonicClock):
             self._attempt()
 
 
-class Connector(ClientService):
+class Connector:
     """
-    A client service that says nothing at each of its attempts: the link logs
-    each change once.
+    A client service whose next attempt can be hastened. Of each attempt it
+    logs a line in Twisted's name, which our log leaves out.
     """
-
-    _log = Logger(observer=cast("ILogObserver", lambda event: None))
 
     def __init__(
         self,
@@ -103,7 +100,22 @@ class Connector(ClientService):
         clock: IReactorTime,
     ) -> None:
         self._retries = RetryClock(clock)
-        super().__init__(endpoint, factory, retryPolicy=retryPolicy, clock=self._retries)
+        self._service = ClientService(endpoint, factory, retryPolicy=retryPolicy, clock=self._retries)
+
+    def start(self) -> None:
+        """
+        Connect, and go on trying.
+        """
+        self._service.startService()
+
+    def stop(self) -> Deferred[None]:
+        """
+        Close the connection, and try no more.
+
+        @return: fires when it is closed.
+        """
+        stopped: Deferred[None] = self._service.stopService()
+        return stopped
 
     def hasten(self) -> None:
         """

@@ -151,7 +151,7 @@ class Link(Service):
         super().startService()
         self._problem = "not connected yet"
         self._spare.hold()
-        self._connector.startService()
+        self._connector.start()
 
     def stopService(self) -> Deferred[None]:
         """
@@ -169,7 +169,7 @@ class Link(Service):
         if protocol is not None:
             protocol.close()
             closing = self._clock.callLater(self._timeouts.close, protocol.abort, "stopped")
-        stopped: Deferred[None] = self._connector.stopService()
+        stopped = self._connector.stop()
         return stopped.addBoth(self._stopped, closing)
 
     def _stopped(self, result: Any, closing: Any) -> None:

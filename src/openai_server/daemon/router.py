@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -326,21 +326,21 @@ class Router:
             else:
                 self._show(sid, group, now)
 
-    def _heard(self, tone: FromDaemon, groups: Groups, now: float) -> None:
+    def _heard(self, tone: Any, groups: Groups, now: float) -> None:
+        # By its very type: no tone is of a type below another's.
         kind = type(tone)
         if kind is SessionReady:
-            ready = cast("SessionReady", tone)
-            groups[ready.sid].append(ready)
+            groups[tone.sid].append(tone)
         elif kind is Echo:
-            self._echoed(cast("Echo", tone), groups, now)
+            self._echoed(tone, groups, now)
         elif kind is Finish:
-            self._ended(cast("Finish", tone), groups, now)
+            self._ended(tone, groups, now)
         elif kind is ToolCall:
-            self._called(cast("ToolCall", tone), groups)
+            self._called(tone, groups)
         elif kind is Error:
-            self._failed(cast("Error", tone), groups, now)
+            self._failed(tone, groups, now)
         elif kind is Breath:
-            self._breathed(cast("Breath", tone))
+            self._breathed(tone)
         else:
             self._hidden(tone)
 

@@ -6,9 +6,7 @@ What a turn shows, as the output of an answer.
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from typing import Any, Final, TypeAlias
-
-import msgspec
+from typing import Any, Final
 
 from openai_server.api.output import Failed, Finished, Output, Reasoning, Text, WorkerTool
 from openai_server.errors import APIError
@@ -19,21 +17,10 @@ from openai_server.translate.words import apiErrorFromError, apiErrorFromLoss, c
 from openai_server.wire.ends import Lost, TurnEnd, endingOf
 from openai_server.wire.tones import Chunk, Error, Finish, Shown, ToolCall
 
-
-class Stopped(msgspec.Struct, gc=False):
-    """
-    A stop string was found: the text before it has been given, nothing after
-    it will be, and the turn may be cancelled.
-    """
-
-
 #: The types of deltas that need no look at each.
 _STRINGS: Final = {str}
 #: The kinds of chunks that are text, or say where some begins and ends.
 _TEXTUAL: Final = {"text_start", "text_delta", "content_block_stop"}
-
-#: What an answer is made of, and the sign that its turn is needed no longer.
-Translated: TypeAlias = Output | Stopped
 
 
 class Translation:
@@ -43,6 +30,9 @@ class Translation:
     Deltas pass unchanged: nothing is trimmed, normalised or interpreted. No
     order between tones is relied on. What is hidden never comes out, and what
     is not known is skipped.
+
+    @ivar isStopped: whether a stop string was found: the text before it has
+        been given, nothing after it will be, and the turn may be cancelled.
     """
 
     __slots__ = (
@@ -51,9 +41,9 @@ class Translation:
         "_hasSeen",
         "_hasText",
         "_isPlain",
-        "_isStopped",
         "_ownCalls",
         "_stop",
+        "isStopped",
     )
 
     def __init__(
@@ -79,9 +69,9 @@ class Translation:
         self._hasSeen = seen
         self._hasCalls = False
         self._hasText = False
-        self._isStopped = False
+        self.isStopped = False
 
-    def feed(self, tones: Sequence[Shown]) -> list[Translated]:
+    def feed(self, tones: Sequence[Shown]) -> list[Output]:
         """
         Return what some tones of the turn make, in order.
         """
@@ -100,8 +90,8 @@ class Translation:
                 return [Text(pieces)]
         return self._feedEach(tones)
 
-    def _feedEach(self, tones: Sequence[Shown]) -> list[Translated]:
-        events: list[Translated] = []
+    def _feedEach(self, tones: Sequence[Shown]) -> list[Output]:
+        events: list[Output] = []
         for tone in tones:
             if type(tone) is Chunk:
                 self._hasSeen = True
@@ -113,7 +103,7 @@ class Translation:
                 self._hasSeen = self._hasCalls = True
         return events
 
-    def _chunk(self, chunk: Chunk, events: list[Translated]) -> None:
+    def _chunk(self, chunk: Chunk, events: list[Output]) -> None:
         kind = chunk.chunkType
         if kind == "reasoning_delta":
             self._reasoning(chunk.delta, events)
@@ -122,7 +112,7 @@ class Translation:
         elif kind in ("tool_input_start", "tool_executed"):
             self._tool(chunk.toolName, chunk.callId, kind == "tool_executed", events)
 
-    def _part(self, part: dict[Any, Any], events: list[Translated]) -> None:
+    def _part(self, part: dict[Any, Any], events: list[Output]) -> None:
         # The chunk of the wire specification; workers of humd 0.31.18 send
         # the other dialect.
         if part.get("type") == "text":
@@ -132,31 +122,30 @@ class Translation:
         elif part.get("type") == "tool":
             self._tool(part.get("toolName") or part.get("name"), part.get("callId"), False, events)
 
-    def _text(self, text: Any, events: list[Translated]) -> None:
-        if type(text) is not str or not text or self._isStopped:
+    def _text(self, text: Any, events: list[Output]) -> None:
+        if type(text) is not str or not text or self.isStopped:
             return
         self._hasText = True
         if self._stop is not None:
             text = self._stop.feed(text)
         self._give(self._fence.feed(text) if self._fence is not None else text, events)
         if self._stop is not None and self._stop.isStopped:
-            self._isStopped = True
+            self.isStopped = True
             self._give(self._held(), events)
-            events.append(Stopped())
 
     @staticmethod
-    def _give(text: str, events: list[Translated]) -> None:
+    def _give(text: str, events: list[Output]) -> None:
         if text and events and isinstance(events[-1], Text):
             events[-1].pieces.append(text)
         elif text:
             events.append(Text([text]))
 
-    def _reasoning(self, text: Any, events: list[Translated]) -> None:
-        if type(text) is str and text and not self._isStopped:
+    def _reasoning(self, text: Any, events: list[Output]) -> None:
+        if type(text) is str and text and not self.isStopped:
             events.append(Reasoning(text))
 
-    def _tool(self, name: Any, callId: Any, isDone: bool, events: list[Translated]) -> None:
-        if not self._isStopped and not (isinstance(callId, str) and callId in self._ownCalls):
+    def _tool(self, name: Any, callId: Any, isDone: bool, events: list[Output]) -> None:
+        if not self.isStopped and not (isinstance(callId, str) and callId in self._ownCalls):
             events.append(WorkerTool(cleaned(name)[:100] or "a tool", isDone))
 
     def _held(self) -> str:
@@ -165,24 +154,24 @@ class Translation:
             held = self._fence.feed(held) + self._fence.finish()
         return held
 
-    def flush(self) -> list[Translated]:
+    def flush(self) -> list[Output]:
         """
         What was held back, because the answer ends here, whatever the turn
         does: its calls are handed to the client.
         """
-        events: list[Translated] = []
+        events: list[Output] = []
         self._give(self._held(), events)
         return events
 
-    def finish(self, end: TurnEnd) -> list[Translated]:
+    def finish(self, end: TurnEnd) -> list[Output]:
         """
         The last events of the answer: what was held back, and either
         L{Finished} or L{Failed}.
         """
         return [*self.flush(), self._last(end)]
 
-    def _last(self, end: TurnEnd) -> Translated:
-        if self._isStopped:
+    def _last(self, end: TurnEnd) -> Output:
+        if self.isStopped:
             return Finished("stop", usageFromWorker(getattr(end, "usage", None)))
         if isinstance(end, Finish):
             return self._finished(end)
@@ -190,7 +179,7 @@ class Translation:
             return Failed(apiErrorFromLoss(end))
         return self._failed(end)
 
-    def _finished(self, finish: Finish) -> Translated:
+    def _finished(self, finish: Finish) -> Output:
         ending = endingOf(finish.finishReason)
         if finish.exitCode is not None:
             return _broken("The worker's process ended without a result.")
@@ -200,7 +189,7 @@ class Translation:
             return _broken("The worker lost the answer.")
         return Finished(ending, usageFromWorker(finish.usage))
 
-    def _failed(self, error: Error) -> Translated:
+    def _failed(self, error: Error) -> Output:
         meaning = meaningOf(error)
         if meaning.reason is not None and (self._hasText or not meaning.isAfterText):
             return Finished(meaning.reason, usageFromWorker(error.usage))

@@ -28,7 +28,7 @@ from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.retries import Attempt
 from openai_server.translate.estimate import answerSize, usageOfAnswer
-from openai_server.translate.output import Stopped, Translation
+from openai_server.translate.output import Translation
 from openai_server.translate.words import noWorkerError
 from openai_server.web.interfaces import Request
 from openai_server.wire.ends import TurnEnd
@@ -391,12 +391,12 @@ class Response:
         Deliver what these tones say.
         """
         events = self._translation.feed(tones)
-        if events and type(events[-1]) is Stopped:
+        if self._translation.isStopped and self.ended is None:
             # The text before the stop string is all of the answer.
             self.conversation.cancel()
-            events[-1] = Finished("stop", None)
+            events.append(Finished("stop", None))
         if events:
-            self._give(cast("list[Output]", events))
+            self._give(events)
 
     def calledTools(self, calls: Sequence[ParkedCall]) -> None:
         """
@@ -404,7 +404,7 @@ class Response:
         """
         self.calls = tuple([self._keeper.callFrom(self, call) for call in calls])
         self.length += sum(len(call.arguments) for call in self.calls)
-        rest = cast("list[Output]", self._translation.flush())
+        rest = self._translation.flush()
         self._give([*rest, ToolCalls(self.calls), Finished("tool_calls", None)])
 
     def turnEnded(self, end: TurnEnd) -> None:
@@ -415,7 +415,7 @@ class Response:
             known = self._keeper.modelIsKnown(self._model)
             self._give([Failed(noWorkerError(self._model, modelIsKnown=known))])
         else:
-            self._give(cast("list[Output]", self._translation.finish(end)))
+            self._give(self._translation.finish(end))
 
     def failed(self, error: APIError) -> None:
         """

@@ -20,6 +20,7 @@ from openai_server.deadlines import Deadlines
 from openai_server.errors import APIError, shuttingDown
 from openai_server.web.admission import Admission
 from openai_server.web.bodybudget import BodyBudget
+from openai_server.web.bursts import Bursts
 from openai_server.web.http import HTTPConnection
 from openai_server.web.interfaces import Account
 from openai_server.web.mistakes import errorFromMistake
@@ -78,6 +79,7 @@ class APISite(Factory):
         self.bodyLimit = bodyLimit
         self.bodyBudget = BodyBudget(bodyBudget, bodyLimit)
         self.isStopping = False
+        self._bursts = Bursts(clock, self._begin)
         self._channels: dict[HTTPConnection, None] = {}
         self._ports: Sequence[IPushProducer] = ()
         self._isFull = False
@@ -165,6 +167,12 @@ class APISite(Factory):
         """
         request.opened()
         self._checkRoom()
+        self._bursts.take(request)
+
+    def _begin(self, request: APIRequest) -> None:
+        if request.hasEnded:
+            # Its client is gone, or it was cut.
+            return
         if request.refusal is not None:
             request.fail(request.refusal)
         elif self.isStopping:

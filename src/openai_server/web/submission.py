@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from secrets import token_hex
-from typing import Final
+from typing import Final, TypeVar
 
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
@@ -49,6 +49,7 @@ from openai_server.web.attachments import AttachmentFolder, Stored
 from openai_server.web.workfolder import workFolder
 from openai_server.wire.hiding import OUR_PREFIX
 
+_A = TypeVar("_A", bound=Attendant)
 _NO_NAMES: Final[dict[str, str]] = {}
 _NOTHING: Final[frozenset[str]] = frozenset()
 
@@ -181,9 +182,9 @@ class Submitter:
     async def ask(
         self,
         submission: Submission,
-        attend: Callable[[Conversation, SessionPlan], Attendant],
+        attend: Callable[[Conversation, SessionPlan], _A],
         session: Session | None = None,
-    ) -> None:
+    ) -> _A:
         """
         Ask, on the session that the question gets. Nothing is awaited unless
         it has to wait: for its session, for a file, for a slot.
@@ -192,6 +193,7 @@ class Submitter:
             beginning.
         @param session: the one to go on in, if that is possible, although the
             transcript does not say so.
+        @return: the answer.
         @raise APIError: it was not asked, and nothing is left behind.
         """
         if self.daemon.whyNotReady is not None and (tried := self.daemon.whenTried()) is not None:
@@ -203,31 +205,21 @@ class Submitter:
         if plan is None:
             claimed = self.memory.claim(claim)
             plan = await claimed if isinstance(claimed, Deferred) else claimed
+        files: Sequence[Stored | None] = ()
+        slot: Slot | None = None
         try:
-            await self._askOn(plan, submission, attend)
-        except BaseException:
-            self.memory.giveBack(plan)
-            raise
-
-    async def _askOn(
-        self,
-        plan: SessionPlan,
-        submission: Submission,
-        attend: Callable[[Conversation, SessionPlan], Attendant],
-    ) -> None:
-        question = _questionFrom(plan, submission, submission.offer)
-        files = await self._store(question.attachments) if question.attachments else ()
-        try:
+            question = _questionFrom(plan, submission, submission.offer)
+            if question.attachments:
+                files = await self._store(question.attachments)
             tools = submission.toolsFor(plan.session)
             acquired = self.scheduler.acquire(submission.inquiry.model, submission.account, tools)
             slot = await acquired if isinstance(acquired, Deferred) else acquired
-            try:
-                self._begin(plan, submission, question, files, slot, attend)
-            except BaseException:
-                slot.release()
-                raise
+            return self._begin(plan, submission, question, files, slot, attend)
         except BaseException:
+            if slot is not None:
+                slot.release()
             _release(files)
+            self.memory.giveBack(plan)
             raise
 
     def _begin(
@@ -237,8 +229,8 @@ class Submitter:
         question: PromptText,
         files: Sequence[Stored | None],
         slot: Slot,
-        attend: Callable[[Conversation, SessionPlan], Attendant],
-    ) -> None:
+        attend: Callable[[Conversation, SessionPlan], _A],
+    ) -> _A:
         configuration = self.configuration
         hidden = [OUR_PREFIX + name for name in slot.hiddenNames]
         offer = submission.offer
@@ -268,7 +260,9 @@ class Submitter:
             partial(_release, files) if files else None,
             self.ownTools.learn,
         )
-        conversation.begin(attend(conversation, plan), self.daemon, prompt, former)
+        answer = attend(conversation, plan)
+        conversation.begin(answer, self.daemon, prompt, former)
+        return answer
 
     def _context(self, plan: SessionPlan, submission: Submission, slot: Slot) -> TurnContext:
         names = submission.offer.names

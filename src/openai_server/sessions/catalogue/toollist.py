@@ -94,6 +94,9 @@ class ToolList:
         """
         Whether a prompt with these tools may go out now.
         """
+        if tools is None and not self._visible and not self._live():
+            # Most often nobody has any.
+            return True
         return self.secondsShut() <= 0 or self._isHarmless(tools)
 
     def _isHarmless(self, tools: PromptTools | None) -> bool:
@@ -115,7 +118,8 @@ class ToolList:
         when there is none.
         """
         now = self._clock.seconds()
-        for turn, start in list(self._starting.items()):
+        while self._starting:
+            turn, start = next(iter(self._starting.items()))
             if start.began + SILENCE > now:
                 return start.began + SILENCE - now
             del self._starting[turn]

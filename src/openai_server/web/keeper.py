@@ -1,0 +1,127 @@
+# -*- test-case-name: tests.flow -*-
+"""
+What is kept of responses: what their sessions have seen, what a retry may be
+given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IReactorTime
+
+from openai_server.api.inquiry import Call
+from openai_server.api.output import Failed, Finished
+from openai_server.sessions.calls import ParkedCall
+from openai_server.sessions.conversation import Conversation
+from openai_server.sessions.entries import callWithoutId
+from openai_server.sessions.memory import SessionMemory
+from openai_server.sessions.plans import SessionKind, SessionPlan
+from openai_server.sessions.retries import Attempt, Retries
+from openai_server.translate.estimate import promptSize
+from openai_server.translate.output import Translation
+from openai_server.translate.tools import inputText
+from openai_server.web.response import Response, ResponseTimes
+from openai_server.web.submission import Submission
+
+
+class ResponseKeeper:
+    """
+    Makes responses, and lets the sessions and the retries know how they end.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        memory: SessionMemory,
+        retries: Retries[Response],
+        modelIsKnown: Callable[[str], bool],
+    ) -> None:
+        """
+        @param modelIsKnown: tells whether a model that nobody serves now may
+            come back.
+        """
+        self._times = ResponseTimes(clock)
+        self._memory = memory
+        self._retries = retries
+        self.modelIsKnown = modelIsKnown
+
+    def newResponse(
+        self,
+        submission: Submission,
+        attempt: Attempt[Response] | None,
+        conversation: Conversation,
+        plan: SessionPlan | None,
+    ) -> Response:
+        """
+        Return the answer to a question, which attends this conversation.
+
+        @param plan: None for a turn that is gone on with.
+        """
+        inquiry, transcript = submission.inquiry, submission.transcript
+        isContinued = plan is None or plan.kind is SessionKind.CONTINUED
+        held = conversation.context.session.size if isContinued and not transcript.showsHistory else 0
+        return Response(
+            self,
+            self._times,
+            conversation,
+            Translation(inquiry.stop, inquiry.wantsJSON, conversation.seenCalls, plan is None),
+            model=inquiry.model,
+            isStreamed=inquiry.isStreamed,
+            attempt=attempt,
+            session=SessionKind.CONTINUED.value if plan is None else plan.label,
+            size=promptSize(inquiry, submission.offer, held),
+            asked=None if inquiry.showsCallIds else transcript.digestBefore(len(transcript.entries)),
+        )
+
+    def callFrom(self, response: Response, call: ParkedCall) -> Call:
+        """
+        Return what the client sees of a parked call.
+        """
+        if call.wireName in response.conversation.context.customTools:
+            return Call(call.publicId, call.clientName, inputText(call.arguments), "custom")
+        return Call(call.publicId, call.clientName, call.arguments)
+
+    def ended(self, response: Response) -> None:
+        """
+        Note how an answer has ended. Its clients are told next.
+        """
+        if type(response.ended) is Finished:
+            self.told(response)
+        else:
+            self._memory.release(response.conversation.context.session, False)
+        attempt = response.attempt
+        if attempt is None:
+            return
+        mayBeAskedAgain = type(response.ended) is Failed and response.ended.error.mayRetry
+        if response.isAbandoned or mayBeAskedAgain:
+            self._retries.forget(attempt)
+        else:
+            self._retries.finished(attempt, 0 if response.output is None else response.length)
+
+    def told(self, response: Response) -> None:
+        """
+        Note that the session has said this.
+        """
+        memory, session, text = self._memory, response.conversation.context.session, response.text
+        session.size = response.size
+        if text is None:
+            memory.release(session, False)
+            return
+        # An answer to a transcript shows no ids of calls.
+        showsIds = response.asked is None
+        calls = [call.id if showsIds else callWithoutId(call.name, call.arguments) for call in response.calls]
+        memory.answered(session, text, calls)
+
+    def delivered(self, response: Response, inGoodOrder: bool) -> None:
+        """
+        Note that a client has all of an answer, or has left before.
+        """
+        if response.attempt is not None:
+            (self._retries.delivered if inGoodOrder else self._retries.clientLeft)(response.attempt)
+
+    def stop(self) -> None:
+        """
+        Wait for no client any more.
+        """
+        self._times.stop()
