@@ -28,7 +28,7 @@ from openai_server.daemon.endpoint import CannotConnect, SpareDescriptor, peerPr
 from openai_server.daemon.interfaces import Audience
 from openai_server.daemon.protocol import ThrumProtocol
 from openai_server.daemon.registration import Registration
-from openai_server.daemon.registry import WatchedRegistry
+from openai_server.daemon.registry import FileRegistry
 from openai_server.daemon.router import Router
 from openai_server.daemon.turn import PromptedTurn
 from openai_server.daemon.waitlimits import DEFAULT_LIMITS, WaitLimits
@@ -83,7 +83,7 @@ class Link(Service):
         endpoint: IStreamClientEndpoint,
         hid: str,
         version: str,
-        registry: WatchedRegistry,
+        registry: FileRegistry,
         bind: Callable[[], Bind | None] = lambda: None,
         source: str | None = None,
         timeouts: WaitLimits = DEFAULT_LIMITS,
@@ -200,7 +200,7 @@ class Link(Service):
         return None if waiting.called else waiting
 
     @property
-    def registry(self) -> WatchedRegistry:
+    def registry(self) -> FileRegistry:
         """
         See L{openai_server.daemon.interfaces.Daemon.registry}.
         """

@@ -17,7 +17,7 @@ from base64 import b16encode
 from collections.abc import Mapping
 from http import HTTPMethod
 from os import urandom
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from klein.interfaces import IKleinRequest
 from twisted.internet.defer import Deferred
@@ -33,6 +33,9 @@ from openai_server.log import EventLogger
 from openai_server.web.interfaces import Account, Owner
 from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.sendqueue import SendQueue
+
+if TYPE_CHECKING:
+    from openai_server.web.site import APISite
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:=/+@-]{1,128}")
 _METHODS: Final = {method.value.encode(): method.value for method in HTTPMethod}
@@ -111,37 +114,24 @@ class Channel(Protocol):
         """
 
 
-class OpenResponses(Protocol):
-    """
-    Who counts what is being answered.
-    """
-
-    @property
-    def clock(self) -> IReactorTime: ...
-
-    @property
-    def bodyLimit(self) -> int:
-        """
-        Bytes that a request's body may have, decoded.
-        """
-
-    def requestOpened(self, request: APIRequest) -> None:
-        """
-        A response is owed.
-        """
-
-    def requestClosed(self, request: APIRequest) -> None:
-        """
-        A response is complete or given up.
-        """
-
-
 @implementer(IKleinRequest)
 class APIRequest:
     """
-    A L{openai_server.web.interfaces.Request}. Klein uses more of it.
+    One HTTP request. It has one answer: L{answer}, or L{begin} with L{write}
+    and L{complete}, or L{fail}.
 
     @ivar site: what counts it while it is answered.
+    @ivar method: such as C{GET}.
+    @ivar path: what stands before C{?} in the target, as it came.
+    @ivar route: the template of the route that answers it.
+    @ivar model: the model that was asked for, for the log.
+    @ivar session: what its session is to the client, for the log.
+    @ivar retry: how often the client had sent it before, for the log.
+    @ivar account: whose it is, once it was admitted.
+    @ivar mayHaveRun: whether a worker may have begun to act for it, so that it
+        must not simply be asked again.
+    @ivar owner: who answers it, and is told of the client's leaving.
+    @ivar hasFailed: whether it has been ended with an error.
     @ivar refusal: what is wrong with it, when it was refused while it came.
     @ivar code: the status of the answer.
     @ivar headers: of the answer, names in lower case, until its head is sent.
@@ -195,7 +185,7 @@ class APIRequest:
     postpath: list[bytes]
     prepath: list[bytes]
 
-    def __init__(self, site: OpenResponses, channel: Channel, method: bytes, path: bytes) -> None:
+    def __init__(self, site: APISite, channel: Channel, method: bytes, path: bytes) -> None:
         self.site = site
         self.channel = channel
         self.method = method
@@ -233,18 +223,23 @@ class APIRequest:
     def getHeader(self, name: bytes) -> bytes | None:
         """
         Return the last header of this name.
+
+        @param name: in lower case.
         """
         raise NotImplementedError
 
     def valuesOf(self, name: bytes) -> list[bytes]:
         """
         Return all headers of this name.
+
+        @param name: in lower case.
         """
         raise NotImplementedError
 
     def takeBody(self) -> bytes:
         """
-        Return the whole body, and keep it no longer.
+        Return the whole body, decoded. It can be taken once: an answer may
+        take an hour, and the body is not kept for it.
         """
         raise NotImplementedError
 
@@ -405,6 +400,10 @@ class APIRequest:
     def begin(self, contentType: bytes, ping: bytes = b"", interval: float = 0.0) -> None:
         """
         Decide for a stream; the head leaves with its first bytes.
+
+        @param ping: what is said whenever the stream has been silent for a
+            while; empty for nothing.
+        @param interval: for how long, in seconds.
         """
         self.isStream = True
         headers = self.headers
@@ -475,7 +474,11 @@ class APIRequest:
 
     def fail(self, error: APIError, event: bytes | None = None) -> None:
         """
-        End this request with an error, in the way that is still open.
+        End this request with an error, in the way that is still open: as an
+        answer before the first byte, as an event after it. The first failure
+        counts; an answer that is complete stays as it is.
+
+        @param event: the error as the stream has it.
         """
         if self.isOver:
             return

@@ -9,8 +9,8 @@ stream has said everything; errors are raised and rendered in one place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, Concatenate, Final, ParamSpec, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -27,7 +27,8 @@ from openai_server.api.dialect import Dialect
 from openai_server.api.models import Model, modelBody, modelListBody
 from openai_server.errors import APIError
 from openai_server.web.admission import Admission
-from openai_server.web.interfaces import Request
+from openai_server.web.completion import Completion
+from openai_server.web.models import OfferedModels
 from openai_server.web.request import APIRequest
 
 #: First segments of OpenAI's paths that are not served here.
@@ -42,46 +43,8 @@ UNSUPPORTED: Final = frozenset(
 _SHOWN_ID: Final = 200
 
 
-class Answering(Protocol):
-    """
-    What answers the requests of all dialects.
-    """
-
-    def answer(self, request: Request, dialect: Dialect) -> Deferred[None]:
-        """
-        Answer a request. The Deferred fires when its response is over, and
-        fails with an L{APIError} for the client, as a status or as an event.
-
-        Cancelled when the client leaves and when the server stops: then the
-        request is answered already, and C{CancelledError} is to be let out.
-
-        @raise APIError: as the Deferred fails with it.
-        """
-
-
-class Models(Protocol):
-    """
-    What can be asked for.
-    """
-
-    def ids(self) -> Sequence[str]:
-        """
-        The ids of all models, in the order in which they are shown.
-        """
-
-    def created(self, model: str) -> int:
-        """
-        When it was first seen, in seconds since 1970.
-        """
-
-    def isKnown(self, model: str) -> bool:
-        """
-        It is, or was, on offer.
-        """
-
-
 _P = ParamSpec("_P")
-_Route: TypeAlias = Callable[Concatenate["Routes", Request, _P], bytes]
+_Route: TypeAlias = Callable[Concatenate["Routes", APIRequest, _P], bytes]
 
 #: Template and function of each route that is no dialect's.
 _routes: list[tuple[str, Callable[..., bytes]]] = []
@@ -114,9 +77,9 @@ class Routes:
 
     def __init__(
         self,
-        answering: Answering,
+        completion: Completion,
         dialects: Mapping[str, Dialect],
-        models: Models,
+        models: OfferedModels,
         admission: Admission,
         whyNotReady: Callable[[], str | None],
     ) -> None:
@@ -124,7 +87,7 @@ class Routes:
         @param whyNotReady: gives a reason for the operator, or None when
             prompts can be asked.
         """
-        self._answering = answering
+        self._completion = completion
         self._dialects = dialects
         self._models = models
         self._admission = admission
@@ -147,7 +110,7 @@ class Routes:
     def _declareDialect(self, app: Klein, path: str, dialect: Dialect) -> None:
         def answer(request: APIRequest) -> Deferred[None]:
             request.route = path
-            return self._answering.answer(request, dialect)
+            return self._completion.answer(request, dialect)
 
         _declare(app, path, "POST", answer)
 
@@ -162,14 +125,14 @@ class Routes:
     # OpenAI's.
 
     @_route("/v1/models")
-    def listModels(self, request: Request) -> bytes:
+    def listModels(self, request: APIRequest) -> bytes:
         """
         All models.
         """
         return modelListBody(Model(id, self._models.created(id)) for id in self._models.ids())
 
     @_route("/v1/models/<path:model>")
-    def retrieveModel(self, request: Request, model: str) -> bytes:
+    def retrieveModel(self, request: APIRequest, model: str) -> bytes:
         """
         One model. Its id may have slashes, encoded or not.
         """
@@ -181,7 +144,7 @@ class Routes:
     # The operator's.
 
     @_route("/")
-    def banner(self, request: Request) -> bytes:
+    def banner(self, request: APIRequest) -> bytes:
         """
         What this is.
         """
@@ -189,14 +152,14 @@ class Routes:
         return msgspec.json.encode(about)
 
     @_route("/healthz")
-    def health(self, request: Request) -> bytes:
+    def health(self, request: APIRequest) -> bytes:
         """
         The process is alive.
         """
         return b'{"status":"ok"}'
 
     @_route("/readyz")
-    def readiness(self, request: Request) -> bytes:
+    def readiness(self, request: APIRequest) -> bytes:
         """
         Prompts can be asked; 503 and the reason when they cannot.
         """
