@@ -13,7 +13,7 @@ would reset the connection, and take the error with it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 from twisted.internet.error import ConnectionDone
@@ -25,21 +25,21 @@ from twisted.internet.interfaces import (
     ISSLTransport,
     ITCPTransport,
 )
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from openai_server.deadlines import Alarm
+from openai_server.deadlines import Alarm, Deadlines
 from openai_server.errors import APIError
 from openai_server.outlet import socketOf
+from openai_server.web.bodybudget import BodyBudget
 from openai_server.web.httprequest import HTTPRequest
-from openai_server.web.interfaces import Owner
+from openai_server.web.interfaces import Account, Owner
 from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.peers import INTERNET, endSilentPeers
+from openai_server.web.request import OpenResponses
 from openai_server.web.sendqueue import STILL_SECONDS, SendQueue
-
-if TYPE_CHECKING:
-    from openai_server.web.site import APISite
 
 #: Bytes of a request line or header, of a whole head, and headers of a request.
 LINE_BYTES: Final = 16 * 1024
@@ -60,8 +60,42 @@ EARLY_BYTES: Final = 16 * 1024
 PROBE_SECONDS: Final = 1.0
 
 
+class ConnectionSite(OpenResponses, Protocol):
+    """
+    What connections have in common.
+
+    @ivar deadlines: when they are looked at.
+    @ivar bodyBudget: what all bodies together may hold while they come.
+    """
+
+    deadlines: Deadlines
+    bodyBudget: BodyBudget
+
+    def channelOpened(self, channel: HTTPConnection) -> None:
+        """
+        There is one connection more.
+        """
+
+    def channelClosed(self, channel: HTTPConnection) -> None:
+        """
+        There is one connection less.
+        """
+
+    def admitted(self, request: HTTPRequest) -> Account:
+        """
+        Judge a request by its head, before its body is read.
+
+        @raise APIError: it is not let in.
+        """
+
+    def process(self, request: HTTPRequest) -> None:
+        """
+        Answer a request that was read.
+        """
+
+
 @implementer(IHalfCloseableProtocol)
-class HTTPConnection(Protocol):
+class HTTPConnection(TwistedProtocol):
     """
     One HTTP/1.x connection.
 
@@ -75,7 +109,7 @@ class HTTPConnection(Protocol):
 
     queue: SendQueue
 
-    def __init__(self, site: APISite) -> None:
+    def __init__(self, site: ConnectionSite) -> None:
         self.site = site
         self.persistent = True
         self.requests: list[HTTPRequest] = []

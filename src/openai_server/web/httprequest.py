@@ -12,16 +12,13 @@ from collections.abc import Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from openai_server.errors import APIError
 from openai_server.web.body import Body, bodyFor, tooLarge
 from openai_server.web.bodybudget import BodyBudget, BodyShare
 from openai_server.web.interfaces import Account
-from openai_server.web.request import APIRequest, Channel
-
-if TYPE_CHECKING:
-    from openai_server.web.site import APISite
+from openai_server.web.request import APIRequest, Channel, OpenResponses
 
 _LABEL = rb"[A-Za-z0-9_-]{1,63}"
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:" + _LABEL + rb"\.)*" + _LABEL + rb"\.?)(?::[0-9]{1,5})?")
@@ -78,7 +75,7 @@ class HTTPRequest(APIRequest):
         "waitsForContinue",
     )
 
-    def __init__(self, site: APISite, channel: Channel, headers: list[tuple[bytes, bytes]]) -> None:
+    def __init__(self, site: OpenResponses, channel: Channel, headers: list[tuple[bytes, bytes]]) -> None:
         """
         @param headers: in the order in which they came.
         """

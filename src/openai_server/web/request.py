@@ -17,7 +17,7 @@ from base64 import b16encode
 from collections.abc import Mapping
 from http import HTTPMethod
 from os import urandom
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 from klein.interfaces import IKleinRequest
 from twisted.internet.defer import Deferred
@@ -33,9 +33,6 @@ from openai_server.log import EventLogger
 from openai_server.web.interfaces import Account, Owner
 from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.sendqueue import SendQueue
-
-if TYPE_CHECKING:
-    from openai_server.web.site import APISite
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:=/+@-]{1,128}")
 _METHODS: Final = {method.value.encode(): method.value for method in HTTPMethod}
@@ -114,6 +111,31 @@ class Channel(Protocol):
         """
 
 
+class OpenResponses(Protocol):
+    """
+    Who counts what is being answered.
+    """
+
+    @property
+    def clock(self) -> IReactorTime: ...
+
+    @property
+    def bodyLimit(self) -> int:
+        """
+        Bytes that a request's body may have, decoded.
+        """
+
+    def requestOpened(self, request: APIRequest) -> None:
+        """
+        A response is owed.
+        """
+
+    def requestClosed(self, request: APIRequest) -> None:
+        """
+        A response is complete or given up.
+        """
+
+
 @implementer(IKleinRequest)
 class APIRequest:
     """
@@ -185,7 +207,7 @@ class APIRequest:
     postpath: list[bytes]
     prepath: list[bytes]
 
-    def __init__(self, site: APISite, channel: Channel, method: bytes, path: bytes) -> None:
+    def __init__(self, site: OpenResponses, channel: Channel, method: bytes, path: bytes) -> None:
         self.site = site
         self.channel = channel
         self.method = method
