@@ -148,9 +148,6 @@ class Router:
 
     @property
     def liveTools(self) -> Mapping[str, ToolDefinition]:
-        """
-        See L{openai_server.daemon.interfaces.Daemon.liveTools}.
-        """
         return self._registration.live
 
     def ask(
