@@ -14,8 +14,11 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openai_server.errors import APIError, End
 from openai_server.web.http import LINE_BYTES, MAX_HEADERS
+from openai_server.web.request import APIRequest
 from tests.web.support import BODY_LIMIT, Asked, WebCase, get, post
+from tests.web.transports import WireTransport
 
 _CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 _CHUNKED = _CHAT + b"Transfer-Encoding: chunked\r\n"
@@ -175,3 +178,80 @@ class CutTests(CutCase):
             # The last answer may say so.
             received, expected = _KEPT.sub(b"", received), _KEPT.sub(b"", expected)
         self.assertEqual((received, hasEnded), (expected, halfCloses or alone[-1][1]))
+
+
+class CountingOwner:
+    """
+    The owner of a stream, who counts what it is told.
+    """
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def clientGone(self, end: End) -> None:
+        self.told.append("gone")
+
+    def delivered(self, inGoodOrder: bool) -> None:
+        self.told.append("delivered")
+
+
+STEPS = ["small", "large", "finish", "fail", "cut", "leave", "halfClose", "read", "wait", "more", "abort"]
+
+
+class OwnerTests(WebCase):
+    """
+    Whatever happens to a stream, and in whatever order.
+    """
+
+    @settings(deadline=None, max_examples=200)
+    @given(st.lists(st.sampled_from(STEPS), max_size=10), st.booleans(), st.booleans())
+    def test_isToldOnce(self, steps: list[str], isOld: bool, isSmall: bool) -> None:
+        """
+        Its owner is told once how it went, one end is logged, and nothing is
+        left of it. Whoever ends it with an error or aborts it knows that.
+        """
+        wire = self.connect(kernelSize=3000 if isSmall else 1 << 30)
+        asked = self.begin(wire, post(version="HTTP/1.0" if isOld else "HTTP/1.1"))
+        request, owner = asked.request, CountingOwner()
+        request.owner = owner
+        request.begin(b"text/event-stream", b":ping\n\n", 5.0)
+        for step in steps:
+            self.take(step, request, wire)
+        wire.read()
+        if not (request.hasEnded or wire.how):
+            request.complete(b"end")
+        wire.read()
+        wire.leave()
+        self.wires.remove(wire)
+        self.assertLessEqual(len(owner.told), 1)
+        if not {"abort", "fail"} & set(steps):
+            self.assertEqual(len(owner.told), 1)
+        self.assertEqual([entry["requestId"] for entry in self.log()].count(request.requestId), 1)
+        self.assertEqual((self.site.openResponses, self.clock.getDelayedCalls()), (0, []))
+
+    def take(self, step: str, request: APIRequest, wire: WireTransport) -> None:
+        """
+        Do one of the steps, in so far as it can be done.
+        """
+        match step:
+            case "small" | "large":
+                request.write(b"s" if step == "small" else b"l" * 100_000)
+            case "finish":
+                request.complete(b"end")
+            case "fail" | "cut":
+                error = APIError("worker_error", "It failed.")
+                request.fail(error) if step == "fail" else request.cut(error)
+            case "leave":
+                wire.leave()
+            case "halfClose" if wire.isReading:
+                wire.isReading = False
+                wire.protocol.readConnectionLost()  # type: ignore[attr-defined]
+            case "read":
+                wire.read(5000)
+            case "wait":
+                self.clock.advance(6)
+                wire.run()
+            case "more":
+                wire.send(get("/healthz"))
+            case "abort":
+                request.abort()
