@@ -84,7 +84,7 @@ class Stream:
         """
         Bytes have been sent.
         """
-        return self._request.hasBegun
+        return self._request.startedWriting
 
     @property
     def hasEnded(self) -> bool:

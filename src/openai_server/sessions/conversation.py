@@ -214,13 +214,6 @@ class Conversation:
         return self.phase is Phase.PARKED and bool(self._batch.open)
 
     @property
-    def isSettling(self) -> bool:
-        """
-        Whether the park's deadline has passed, and the turn's end has not come.
-        """
-        return self.phase is Phase.SETTLING
-
-    @property
     def isOver(self) -> bool:
         """
         Whether nothing more will come of this turn, for anybody.

@@ -364,13 +364,6 @@ class APIRequest:
         """
         return self._hasEnded or self._isGone
 
-    @property
-    def hasBegun(self) -> bool:
-        """
-        Whether a byte of the answer was sent.
-        """
-        return self.startedWriting
-
     def doing(self, work: Deferred[Any]) -> None:
         """
         Note what makes the answer; the client's leaving and L{cut} cancel it.

@@ -346,7 +346,7 @@ class Response:
         if self._clients:
             return
         grace = self._times.grace
-        if mayReturn and self.attempt is not None and grace.duration and not delivery.request.hasBegun:
+        if mayReturn and self.attempt is not None and grace.duration and not delivery.request.startedWriting:
             self._grace = grace.begin(self.abandon)
             self._keeper.delivered(self, False)
         else:
@@ -486,7 +486,7 @@ class Response:
         if self.length <= WHOLE_LIMIT:
             return True
         self.output = None
-        return self._isStreamed and all(delivery.request.hasBegun for delivery in self._clients)
+        return self._isStreamed and all(delivery.request.startedWriting for delivery in self._clients)
 
     def _isHeldBack(self, last: Finished | Failed) -> bool:
         if self.check is None or self.calls or type(last) is not Finished:
