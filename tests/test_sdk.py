@@ -109,6 +109,26 @@ class AnswerTests(ServingCase):
         self.assertEqual(completion._request_id, raw.request_id)
 
     @inThread
+    def test_azure(self) -> None:
+        """
+        Azure's client, whose paths name the model: with its deployment and
+        without one, and in Azure's newer way.
+        """
+        server = self.serving.url.removesuffix("/v1")
+        azure: Any = {"api_version": "2024-10-21", "api_key": "any", "max_retries": 0}
+        for client, model in (
+            (openai.AzureOpenAI(azure_endpoint=server, **azure), "echo"),
+            (openai.AzureOpenAI(azure_endpoint=server, azure_deployment="echo", **azure), "whatever"),
+            (openai.OpenAI(base_url=f"{server}/openai/v1/", api_key="any"), "echo"),
+        ):
+            with client:
+                completion = client.chat.completions.create(model=model, messages=user("hello there"))
+                said = completion.choices[0].message.content
+                self.assertEqual((completion.model, said), ("echo", "hello there"))
+        with openai.AzureOpenAI(azure_endpoint=server, **azure) as client:
+            self.assertIn("echo", [each.id for each in client.models.list()])
+
+    @inThread
     def test_ownRequestId(self) -> None:
         """
         A client's own request id is kept, on errors too.

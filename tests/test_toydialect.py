@@ -55,9 +55,10 @@ class ToyDialect:
 
     name = "toy"
 
-    def parse(self, body: bytes) -> Inquiry:
+    def parse(self, body: bytes, model: str | None = None) -> Inquiry:
         head, _, said = body.decode().partition("\n")
-        model, *words = head.split() or [""]
+        named, *words = head.split() or [""]
+        model = model or named
         if not model:
             raise APIError("missing_required_parameter", "No model.", param="model")
         tools = [Tool(kind="function", name=word) for word in words if word.islower() and "_" not in word]

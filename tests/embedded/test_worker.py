@@ -37,6 +37,24 @@ class ProcessTests(SyncCase):
         self.assertEqual(bee.text("s1"), "onetwo")
         self.assertEqual((len(bee.chis("session-ready")), self.worker(world).processes), (2, 1))
 
+    def test_commandsOfTheCLI(self) -> None:
+        """
+        What begins with a slash and a word is no prompt: the model sees
+        nothing of it, and the turn ends well with all figures 0.
+        """
+        world = World(self)
+        bee = world.ask("/compact")
+        for content in ("/review x", "/nosuchcommand\nx"):
+            bee.prompt("s1", content)
+        world.clock.advance(0)
+        self.assertEqual((bee.text("s1"), len(bee.chis("session-ready"))), ("", 3))
+        ends = [(finish["finishReason"], set(finish["usage"].values())) for finish in bee.chis("finish")]
+        self.assertEqual(ends, [("success", {0})] * 3)
+        for content in ("/etc/nginx.conf: x", " /compact", "/", "/ x", "//x", "a /b"):
+            bee.prompt("s1", content)
+            world.clock.advance(0)
+            self.assertTrue(bee.text("s1").endswith(content), content)
+
     def test_idleProcessEnds(self) -> None:
         """
         After 300 s the next prompt starts another one, which reads the list anew.

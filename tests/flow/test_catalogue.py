@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.internet.testing import StringTransport
 
-from openai_server.api.chat.tools import MAX_TOOLS
+from openai_server.api.rules import MAX_TOOLS
 from tests.flow.support import FlowCase, Message, Talk, function, steps, user
 from tests.world import World
 

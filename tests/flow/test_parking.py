@@ -9,6 +9,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from twisted.internet.defer import fail
+
 from openai_server.daemon.turn import NOBODY_ANSWERS
 from openai_server.embedded.content import givenResults
 from openai_server.embedded.models import ModelPrompt
@@ -17,7 +19,7 @@ from openai_server.sessions.conversation import LATE_RESULT
 from tests.flow.support import FlowCase, Talk, function, image, result, steps, user
 from tests.machinery.models import TEST_MODELS
 from tests.machinery.steps import Call, CallTools, Exit, Flood, Say, Sleep, Words
-from tests.world import World
+from tests.world import MemoryEndpoint, World
 
 BOTH = [function("look"), function("smell")]
 
@@ -559,23 +561,68 @@ class DaemonTests(ParkedCase):
     What becomes of turns that wait when the daemon goes.
     """
 
+    def cut(self, world: World) -> Any:
+        """
+        Cut the way to the daemon, until the patch that is returned is restored.
+        """
+        way = self.patch(MemoryEndpoint, "connect", lambda *_: fail(ConnectionRefusedError()))
+        world.daemon.cutConnections()
+        world.flush()
+        return way
+
     def test_resultsWhileTheDaemonIsAway(self) -> None:
         """
         X23: 503, to be asked again; nothing is lost, and the same results go
-        on with the turn when the same daemon is back.
+        on with the turn when the same daemon is back: in the first request,
+        for which the next attempt is made at once.
         """
         world, talk = self.parked()
         before = list(talk.messages)
-        world.daemon.cutConnections()
-        world.flush()
+        way = self.cut(world)
         client = talk.post(*talk.resultsOf("grey", "fishy"))
         self.assertRefused(client, 503, "daemon_unavailable")
         self.assertEqual((client.header("retry-after"), client.header("x-should-retry")), ("1", None))
-        world.advance(2)
+        world.advance(30)
+        way.restore()
         talk.messages = before
-        self.assertSaid(talk.results("grey", "fishy"), "[grey][fishy]", "continued")
+        client = talk.post(*talk.resultsOf("grey", "fishy"))
+        world.advance(0.05, 0.01)
+        self.assertSaid(talk.heard(client), "[grey][fishy]", "continued")
         self.assertResults(world, ("grey", False), ("fishy", False))
         self.assertEqual(len(self.sids(world)), 1)
+        world.settle()
+
+    def test_otherDaemonThatIsJustBack(self) -> None:
+        """
+        U19, X23: whose calls are answered is looked at when the attempt has
+        ended: another daemon knows nothing of them.
+        """
+        world, talk = self.parked()
+        way = self.cut(world)
+        self.successResultOf(world.daemon.restart())
+        world.advance(20)
+        way.restore()
+        self.assertSaid(talk.results("grey", "fishy"), "look: grey; smell: fishy", "forked")
+        self.assertFresh(world, "grey", "fishy")
+        self.assertResults(world)
+        self.pass_(world)
+
+    def test_clientThatLeavesDuringTheAttempt(self) -> None:
+        """
+        X23: its results were not used, and can be given again.
+        """
+        world, talk = self.parked()
+        before = list(talk.messages)
+        world.daemon.faults.muteBreath = True
+        world.daemon.cutConnections()
+        world.advance(0.5)
+        talk.post(*talk.resultsOf("grey", "fishy")).leave()
+        world.advance(1)
+        self.assertEqual(world.ends[-1], "cl-gone")
+        world.daemon.faults.muteBreath = False
+        world.advance(15)
+        talk.messages = before
+        self.assertSaid(talk.results("grey", "fishy"), "[grey][fishy]", "continued")
         world.settle()
 
     def test_sameDaemonAfterAReconnect(self) -> None:

@@ -52,8 +52,9 @@ class TranscriptTests(FlowCase):
 
     def test_slashAtTheBeginning(self) -> None:
         """
-        (X29) A message that the CLI would take for a command of its own reaches
-        the model, in a fresh session and in a warm one.
+        (X29) A message that the CLI would take for a command of its own, of
+        which the model sees nothing, reaches it, in a fresh session and in a
+        warm one.
         """
         world = World(self)
         talk = Talk(world, model="echo")

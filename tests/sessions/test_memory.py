@@ -71,6 +71,7 @@ class MemoryCase(SyncCase):
         name: str | None = None,
         user: str | None = None,
         messages: list[Message] | None = None,
+        isIsolated: bool = False,
     ) -> Deferred[SessionPlan]:
         """
         Claim a session for a talk.
@@ -84,6 +85,7 @@ class MemoryCase(SyncCase):
                 contextFrom(model, system, None, format=format),
                 Transcript.fromMessages([*head, *(said(*words) if messages is None else messages)]),
                 system,
+                isIsolated,
             ),
         )
 
@@ -471,6 +473,29 @@ class TranscriptTests(MemoryCase):
             self.talk(word, "hello")
         self.assertEqual(len(self.memory._answered._sessions), 8)
         self.assertPlan(self.plan("c", "hello", "more"), SessionKind.NEW, 0)
+
+
+class IsolatedTests(MemoryCase):
+    """
+    Requests whose sessions are used once.
+    """
+
+    def test_nothingIsGoneOnWith(self) -> None:
+        """
+        They are given no session that is there, whatever names it, and leave
+        none behind; those that are there stay.
+        """
+        kept = self.talk("a", "b", name="n", user="u")
+        for hints in ({}, {"name": "n"}, {"user": "u"}):
+            for words in (("x",), ("a", "b", "c")):
+                plan = self.plan(*words, isIsolated=True, **hints)
+                self.assertEqual((plan.label, plan.start), ("new", 0))
+                self.assertIsNot(plan.session, kept.session)
+                self.answer(plan, "y")
+                self.assertTrue(plan.session.isForgotten)
+        self.assertEqual((len(self.memory._idle), len(self.memory._answered._sessions)), (1, 1))
+        self.assertEqual(self.plan("x", "y", "z").label, "new")
+        self.assertIs(self.plan("a", "b", "c").session, kept.session)
 
 
 class SwitchedOffTests(MemoryCase):

@@ -4,6 +4,7 @@ Tests for L{openai_server.web.admission}.
 
 from __future__ import annotations
 
+import gzip
 import hmac
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from openai_server.web import admission
 from openai_server.web.admission import Admission
+from openai_server.web.httprequest import HTTPRequest
 from tests.support import SyncCase
 from tests.web.support import Answer, WebCase, answersIn, get, post
 
@@ -430,6 +432,33 @@ class KeyTests(WebCase):
         for path in ("/v1//models", "/v1/../models", "/v1/%ff"):
             self.assertEqual(self.ask(get(path)).status, 401)
             self.assertIn(self.ask(get(path, f"x-api-key: {KEY}")).status, (400, 404))
+
+    def test_openPathsTakeNoBody(self) -> None:
+        """
+        C18: what needs no key brings no body, packed or not: its head is
+        refused, before a byte of the body is unpacked or asked for.
+        """
+        unpacked: list[bytes] = []
+        self.patch(HTTPRequest, "bodyPieceReceived", lambda request, data: unpacked.append(data))
+        for method, path in (
+            ("OPTIONS", "/"),
+            ("OPTIONS", "/v1/chat/completions"),
+            ("POST", "/"),
+            ("POST", "/healthz"),
+            ("GET", "/readyz"),
+        ):
+            for body in (b"{}", gzip.compress(bytes(1 << 20))):
+                length = f"Content-Length: {len(body)}"
+                for framing in (length, f"{length}\r\nContent-Encoding: gzip", "Transfer-Encoding: chunked"):
+                    with self.subTest(method=method, path=path, framing=framing):
+                        wire = self.connect()
+                        head = get(path, framing, "Expect: 100-continue", method=method)
+                        wire.send(head + body)
+                        (answer,) = answersIn(wire.read())
+                        self.assertEqual((answer.status, answer.error["code"]), (413, "request_too_large"))
+                        self.assertEqual((answer.header("connection"), wire.finSent), ("close", True))
+        self.assertEqual(unpacked, [])
+        self.assertEqual(self.ask(get("/", "Content-Length: 0", method="OPTIONS")).status, 405)
 
     def test_openPaths(self) -> None:
         """

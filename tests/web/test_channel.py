@@ -166,7 +166,7 @@ class RefusalTests(WebCase):
         C33: an encoding that nobody here decodes is 400.
         """
         for value in ("gzip", "chunked, gzip", "gzip, chunked", "x"):
-            data = f"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: {value}\r\n\r\n"
+            data = f"POST /v1/models HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: {value}\r\n\r\n"
             self.refusal(data.encode(), 400)
 
     def test_expectations(self) -> None:
@@ -180,7 +180,7 @@ class RefusalTests(WebCase):
         C12: a number of 5000 digits is 400 and no traceback.
         """
         length = b"Content-Length: " + b"9" * 5000
-        self.refusal(b"POST / HTTP/1.1\r\nHost: localhost\r\n" + length + b"\r\n\r\n", 400)
+        self.refusal(b"POST /v1/models HTTP/1.1\r\nHost: localhost\r\n" + length + b"\r\n\r\n", 400)
 
     def test_twoLengths(self) -> None:
         """
@@ -196,7 +196,7 @@ class RefusalTests(WebCase):
             (coding, length),
             (coding, coding),
         ):
-            head = "\r\n".join(("POST / HTTP/1.1", "Host: localhost", *headers))
+            head = "\r\n".join(("POST /v1/models HTTP/1.1", "Host: localhost", *headers))
             self.refusal(head.encode() + b"\r\n\r\n{}", 400)
 
     def test_brokenChunks(self) -> None:
@@ -210,7 +210,7 @@ class RefusalTests(WebCase):
         Gzip, deflate and zstd are decoded; what else a body is packed in is named in a 415.
         """
         for encoding in ("br", "gzip, gzip", "compress"):
-            answer, _ = self.refusal(post("/", b"{}", f"Content-Encoding: {encoding}"), 415)
+            answer, _ = self.refusal(post("/v1/models", b"{}", f"Content-Encoding: {encoding}"), 415)
             self.assertEqual(answer.error["code"], "unsupported_content_encoding")
             self.assertIn(encoding.replace(" ", "")[:4], answer.error["message"])
 
@@ -281,7 +281,7 @@ class LargeBodyTests(WebCase):
         A connection on which a 413 has just been sent.
         """
         wire = self.connect()
-        wire.send(post("/", b"").replace(b"Length: 0", b"Length: 99999999"))
+        wire.send(post("/v1/models", b"").replace(b"Length: 0", b"Length: 99999999"))
         wire.read()
         return wire
 
@@ -461,7 +461,7 @@ class GzipTests(WebCase):
         """
         packed = gzip.compress(bytes(BODY_LIMIT + 1))
         self.assertLess(len(packed), 5000)
-        answer = self.ask(post("/", packed, "Content-Encoding: gzip"))
+        answer = self.ask(post("/v1/models", packed, "Content-Encoding: gzip"))
         self.assertEqual((answer.status, answer.error["code"]), (413, "request_too_large"))
 
     def test_bombIsNotUnpacked(self) -> None:
@@ -488,7 +488,7 @@ class GzipTests(WebCase):
         """
         packed = gzip.compress(b"{}" * 100)
         for body in (b"nonsense", packed[:-1], packed + b"x", b""):
-            answer = self.ask(post("/", body, "Content-Encoding: gzip"))
+            answer = self.ask(post("/v1/models", body, "Content-Encoding: gzip"))
             self.assertEqual(answer.status, 400, body)
 
 
@@ -558,8 +558,8 @@ class ConnectionTests(WebCase):
             (get("//"), 404),
             (get("/v1/models", "Origin: http://evil.example"), 403),
             (post("/v1/chat/completions", b"x").replace(b"application/json", b"text/plain"), 415),
-            (post("/", b"x" * 10, "Content-Encoding: br"), 415),
-            (post("/", b"not gzip", "Content-Encoding: gzip"), 400),
+            (post("/v1/models", b"x" * 10, "Content-Encoding: br"), 415),
+            (post("/v1/models", b"not gzip", "Content-Encoding: gzip"), 400),
             (get("/", "Expect: x"), 417),
             (b"NONSENSE\r\n\r\n", 400),
         ):
@@ -701,7 +701,7 @@ class PackedTests(WebCase):
         """
         for encoding, packed in (("deflate", zlib.compress(b"{}")), ("zstd", zstd.compress(b"{}"))):
             for body in (b"nonsense", packed[:-1], packed + b"x", b""):
-                answer = self.ask(post("/", body, f"Content-Encoding: {encoding}"))
+                answer = self.ask(post("/v1/models", body, f"Content-Encoding: {encoding}"))
                 self.assertEqual(answer.status, 400, (encoding, body))
 
     def test_bombs(self) -> None:
@@ -710,7 +710,7 @@ class PackedTests(WebCase):
         """
         bomb = bytes(50_000_000)
         for encoding, packed in (("deflate", zlib.compress(bomb)), ("zstd", zstd.compress(bomb))):
-            answer = self.ask(post("/", packed, f"Content-Encoding: {encoding}"))
+            answer = self.ask(post("/v1/models", packed, f"Content-Encoding: {encoding}"))
             self.assertEqual((answer.status, answer.error["code"]), (413, "request_too_large"))
 
 
@@ -1037,3 +1037,35 @@ class SmugglingTests(WebCase):
                 wire.send(lines + b"\r\n2\r\n{}\r\n0\r\n\r\n" + get("/healthz"))
                 self.assertEqual([answer.status for answer in answersIn(wire.read())], [400])
                 self.assertEqual(self.chat.asked, [])
+
+    def test_trailersWithBareLineFeeds(self) -> None:
+        """
+        A trailer that ends without its carriage return is 400, and what stands
+        behind it is no request.
+        """
+        head = chunked([b"{}"])[: -len(b"0\r\n\r\n")]
+        for end in (
+            b"0\r\nA: b\n\r\n",
+            b"0\r\nA: b\n\n",
+            b"0\r\nA: b\r\n\n",
+            b"0\n\r\n",
+            b"0\r\n\n",
+            b"0\n\n",
+        ):
+            with self.subTest(end=end):
+                wire = self.connect()
+                wire.send(head + end + get("/healthz"))
+                self.assertEqual([answer.status for answer in answersIn(wire.read())], [400])
+                self.assertEqual(self.chat.asked, [])
+
+    def test_methodsInLowerCase(self) -> None:
+        """
+        They are no methods, and pass no check that goes by the method.
+        """
+        for method in (b"post", b"Post", b"pOST", b"get", b"options"):
+            for data in (post(), post().replace(b"application/json", b"text/plain")):
+                with self.subTest(method=method):
+                    wire = self.connect()
+                    wire.send(data.replace(b"POST", method, 1) + get("/healthz"))
+                    self.assertEqual([answer.status for answer in answersIn(wire.read())], [400])
+                    self.assertEqual(self.chat.asked, [])

@@ -50,6 +50,18 @@ class OfferedModelsTests(SyncCase):
         self.registry.now = ("echo", "sonnet", "vendor/x")
         self.assertEqual(self.models.ids(), ("sonnet", "opus", "echo", "vendor/x"))
 
+    def test_theOnlyOne(self) -> None:
+        """
+        What a request without a model asks for, when it can only be one.
+        """
+        self.assertIsNone(self.models.only())
+        models = OfferedModels((), self.registry, lambda: 0.0)
+        self.assertIsNone(models.only())
+        self.registry.now = ("echo",)
+        self.assertEqual(models.only(), "echo")
+        self.registry.now = ("echo", "vendor/x")
+        self.assertIsNone(models.only())
+
     def test_createdIsAWholeNumber(self) -> None:
         """
         Clients insist on an integer.

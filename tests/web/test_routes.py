@@ -28,6 +28,12 @@ TABLE = {
     "/models/echo": "GET, HEAD",
     "/v1/chat/completions": "POST",
     "/chat/completions": "POST",
+    "/openai/v1/chat/completions": "POST",
+    "/openai/v1/models": "GET, HEAD",
+    "/openai/models/echo": "GET, HEAD",
+    "/openai/deployments/echo/chat/completions": "POST",
+    "/openai/deployments/vendor%2Flarge/chat/completions": "POST",
+    "/openai/deployments/vendor/large/chat/completions": "POST",
 }
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
@@ -47,7 +53,10 @@ class RouteTests(WebCase):
                 for suffix in ("", "/", "?api-version=1&beta=true"):
                     if path == "/" and suffix == "/":
                         continue
-                    data = post(path + suffix).replace(b"POST", method.encode(), 1)
+                    # What needs no key takes no body.
+                    isOpen = method == "OPTIONS" or path in ("/", "/healthz", "/readyz")
+                    data = post(path + suffix, b"" if isOpen else b"{}")
+                    data = data.replace(b"POST", method.encode(), 1)
                     wire = self.connect()
                     wire.send(data)
                     if method in allowed:
@@ -59,7 +68,7 @@ class RouteTests(WebCase):
                         refusal = (answer.status, answer.header("allow"))
                         self.assertEqual(refusal, (405, allowed), (path, method))
                         self.assertEqual(answer.error["code"], "method_not_supported")
-        self.assertEqual(len(self.chat.asked), 6)
+        self.assertEqual(len(self.chat.asked), 3 * [*TABLE.values()].count("POST"))
 
     def test_head(self) -> None:
         """
@@ -98,6 +107,10 @@ class RouteTests(WebCase):
             "/./v1/models",
             "/%2E/models",
             "/v1/healthz",
+            "/openai",
+            "/openai/healthz",
+            "/openai/deployments/chat/completions",
+            "/openai/deployments//chat/completions",
             "/v1%2Fmodels%2F",
             "/<script>",
             "/%3Cscript%3E",
@@ -105,6 +118,17 @@ class RouteTests(WebCase):
             answer = self.ask(get(path))
             self.assertEqual((answer.status, answer.error["code"]), (404, "unknown_url"), path)
             self.assertNotIn(b"<", answer.body)
+
+    def test_v1Twice(self) -> None:
+        """
+        C20: a base URL with C{/v1} at the end of which a client puts another
+        is what most of these are: the message says so.
+        """
+        for path in ("/v1/v1/chat/completions", "/v1/v1/models", "/openai/v1/v1/models", "/v1/v1/nowhere"):
+            for data in (get(path), post(path)):
+                answer = self.ask(data)
+                self.assertEqual((answer.status, answer.error["code"]), (404, "unknown_url"), path)
+                self.assertIn("/v1 twice", answer.error["message"])
 
     def test_unknownPathIsAnsweredOnce(self) -> None:
         """
@@ -133,7 +157,13 @@ class RouteTests(WebCase):
         method and below it too.
         """
         for name in UNSUPPORTED:
-            for path in (f"/v1/{name}", f"/{name}", f"/v1/{name}/x/y"):
+            for path in (
+                f"/v1/{name}",
+                f"/{name}",
+                f"/v1/{name}/x/y",
+                f"/openai/v1/{name}",
+                f"/openai/deployments/vendor/large/{name}",
+            ):
                 for data in (get(path), post(path), get(path, method="DELETE")):
                     answer = self.ask(data)
                     refusal = (answer.status, answer.error["code"])

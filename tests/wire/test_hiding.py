@@ -4,7 +4,7 @@ Names that a model must not see.
 
 from __future__ import annotations
 
-from openai_server.api.chat.tools import MAX_TOOLS
+from openai_server.api.rules import MAX_TOOLS
 from openai_server.errors import APIError
 from openai_server.wire.hiding import (
     MAX_ARGUMENT,

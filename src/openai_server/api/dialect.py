@@ -66,11 +66,13 @@ class Dialect(Protocol):
     @property
     def name(self) -> str: ...
 
-    def parse(self, body: bytes) -> Inquiry:
+    def parse(self, body: bytes, model: str | None = None) -> Inquiry:
         """
         Return what a request asks.
 
         @param body: as it came; its size is bounded by whoever read it.
+        @param model: what its path asks for, whatever the body says; None for
+            a path that names no model.
         @raise APIError: 400, with C{param} where one field is at fault.
         """
 

@@ -183,6 +183,10 @@ class Inquiry(msgspec.Struct, frozen=True, kw_only=True):
     @ivar showsCallIds: whether calls are shown with their ids. Where they are
         not, a result is told by its tool's name alone.
     @ivar user: the client's name for its end user.
+    @ivar others: the messages of further questions, each asked by itself and
+        answered behind the former ones, in the same answer.
+    @ivar isIsolated: whether it is asked in a session of its own, which is
+        used for nothing else.
     @ivar ignored: names of fields that were accepted without effect, fit for
         a header.
     @ivar own: what the dialect needs again for the answer; nobody else reads
@@ -203,6 +207,8 @@ class Inquiry(msgspec.Struct, frozen=True, kw_only=True):
     showsCallIds: bool = True
     user: str | None = None
     metadata: dict[str, str] = {}
+    others: tuple[tuple[Message, ...], ...] = ()
+    isIsolated: bool = False
     ignored: tuple[str, ...] = ()
     own: object = None
 

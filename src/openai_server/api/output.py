@@ -83,6 +83,17 @@ class ToolCalls(msgspec.Struct, frozen=True):
     calls: tuple[Call, ...]
 
 
+class Separator(msgspec.Struct, frozen=True, gc=False):
+    """
+    The answer to one question of several is complete; that to the next one
+    follows.
+
+    @ivar reason: why it is over.
+    """
+
+    reason: FinishReason
+
+
 class Finished(msgspec.Struct):
     """
     The answer is complete.
@@ -104,4 +115,4 @@ class Failed(msgspec.Struct):
     error: APIError
 
 
-Output: TypeAlias = Text | Reasoning | WorkerTool | ToolCalls | Finished | Failed
+Output: TypeAlias = Text | Reasoning | WorkerTool | ToolCalls | Separator | Finished | Failed

@@ -19,10 +19,19 @@ from openai_server.errors import APIError
 STREAM_TYPE: Final = b"text/event-stream; charset=utf-8"
 #: The end of every stream of chat that went well, and of no other.
 DONE: Final = b"data: [DONE]\n\n"
-#: A sign of life that is no event, for clients that must not see empty chunks.
-KEEP_ALIVE_COMMENT: Final = b": keep-alive\n\n"
+#: What a silent stream says, by the setting: None is an empty chunk, and a
+#: comment is for clients that must not see these.
+_KEEP_ALIVES: Final[dict[str, bytes | None]] = {"chunk": None, "comment": b": keep-alive\n\n"}
 
 _encode = msgspec.json.Encoder().encode
+
+
+def keepAliveFrom(setting: str) -> bytes | None:
+    """
+    Return what a silent stream says as a sign of life: None for an empty chunk,
+    and no bytes for nothing.
+    """
+    return _KEEP_ALIVES.get(setting, b"")
 
 
 def jsonLine(value: object) -> bytes:

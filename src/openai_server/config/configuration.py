@@ -71,7 +71,9 @@ class Configuration(Struct, frozen=True, kw_only=True):
         _does("when the worker's own tools are there: auto (requests without tools), always, never"),
     ] = "auto"
     models: Annotated[_Texts, _does("model ids to list besides those that workers advertise")] = ()
-    defaultModel: Annotated[_Text | None, _does("model of requests that name none")] = None
+    defaultModel: Annotated[
+        _Text | None, _does("model of requests that name none; unset: the only one there is")
+    ] = None
     allowedHosts: Annotated[
         _Texts, _does("further names that the Host header may have when no key is set")
     ] = ()

@@ -18,6 +18,16 @@ from openai_server.embedded.playback import PlayedTurn, Step, Wait
 #: Deltas that a step shows before it lets others have their turn.
 SLICE: Final = 128
 
+#: The C{usage} of a turn in which no model was asked.
+NO_USAGE: Final[Mapping[str, int]] = {
+    "input_tokens": 0,
+    "cache_read_input_tokens": 0,
+    "cache_creation_input_tokens": 0,
+    "output_tokens": 0,
+}
+
+_COMMAND: Final = re.compile(r"/[\w:-]+(?:\s|\Z)", re.ASCII)
+
 #: Words of L{longText} where the user names no number.
 LONG_TEXT: Final = 1000
 
@@ -126,6 +136,25 @@ class CallTool:
         result = turn.results[callId]
         verb = "failed" if result.isError else "says"
         yield from speak(turn, words(f"{self.tone['name']} {verb}: {result.text}\n"))
+
+
+@dataclass(frozen=True)
+class RunCommand:
+    """
+    Does what the CLI was told, with no word of a model's and no cost.
+    """
+
+    def play(self, turn: PlayedTurn) -> Iterator[Wait]:
+        turn.ending["usage"] = NO_USAGE
+        yield from ()
+
+
+def isCommand(content: str) -> bool:
+    """
+    Whether the CLI takes a prompt for a command of its own, known or not: it
+    begins with a slash and a word (seen with 2.1.197). No model sees it.
+    """
+    return _COMMAND.match(content) is not None
 
 
 def callTone(tool: Mapping[str, Any], text: str) -> dict[str, Any]:

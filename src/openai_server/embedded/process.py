@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from openai_server.embedded.models import ModelPrompt
+from openai_server.embedded.models import ModelPrompt, RunCommand, isCommand
 from openai_server.embedded.playback import Audience, PlayedTurn, Step
 from openai_server.embedded.runqueue import RunQueue
 from openai_server.embedded.settings import WorkerSettings
@@ -101,11 +101,14 @@ class WorkerProcess:
         @param tools: the definitions that came with it; the model is shown
             each name of the first prompt's once, and none that is disallowed.
         """
-        content = prompt.get("content", prompt.get("text"))
+        given = prompt.get("content", prompt.get("text"))
+        content = given if isinstance(given, str) else ""
         if not self.isUp:
             self._shown = {tool["name"]: tool for tool in tools if not self._isHidden(tool["name"])}
+        if isCommand(content):
+            return [RunCommand()]
         model = self._host.settings.models[self._modelId]
-        return model(ModelPrompt(content if isinstance(content, str) else "", list(self._shown.values())))
+        return model(ModelPrompt(content, list(self._shown.values())))
 
     def start(self) -> None:
         """

@@ -131,7 +131,8 @@ class SessionMemory:
             L{answerEntry}.
         """
         session.told((answerEntry(text, calls),))
-        self._answered.add(session)
+        if not session.isIsolated:
+            self._answered.add(session)
 
     def release(self, session: Session, mayGoOn: bool) -> None:
         """
@@ -143,7 +144,7 @@ class SessionMemory:
         if not session.isBusy:
             return
         session.isBusy = False
-        if not (mayGoOn and self._settings.continuation):
+        if not (mayGoOn and self._settings.continuation) or session.isIsolated:
             self._forget(session)
         else:
             tooMany = self._idle.add(session)
@@ -178,8 +179,10 @@ class SessionMemory:
         """
         Return what a request does, or the session that it has to wait for.
         """
-        if not self._settings.continuation:
-            return SessionPlan(SessionKind.NEW, Session(wanted.claim.account, wanted.claim.context, Chain()))
+        if wanted.claim.isIsolated or not self._settings.continuation:
+            fresh = Session(wanted.claim.account, wanted.claim.context, Chain())
+            fresh.isIsolated = wanted.claim.isIsolated
+            return SessionPlan(SessionKind.NEW, fresh)
         transcript = wanted.claim.transcript
         session: Session | None
         if transcript.isLone:

@@ -69,6 +69,7 @@ class Claim(msgspec.Struct, frozen=True):
     What of a request decides about its session.
 
     @ivar systemPrompt: the words that C{context.system} stands for.
+    @ivar isIsolated: whether it gets a session that nobody else is given.
     """
 
     account: str
@@ -76,6 +77,7 @@ class Claim(msgspec.Struct, frozen=True):
     context: Context
     transcript: Transcript
     systemPrompt: str
+    isIsolated: bool = False
 
 
 class Session:
@@ -84,6 +86,7 @@ class Session:
 
     @ivar isBusy: whether somebody uses it.
     @ivar isForgotten: whether it will never be used again.
+    @ivar isIsolated: whether it is used once.
     @ivar seen: the transcript as the session has seen it.
     @ivar size: bytes of text that it held after its last answer.
     @ivar name: the key of the hint that named it last.
@@ -97,6 +100,7 @@ class Session:
         "context",
         "isBusy",
         "isForgotten",
+        "isIsolated",
         "name",
         "seen",
         "sid",
@@ -112,6 +116,7 @@ class Session:
         self.context = context
         self.isBusy = True
         self.isForgotten = False
+        self.isIsolated = False
         self.seen = seen
         self.size = 0
         self.name: bytes | None = None

@@ -24,7 +24,7 @@ from openai_server.web.interfaces import Account
 from openai_server.web.request import APIRequest
 from openai_server.web.wrongkeys import WrongKeys
 
-#: Paths for which no key is needed.
+#: Paths for which no key is needed, and whose requests have no body.
 OPEN_PATHS: Final = frozenset({b"/", b"/healthz", b"/readyz"})
 
 _EXPOSED: Final = (
@@ -90,7 +90,7 @@ class Admission:
         """
         self._checkHost(request)
         self._checkOrigin(request)
-        if request.method == b"OPTIONS" or request.path in OPEN_PATHS:
+        if isOpen(request):
             return ANONYMOUS
         self._checkKey(request)
         self._checkContentType(request)
@@ -176,6 +176,13 @@ class Admission:
         types = request.valuesOf(b"content-type")
         if len(types) != 1 or not (types[0] == b"application/json" or _isJSON(types[0])):
             raise APIError("unsupported_content_type", "The content type must be application/json.")
+
+
+def isOpen(request: APIRequest) -> bool:
+    """
+    Return whether a request needs no key. None of these has a body.
+    """
+    return request.method == b"OPTIONS" or request.path in OPEN_PATHS
 
 
 def _digest(key: bytes) -> bytes:

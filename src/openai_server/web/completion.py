@@ -23,6 +23,7 @@ from openai_server.web.repair import SchemaCheck
 from openai_server.web.request import APIRequest
 from openai_server.web.response import Response
 from openai_server.web.results import bringsFiles, missing, resultsAndMoreFrom, resultsFrom
+from openai_server.web.series import Series
 from openai_server.web.submission import Submission, Submitter
 
 #: Seconds that a late result waits for its turn to settle.
@@ -52,6 +53,7 @@ class Completion:
         self._takenNames = takenNames
         self._keepAliveInterval = submitter.configuration.keepAliveInterval
         self._keeper = ResponseKeeper(submitter.clock, submitter.memory, retries, modelIsKnown)
+        self._series = Series(self._askAgain)
         self._schemas = SchemaCheck(self._keeper, self._askAgain, submitter.configuration.schemaRepair)
 
     def answer(self, request: APIRequest, dialect: Dialect) -> Deferred[None]:
@@ -117,6 +119,9 @@ class Completion:
         Return what answers a question that nothing answers yet.
         """
         try:
+            if self._submitter.daemon.whyNotReady is not None:
+                # Until then others may answer calls, and another daemon knows none.
+                await self._submitter.reach()
             match = matchFromTranscript(self._submitter.calls, submission.account, submission.transcript)
             if isinstance(match.owner, Conversation):
                 response = await self._answerTo(submission, attempt, match.owner, match)
@@ -134,6 +139,8 @@ class Completion:
             self._retries.forget(attempt)
         if submission.inquiry.format.schema is not None and not submission.inquiry.isStreamed:
             response.check = partial(self._schemas.check, submission, response)
+        elif submission.inquiry.others:
+            response.check = partial(self._series.goOn, submission, response)
         return response
 
     async def _answerTo(

@@ -13,6 +13,7 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 
 from openai_server.api.chat.dialect import ChatDialect
+from openai_server.api.completions.dialect import CompletionDialect
 from openai_server.api.dialect import Dialect
 from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Bee, Daemon
@@ -92,15 +93,25 @@ class WebFront(Service):
         self.completion = Completion(self.submitter, self.retries, self.models.isKnown, self._takenNames)
         chat = ChatDialect(
             strict=configuration.strict,
-            defaultModel=lambda: configuration.defaultModel,
+            defaultModel=lambda: configuration.defaultModel or self.models.only(),
             reasoningField=configuration.reasoningField,
             showsWorkerTools=configuration.workerTools,
             keepAlive=configuration.keepAlive,
             now=now,
         )
+        completions = CompletionDialect(
+            strict=configuration.strict,
+            defaultModel=lambda: configuration.defaultModel or self.models.only(),
+            keepAlive=configuration.keepAlive,
+            now=now,
+        )
         hosts = (*configuration.allowedHosts, *boundHosts)
         admission = Admission(configuration.apiKey, hosts, configuration.corsOrigins)
-        spoken: Mapping[str, Dialect] = {"/v1/chat/completions": chat, **(dialects or {})}
+        spoken: Mapping[str, Dialect] = {
+            "/v1/chat/completions": chat,
+            "/v1/completions": completions,
+            **(dialects or {}),
+        }
         routes = Routes(self.completion, spoken, self.models, admission, lambda: daemon.whyNotReady)
         self.site = APISite(
             routes.resource(),

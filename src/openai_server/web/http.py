@@ -33,6 +33,7 @@ from zope.interface import implementer
 from openai_server.deadlines import Alarm, Deadlines
 from openai_server.errors import APIError
 from openai_server.outlet import socketOf
+from openai_server.web.admission import isOpen
 from openai_server.web.bodybudget import BodyBudget
 from openai_server.web.httprequest import HTTPRequest
 from openai_server.web.interfaces import Account, Owner
@@ -341,7 +342,10 @@ class HTTPConnection(TwistedProtocol):
             raise APIError("bad_request", "This is not HTTP/1.1.")
         request.headReceived(url, version == "1.0")
         if request.brings:
-            request.expectBody(self.site.admitted(request), self.site.bodyBudget)
+            account = self.site.admitted(request)
+            if isOpen(request):
+                raise APIError("request_too_large", "Nothing takes a body here.")
+            request.expectBody(account, self.site.bodyBudget)
             self._bodyBegan = self.site.clock.seconds()
             self._isHeadAlone = parser.should_upgrade()
 

@@ -30,6 +30,13 @@ class OfferedModels:
         """
         return tuple(dict.fromkeys((*self._configured, *self._registry.models())))
 
+    def only(self) -> str | None:
+        """
+        The one model that there is; None when there are several, or none.
+        """
+        ids = self.ids()
+        return ids[0] if len(ids) == 1 else None
+
     def created(self, model: str) -> int:
         """
         The start of this process in seconds since the epoch: nothing better

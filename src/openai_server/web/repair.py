@@ -70,7 +70,7 @@ class SchemaCheck:
         """
         if not failure.check(CancelledError):
             error = errorFromMistake(failure, "of a schema's repair", "repair")
-            response.conclude(Failed(error), [])
+            response.conclude(Failed(error))
 
     async def _repair(self, submission: Submission, first: Response, finished: Finished) -> None:
         """

@@ -214,7 +214,9 @@ class Response:
     @ivar isAbandoned: whether it ended because nobody wanted it any more.
     @ivar verdict: what became of the check against a schema, for a header.
     @ivar check: called with a good end without calls; a Deferred from it holds
-        the answer back until L{conclude}.
+        that back until L{conclude}.
+    @ivar listener: called with all that is said, as it is said, where no client
+        reads it; else None.
     """
 
     __slots__ = (
@@ -223,6 +225,7 @@ class Response:
         "_grace",
         "_hasHeld",
         "_hold",
+        "_isHeld",
         "_isStreamed",
         "_keeper",
         "_model",
@@ -237,6 +240,7 @@ class Response:
         "ended",
         "isAbandoned",
         "length",
+        "listener",
         "output",
         "session",
         "size",
@@ -272,6 +276,8 @@ class Response:
         self.isAbandoned = False
         self.verdict: bytes | None = None
         self.check: Callable[[Finished], Deferred[None] | None] | None = None
+        self.listener: Callable[[Sequence[Output]], None] | None = None
+        self._isHeld = False
         self._times = times
         self._translation = translation
         self._model = model
@@ -428,28 +434,49 @@ class Response:
     # Output.
 
     def _give(self, events: Sequence[Output]) -> None:
-        if self.ended is not None or self._checking is not None:
+        if self.ended is not None or self._isHeld:
             return
         last = events[-1]
-        if type(last) is Finished or type(last) is Failed:
+        if type(last) is Finished and self.check is not None and not self.calls:
+            if len(events) > 1:
+                self.add(events[:-1])
+            if self.ended is None:
+                self._count(last)
+                self._holdBack(self.check, last)
+        elif type(last) is Finished or type(last) is Failed:
             if not self._keep(events[:-1]):
                 self._giveUp()
                 return
             if type(last) is Finished:
                 self._count(last)
-            if not self._isHeldBack(last):
-                self._end(last, events)
+            self._end(last, events)
         elif self._keep(events):
             if len(self._clients) == 1:
                 self._clients[0].give(events)
             else:
-                for delivery in list(self._clients):
-                    delivery.give(events)
+                self._giveAll(events)
         else:
             self._giveUp()
 
+    def add(self, events: Sequence[Output]) -> None:
+        """
+        Give some more of the answer that does not end it.
+        """
+        if self.ended is None and self._keep(events):
+            self._giveAll(events)
+        elif self.ended is None:
+            self._giveUp()
+
+    def _giveAll(self, events: Sequence[Output]) -> None:
+        if self.listener is not None:
+            self.listener(events)
+        for delivery in list(self._clients):
+            delivery.give(events)
+
     def _giveUp(self) -> None:
         self.conversation.cancel()
+        if self._checking is not None:
+            self._checking.cancel()
         self._end(Failed(_tooLong()), ())
 
     def _count(self, finished: Finished) -> None:
@@ -488,21 +515,24 @@ class Response:
         self.output = None
         return self._isStreamed and all(delivery.request.startedWriting for delivery in self._clients)
 
-    def _isHeldBack(self, last: Finished | Failed) -> bool:
-        if self.check is None or self.calls or type(last) is not Finished:
-            return False
-        check, self.check = self.check, None
+    def _holdBack(self, check: Callable[[Finished], Deferred[None] | None], last: Finished) -> None:
+        self.check = None
+        self._isHeld = True
         self._checking = check(last)
-        return self._checking is not None
+        if self._checking is None:
+            self.conclude(last)
 
-    def conclude(self, last: Finished | Failed, output: list[Output]) -> None:
+    def conclude(self, last: Finished | Failed, output: list[Output] | None = None) -> None:
         """
-        Give the answer that was held back, or this output in its place.
+        Give the end that was held back, or this one in its place.
+
+        @param output: what was said, where that is not what it was before.
         """
-        if self._checking is not None and self.ended is None:
-            self._checking = None
-            self.output = output
-            self._end(last, [*output, last])
+        if self._isHeld and self.ended is None:
+            self._isHeld = False
+            if output is not None:
+                self.output = output
+            self._end(last, (last,))
 
     def _end(self, last: Finished | Failed, events: Sequence[Output]) -> None:
         self.ended = last
@@ -516,6 +546,8 @@ class Response:
         clients, self._clients = self._clients, []
         self.check = None
         try:
+            if self.listener is not None and len(events) > 1:
+                self.listener(events[:-1])
             self._keeper.ended(self)
         finally:
             for delivery in clients:

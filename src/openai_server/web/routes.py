@@ -24,6 +24,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 import openai_server
 from openai_server.api.dialect import Dialect
+from openai_server.api.inquiry import Inquiry
 from openai_server.api.models import Model, modelBody, modelListBody
 from openai_server.errors import APIError
 from openai_server.web.admission import Admission
@@ -34,11 +35,14 @@ from openai_server.web.request import APIRequest
 #: First segments of OpenAI's paths that are not served here.
 UNSUPPORTED: Final = frozenset(
     """
-    assistants audio batches chatkit completions containers conversations edits embeddings engines evals
+    assistants audio batches chatkit containers conversations edits embeddings engines evals
     files fine-tunes fine_tuning images moderations organization realtime responses skills threads uploads
     vector_stores videos
     """.split()  # noqa: SIM905 - one name a line would be a page of names
 )
+
+#: What stands before the paths of Azure's clients.
+_AZURE: Final = "/openai"
 
 _SHOWN_ID: Final = 200
 
@@ -64,9 +68,14 @@ def _route(template: str) -> Callable[[_Route[_P]], _Route[_P]]:
 
 def _declare(app: Klein, template: str, method: str, answer: Callable[..., Deferred[None]]) -> None:
     """
-    Have a function answer a path, with C{/v1} in front of it and without.
+    Have a function answer a path, with C{/v1} in front of it and without, and
+    both behind Azure's C{/openai}.
     """
-    for path in {template, template.removeprefix("/v1")}:
+    paths = {template}
+    if template.startswith("/v1/"):
+        bare = template.removeprefix("/v1")
+        paths |= {bare, _AZURE + template, _AZURE + bare}
+    for path in paths:
         app.route(path, methods=[method], endpoint=f"{method} {path}")(answer)
 
 
@@ -108,11 +117,14 @@ class Routes:
         return _Resource(app, self._admission)
 
     def _declareDialect(self, app: Klein, path: str, dialect: Dialect) -> None:
-        def answer(request: APIRequest) -> Deferred[None]:
+        def answer(request: APIRequest, model: str | None = None) -> Deferred[None]:
             request.route = path
-            return self._completion.answer(request, dialect)
+            asked = dialect if model is None else _Deployment(dialect, model)
+            return self._completion.answer(request, asked)
 
         _declare(app, path, "POST", answer)
+        deployed = _AZURE + "/deployments/<path:model>" + path.removeprefix("/v1")
+        app.route(deployed, methods=["POST"], endpoint=deployed)(answer)
 
     def _declareRoute(self, app: Klein, template: str, route: Callable[..., bytes]) -> None:
         def answer(request: APIRequest, **kwargs: str) -> Deferred[None]:
@@ -179,6 +191,24 @@ class Routes:
         return None
 
 
+class _Deployment:
+    """
+    A dialect in which a request's path names the model, as Azure's do.
+    """
+
+    def __init__(self, dialect: Dialect, model: str) -> None:
+        self.name = dialect.name
+        self.renderer = dialect.renderer
+        self._parse = dialect.parse
+        self._model = model
+
+    def parse(self, body: bytes, model: str | None = None) -> Inquiry:
+        """
+        Return what a request asks of this model.
+        """
+        return self._parse(body, self._model)
+
+
 def _settled(result: object, request: APIRequest) -> None:
     """
     The work for a request is done: then its answer was given.
@@ -212,12 +242,20 @@ def _errorFromRouting(error: HTTPException, request: APIRequest) -> APIError:
             headers={"allow": allowed},
         )
     segments = [segment.decode("utf-8", "replace") for segment in request.path.split(b"/") if segment]
+    if segments[:1] == ["openai"]:
+        del segments[0]
+    if segments[:2] == ["v1", "v1"]:
+        return APIError("unknown_url", "There is nothing at this path: the client's base URL has /v1 twice.")
     if segments[:1] == ["v1"]:
         del segments[0]
+    elif segments[:1] == ["deployments"]:
+        # The model's id may have slashes.
+        del segments[:2]
+        del segments[: next((at for at, name in enumerate(segments) if name in UNSUPPORTED), 0)]
     if segments and segments[0] in UNSUPPORTED:
         return APIError(
             "unsupported_endpoint",
-            f"This server does not offer {segments[0]}: it offers chat completions and models.",
+            f"This server does not offer {segments[0]}: it offers chat and legacy completions, and models.",
         )
     return APIError("unknown_url", "There is nothing at this path.")
 

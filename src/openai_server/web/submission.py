@@ -101,7 +101,7 @@ class Submission:
         context = contextFrom(
             inquiry.model, own, self.tools, *callWishes, format=format, cwd=self.cwd, ownTools=left
         )
-        return Claim(self.account, self.hints, context, self.transcript, own)
+        return Claim(self.account, self.hints, context, self.transcript, own, inquiry.isIsolated)
 
     def left(self, ownTools: OwnTools) -> Left:
         """
@@ -121,8 +121,7 @@ class Submission:
         """
         Return the same question with a longer transcript.
         """
-        longer = self.inquiry.withMessages((*self.inquiry.messages, *messages))
-        return Submission(self.account, longer, self.hints, self.taken, self)
+        return self.saying((*self.inquiry.messages, *messages))
 
     def naming(self, tools: Mapping[int, str]) -> Submission:
         """
@@ -134,8 +133,15 @@ class Submission:
             replace(message, name=tools[at]) if at in tools else message
             for at, message in enumerate(self.inquiry.messages)
         ]
-        named = self.inquiry.withMessages(tuple(messages))
-        return Submission(self.account, named, self.hints, self.taken, self)
+        return self.saying(tuple(messages))
+
+    def saying(self, messages: tuple[Message, ...]) -> Submission:
+        """
+        Return the same question with another transcript.
+        """
+        return Submission(
+            self.account, self.inquiry.withMessages(messages), self.hints, self.taken, self
+        )
 
 
 @dataclass
@@ -179,6 +185,17 @@ class Submitter:
             self.catalogue.check(submission.tools, inquiry.toolsParam)
         return submission
 
+    async def reach(self) -> None:
+        """
+        Try to reach the daemon now, which is away.
+
+        @raise APIError: it stays away.
+        """
+        if (tried := self.daemon.whenTried()) is not None:
+            await tried
+        if self.daemon.whyNotReady is not None:
+            raise APIError("daemon_unavailable", "The daemon is not connected.", retryAfter=1)
+
     async def ask(
         self,
         submission: Submission,
@@ -196,10 +213,8 @@ class Submitter:
         @return: the answer.
         @raise APIError: it was not asked, and nothing is left behind.
         """
-        if self.daemon.whyNotReady is not None and (tried := self.daemon.whenTried()) is not None:
-            await tried
         if self.daemon.whyNotReady is not None:
-            raise APIError("daemon_unavailable", "The daemon is not connected.", retryAfter=1)
+            await self.reach()
         claim = submission.claim(self.ownTools)
         plan = None if session is None else self.memory.goOn(session, claim)
         if plan is None:

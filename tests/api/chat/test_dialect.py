@@ -25,6 +25,7 @@ class DialectTests(SyncCase):
         """
         body = b'{"messages":[{"role":"user","content":"hi"}]}'
         self.assertEqual(ChatDialect(defaultModel=lambda: "m").parse(body), INQUIRY)
+        self.assertEqual(ChatDialect().parse(body, "m"), INQUIRY)
         self.assertRaises(APIError, ChatDialect(strict=True).parse, body.replace(b"{", b'{"top_k":1,', 1))
         made = ChatDialect(reasoningField="reasoning", now=lambda: 5.5, newId=lambda: "x").renderer(INQUIRY)
         self.assertIn(b'"id":"x","object":"chat.completion.chunk","created":5', made.start())

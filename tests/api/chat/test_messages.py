@@ -7,9 +7,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from openai_server.api.chat.messages import MAX_MESSAGES, ROLES
+from openai_server.api.chat.messages import ROLES
 from openai_server.api.chat.request import inquiryFromBody
 from openai_server.api.inquiry import Call, Media, Message
+from openai_server.api.rules import MAX_MESSAGES
 from openai_server.errors import APIError
 from tests.support import SyncCase
 

@@ -16,7 +16,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai_server.api.chat.render import ChatRenderer, FunctionsRenderer
 from openai_server.api.inquiry import Call
 from openai_server.api.output import Failed, Finished, Output, Reasoning, Text, ToolCalls, Usage, WorkerTool
-from openai_server.api.sse import DONE, KEEP_ALIVE_COMMENT
+from openai_server.api.sse import DONE, keepAliveFrom
 from openai_server.errors import APIError
 from tests.support import SyncCase
 
@@ -165,7 +165,7 @@ class StreamTests(SyncCase):
         An empty delta; a comment is no event; or nothing.
         """
         self.assertEqual(renderer().keepAlive(), delta(b""))
-        self.assertEqual(datas(renderer(keepAlive=KEEP_ALIVE_COMMENT).keepAlive()), [])
+        self.assertEqual(datas(renderer(keepAlive=keepAliveFrom("comment")).keepAlive()), [])
         self.assertEqual(renderer(keepAlive=b"").keepAlive(), b"")
 
     def test_error(self) -> None:

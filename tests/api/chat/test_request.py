@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openai_server.api.chat import request as module
-from openai_server.api.chat.request import MAX_MODEL, MAX_STOP, inquiryFromBody
+from openai_server.api.chat.request import inquiryFromBody
 from openai_server.api.chat.structs import ChatBody
 from openai_server.api.inquiry import Format, Inquiry, Sampling, ToolChoice
+from openai_server.api.rules import MAX_MODEL, MAX_STOP
 from openai_server.api.unread import MAX_NAMES
 from openai_server.errors import APIError
 from tests.support import SyncCase
@@ -258,9 +259,19 @@ class ParseTests(SyncCase):
         """
         for model in ({}, {"model": None}, {"model": ""}):
             body = json.dumps({"messages": HELLO, **model}).encode()
-            self.assertEqual(inquiryFromBody(body, defaultModel="d").model, "d")
+            self.assertEqual(inquiryFromBody(body, defaultModel=lambda: "d").model, "d")
             error = self.assertRaises(APIError, inquiryFromBody, body)
             self.assertEqual((error.name, error.param), ("missing_required_parameter", "model"))
+
+    def test_modelOfThePath(self) -> None:
+        """
+        It counts, whatever the body says, within the same bounds.
+        """
+        for model in ({}, {"model": None}, {"model": "other"}):
+            body = json.dumps({"messages": HELLO, **model}).encode()
+            self.assertEqual(inquiryFromBody(body, model="p", defaultModel=lambda: "d").model, "p")
+        error = self.assertRaises(APIError, inquiryFromBody, body, model="p" * 257)
+        self.assertEqual((error.name, error.param), ("invalid_value", "model"))
 
 
 class IgnoredTests(SyncCase):

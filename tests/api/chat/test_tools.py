@@ -8,8 +8,8 @@ import json
 from typing import Any
 
 from openai_server.api.chat.request import inquiryFromBody
-from openai_server.api.chat.tools import MAX_NAME, MAX_TOOLS
 from openai_server.api.inquiry import Inquiry, Tool, ToolChoice
+from openai_server.api.rules import MAX_NAME, MAX_TOOLS
 from openai_server.errors import APIError
 from tests.support import SyncCase
 

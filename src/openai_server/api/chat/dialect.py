@@ -5,31 +5,14 @@ Chat completions as a dialect.
 
 from __future__ import annotations
 
-import os
 import time
-from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable
 
 from openai_server.api.chat.render import ChatRenderer, FunctionsRenderer
 from openai_server.api.chat.request import inquiryFromBody
+from openai_server.api.ids import newIds
 from openai_server.api.inquiry import Inquiry
-from openai_server.api.sse import KEEP_ALIVE_COMMENT
-
-#: Random bytes of an id, a multiple of 3, and ids that are drawn at a time.
-_ID_BYTES: Final = 18
-_IDS: Final = 256
-_ID_LENGTH: Final = _ID_BYTES * 4 // 3
-
-#: What a silent stream says, by the setting; None is an empty chunk.
-_KEEP_ALIVES: Final[dict[str, bytes | None]] = {"chunk": None, "comment": KEEP_ALIVE_COMMENT}
-
-
-def _newIds() -> Iterator[str]:
-    while True:
-        drawn = urlsafe_b64encode(os.urandom(_ID_BYTES * _IDS)).decode()
-        for at in range(0, len(drawn), _ID_LENGTH):
-            yield "chatcmpl-" + drawn[at : at + _ID_LENGTH]
+from openai_server.api.sse import keepAliveFrom
 
 
 class ChatDialect:
@@ -66,17 +49,18 @@ class ChatDialect:
         self._defaultModel = defaultModel
         self._reasoningField = reasoningField
         self._showsTools = showsWorkerTools
-        self._keepAlive = _KEEP_ALIVES.get(keepAlive, b"")
+        self._keepAlive = keepAliveFrom(keepAlive)
         self._now = now
-        self._newId = newId or _newIds().__next__
+        self._newId = newId or newIds("chatcmpl-").__next__
 
-    def parse(self, body: bytes) -> Inquiry:
+    def parse(self, body: bytes, model: str | None = None) -> Inquiry:
         """
         Return what a request asks.
 
+        @param model: what its path asks for, if it does.
         @raise APIError: 400, with C{param} where one field is at fault.
         """
-        return inquiryFromBody(body, strict=self._strict, defaultModel=self._defaultModel())
+        return inquiryFromBody(body, strict=self._strict, model=model, defaultModel=self._defaultModel)
 
     def renderer(self, inquiry: Inquiry) -> ChatRenderer:
         """

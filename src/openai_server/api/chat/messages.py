@@ -20,9 +20,8 @@ from openai_server.api.chat.structs import (
     PartBody,
 )
 from openai_server.api.inquiry import Call, Media, Message, Role
+from openai_server.api.rules import MAX_MESSAGES, missing
 from openai_server.errors import APIError
-
-MAX_MESSAGES: Final = 10_000
 
 _ROLES: Final[dict[str, Role]] = {
     "developer": "system",
@@ -102,11 +101,11 @@ def _message(found: MessageBody, index: int) -> Message:
             "invalid_value", f"Unknown role; known are {', '.join(ROLES)}.", param=f"{where}.role"
         )
     if found.content is None and found.role in _PLAIN:
-        raise _missing(f"{where}.content")
+        raise missing(f"{where}.content")
     if found.role == "tool" and not found.tool_call_id:
-        raise _missing(f"{where}.tool_call_id")
+        raise missing(f"{where}.tool_call_id")
     if found.role == "function" and not found.name:
-        raise _missing(f"{where}.name")
+        raise missing(f"{where}.name")
     callId = (found.tool_call_id or "") if found.role == "tool" else ""
     return Message(role, _content(found, where), found.name, _calls(found, where), callId)
 
@@ -156,13 +155,13 @@ def _part(part: PartBody, role: str, where: str) -> str | Media:
 
 def _given(text: str | None, where: str) -> str:
     if text is None:
-        raise _missing(where)
+        raise missing(where)
     return text
 
 
 def _addressed(kind: Literal["image", "video"], found: str | AddressBody | None, where: str) -> Media:
     if found is None:
-        raise _missing(where)
+        raise missing(where)
     if isinstance(found, str):
         return Media(kind, found, where)
     return Media(kind, found.url, f"{where}.url")
@@ -170,7 +169,7 @@ def _addressed(kind: Literal["image", "video"], found: str | AddressBody | None,
 
 def _audio(audio: AudioBody | None, where: str) -> Media:
     if audio is None:
-        raise _missing(where)
+        raise missing(where)
     if audio.format not in ("wav", "mp3"):
         raise APIError("unsupported_value", "Audio is wav or mp3.", param=f"{where}.format")
     return Media("audio", audio.data, f"{where}.data", format=audio.format)
@@ -178,7 +177,7 @@ def _audio(audio: AudioBody | None, where: str) -> Media:
 
 def _file(file: FileBody | None, where: str) -> Media:
     if file is None:
-        raise _missing(where)
+        raise missing(where)
     if file.file_id is not None:
         said = "Files cannot be uploaded to this server: send file_data."
         raise APIError("unsupported_value", said, param=f"{where}.file_id")
@@ -206,12 +205,8 @@ def _call(call: CallBody, where: str) -> Call:
         return _functionCall(callId, call.function)
     if call.custom is not None:
         return Call(callId, call.custom.name, call.custom.input or "", "custom")
-    raise _missing(f"{where}.{call.type or 'function'}")
+    raise missing(f"{where}.{call.type or 'function'}")
 
 
 def _functionCall(callId: str, called: FunctionCallBody) -> Call:
     return Call(callId, called.name, argumentsText(called.arguments))
-
-
-def _missing(param: str) -> APIError:
-    return APIError("missing_required_parameter", f"Missing required parameter: '{param}'.", param=param)

@@ -27,6 +27,7 @@ from openai_server.api.output import (
     WorkerTool,
 )
 from openai_server.api.sse import DONE, STREAM_TYPE, errorEvent, jsonLine, oneLine
+from openai_server.api.usage import usageJSON
 from openai_server.errors import APIError
 
 #: Under which keys reasoning is shown.
@@ -46,13 +47,6 @@ _ROLE: Final = b'"role":"assistant","content":"","refusal":null'
 #: The end of a chunk, and of one that says that the usage is still to come.
 _TAIL: Final = b'},"logprobs":null,"finish_reason":null}]}\n\n'
 _TAIL_WITH_USAGE: Final = b'},"logprobs":null,"finish_reason":null}],"usage":null}\n\n'
-#: Workers do not tell reasoning from the rest of an answer.
-_USAGE: Final = (
-    b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,'
-    b'"prompt_tokens_details":{"cached_tokens":%d,"cache_write_tokens":%d,"audio_tokens":0},'
-    b'"completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0,'
-    b'"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}'
-)
 
 
 class ChatRenderer:
@@ -154,6 +148,7 @@ class ChatRenderer:
             return _join([self._call(index, call) for index, call in enumerate(event.calls)])
         if isinstance(event, Finished):
             return self._end(event)
+        # Several questions at once are none of this dialect's.
         assert isinstance(event, Failed)
         return errorEvent(event.error)
 
@@ -199,7 +194,7 @@ class ChatRenderer:
             return b"%b}\n\n%b" % (said, DONE)
         # Whoever asked for the usage gets one, with zeros when the worker
         # said nothing.
-        usage = _usageJSON(finished.usage or Usage())
+        usage = usageJSON(finished.usage or Usage())
         return b'%b,"usage":null}\n\n%b],"usage":%b}\n\n%b' % (said, self._start, usage, DONE)
 
     # A whole answer.
@@ -235,7 +230,7 @@ class ChatRenderer:
             ],
         }
         if finished.usage is not None:
-            body["usage"] = msgspec.Raw(_usageJSON(finished.usage))
+            body["usage"] = msgspec.Raw(usageJSON(finished.usage))
         return _encode(body)
 
     def _reasoningOf(self, event: Output) -> str:
@@ -274,11 +269,6 @@ class FunctionsRenderer(ChatRenderer):
 
 def _toolLine(tool: WorkerTool) -> str:
     return f"[{tool.name} {'done' if tool.isDone else 'called'}]\n"
-
-
-def _usageJSON(usage: Usage) -> bytes:
-    total = usage.input + usage.output
-    return _USAGE % (usage.input, usage.output, total, usage.cached, usage.cacheWritten)
 
 
 def _shapeOf(call: Call) -> tuple[bytes, bytes]:

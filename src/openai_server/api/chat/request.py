@@ -14,7 +14,7 @@ names of what is ignored, and what is wrong, can be told.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -28,14 +28,12 @@ from openai_server.api.body import (
     structFromBody,
 )
 from openai_server.api.chat.messages import (
-    MAX_MESSAGES,
     messagesFromBody,
     tooManyMessages,
     withoutForeignParts,
 )
 from openai_server.api.chat.structs import ChatBody, FormatBody, ReasoningBody
 from openai_server.api.chat.tools import (
-    checkCount,
     choiceFromBody,
     functionsFromBody,
     legacyChoiceFromBody,
@@ -51,14 +49,17 @@ from openai_server.api.inquiry import (
     Tool,
     ToolChoice,
 )
+from openai_server.api.rules import (
+    MAX_MESSAGES,
+    checkCount,
+    checkedModel,
+    checkedStops,
+    checkMetadata,
+    missing,
+    unknown,
+)
 from openai_server.api.unread import UnreadNames, safeName, shapeOf
 from openai_server.errors import APIError
-
-#: Characters of a model's id.
-MAX_MODEL: Final = 256
-#: Stop strings of a request, and characters of each.
-MAX_STOPS: Final = 4
-MAX_STOP: Final = 1000
 
 #: OpenAI's fields that are accepted without effect. C{seed} goes to workers
 #: that honour it; none is known.
@@ -90,13 +91,20 @@ _SHAPE: Final = shapeOf(ChatBody)
 _decode = msgspec.json.Decoder(ChatBody).decode
 
 
-def inquiryFromBody(body: bytes, *, strict: bool = False, defaultModel: str | None = None) -> Inquiry:
+def inquiryFromBody(
+    body: bytes,
+    *,
+    strict: bool = False,
+    model: str | None = None,
+    defaultModel: Callable[[], str | None] = lambda: None,
+) -> Inquiry:
     """
     Return what a request asks.
 
     @param body: as it came; its size is bounded by whoever read it.
     @param strict: refuse fields that OpenAI does not know.
-    @param defaultModel: what a request without a model asks for.
+    @param model: what the request's path asks for, whatever the body says.
+    @param defaultModel: tells what a request without a model asks for.
     @raise APIError: 400, with C{param} where one field is at fault.
     """
     containers = containersOf(body)
@@ -108,15 +116,15 @@ def inquiryFromBody(body: bytes, *, strict: bool = False, defaultModel: str | No
         _checkDepth(found)
     _refuse(found)
     if found.messages is None:
-        raise _missing("messages")
+        raise missing("messages")
     tools, choice, isLegacy = _tools(found)
     return Inquiry(
-        model=_model(found.model or defaultModel),
+        model=checkedModel(model or found.model or defaultModel()),
         messages=messagesFromBody(found.messages),
         isStreamed=found.stream is True,
         wantsUsage=found.stream_options is not None and found.stream_options.include_usage is True,
         sampling=_sampling(found),
-        stop=_stops(found.stop) if found.stop else (),
+        stop=checkedStops(found.stop) if found.stop else (),
         format=PLAIN_TEXT if found.response_format is None else _format(found.response_format),
         tools=tools,
         toolChoice=choice,
@@ -142,7 +150,7 @@ def _readSlowly(body: bytes, strict: bool) -> tuple[ChatBody, tuple[str, ...]]:
     unread = UnreadNames()
     for name, value in given.items():
         if strict and name not in _KNOWN:
-            raise _unknown(safeName(name))
+            raise unknown(safeName(name))
         isRead = name in _READ and (name not in _VENDORS or _fits(value, name))
         if not isRead or name in _WITHOUT_EFFECT:
             unread.add(name, value)
@@ -152,14 +160,10 @@ def _readSlowly(body: bytes, strict: bool) -> tuple[ChatBody, tuple[str, ...]]:
             read[name] = int(value) if isWhole else unread.removeFrom(value, _SHAPE[name], name)
     ignored = unread.all
     if strict and (nested := next((name for name in ignored if name not in given), None)):
-        raise _unknown(nested)
+        raise unknown(nested)
     if isinstance(read.get("messages"), list):
         read["messages"] = withoutForeignParts(read["messages"])
     return converted(read, ChatBody), ignored
-
-
-def _unknown(name: str) -> APIError:
-    return APIError("unknown_parameter", f"Unknown parameter: '{name}'.", param=name)
 
 
 def _fits(value: Any, name: str) -> bool:
@@ -186,18 +190,6 @@ def _checkDepth(found: ChatBody) -> None:
     checkDepth([each for each in nested if type(each) is dict or type(each) is list], 5)
 
 
-def _missing(name: str) -> APIError:
-    return APIError("missing_required_parameter", f"Missing required parameter: '{name}'.", param=name)
-
-
-def _model(model: str | None) -> str:
-    if not model:
-        raise _missing("model")
-    if len(model) > MAX_MODEL:
-        raise APIError("invalid_value", f"A model id has at most {MAX_MODEL} characters.", param="model")
-    return model
-
-
 def _refuse(found: ChatBody) -> None:
     if found.n is not None and found.n != 1:
         name = "unsupported_value" if found.n > 1 else "invalid_value"
@@ -208,15 +200,7 @@ def _refuse(found: ChatBody) -> None:
     if found.modalities and "audio" in found.modalities:
         raise APIError("unsupported_value", "Answers are text only.", param="modalities")
     if found.metadata:
-        _checkMetadata(found.metadata)
-
-
-def _checkMetadata(metadata: Mapping[str, str]) -> None:
-    if len(metadata) > 16:
-        raise APIError("invalid_value", "At most 16 pairs of metadata.", param="metadata")
-    if any(len(key) > 64 or len(value) > 512 for key, value in metadata.items()):
-        said = "Metadata has keys of up to 64 and values of up to 512 characters."
-        raise APIError("invalid_value", said, param="metadata")
+        checkMetadata(found.metadata)
 
 
 def _sampling(found: ChatBody) -> Sampling:
@@ -237,14 +221,6 @@ def _sampling(found: ChatBody) -> Sampling:
     return NO_SAMPLING if sampling == NO_SAMPLING else sampling
 
 
-def _stops(stop: str | tuple[str, ...]) -> tuple[str, ...]:
-    stops = (stop,) if isinstance(stop, str) else tuple([each for each in stop if each])
-    if len(stops) > MAX_STOPS or any(len(each) > MAX_STOP for each in stops):
-        said = f"At most {MAX_STOPS} stop strings of up to {MAX_STOP} characters."
-        raise APIError("invalid_value", said, param="stop")
-    return stops
-
-
 def _format(wanted: FormatBody) -> Format:
     if wanted.type == "text":
         return PLAIN_TEXT
@@ -255,7 +231,7 @@ def _format(wanted: FormatBody) -> Format:
         return Format("schema", "answer", wanted.schema, param="response_format.schema")
     wish = wanted.json_schema
     if wish is None:
-        raise _missing("response_format.json_schema")
+        raise missing("response_format.json_schema")
     where = "response_format.json_schema.schema"
     return Format("schema", wish.name, wish.schema, wish.description, wish.strict, where)
 

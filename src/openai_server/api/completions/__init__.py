@@ -1,0 +1,3 @@
+"""
+Legacy completions: OpenAI's C{/v1/completions}.
+"""
