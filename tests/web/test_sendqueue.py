@@ -107,7 +107,7 @@ class SendQueueMachine(RuleBasedStateMachine):
         self.progressAt = 0.0
         self.owedSince: float | None = None
         self.fullSince: float | None = None
-        self.hasRest = False
+        self.restEnd = 0
 
     def stuck(self) -> None:
         """
@@ -147,7 +147,7 @@ class SendQueueMachine(RuleBasedStateMachine):
         """
         assert self.isEnding and not self.isStuck and self.queue.queued == 0
         self.isEnding = False
-        self.hasRest = self.queue.isPaused
+        self.restEnd = len(self.sent) if self.queue.isPaused else 0
         self.queue.watchRest()
 
     @rule(size=st.one_of(st.integers(1, 200), st.integers(1, 4 * SLICE)))
@@ -176,8 +176,8 @@ class SendQueueMachine(RuleBasedStateMachine):
         if given != getattr(self, "given", 0):
             self.given = given
             self.progressAt = now
-        self.hasRest = self.hasRest and self.wire.held != b""
-        owes = self.isEnding or self.hasRest or self.queue.queued > STILL_BYTES
+        hasRest = len(self.wire.taken) < self.restEnd
+        owes = self.isEnding or hasRest or self.queue.queued > STILL_BYTES
         self.owedSince = (self.owedSince if self.owedSince is not None else now) if owes else None
         isFull = self.queue.queued > QUEUE_BYTES
         self.fullSince = (self.fullSince if self.fullSince is not None else now) if isFull else None
