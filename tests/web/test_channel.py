@@ -597,7 +597,7 @@ class ConnectionTests(WebCase):
 
     def test_bodyOfAnUpgrade(self) -> None:
         """
-        Is the request's, also where it looks like another request: Java's
+        C38: it is the request's, also where it looks like another one: Java's
         client asks for h2c with each POST.
         """
         upgrade = ("Upgrade: h2c", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAMAAABk")
@@ -884,7 +884,7 @@ class HalfCloseTests(WebCase):
 
     def test_severalSentAhead(self) -> None:
         """
-        All of them are answered; the last one says that it is the last.
+        C39: all are answered, and the last answer says that it is the last.
         """
         wire = self.connect()
         wire.send(post() + get("/healthz"))

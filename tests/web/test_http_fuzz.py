@@ -138,7 +138,7 @@ class CutTests(CutCase):
 
     def test_atEveryByte(self) -> None:
         """
-        One request in two pieces, or each byte alone, is answered as in one.
+        C37: one request in two pieces, or each byte alone, is answered as in one.
         """
         for name, data in {**GOOD, **LAST}.items():
             with self.subTest(name=name):
