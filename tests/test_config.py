@@ -57,6 +57,12 @@ def example(name: str) -> tuple[object, str, object]:
         return ["a", "b/c"], "a, b/c", ("a", "b/c")
     return 77, "77", 77
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
 
 class ConfigCase(SyncCase):
     """
@@ -622,3 +628,21 @@ class TableTests(ConfigCase):
         Whatever has no commas and spaces comes out as it went in.
         """
         self.assertEqual(BY_NAME["models"].parse("", ",".join(items), isText=True), tuple(items))
+
+    @settings(deadline=None, max_examples=150)
+    @given(
+        st.one_of(
+            st.binary(max_size=60),
+            st.dictionaries(st.sampled_from(sorted(BY_NAME)), JSON, max_size=4),
+            st.dictionaries(st.text(max_size=8), JSON, max_size=3),
+        )
+    )
+    def test_anyFile(self, content: bytes | dict[str, object]) -> None:
+        """
+        Whatever stands in the file, it is read, or refused in one line.
+        """
+        self.write(content)
+        try:
+            self.load()
+        except ConfigurationError as error:
+            self.assertTrue(str(error).isprintable(), error)

@@ -4,6 +4,11 @@ Tests for L{openai_server.deadlines}.
 
 from __future__ import annotations
 
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from openai_server.deadlines import Alarm, Deadlines
 from tests.support import SyncCase, TestClock
 
@@ -82,6 +87,18 @@ class DeadlinesTests(SyncCase):
         self.assertEqual(len(self.deadlines), 1)
         self.clock.pump([10] * 5)
         self.assertEqual(stays.looks, [50.0])
+
+    def test_lookThatFails(self) -> None:
+        """
+        The others are looked at all the same.
+        """
+        failing = self.add(5)
+        failing.look = lambda now: 1 / 0  # type: ignore[assignment]
+        others = [self.add(5), self.add(7)]
+        self.assertRaises(ZeroDivisionError, self.clock.advance, 5)
+        self.clock.pump([1, 1])
+        self.assertEqual([len(each.looks) for each in others], [1, 1])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_stopped(self) -> None:
         """
@@ -166,3 +183,55 @@ class AlarmTests(SyncCase):
         self.assertEqual(self.passed, [])
         self.clock.advance(0.1)
         self.assertEqual(self.passed, ["b"])
+
+    @settings(deadline=None, max_examples=150)
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["begin", "putOff", "cancel", "sortOut", "step"]),
+                st.integers(0, 2),
+                st.integers(1, 20),
+                st.integers(0, 8),
+            ),
+            max_size=40,
+        )
+    )
+    def test_anyUse(self, steps: list[tuple[str, int, int, int]]) -> None:
+        """
+        However several are begun, put off and cancelled, each passes at its
+        latest time, once, and the one timer goes with the last.
+        """
+        clock = TestClock()
+        deadlines = Deadlines(clock)
+        alarms = [Alarm(deadlines) for _ in range(3)]
+        expected: dict[int, int] = {}
+        passed: list[tuple[int, int]] = []
+        for what, which, seconds, pause in steps:
+            now = round(clock.seconds())
+            alarm = alarms[which]
+            if what == "begin":
+                alarm.begin(seconds, lambda which=which: passed.append((which, round(clock.seconds()))))  # type: ignore[misc]
+                expected[which] = now + seconds
+            elif what == "putOff" and alarm.isActive:
+                alarm.putOff(seconds)
+                expected[which] = now + seconds
+            elif what == "cancel":
+                alarm.cancel()
+                expected.pop(which, None)
+            elif what == "sortOut":
+                deadlines.sortOut(-100)
+            elif what == "step":
+                # The wall clock, on which the timer runs, jumps ahead.
+                clock.step(seconds)
+            passed.clear()
+            for _ in range(pause):
+                clock.advance(1)
+            end = now + pause
+            due = sorted((time, which) for which, time in expected.items() if time <= end and pause)
+            self.assertEqual(sorted((time, which) for which, time in passed), due)
+            for _, which in due:
+                del expected[which]
+            self.assertEqual([alarm.isActive for alarm in alarms], [which in expected for which in range(3)])
+        clock.pump([30, 30])
+        timers: list[Any] = clock.getDelayedCalls()  # type: ignore[assignment]
+        self.assertEqual(timers, [])

@@ -12,7 +12,8 @@ from twisted.application.service import IService, Service
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.protocols.policies import WrappingFactory
 
 from openai_server.greeting import Bound
 from openai_server.service import HANDOVER_TIMEOUT, HURRIED_TIMEOUT, STEP_TIMEOUT, OpenAIService, StartError
@@ -54,7 +55,10 @@ class RecordingFront:
     A front that notes what it is told.
 
     @ivar open: how many answers are open.
+    @ivar hasRoom: whether it takes anybody in.
     """
+
+    hasRoom = True
 
     def __init__(self, events: list[str]) -> None:
         self.events = events
@@ -63,7 +67,7 @@ class RecordingFront:
         self._waiting: list[Deferred[None]] = []
 
     def buildProtocol(self, addr: Any, /) -> Any:
-        return f"protocol for {addr}"
+        return f"protocol for {addr}" if self.hasRoom else None
 
     def portsOpened(self, ports: Sequence[Any]) -> None:
         """
@@ -173,6 +177,15 @@ class ServiceCase(SyncCase):
         """
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def assertTurnedAway(self, door: Any) -> None:
+        """
+        Whoever comes is cut, also behind what wraps the factory for TLS.
+        """
+        for factory in (door, WrappingFactory(door)):
+            transport = StringTransport()
+            factory.buildProtocol("x").makeConnection(transport)
+            self.assertTrue(transport.disconnected)
+
 
 class StartTests(ServiceCase):
     """
@@ -208,13 +221,21 @@ class StartTests(ServiceCase):
         self.assertIsInstance(self.bound[0].address, IPv4Address)
         self.assertIsInstance(self.bound[1].address, IPv6Address)
 
+    def test_noRoom(self) -> None:
+        """
+        The front takes nobody in.
+        """
+        self.start()
+        self.front.hasRoom = False
+        self.assertTurnedAway(self.reactor.tcpServers[0][1])
+
     def test_connectionsGoToTheFront(self) -> None:
         """
         Once the rooms are joined; before that the door is shut.
         """
         self.service.privilegedStartService()
         door = self.reactor.tcpServers[0][1]
-        self.assertIsNone(door.buildProtocol("x"))
+        self.assertTurnedAway(door)
         self.service.startService()
         self.assertEqual(door.buildProtocol("x"), "protocol for x")
 
@@ -454,6 +475,6 @@ class StopTests(ServiceCase):
         door = self.reactor.tcpServers[0][1]
         self.front.open = 1
         stopped = self.service.stopService()
-        self.assertIsNone(door.buildProtocol("x"))
+        self.assertTurnedAway(door)
         self.front.end()
         self.successResultOf(stopped)

@@ -103,13 +103,16 @@ class Deadlines:
     def _fire(self) -> None:
         self._timer, self._firesAt = None, inf
         now = self.clock.seconds() + _EARLY
-        # An entry that is added by a look may come up in the same round.
-        while self._heap and self._heap[0][0] <= now:
-            due, _, watched = heappop(self._heap)
-            if not watched.isOver and watched.lookAt == due:
-                watched.look(now)
-        if self._heap and self._heap[0][0] < self._firesAt:
-            self._arm(self._heap[0][0])
+        try:
+            # An entry that is added by a look may come up in the same round.
+            while self._heap and self._heap[0][0] <= now:
+                due, _, watched = heappop(self._heap)
+                if not watched.isOver and watched.lookAt == due:
+                    watched.look(now)
+        finally:
+            # Also when a look fails: it is only one of many.
+            if self._heap and self._heap[0][0] < self._firesAt:
+                self._arm(self._heap[0][0])
 
 
 class Alarm:

@@ -52,9 +52,9 @@ class Joining:
         """
         from openai_server.web.front import WebFront
 
-        embedded = self._configuration.embedded
-        hid = hidFromSeed(newSeed()) if embedded else self._hid()
-        daemon = (self._embeddedLink if embedded else self._link)(hid, bound, start)
+        # The embedded daemon knows nobody from earlier days.
+        hid = hidFromSeed(newSeed()) if self._configuration.embedded else self._hid()
+        daemon = self._link(hid, bound, start)
         front = WebFront(
             clock=self._clock,
             configuration=self._configuration,
@@ -72,59 +72,38 @@ class Joining:
 
     def _link(self, hid: str, bound: Sequence[Bound], start: Callable[[IService], None]) -> Daemon:
         """
-        The way to the machine's daemon.
-        """
-        registry = FileRegistry(self._registryPath(), self._clock)
-        start(registry)
-        link = Link(
-            endpoint=SocketEndpoint(self._reactor, self._socketPath()),
-            hid=hid,
-            registry=registry,
-            incarnationOf=peerProcess,
-            bind=lambda: bindFrom(bound),
-            **self._linkTerms(),
-        )
-        start(link)
-        return link
-
-    def _embeddedLink(self, hid: str, bound: Sequence[Bound], start: Callable[[IService], None]) -> Daemon:
-        """
-        A daemon in this process, and the way to it. It knows nobody from
-        earlier days, so this bee needs no lasting name.
-        """
-        embedded = EmbeddedDaemon(
-            clock=self._clock, directory=runtimeDirectory(self._environ), reactor=self._reactor
-        )
-        start(embedded)
-        registry = FileRegistry(str(embedded.registryPath), self._clock)
-        start(registry)
-        link = Link(
-            endpoint=SocketEndpoint(self._reactor, str(embedded.socketPath)),
-            hid=hid,
-            registry=registry,
-            incarnationOf=lambda transport: embedded.incarnation,
-            bind=lambda: bindFrom(bound),
-            **self._linkTerms(),
-        )
-        start(link)
-        return link
-
-    def _linkTerms(self) -> dict[str, Any]:
-        """
-        What the settings say about either link.
+        Return the way to the machine's daemon, or to one in this process.
         """
         configuration = self._configuration
-        timeouts = WaitLimits(
-            firstLife=configuration.firstLifeTimeout,
-            stall=configuration.stallTimeout,
-            turn=configuration.turnTimeout,
+        embedded: EmbeddedDaemon | None = None
+        if configuration.embedded:
+            embedded = EmbeddedDaemon(
+                clock=self._clock, directory=runtimeDirectory(self._environ), reactor=self._reactor
+            )
+            start(embedded)
+            socket, registryFile = str(embedded.socketPath), str(embedded.registryPath)
+        else:
+            socket = self._socketPath()
+            registryFile = configuration.registryFile or registryPath(self._environ)
+        registry = FileRegistry(registryFile, self._clock)
+        start(registry)
+        link = Link(
+            clock=self._clock,
+            endpoint=SocketEndpoint(self._reactor, socket),
+            hid=hid,
+            version=__version__,
+            registry=registry,
+            bind=lambda: bindFrom(bound),
+            timeouts=WaitLimits(
+                firstLife=configuration.firstLifeTimeout,
+                stall=configuration.stallTimeout,
+                turn=configuration.turnTimeout,
+            ),
+            registerTools=configuration.registerTools,
+            incarnationOf=(lambda _: embedded.incarnation) if embedded else peerProcess,
         )
-        return {
-            "clock": self._clock,
-            "version": __version__,
-            "timeouts": timeouts,
-            "registerTools": configuration.registerTools,
-        }
+        start(link)
+        return link
 
     def _hid(self) -> str:
         """
@@ -140,9 +119,6 @@ class Joining:
 
     def _socketPath(self) -> str:
         return self._configuration.thrumSocket or socketPath(self._environ, os.getuid())
-
-    def _registryPath(self) -> str:
-        return self._configuration.registryFile or registryPath(self._environ)
 
     # The operator.
 

@@ -57,15 +57,9 @@ class StandardOutput:
         self._descriptor = os.dup(_STANDARD) if self._isFile else _opened(_STANDARD)
 
     def write(self, lines: bytes) -> int:
-        """
-        See L{Output.write}.
-        """
         return (_writeWhole if self._isFile else os.write)(self._descriptor, lines)
 
     def isReady(self, seconds: float) -> bool:
-        """
-        See L{Output.isReady}.
-        """
         return not self._isFile and _isReady(self._descriptor, seconds)
 
     def reopen(self) -> None:
@@ -95,9 +89,6 @@ class RotatedFile:
         self._open()
 
     def write(self, lines: bytes) -> int:
-        """
-        See L{Output.write}.
-        """
         if not self._isFile:
             return os.write(self._descriptor, lines)
         if self._largest and self._size and self._size + len(lines) > self._largest:
@@ -107,9 +98,6 @@ class RotatedFile:
         return written
 
     def isReady(self, seconds: float) -> bool:
-        """
-        See L{Output.isReady}.
-        """
         return not self._isFile and _isReady(self._descriptor, seconds)
 
     def reopen(self) -> None:

@@ -44,9 +44,6 @@ class ProgramService(OpenAIService):
         super().setServiceParent(parent)
 
     def startService(self) -> None:
-        """
-        See L{OpenAIService.startService}.
-        """
         raiseFileLimit()
         signals = Signals(self._reactor, self.endNow, self.reload)
         signals.install()

@@ -24,6 +24,7 @@ from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolNegotiationFactory, IReactorTime
+from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -105,6 +106,19 @@ class Compose(Protocol):
         """
 
 
+class TurnedAway(TwistedProtocol):
+    """
+    A connection for which there is no room.
+    """
+
+    def connectionMade(self) -> None:
+        """
+        Cut it.
+        """
+        transport: Any = self.transport
+        transport.abortConnection()
+
+
 @implementer(IProtocolNegotiationFactory)
 class Door(ServerFactory):
     """
@@ -120,9 +134,11 @@ class Door(ServerFactory):
 
     def buildProtocol(self, addr: Any) -> Any:
         """
-        What the front builds.
+        Return what the front builds, or a connection that is cut at once.
         """
-        return None if self.inner is None else self.inner.buildProtocol(addr)
+        built = None if self.inner is None else self.inner.buildProtocol(addr)
+        # What wraps this for TLS does not know that there may be none.
+        return TurnedAway() if built is None else built
 
     def acceptableProtocols(self) -> list[bytes]:
         """

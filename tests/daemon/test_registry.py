@@ -8,11 +8,21 @@ import json
 import os
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from openai_server.daemon.interfaces import Bee
 from openai_server.daemon.registry import PERIOD, FileRegistry
 from openai_server.wire.ends import Loss, Lost
 from tests.daemon.world import HID, LinkCase
 from tests.support import SyncCase, TestClock
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+ENTRY = st.dictionaries(st.sampled_from(["hid", "models", "tools", "provides", "kind"]), JSON, max_size=5)
 
 
 class RegistryCase(SyncCase):
@@ -49,6 +59,22 @@ class ContentTests(RegistryCase):
     """
     What stands in the file.
     """
+
+    @settings(deadline=None, max_examples=100)
+    @given(st.one_of(st.binary(max_size=60), st.dictionaries(st.text(max_size=5), JSON | ENTRY, max_size=4)))
+    def test_anything(self, content: bytes | dict[str, Any]) -> None:
+        """
+        Whatever it is, what is read of it has the types it should have, and a
+        good file behind it counts.
+        """
+        self.write(content if isinstance(content, bytes) else json.dumps(content).encode())
+        self.registry.look()
+        for bee in self.registry.bees():
+            self.assertTrue(isinstance(bee.name, str) and isinstance(bee.hid, str))
+            self.assertEqual({type(said) for said in (*bee.models, *bee.tools, *bee.provides)} - {str}, set())
+        self.bees(worker={"hid": "h", "models": ["m"]})
+        self.registry.look()
+        self.assertEqual(self.registry.models(), ("m",))
 
     def test_bees(self) -> None:
         """

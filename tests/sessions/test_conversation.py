@@ -18,6 +18,7 @@ from openai_server.sessions.conversation import (
     UNHEARD_TONES,
     UNKNOWN_TOOL,
     Conversation,
+    Phase,
 )
 from openai_server.sessions.plans import Session
 from openai_server.sessions.turncontext import TurnContext
@@ -598,7 +599,7 @@ class SettleTests(ConversationCase):
         self.clock.advance(0.02)
         self.assertEqual(self.turn.done, [("settle",), ("answer", "c1", "weather", LATE_RESULT, True)])
         self.assertIs(self.answer.calls[0].state, CallState.LATE)
-        self.assertTrue(self.conversation.isSettling)
+        self.assertIs(self.conversation.phase, Phase.SETTLING)
         self.assertFalse(self.conversation.isParked)
 
     def test_settlingTurnIsNotHeard(self) -> None:

@@ -21,7 +21,7 @@ from openai_server.api.dialect import Dialect
 from openai_server.api.sse import STREAM_TYPE, errorEvent
 from openai_server.errors import APIError, End
 from openai_server.web.admission import Admission
-from openai_server.web.interfaces import Account, Request
+from openai_server.web.interfaces import Account
 from openai_server.web.request import APIRequest
 from openai_server.web.routes import Routes
 from openai_server.web.site import APISite
@@ -104,7 +104,7 @@ class Stream:
         """
         Bytes have been sent.
         """
-        return self._request.hasBegun
+        return self._request.startedWriting
 
     @property
     def hasEnded(self) -> bool:
@@ -171,7 +171,7 @@ class RecordingChat:
         self.asked: list[Asked] = []
         self.script: Callable[[Asked], None] = lambda asked: None
 
-    def answer(self, request: Request, dialect: Dialect) -> Deferred[None]:
+    def answer(self, request: APIRequest, dialect: Dialect) -> Deferred[None]:
         """
         Keep the request until the test answers it.
         """
@@ -202,19 +202,19 @@ class FixedModels:
 
     def ids(self) -> Sequence[str]:
         """
-        See L{openai_server.web.routes.Models.ids}.
+        See L{openai_server.web.models.OfferedModels.ids}.
         """
         return self._ids
 
     def created(self, model: str) -> int:
         """
-        See L{openai_server.web.routes.Models.created}.
+        See L{openai_server.web.models.OfferedModels.created}.
         """
         return 1700000000
 
     def isKnown(self, model: str) -> bool:
         """
-        See L{openai_server.web.routes.Models.isKnown}.
+        See L{openai_server.web.models.OfferedModels.isKnown}.
         """
         return model in self._ids
 

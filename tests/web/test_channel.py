@@ -22,6 +22,8 @@ from twisted.python.failure import Failure
 from openai_server.errors import APIError, End
 from openai_server.web.body import PackedBody
 from openai_server.web.bodybudget import BodyBudget
+from openai_server.web.http import BODY_SECONDS
+from openai_server.web.mistakes import Bug
 from openai_server.web.sendqueue import SLICE
 from tests.web.support import BODY_LIMIT, Answer, Asked, WebCase, answersIn, get, post
 from tests.web.transports import WireTransport
@@ -102,6 +104,15 @@ class RefusalTests(WebCase):
         wire = self.connect()
         wire.send(b"GET / HTTP/1.1\r\nX-A: " + b"a" * 33000)
         self.assertEqual([answer.status for answer in answersIn(wire.read())], [431])
+
+    def test_tooLargeHeadOfHEAD(self) -> None:
+        """
+        Its answer has no body.
+        """
+        wire = self.connect()
+        wire.send(get("/", "X-A: " + "a" * 20_000, method="HEAD"))
+        head, _, body = wire.read().partition(b"\r\n\r\n")
+        self.assertEqual((head[:12], body), (b"HTTP/1.1 431", b""))
 
     def test_hundredHeadersAreFine(self) -> None:
         """
@@ -391,6 +402,44 @@ class LargeBodyTests(WebCase):
         self.assertEqual(wire.read(), b"HTTP/1.1 100 Continue\r\n\r\n")
         self.begin(wire, body)
 
+    def test_continueIsSaidBehindAnotherAnswer(self) -> None:
+        """
+        Also when the head came together with an earlier request.
+        """
+        for isLater in (False, True):
+            wire = self.connect()
+            head, body = post("/v1/chat/completions", b"{}", "Expect: 100-continue").split(b"\r\n\r\n")
+            wire.send((post() if isLater else get("/healthz")) + head + b"\r\n\r\n")
+            if isLater:
+                self.assertEqual(wire.read(), b"")
+                self.chat.asked[-1].answer.callback(b"{}")
+            self.assertTrue(wire.read().endswith(b"}HTTP/1.1 100 Continue\r\n\r\n"))
+            self.begin(wire, body)
+
+    def test_continueIsNotSaidForWhatIsThere(self) -> None:
+        """
+        A body that came with its head is waited for by nobody.
+        """
+        wire = self.connect()
+        wire.send(post("/v1/chat/completions", b"{}", "Expect: 100-continue"))
+        self.assertEqual(wire.read(), b"")
+
+
+class MistakeTests(WebCase):
+    """
+    Mistakes of ours while a request is read.
+    """
+
+    def test_isNotTheClients(self) -> None:
+        """
+        The log says where it was made, and the client that it was ours.
+        """
+        self.site.bodyBudget = None  # type: ignore[assignment]
+        answer = self.ask(post("/v1/chat/completions", gzip.compress(b"{}"), "Content-Encoding: gzip"))
+        self.assertEqual((answer.status, answer.error["code"]), (500, "internal_error"))
+        self.assertEqual(answer.header("connection"), "close")
+        self.assertEqual(len(self.flushLoggedErrors(Bug)), 1)
+
 
 class GzipTests(WebCase):
     """
@@ -546,6 +595,30 @@ class ConnectionTests(WebCase):
         answer = self.ask(get("/v1/models", method="TRACE"))
         self.assertEqual((answer.status, answer.error["code"]), (405, "method_not_supported"))
 
+    def test_bodyOfAnUpgrade(self) -> None:
+        """
+        C38: it is the request's, also where it looks like another one: Java's
+        client asks for h2c with each POST.
+        """
+        upgrade = ("Upgrade: h2c", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAMAAABk")
+        body = get("/healthz") * 900
+        for data in (post("/v1/chat/completions", body, *upgrade), chunked([body, body], *upgrade)):
+            asked = self.begin(self.connect(), data)
+            self.assertEqual(asked.request.takeBody().replace(body, b""), b"")
+        self.assertEqual(len(self.chat.asked), 2)
+
+    def test_whatFollowsAnUpgradeInTheSameRead(self) -> None:
+        """
+        Is answered as behind any other request, however much it is.
+        """
+        body = b"b" * 20_000
+        upgrade = ("Upgrade: h2c", "Connection: Upgrade")
+        wire = self.connect()
+        asked = self.begin(wire, get("/healthz", *upgrade) + post("/v1/chat/completions", body, *upgrade))
+        asked.answer.callback(asked.request.takeBody())
+        answers = answersIn(wire.read())
+        self.assertEqual([answer.body for answer in answers], [b'{"status":"ok"}', body])
+
     def test_idleConnectionIsClosed(self) -> None:
         """
         A connection without a request is closed after 75 s.
@@ -671,6 +744,18 @@ class DeadlineTests(WebCase):
         (answer,) = answersIn(wire.read())
         self.assertEqual((answer.status, self.ends()), (408, ["cl-slow"]))
 
+    def test_bodyBehindALongAnswer(self) -> None:
+        """
+        The time in which nothing of it was read is not counted.
+        """
+        wire = self.connect()
+        body = post(body=b"{}")
+        asked = self.begin(wire, post() + body[:-1])
+        self.clock.advance(BODY_SECONDS + 1)
+        asked.answer.callback(b"{}")
+        self.clock.advance(1)
+        self.begin(wire, body[-1:])
+
     def test_bodyThatDrips(self) -> None:
         """
         Three hundred seconds in all, whatever comes.
@@ -795,6 +880,49 @@ class HalfCloseTests(WebCase):
         wire.protocol.readConnectionLost()  # type: ignore[attr-defined]
         wire.read()
         self.assertEqual(wire.how, "closed")
+
+
+    def test_severalSentAhead(self) -> None:
+        """
+        C39: all are answered, and the last answer says that it is the last.
+        """
+        wire = self.connect()
+        wire.send(post() + get("/healthz"))
+        wire.send(post())
+        wire.protocol.readConnectionLost()  # type: ignore[attr-defined]
+        for asked in self.chat.asked:
+            asked.answer.callback(b"{}")
+            wire.run()
+        answers = answersIn(wire.read().replace(b"HTTP/1.1 102 Processing\r\n\r\n", b""))
+        self.assertEqual([answer.header("connection") for answer in answers], [None, None, "close"])
+        self.assertEqual((wire.how, self.ends()), ("closed", ["ok"] * 3))
+
+    def test_lastOneByItsOwnWord(self) -> None:
+        """
+        What follows a request that was said to be the last is not answered.
+        """
+        for said in ((), ("Upgrade: h2c", "Connection: Upgrade")):
+            wire = self.connect()
+            asked = self.begin(wire, post("/v1/chat/completions", b"{}", "Connection: close", *said) + get())
+            wire.protocol.readConnectionLost()  # type: ignore[attr-defined]
+            asked.answer.callback(b"{}")
+            (answer,) = answersIn(wire.read().replace(b"HTTP/1.1 102 Processing\r\n\r\n", b""))
+            self.assertEqual((answer.header("connection"), wire.how), ("close", "closed"))
+
+    def test_halfARequestBehindIt(self) -> None:
+        """
+        It never becomes whole: what came before is answered, and then closed.
+        """
+        for half in (get()[:20], post(body=b"{}")[:-1]):
+            for isTogether in (False, True):
+                wire = self.connect()
+                for piece in [post() + half] if isTogether else [post(), half]:
+                    wire.send(piece)
+                wire.protocol.readConnectionLost()  # type: ignore[attr-defined]
+                wire.run()
+                self.chat.asked[-1].answer.callback(b"{}")
+                self.assertEqual(wire.read().count(b"HTTP/1.1 200 OK"), 1)
+                self.assertEqual(wire.how, "closed")
 
 
 class Owned:

@@ -28,7 +28,7 @@ from openai_server.daemon.endpoint import CannotConnect, SpareDescriptor, peerPr
 from openai_server.daemon.interfaces import Audience
 from openai_server.daemon.protocol import ThrumProtocol
 from openai_server.daemon.registration import Registration
-from openai_server.daemon.registry import WatchedRegistry
+from openai_server.daemon.registry import FileRegistry
 from openai_server.daemon.router import Router
 from openai_server.daemon.turn import PromptedTurn
 from openai_server.daemon.waitlimits import DEFAULT_LIMITS, WaitLimits
@@ -83,7 +83,7 @@ class Link(Service):
         endpoint: IStreamClientEndpoint,
         hid: str,
         version: str,
-        registry: WatchedRegistry,
+        registry: FileRegistry,
         bind: Callable[[], Bind | None] = lambda: None,
         source: str | None = None,
         timeouts: WaitLimits = DEFAULT_LIMITS,
@@ -181,18 +181,12 @@ class Link(Service):
 
     @property
     def whyNotReady(self) -> str | None:
-        """
-        See L{openai_server.daemon.interfaces.Daemon.whyNotReady}.
-        """
         protocol = self._router.protocol
         if protocol is not None and protocol.isReady and protocol.backlog.isOver:
             return "the daemon does not read what it is sent"
         return self._problem
 
     def whenTried(self) -> Deferred[None] | None:
-        """
-        See L{openai_server.daemon.interfaces.Daemon.whenTried}.
-        """
         if self._problem is None or not self.running:
             return None
         waiting = self._waiters.join()
@@ -200,10 +194,7 @@ class Link(Service):
         return None if waiting.called else waiting
 
     @property
-    def registry(self) -> WatchedRegistry:
-        """
-        See L{openai_server.daemon.interfaces.Daemon.registry}.
-        """
+    def registry(self) -> FileRegistry:
         return self._registry
 
     @property
@@ -214,32 +205,20 @@ class Link(Service):
         return len(self._router)
 
     def newRid(self) -> str:
-        """
-        See L{openai_server.daemon.interfaces.Daemon.newRid}.
-        """
         return self._rids.next()
 
     @property
     def liveTools(self) -> Mapping[str, ToolDefinition]:
-        """
-        See L{openai_server.daemon.interfaces.Daemon.liveTools}.
-        """
         return self._router.liveTools
 
     def ask(
         self, prompt: Prompt, audience: Audience, formerTools: Sequence[ToolDefinition] = ()
     ) -> PromptedTurn:
-        """
-        See L{openai_server.daemon.interfaces.Daemon.ask}.
-        """
         return self._router.ask(prompt, audience, formerTools)
 
     # One connection after the other.
 
     def opening(self, protocol: ThrumProtocol) -> Iterable[FromBee]:
-        """
-        See L{openai_server.daemon.protocol.Receiver.opening}.
-        """
         assert protocol.transport is not None
         self._router.protocol = protocol
         incarnation = self._incarnationOf(protocol.transport)
@@ -248,24 +227,15 @@ class Link(Service):
         return self._router.opening(isSame)
 
     def connectionReady(self, protocol: ThrumProtocol) -> None:
-        """
-        See L{openai_server.daemon.protocol.Receiver.connectionReady}.
-        """
         self._backoff.reset()
         self._note(None)
         self._router.connectionReady()
         self._waiters.attemptEnded()
 
     def tonesReceived(self, tones: list[FromDaemon]) -> None:
-        """
-        See L{openai_server.daemon.protocol.Receiver.tonesReceived}.
-        """
         self._router.tonesReceived(tones)
 
     def connectionGone(self, protocol: ThrumProtocol, why: str) -> None:
-        """
-        See L{openai_server.daemon.protocol.Receiver.connectionGone}.
-        """
         self._spare.hold()
         if self.running:
             self._note(why)

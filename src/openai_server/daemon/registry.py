@@ -13,13 +13,13 @@ import os
 import stat
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from openai_server.daemon.interfaces import Bee, Registry
+from openai_server.daemon.interfaces import Bee
 
 #: Seconds between two looks at the file, at least.
 PERIOD: Final = 0.25
@@ -31,40 +31,12 @@ _LARGEST: Final = 8 * 1024 * 1024
 _MEMORY: Final = 1024
 
 
-class WatchedRegistry(Registry, Protocol):
-    """
-    A registry that says when it has changed.
-    """
-
-    @property
-    def version(self) -> object:
-        """
-        Equal as long as the file is the same; None without one.
-        """
-
-    @property
-    def writtenAt(self) -> float:
-        """
-        When this version of the file was written, in seconds of the wall clock.
-        """
-
-    def look(self) -> None:
-        """
-        Read the file now, if it has changed, and tell who listens.
-        """
-
-    def onChange(self, changed: Callable[[], None]) -> None:
-        """
-        From now on, call this after each change.
-        """
-
-
 class FileRegistry(Service):
     """
-    A L{WatchedRegistry} on the file itself, read again when its time, size or
-    inode changes. While it runs it looks four times a second, and no question
-    costs a look; before and after, it looks whenever it is asked something a
-    quarter of a second after its last look.
+    What stands in the file, which is read again when its time, size or inode
+    changes. While it runs it looks four times a second, and no question costs a
+    look; before and after, it looks whenever it is asked something a quarter of
+    a second after its last look.
 
     @ivar version: equal as long as the file is the same; None without one.
     @ivar writtenAt: when it was written, in seconds of the wall clock.

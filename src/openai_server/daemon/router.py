@@ -20,7 +20,7 @@ from openai_server.daemon.interfaces import Audience
 from openai_server.daemon.latetones import LateTones
 from openai_server.daemon.protocol import ThrumProtocol
 from openai_server.daemon.registration import Registration
-from openai_server.daemon.registry import WatchedRegistry
+from openai_server.daemon.registry import FileRegistry
 from openai_server.daemon.turn import PromptedTurn, refusal
 from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.deadlines import Deadlines
@@ -70,7 +70,7 @@ class Router:
         clock: IReactorTime,
         timeouts: WaitLimits,
         registration: Registration,
-        registry: WatchedRegistry,
+        registry: FileRegistry,
         rids: RequestIds,
         now: Callable[[], float],
         counts: Counter[str],
@@ -148,9 +148,6 @@ class Router:
 
     @property
     def liveTools(self) -> Mapping[str, ToolDefinition]:
-        """
-        See L{openai_server.daemon.interfaces.Daemon.liveTools}.
-        """
         return self._registration.live
 
     def ask(

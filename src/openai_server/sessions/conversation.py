@@ -49,7 +49,8 @@ from openai_server.metrics import Counters
 from openai_server.sessions.callbatch import CallBatch
 from openai_server.sessions.calls import CallTable, ParkedCall
 from openai_server.sessions.plans import Session
-from openai_server.sessions.turncontext import Attendant, TurnContext, TurnSlot
+from openai_server.sessions.pool import Slot
+from openai_server.sessions.turncontext import Attendant, TurnContext
 from openai_server.wire.ends import TurnEnd, endsWell
 from openai_server.wire.tones import Chunk, Error, Prompt, SessionReady, Shown, ToolCall, ToolDefinition
 
@@ -152,7 +153,7 @@ class Conversation:
         clock: IReactorTime,
         context: TurnContext,
         calls: CallTable,
-        slot: TurnSlot,
+        slot: Slot,
         counters: Counters,
         onSettled: Callable[[Session, bool], None] | None = None,
         onOver: Callable[[], None] | None = None,
@@ -211,13 +212,6 @@ class Conversation:
         Whether the model waits for results of calls that were handed out.
         """
         return self.phase is Phase.PARKED and bool(self._batch.open)
-
-    @property
-    def isSettling(self) -> bool:
-        """
-        Whether the park's deadline has passed, and the turn's end has not come.
-        """
-        return self.phase is Phase.SETTLING
 
     @property
     def isOver(self) -> bool:

@@ -99,9 +99,6 @@ class _Tail:
         self._hasOtherWords = False
 
     def match(self) -> Match:
-        """
-        See L{matchFromTranscript}.
-        """
         found = self._found()
         owner = _lastOwner([*self._waiting(), *found])
         if owner is None:

@@ -57,18 +57,6 @@ class Attendant(Protocol):
         """
 
 
-class TurnSlot(Protocol):
-    """
-    The place that a turn takes up in its worker.
-    """
-
-    def showedLife(self) -> None: ...
-
-    def drain(self) -> None: ...
-
-    def release(self) -> None: ...
-
-
 class TurnContext(msgspec.Struct, frozen=True):
     """
     What a conversation was begun with.

@@ -37,6 +37,7 @@ from openai_server.web.admission import isOpen
 from openai_server.web.bodybudget import BodyBudget
 from openai_server.web.httprequest import HTTPRequest
 from openai_server.web.interfaces import Account, Owner
+from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.peers import INTERNET, endSilentPeers
 from openai_server.web.request import OpenResponses
 from openai_server.web.sendqueue import STILL_SECONDS, SendQueue
@@ -118,9 +119,11 @@ class HTTPConnection(TwistedProtocol):
         self._incoming: HTTPRequest | None = None
         self._isReceiving = False
         self._isHeadTimed = False
+        self._isHeadAlone = False
         self._headers: list[tuple[bytes, bytes]] = []
         self._url = b""
         self._unread = 0
+        self._most = 0
         self._bodyBegan = 0.0
         self._isAnswering = False
         self._isRefused = False
@@ -178,16 +181,21 @@ class HTTPConnection(TwistedProtocol):
         if self._isClosing:
             transport: Any = self.transport
             transport.loseConnection()
-        elif self._incoming is not None or not self._isAnswering:
-            self.loseConnection()
-        else:
+        elif self._isAnswering:
+            self.persistent = self.persistent and not self._isLastOne
             self._probe()
+        else:
+            self.loseConnection()
+
+    @property
+    def _isLastOne(self) -> bool:
+        # Of a client that sends no more.
+        return self._hasEnded and len(self.requests) == 1 and not self._early
 
     def _probe(self) -> None:
         self._probing = None
         if self._isClosing or not self.requests:
             return
-        self.persistent = False
         request = self.requests[0]
         if request.startedWriting:
             if request.isStream:
@@ -229,25 +237,44 @@ class HTTPConnection(TwistedProtocol):
             self.abort()
 
     def _feed(self, data: bytes) -> None:
+        self._unread += len(data)
+        # At most so many are of a head, whatever ends in this read.
+        self._most += len(data)
+        while data:
+            data = self._parse(data)
+        if not self._isReceiving:
+            self._most = 0
+
+    def _parse(self, data: bytes) -> bytes:
+        """
+        Return what follows the head of a request for another protocol. Nobody
+        is upgraded: the request goes on as if nothing had been said.
+        """
         parser = self._parser
         if parser is None:
             parser = self._parser = HttpRequestParser(self)
-        self._unread += len(data)
         try:
             parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
-            # Nobody is upgraded: the next request follows as if nothing had been said.
             self._parser = None
             rest = data[upgrade.args[0] :]
-            if rest and not self._isRefused:
-                self._keepEarly(rest)
+            if self._incoming is None:
+                return rest
+            # The parser takes the body for the other protocol: another head makes it one.
+            return b"POST / HTTP/1.1\r\n" + self._incoming.framingLine() + b"\r\n" + rest
         except HttpParserCallbackError as error:
-            why = error.__context__
-            self._refuse(why if isinstance(why, APIError) else _invalid())
+            self._refuse(self._errorFrom(error.__context__))
         except HttpParserError:
             # Behind a request that was said to be the last, nothing counts.
             if self._incoming is not None or not (self.requests and self.requests[-1].isLast):
                 self._refuse(_invalid())
+        return b""
+
+    def _errorFrom(self, why: BaseException | None) -> APIError:
+        if why is None or isinstance(why, APIError):
+            return why or _invalid()
+        request = self._incoming
+        return errorFromMistake(Failure(why), request.requestId if request else "", "unmatched")
 
     def _waitForMore(self) -> None:
         if self._incoming is None:
@@ -260,6 +287,9 @@ class HTTPConnection(TwistedProtocol):
             # Trailers and the extensions of chunks, which nobody reads.
             self._refuse(APIError("bad_request", "The body comes with too much that is no body."))
         else:
+            if self._incoming.waitsForContinue:
+                self._incoming.waitsForContinue = False
+                self.queue.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             left = self._bodyBegan + BODY_SECONDS - self.site.clock.seconds()
             self.alarm.begin(min(BODY_PROGRESS_SECONDS, max(left, 0.0)), self._bodyIsLate)
 
@@ -296,25 +326,28 @@ class HTTPConnection(TwistedProtocol):
         """
         parser, headers, url = self._parser, self._headers, self._url
         self._headers, self._url = [], b""
+        if self._incoming is not None:
+            # A second head for the same body.
+            return
         request = HTTPRequest(self.site, self, headers)
+        request.method = parser.get_method()
         self.requests.append(request)
         self._incoming = request
-        if self._unread > LINE_BYTES or len(headers) > MAX_HEADERS:
+        if self._most > LINE_BYTES or len(headers) > MAX_HEADERS:
             _checkSize(url, headers)
         self._unread = 0
         request.isLast = not parser.should_keep_alive()
         version = parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise APIError("bad_request", "This is not HTTP/1.1.")
-        request.headReceived(parser.get_method(), url, version == "1.0")
+        request.headReceived(url, version == "1.0")
         if request.brings:
             account = self.site.admitted(request)
             if isOpen(request):
                 raise APIError("request_too_large", "Nothing takes a body here.")
             request.expectBody(account, self.site.bodyBudget)
             self._bodyBegan = self.site.clock.seconds()
-            if request.waitsForContinue and len(self.requests) == 1:
-                self.queue.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._isHeadAlone = parser.should_upgrade()
 
     def on_body(self, data: bytes) -> None:
         """
@@ -328,11 +361,16 @@ class HTTPConnection(TwistedProtocol):
         """
         The request is complete.
         """
+        if self._isHeadAlone:
+            self._isHeadAlone = False
+            return
+        if self._headers:
+            # Trailers, which nobody reads.
+            _checkSize(b"", self._headers)
+            self._headers = []
         if self._incoming is not None:
             self._incoming.bodyReceived()
             self._incoming = None
-        # Trailers were among them.
-        self._headers = []
         self._isReceiving = False
         self._unread = 0
 
@@ -351,7 +389,7 @@ class HTTPConnection(TwistedProtocol):
                 if self.requests and self.requests[0].isReceived:
                     self._isAnswering = True
                     request = self.requests[0]
-                    if request.isLast or request.refusal is not None:
+                    if request.isLast or request.refusal is not None or self._isLastOne:
                         self.persistent = False
                     self._isHeadTimed = False
                     self.alarm.cancel()
@@ -363,7 +401,9 @@ class HTTPConnection(TwistedProtocol):
                     break
         finally:
             self._isLooping = False
-        if self.isIdle:
+        if self._hasEnded and not self._isAnswering:
+            self.loseConnection()
+        elif self.isIdle:
             self.alarm.begin(IDLE_SECONDS, self.loseConnection)
         elif self._isReceiving and not self._isAnswering:
             self._waitForMore()
@@ -375,14 +415,14 @@ class HTTPConnection(TwistedProtocol):
         """
         del self.requests[0]
         self._isAnswering = False
+        if self._incoming is not None:
+            # Nothing of its body was read meanwhile.
+            self._bodyBegan = self.site.clock.seconds()
         if not self.persistent:
             self.loseConnection()
             return
         self.queue.watchRest()
-        if self._hasEnded and not self.requests:
-            self.loseConnection()
-        else:
-            self._proceed()
+        self._proceed()
 
     def _refuse(self, error: APIError) -> None:
         """

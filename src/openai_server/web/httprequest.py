@@ -56,6 +56,7 @@ class HTTPRequest(APIRequest):
     @ivar isReceived: whether all of it was read.
     @ivar isLast: whether its client wants the connection to end with it.
     @ivar brings: whether its head announces a body.
+    @ivar waitsForContinue: whether the client sends that only after a word from us.
     """
 
     __slots__ = (
@@ -71,6 +72,7 @@ class HTTPRequest(APIRequest):
         "clientproto",
         "isLast",
         "isReceived",
+        "waitsForContinue",
     )
 
     def __init__(self, site: OpenResponses, channel: Channel, headers: list[tuple[bytes, bytes]]) -> None:
@@ -82,6 +84,7 @@ class HTTPRequest(APIRequest):
         self.isReceived = False
         self.isLast = False
         self.brings = False
+        self.waitsForContinue = False
         self._given: Mapping[bytes, bytes] = {}
         self._repeated: dict[bytes, list[bytes]] | None = None
         self._body: Body | None = None
@@ -121,22 +124,13 @@ class HTTPRequest(APIRequest):
         value = self._given.get(name)
         return [] if value is None else [value]
 
-    @property
-    def waitsForContinue(self) -> bool:
-        """
-        Whether the client sends its body only after a word from us.
-        """
-        expect = self._given.get(b"expect", b"")
-        return expect.lower() == b"100-continue" and self.clientproto == b"HTTP/1.1"
-
-    def headReceived(self, method: bytes, target: bytes, isOld: bool) -> None:
+    def headReceived(self, target: bytes, isOld: bool) -> None:
         """
         Judge the head.
 
         @param isOld: whether it is one of HTTP/1.0.
         @raise APIError: the request is not wanted.
         """
-        self.method = method
         self.path, _, self.query = target.partition(b"?")
         self._limit = limit = self.site.bodyLimit
         if isOld:
@@ -155,10 +149,20 @@ class HTTPRequest(APIRequest):
             raise APIError("bad_request", "The only transfer encoding that is taken here is chunked.")
         # Nothing in a coding of its own is something, too.
         self.brings = coding is not None or length not in (None, b"0") or b"content-encoding" in given
-        if b"expect" in given and not isOld and not self.waitsForContinue:
-            raise APIError("expectation_failed", "The only expectation that is met here is 100-continue.")
+        if b"expect" in given and not isOld:
+            self.waitsForContinue = given[b"expect"].lower() == b"100-continue"
+            if not self.waitsForContinue:
+                raise APIError("expectation_failed", "The only expectation that is met here is 100-continue.")
         if length is not None and (len(length) > 18 or int(length) > limit):
             raise tooLarge(limit)
+
+    def framingLine(self) -> bytes:
+        """
+        Return the header that says where the body ends.
+        """
+        if b"transfer-encoding" in self._given:
+            return b"Transfer-Encoding: chunked\r\n"
+        return b"Content-Length: %b\r\n" % self._given.get(b"content-length", b"0")
 
     def expectBody(self, account: Account, budget: BodyBudget) -> None:
         """

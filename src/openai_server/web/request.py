@@ -138,9 +138,21 @@ class OpenResponses(Protocol):
 @implementer(IKleinRequest)
 class APIRequest:
     """
-    A L{openai_server.web.interfaces.Request}. Klein uses more of it.
+    One HTTP request. It has one answer: L{answer}, or L{begin} with L{write}
+    and L{complete}, or L{fail}.
 
     @ivar site: what counts it while it is answered.
+    @ivar method: such as C{GET}.
+    @ivar path: what stands before C{?} in the target, as it came.
+    @ivar route: the template of the route that answers it.
+    @ivar model: the model that was asked for, for the log.
+    @ivar session: what its session is to the client, for the log.
+    @ivar retry: how often the client had sent it before, for the log.
+    @ivar account: whose it is, once it was admitted.
+    @ivar mayHaveRun: whether a worker may have begun to act for it, so that it
+        must not simply be asked again.
+    @ivar owner: who answers it, and is told of the client's leaving.
+    @ivar hasFailed: whether it has been ended with an error.
     @ivar refusal: what is wrong with it, when it was refused while it came.
     @ivar code: the status of the answer.
     @ivar headers: of the answer, names in lower case, until its head is sent.
@@ -234,18 +246,23 @@ class APIRequest:
     def getHeader(self, name: bytes) -> bytes | None:
         """
         Return the last header of this name.
+
+        @param name: in lower case.
         """
         raise NotImplementedError
 
     def valuesOf(self, name: bytes) -> list[bytes]:
         """
         Return all headers of this name.
+
+        @param name: in lower case.
         """
         raise NotImplementedError
 
     def takeBody(self) -> bytes:
         """
-        Return the whole body, and keep it no longer.
+        Return the whole body, decoded. It can be taken once: an answer may
+        take an hour, and the body is not kept for it.
         """
         raise NotImplementedError
 
@@ -348,13 +365,6 @@ class APIRequest:
         """
         return self._hasEnded or self._isGone
 
-    @property
-    def hasBegun(self) -> bool:
-        """
-        Whether a byte of the answer was sent.
-        """
-        return self.startedWriting
-
     def doing(self, work: Deferred[Any]) -> None:
         """
         Note what makes the answer; the client's leaving and L{cut} cancel it.
@@ -406,6 +416,10 @@ class APIRequest:
     def begin(self, words: StreamWords, interval: float = 0.0) -> None:
         """
         Decide for a stream; the head leaves with its first bytes.
+
+        @param ping: what is said whenever the stream has been silent for a
+            while; empty for nothing.
+        @param interval: for how long, in seconds.
         """
         self.isStream = True
         headers = self.headers
@@ -476,7 +490,11 @@ class APIRequest:
 
     def fail(self, error: APIError) -> None:
         """
-        End this request with an error, in the way that is still open.
+        End this request with an error, in the way that is still open: as an
+        answer before the first byte, as an event after it. The first failure
+        counts; an answer that is complete stays as it is.
+
+        @param event: the error as the stream has it.
         """
         if self.isOver:
             return

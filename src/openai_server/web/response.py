@@ -30,7 +30,7 @@ from openai_server.sessions.retries import Attempt
 from openai_server.translate.estimate import answerSize, usageOfAnswer
 from openai_server.translate.output import Translation
 from openai_server.translate.words import noWorkerError
-from openai_server.web.interfaces import Request
+from openai_server.web.request import APIRequest
 from openai_server.wire.ends import TurnEnd
 from openai_server.wire.tones import Error, Shown
 
@@ -102,7 +102,7 @@ class Delivery:
     def __init__(
         self,
         response: Response,
-        request: Request,
+        request: APIRequest,
         renderer: Renderer,
         isStreamed: bool,
         keepAliveInterval: float,
@@ -312,7 +312,9 @@ class Response:
 
     # Its clients.
 
-    def attach(self, request: Request, renderer: Renderer, keepAliveInterval: float, isAlone: bool) -> None:
+    def attach(
+        self, request: APIRequest, renderer: Renderer, keepAliveInterval: float, isAlone: bool
+    ) -> None:
         """
         Give this client the answer, from its beginning.
 
@@ -351,7 +353,7 @@ class Response:
         if self._clients:
             return
         grace = self._times.grace
-        if mayReturn and self.attempt is not None and grace.duration and not delivery.request.hasBegun:
+        if mayReturn and self.attempt is not None and grace.duration and not delivery.request.startedWriting:
             self._grace = grace.begin(self.abandon)
             self._keeper.delivered(self, False)
         else:
@@ -514,7 +516,7 @@ class Response:
         if self.length <= WHOLE_LIMIT:
             return True
         self.output = None
-        return self._isStreamed and all(delivery.request.hasBegun for delivery in self._clients)
+        return self._isStreamed and all(delivery.request.startedWriting for delivery in self._clients)
 
     def _holdBack(self, check: Callable[[Finished], Deferred[None] | None], last: Finished) -> None:
         self.check = None

@@ -9,8 +9,8 @@ stream has said everything; errors are raised and rendered in one place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeAlias
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Concatenate, Final, ParamSpec, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -28,8 +28,9 @@ from openai_server.api.inquiry import Inquiry
 from openai_server.api.models import Model, modelBody, modelListBody
 from openai_server.errors import APIError
 from openai_server.web.admission import Admission
-from openai_server.web.interfaces import Request
+from openai_server.web.completion import Completion
 from openai_server.web.kept import KeptAnswers
+from openai_server.web.models import OfferedModels
 from openai_server.web.request import APIRequest
 
 #: First segments of OpenAI's paths that are not served here.
@@ -47,46 +48,8 @@ _AZURE: Final = "/openai"
 _SHOWN_ID: Final = 200
 
 
-class Answering(Protocol):
-    """
-    What answers the requests of all dialects.
-    """
-
-    def answer(self, request: Request, dialect: Dialect) -> Deferred[None]:
-        """
-        Answer a request. The Deferred fires when its response is over, and
-        fails with an L{APIError} for the client, as a status or as an event.
-
-        Cancelled when the client leaves and when the server stops: then the
-        request is answered already, and C{CancelledError} is to be let out.
-
-        @raise APIError: as the Deferred fails with it.
-        """
-
-
-class Models(Protocol):
-    """
-    What can be asked for.
-    """
-
-    def ids(self) -> Sequence[str]:
-        """
-        The ids of all models, in the order in which they are shown.
-        """
-
-    def created(self, model: str) -> int:
-        """
-        When it was first seen, in seconds since 1970.
-        """
-
-    def isKnown(self, model: str) -> bool:
-        """
-        It is, or was, on offer.
-        """
-
-
 _P = ParamSpec("_P")
-_Route: TypeAlias = Callable[Concatenate["Routes", Request, _P], bytes]
+_Route: TypeAlias = Callable[Concatenate["Routes", APIRequest, _P], bytes]
 
 #: Template and function of each route that is no dialect's.
 _routes: list[tuple[str, Callable[..., bytes]]] = []
@@ -124,9 +87,9 @@ class Routes:
 
     def __init__(
         self,
-        answering: Answering,
+        completion: Completion,
         dialects: Mapping[str, Dialect],
-        models: Models,
+        models: OfferedModels,
         admission: Admission,
         whyNotReady: Callable[[], str | None],
         kept: KeptAnswers | None = None,
@@ -136,7 +99,7 @@ class Routes:
             prompts can be asked.
         @param kept: answers that can be asked for again; None where none can.
         """
-        self._answering = answering
+        self._completion = completion
         self._dialects = dialects
         self._models = models
         self._admission = admission
@@ -163,7 +126,7 @@ class Routes:
         def answer(request: APIRequest, model: str | None = None) -> Deferred[None]:
             request.route = path
             asked = dialect if model is None else _Deployment(dialect, model)
-            return self._answering.answer(request, asked)
+            return self._completion.answer(request, asked)
 
         _declare(app, path, "POST", answer)
         deployed = _AZURE + "/deployments/<path:model>" + path.removeprefix("/v1")
@@ -190,14 +153,14 @@ class Routes:
     # OpenAI's.
 
     @_route("/v1/models")
-    def listModels(self, request: Request) -> bytes:
+    def listModels(self, request: APIRequest) -> bytes:
         """
         All models.
         """
         return modelListBody(Model(id, self._models.created(id)) for id in self._models.ids())
 
     @_route("/v1/models/<path:model>")
-    def retrieveModel(self, request: Request, model: str) -> bytes:
+    def retrieveModel(self, request: APIRequest, model: str) -> bytes:
         """
         One model. Its id may have slashes, encoded or not.
         """
@@ -209,7 +172,7 @@ class Routes:
     # The operator's.
 
     @_route("/")
-    def banner(self, request: Request) -> bytes:
+    def banner(self, request: APIRequest) -> bytes:
         """
         What this is.
         """
@@ -217,14 +180,14 @@ class Routes:
         return msgspec.json.encode(about)
 
     @_route("/healthz")
-    def health(self, request: Request) -> bytes:
+    def health(self, request: APIRequest) -> bytes:
         """
         The process is alive.
         """
         return b'{"status":"ok"}'
 
     @_route("/readyz")
-    def readiness(self, request: Request) -> bytes:
+    def readiness(self, request: APIRequest) -> bytes:
         """
         Prompts can be asked; 503 and the reason when they cannot.
         """
@@ -245,7 +208,7 @@ class Routes:
 
 
 def _answeringWith(
-    template: str, answer: Callable[[Request, str], Coroutine[Deferred[Any], Any, bytes]]
+    template: str, answer: Callable[[APIRequest, str], Coroutine[Deferred[Any], Any, bytes]]
 ) -> Callable[..., Deferred[None]]:
     async def answered(request: APIRequest, id: str) -> None:
         request.route = template
