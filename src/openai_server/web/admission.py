@@ -20,8 +20,7 @@ from typing import Final
 
 from openai_server.config.exposure import isLoopback
 from openai_server.errors import APIError
-from openai_server.web.interfaces import Account
-from openai_server.web.request import APIRequest
+from openai_server.web.interfaces import Account, Head, Request
 from openai_server.web.wrongkeys import WrongKeys
 
 #: Paths for which no key is needed, and whose requests have no body.
@@ -80,7 +79,7 @@ class Admission:
         self._keyDigest = _digest(apiKey.encode("utf-8"))
         self._account = _accountFor(apiKey, self._secret)
 
-    def admit(self, request: APIRequest) -> Account:
+    def admit(self, request: Head) -> Account:
         """
         Judge a request by its head, once, before its body is read. Headers for
         pages of allowed origins are set in passing, so that they can read
@@ -96,7 +95,7 @@ class Admission:
         self._checkContentType(request)
         return self._account
 
-    def isPreflight(self, request: APIRequest) -> bool:
+    def isPreflight(self, request: Head) -> bool:
         """
         Whether a browser asks what a page may send.
         """
@@ -106,7 +105,7 @@ class Admission:
             and request.getHeader(b"access-control-request-method") is not None
         )
 
-    def answerPreflight(self, request: APIRequest) -> None:
+    def answerPreflight(self, request: Request) -> None:
         """
         Tell the browser of an admitted page that it may send what it wants.
         """
@@ -121,7 +120,7 @@ class Admission:
 
     # The checks.
 
-    def _checkHost(self, request: APIRequest) -> None:
+    def _checkHost(self, request: Head) -> None:
         # HTTP/1.0 needs no Host header; a browser always sends one.
         given = request.getHeader(b"host")
         if self._keyDigest is not None or given is None:
@@ -135,7 +134,7 @@ class Admission:
             "with the setting allowedHosts, or set an API key.",
         )
 
-    def _checkOrigin(self, request: APIRequest) -> None:
+    def _checkOrigin(self, request: Head) -> None:
         if self._origins or self._anyOrigin:
             request.setHeader(b"vary", b"Origin")
         origins = request.valuesOf(b"origin")
@@ -151,7 +150,7 @@ class Admission:
         request.setHeader(b"access-control-allow-origin", allowed)
         request.setHeader(b"access-control-expose-headers", _EXPOSED)
 
-    def _checkKey(self, request: APIRequest) -> None:
+    def _checkKey(self, request: Head) -> None:
         # One comparison whatever was sent, so that time tells nothing.
         if self._keyDigest is None:
             return
@@ -163,14 +162,14 @@ class Admission:
                 headers={"www-authenticate": "Bearer"},
             )
 
-    def _checkHowOften(self, request: APIRequest) -> None:
+    def _checkHowOften(self, request: Head) -> None:
         address = getattr(request.getClientAddress(), "host", "")
         wait = self._wrongKeys.note(address, request.clock.seconds())
         if wait:
             said = "This address has sent too many wrong API keys."
             raise APIError("too_many_wrong_keys", said, retryAfter=wait)
 
-    def _checkContentType(self, request: APIRequest) -> None:
+    def _checkContentType(self, request: Head) -> None:
         if self._keyDigest is not None or request.method != b"POST":
             return
         types = request.valuesOf(b"content-type")
@@ -178,7 +177,7 @@ class Admission:
             raise APIError("unsupported_content_type", "The content type must be application/json.")
 
 
-def isOpen(request: APIRequest) -> bool:
+def isOpen(request: Head) -> bool:
     """
     Return whether a request needs no key. None of these has a body.
     """
@@ -193,7 +192,7 @@ def _accountFor(apiKey: str, secret: bytes) -> Account:
     return Account(blake2b(apiKey.encode("utf-8"), key=secret, digest_size=8).hexdigest())
 
 
-def _keyIn(request: APIRequest) -> bytes:
+def _keyIn(request: Head) -> bytes:
     # The first header that is there counts; twice the same header is no key.
     for name in _KEY_HEADERS:
         values = request.valuesOf(name)
@@ -219,7 +218,7 @@ def _plainHost(host: bytes) -> str:
     return text if text.count(":") > 1 else text.partition(":")[0].removesuffix(".")
 
 
-def _boundHost(request: APIRequest) -> str | None:
+def _boundHost(request: Head) -> str | None:
     # What the connection came in on, also where all addresses are bound. One
     # of IPv4 looks like this on a socket that takes both kinds.
     host = getattr(request.getHost(), "host", None)

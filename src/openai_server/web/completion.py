@@ -20,10 +20,10 @@ from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.matching import Match, Outcome, matchFromTranscript
 from openai_server.sessions.retries import Attempt, Retries
 from openai_server.web.headers import attemptFrom, cwdOf, hintsOf, keepAliveInterval
+from openai_server.web.interfaces import Request
 from openai_server.web.keeper import ResponseKeeper
 from openai_server.web.kept import KeptAnswers
 from openai_server.web.repair import SchemaCheck
-from openai_server.web.request import APIRequest
 from openai_server.web.response import Response
 from openai_server.web.results import bringsFiles, missing, resultsAndMoreFrom, resultsFrom
 from openai_server.web.series import Series
@@ -69,7 +69,7 @@ class Completion:
         self._series = Series(self._askAgain)
         self._schemas = SchemaCheck(self._keeper, self._askAgain, submitter.configuration.schemaRepair)
 
-    def answer(self, request: APIRequest, dialect: Dialect) -> Deferred[None]:
+    def answer(self, request: Request, dialect: Dialect) -> Deferred[None]:
         """
         Answer a request that was let in. The Deferred fires when its response
         is over. It is cancelled when the client leaves and when the server
@@ -84,7 +84,7 @@ class Completion:
         request.doing(beginning)
         return beginning.addCallback(lambda _: request.whenOver())
 
-    async def _begin(self, request: APIRequest, dialect: Dialect) -> None:
+    async def _begin(self, request: Request, dialect: Dialect) -> None:
         """
         Find what answers a request, and let it. The body and what it asks are
         not held for as long as the answer lasts.
@@ -219,7 +219,7 @@ class Completion:
         self._keeper.stop()
 
 
-def _answerWithNothing(request: APIRequest, renderer: Renderer, isStreamed: bool) -> None:
+def _answerWithNothing(request: Request, renderer: Renderer, isStreamed: bool) -> None:
     nothing = Finished("stop", Usage())
     if isStreamed:
         request.begin(renderer, 0.0)

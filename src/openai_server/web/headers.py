@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from openai_server.api.inquiry import Inquiry
 from openai_server.sessions.hints import Hints, hintsFrom
 from openai_server.sessions.retries import Attempt
-from openai_server.web.request import APIRequest
+from openai_server.web.interfaces import Request
 
 #: Seconds: no client is pinged more often.
 _SHORTEST_INTERVAL: Final = 1.0
@@ -18,7 +18,7 @@ _SHORTEST_INTERVAL: Final = 1.0
 _R = TypeVar("_R")
 
 
-def keepAliveInterval(request: APIRequest, setting: float) -> float:
+def keepAliveInterval(request: Request, setting: float) -> float:
     """
     Return the seconds of silence after which a stream says something: as set,
     but at most a third of the read timeout that its client announces.
@@ -33,7 +33,7 @@ def keepAliveInterval(request: APIRequest, setting: float) -> float:
     return min(setting, max(announced / 3, _SHORTEST_INTERVAL)) if announced > 0 else setting
 
 
-def hintsOf(request: APIRequest, inquiry: Inquiry) -> Hints:
+def hintsOf(request: Request, inquiry: Inquiry) -> Hints:
     """
     Return what may name the session of a request.
     """
@@ -41,7 +41,7 @@ def hintsOf(request: APIRequest, inquiry: Inquiry) -> Hints:
     return hintsFrom(None if header is None else header.decode("utf-8", "replace"), inquiry.user)
 
 
-def cwdOf(request: APIRequest, inquiry: Inquiry) -> str | None:
+def cwdOf(request: Request, inquiry: Inquiry) -> str | None:
     """
     Return the folder that a request asks for, None when it asks for none.
     """
@@ -49,7 +49,7 @@ def cwdOf(request: APIRequest, inquiry: Inquiry) -> str | None:
     return header.decode("utf-8", "surrogateescape") if header else inquiry.metadata.get("cwd")
 
 
-def attemptFrom(request: APIRequest, account: str, body: bytes) -> Attempt[_R] | None:
+def attemptFrom(request: Request, account: str, body: bytes) -> Attempt[_R] | None:
     """
     Return what a retry of this request would find; None for clients that never
     tell a retry from a new request.

@@ -21,8 +21,8 @@ from openai_server.api.keeping import KeepingDialect, RecordsWanted
 from openai_server.api.output import Output
 from openai_server.errors import APIError
 from openai_server.store.interfaces import RecordStore
+from openai_server.web.interfaces import Request
 from openai_server.web.mistakes import errorFromMistake
-from openai_server.web.request import APIRequest
 from openai_server.web.response import Response
 
 #: Items of one list, without a C{limit} and with the highest.
@@ -120,7 +120,7 @@ class KeptAnswers:
 
     # What can be asked of them.
 
-    async def retrieve(self, request: APIRequest, id: str) -> bytes:
+    async def retrieve(self, request: Request, id: str) -> bytes:
         """
         Return an answer, as far as it has come.
 
@@ -131,7 +131,7 @@ class KeptAnswers:
             raise APIError("unsupported_parameter", said, param="stream")
         return self.dialect.answerOf(await self._found(request, id))
 
-    async def delete(self, request: APIRequest, id: str) -> bytes:
+    async def delete(self, request: Request, id: str) -> bytes:
         """
         Forget an answer. One that is being made goes on, and is not kept.
 
@@ -145,7 +145,7 @@ class KeptAnswers:
             raise _notFound(id)
         return msgspec.json.encode({"id": id, "object": "response", "deleted": True})
 
-    async def cancel(self, request: APIRequest, id: str) -> bytes:
+    async def cancel(self, request: Request, id: str) -> bytes:
         """
         Cancel an answer that is being made; one that has ended stays as it is.
 
@@ -159,7 +159,7 @@ class KeptAnswers:
         running.response.failed(APIError("worker_error", "The response was cancelled.", mayRetry=False))
         return self.dialect.answerOf(self._recordOf(running))
 
-    async def inputItems(self, request: APIRequest, id: str) -> bytes:
+    async def inputItems(self, request: Request, id: str) -> bytes:
         """
         Return the items that an answer is the answer to, page by page.
 
@@ -175,7 +175,7 @@ class KeptAnswers:
             raise APIError("invalid_value", f"A number from 1 to {_MOST}.", param="limit")
         return _page(items, int(limit), query.get("after"))
 
-    async def _found(self, request: APIRequest, id: str) -> bytes:
+    async def _found(self, request: Request, id: str) -> bytes:
         account = _accountOf(request)
         running = self._byId.get((account, id))
         if running is not None:
@@ -190,12 +190,12 @@ def _notKept(failure: Failure, id: str) -> None:
     errorFromMistake(failure, id, "record")
 
 
-def _accountOf(request: APIRequest) -> str:
+def _accountOf(request: Request) -> str:
     assert request.account is not None
     return request.account.name
 
 
-def _query(request: APIRequest) -> dict[str, str]:
+def _query(request: Request) -> dict[str, str]:
     # The last one counts, as in headers.
     found = parse_qs(request.query.decode("utf-8", "replace"), max_num_fields=100)
     return {name: values[-1] for name, values in found.items()}

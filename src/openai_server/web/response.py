@@ -30,7 +30,7 @@ from openai_server.sessions.retries import Attempt
 from openai_server.translate.estimate import answerSize, usageOfAnswer
 from openai_server.translate.output import Translation
 from openai_server.translate.words import noWorkerError
-from openai_server.web.request import APIRequest
+from openai_server.web.interfaces import Request
 from openai_server.wire.ends import TurnEnd
 from openai_server.wire.tones import Error, Shown
 
@@ -102,7 +102,7 @@ class Delivery:
     def __init__(
         self,
         response: Response,
-        request: APIRequest,
+        request: Request,
         renderer: Renderer,
         isStreamed: bool,
         keepAliveInterval: float,
@@ -313,7 +313,7 @@ class Response:
     # Its clients.
 
     def attach(
-        self, request: APIRequest, renderer: Renderer, keepAliveInterval: float, isAlone: bool
+        self, request: Request, renderer: Renderer, keepAliveInterval: float, isAlone: bool
     ) -> None:
         """
         Give this client the answer, from its beginning.

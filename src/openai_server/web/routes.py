@@ -29,6 +29,7 @@ from openai_server.api.models import Model, modelBody, modelListBody
 from openai_server.errors import APIError
 from openai_server.web.admission import Admission
 from openai_server.web.completion import Completion
+from openai_server.web.interfaces import Request
 from openai_server.web.kept import KeptAnswers
 from openai_server.web.models import OfferedModels
 from openai_server.web.request import APIRequest
@@ -49,7 +50,7 @@ _SHOWN_ID: Final = 200
 
 
 _P = ParamSpec("_P")
-_Route: TypeAlias = Callable[Concatenate["Routes", APIRequest, _P], bytes]
+_Route: TypeAlias = Callable[Concatenate["Routes", Request, _P], bytes]
 
 #: Template and function of each route that is no dialect's.
 _routes: list[tuple[str, Callable[..., bytes]]] = []
@@ -153,14 +154,14 @@ class Routes:
     # OpenAI's.
 
     @_route("/v1/models")
-    def listModels(self, request: APIRequest) -> bytes:
+    def listModels(self, request: Request) -> bytes:
         """
         All models.
         """
         return modelListBody(Model(id, self._models.created(id)) for id in self._models.ids())
 
     @_route("/v1/models/<path:model>")
-    def retrieveModel(self, request: APIRequest, model: str) -> bytes:
+    def retrieveModel(self, request: Request, model: str) -> bytes:
         """
         One model. Its id may have slashes, encoded or not.
         """
@@ -172,7 +173,7 @@ class Routes:
     # The operator's.
 
     @_route("/")
-    def banner(self, request: APIRequest) -> bytes:
+    def banner(self, request: Request) -> bytes:
         """
         What this is.
         """
@@ -180,14 +181,14 @@ class Routes:
         return msgspec.json.encode(about)
 
     @_route("/healthz")
-    def health(self, request: APIRequest) -> bytes:
+    def health(self, request: Request) -> bytes:
         """
         The process is alive.
         """
         return b'{"status":"ok"}'
 
     @_route("/readyz")
-    def readiness(self, request: APIRequest) -> bytes:
+    def readiness(self, request: Request) -> bytes:
         """
         Prompts can be asked; 503 and the reason when they cannot.
         """
