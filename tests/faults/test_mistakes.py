@@ -22,7 +22,7 @@ from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.memory import SessionMemory
 from openai_server.sessions.scheduler import Scheduler, SharedWorkers
 from openai_server.translate.output import Translation
-from openai_server.web import completion, headers, keeper, submission
+from openai_server.web import completion, headers, keeper, results, submission
 from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
 from openai_server.web.mistakes import Bug
@@ -360,7 +360,7 @@ class CallTests(MistakeCase):
         """
         for place in [
             Place(Conversation, "resume"),
-            Place(completion, "resultsAndMoreFrom"),
+            Place(results, "resultsAndMoreFrom"),
             Place(Response, "turnEchoed"),
             Place(Response, "attach"),
         ]:

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 from functools import partial
-from typing import Final
 
 from msgspec.structs import replace
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred
 
 from openai_server.api.dialect import Dialect, Renderer
 from openai_server.api.output import Finished, Usage
 from openai_server.coroutines import begun
 from openai_server.errors import APIError
 from openai_server.sessions.conversation import Conversation
-from openai_server.sessions.matching import Match, Outcome, matchFromTranscript
+from openai_server.sessions.matching import matchFromTranscript
 from openai_server.sessions.retries import Attempt, Retries
 from openai_server.web.headers import attemptFrom, cwdOf, hintsOf, keepAliveInterval
 from openai_server.web.interfaces import Request
@@ -25,12 +24,9 @@ from openai_server.web.keeper import ResponseKeeper
 from openai_server.web.kept import KeptAnswers
 from openai_server.web.repair import SchemaCheck
 from openai_server.web.response import Response
-from openai_server.web.results import bringsFiles, missing, resultsAndMoreFrom, resultsFrom
+from openai_server.web.results import WaitingTurns
 from openai_server.web.series import Series
 from openai_server.web.submission import Submission, Submitter
-
-#: Seconds that a late result waits for its turn to settle.
-SETTLE_PATIENCE: Final = 10.0
 
 
 class Completion:
@@ -66,6 +62,7 @@ class Completion:
             modelIsKnown,
             tellsTools=submitter.configuration.workerTools,
         )
+        self._waiting = WaitingTurns(submitter, self._keeper)
         self._series = Series(self._askAgain)
         self._schemas = SchemaCheck(self._keeper, self._askAgain, submitter.configuration.schemaRepair)
 
@@ -148,7 +145,7 @@ class Completion:
                 await self._submitter.reach()
             match = matchFromTranscript(self._submitter.calls, submission.account, submission.transcript)
             if isinstance(match.owner, Conversation):
-                response = await self._answerTo(submission, attempt, match.owner, match)
+                response = await self._waiting.answerTo(submission, attempt, match.owner, match)
             else:
                 attend = partial(self._keeper.newResponse, submission, attempt)
                 response = await self._submitter.ask(submission, attend)
@@ -166,45 +163,6 @@ class Completion:
         elif submission.inquiry.others:
             response.check = partial(self._series.goOn, submission, response)
         return response
-
-    async def _answerTo(
-        self,
-        submission: Submission,
-        attempt: Attempt[Response] | None,
-        conversation: Conversation,
-        match: Match,
-    ) -> Response:
-        """
-        Return what answers a request that has to do with calls of a turn that
-        waits: the same turn, or a new one.
-        """
-        attend = partial(self._keeper.newResponse, submission, attempt)
-        if match.outcome is Outcome.SOME:
-            raise missing(match, submission.inquiry.messagesParam)
-        if match.outcome is Outcome.ALL and not bringsFiles(submission, match):
-            response = attend(conversation, None)
-            conversation.resume(resultsAndMoreFrom(submission, match), response)
-            told = sorted([*(at for _, at in match.results), *match.extra])
-            conversation.context.session.toldResults(submission.transcript, match.answer, told)
-            return response
-        if match.outcome is not Outcome.LATE:
-            conversation.giveUp(resultsFrom(submission, match))
-            return await self._submitter.ask(submission, attend)
-        await self._settled(conversation, match)
-        if submission.transcript.showsHistory:
-            return await self._submitter.ask(submission, attend)
-        # A client that keeps no history brings nothing but the result.
-        named = submission.naming({at: call.clientName for call, at in match.results})
-        attend = partial(self._keeper.newResponse, named, attempt)
-        return await self._submitter.ask(named, attend, conversation.context.session)
-
-    async def _settled(self, conversation: Conversation, match: Match) -> None:
-        for call, _ in match.results:
-            self._submitter.calls.taken(call)
-        try:
-            await conversation.whenSettled().addTimeout(SETTLE_PATIENCE, self._submitter.clock)
-        except TimeoutError:
-            conversation.cancel()
 
     async def _askAgain(self, submission: Submission) -> Response:
         attend = partial(self._keeper.newResponse, submission, None)

@@ -254,7 +254,7 @@ class HTTPRequest(APIRequest):
         if data:
             lines.append(self.framed(data))
         # An answer may last for an hour.
-        self.headers = _SENT
+        self.headers = {}
         if self.isStream:
             self._given = _SENT
         return b"".join(lines)

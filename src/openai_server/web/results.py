@@ -5,20 +5,81 @@ What a request brings for the calls of a turn that waits.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import groupby
 from typing import Final
 
+from twisted.internet.defer import TimeoutError
+
 from openai_server.errors import APIError
 from openai_server.sessions.calls import ParkedCall
-from openai_server.sessions.matching import Match
+from openai_server.sessions.conversation import Conversation
+from openai_server.sessions.matching import Match, Outcome
+from openai_server.sessions.retries import Attempt
 from openai_server.translate.tools import resultText
-from openai_server.web.submission import Submission
+from openai_server.web.keeper import ResponseKeeper
+from openai_server.web.response import Response
+from openai_server.web.submission import Submission, Submitter
+
+#: Seconds that a late result waits for its turn to settle.
+SETTLE_PATIENCE: Final = 10.0
 
 #: What stands before words that came with a result, by the role that said them.
 _ALSO: Final = {
     "user": "The user adds to this result:",
     "system": "An instruction of the system came with this result:",
 }
+
+
+class WaitingTurns:
+    """
+    Answers requests that have to do with calls of a turn that waits for them.
+    """
+
+    def __init__(self, submitter: Submitter, keeper: ResponseKeeper) -> None:
+        self._submitter = submitter
+        self._keeper = keeper
+
+    async def answerTo(
+        self,
+        submission: Submission,
+        attempt: Attempt[Response] | None,
+        conversation: Conversation,
+        match: Match,
+    ) -> Response:
+        """
+        Return what answers such a request: the same turn, or a new one.
+
+        @raise APIError: 400, some of the results are missing; or what asking
+            raises.
+        """
+        attend = partial(self._keeper.newResponse, submission, attempt)
+        if match.outcome is Outcome.SOME:
+            raise missing(match, submission.inquiry.messagesParam)
+        if match.outcome is Outcome.ALL and not bringsFiles(submission, match):
+            response = attend(conversation, None)
+            conversation.resume(resultsAndMoreFrom(submission, match), response)
+            told = sorted([*(at for _, at in match.results), *match.extra])
+            conversation.context.session.toldResults(submission.transcript, match.answer, told)
+            return response
+        if match.outcome is not Outcome.LATE:
+            conversation.giveUp(resultsFrom(submission, match))
+            return await self._submitter.ask(submission, attend)
+        await self._settled(conversation, match)
+        if submission.transcript.showsHistory:
+            return await self._submitter.ask(submission, attend)
+        # A client that keeps no history brings nothing but the result.
+        named = submission.naming({at: call.clientName for call, at in match.results})
+        attend = partial(self._keeper.newResponse, named, attempt)
+        return await self._submitter.ask(named, attend, conversation.context.session)
+
+    async def _settled(self, conversation: Conversation, match: Match) -> None:
+        for call, _ in match.results:
+            self._submitter.calls.taken(call)
+        try:
+            await conversation.whenSettled().addTimeout(SETTLE_PATIENCE, self._submitter.clock)
+        except TimeoutError:
+            conversation.cancel()
 
 
 def bringsFiles(submission: Submission, match: Match) -> bool:
