@@ -190,6 +190,9 @@ class RetrieveTests(KeptCase):
             client = self.call(world, "GET", f"{id}/input_items?{query}")
             self.assertRefused(client, 400, "invalid_value")
             self.assertEqual(client.error["param"], param)
+        for path in (id, f"{id}/input_items"):
+            client = self.call(world, "GET", f"{path}?{'&'.join(['a=1'] * 101)}")
+            self.assertRefused(client, 400, "invalid_value")
         client = self.call(world, "GET", f"{id}?stream=true")
         self.assertRefused(client, 400, "unsupported_parameter")
         world.settle()

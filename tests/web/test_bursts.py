@@ -99,3 +99,26 @@ class BurstTests(SyncCase):
         self.turns.now += 1
         self.bursts.take(10)
         self.assertEqual(self.begun[-1], 10)
+
+    def test_oneThatFails(self) -> None:
+        """
+        Those behind it are begun all the same.
+        """
+        begin = self.begin
+
+        def failing(number: int) -> None:
+            begin(number)
+            if number == 5:
+                raise ValueError
+
+        clock: Any = self.turns
+        self.bursts = Bursts(clock, failing)
+        for number in range(10):
+            self.bursts.take(number)
+        failures = 0
+        while self.turns.calls:
+            try:
+                self.turns.turn()
+            except ValueError:
+                failures += 1
+        self.assertEqual((self.begun, failures), (list(range(10)), 1))

@@ -52,10 +52,12 @@ class Bursts(Generic[R]):
 
     def _goOn(self) -> None:
         self._next = None
-        self._began = self._clock.seconds()
-        while self._waiting:
-            self._begin(self._waiting.popleft())
-            self._ended = self._clock.seconds()
-            if self._ended - self._began > LONGEST and self._waiting:
+        self._began = self._ended = self._clock.seconds()
+        try:
+            while self._waiting and self._ended - self._began <= LONGEST:
+                self._begin(self._waiting.popleft())
+                self._ended = self._clock.seconds()
+        finally:
+            # Also when one fails: nobody else would begin those behind it.
+            if self._waiting:
                 self._next = self._clock.callLater(0, self._goOn)
-                return

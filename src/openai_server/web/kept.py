@@ -29,6 +29,8 @@ from openai_server.web.response import Response
 _USUAL: Final = 20
 _MOST: Final = 100
 _SHOWN_ID: Final = 200
+#: Fields of a query.
+_FIELDS: Final = 100
 
 
 class _Running:
@@ -196,8 +198,11 @@ def _accountOf(request: Request) -> str:
 
 
 def _query(request: Request) -> dict[str, str]:
+    try:
+        found = parse_qs(request.query.decode("utf-8", "replace"), max_num_fields=_FIELDS)
+    except ValueError:
+        raise APIError("invalid_value", f"The query has more than {_FIELDS} fields.") from None
     # The last one counts, as in headers.
-    found = parse_qs(request.query.decode("utf-8", "replace"), max_num_fields=100)
     return {name: values[-1] for name, values in found.items()}
 
 

@@ -138,28 +138,16 @@ class OpenResponses(Protocol):
 @implementer(IKleinRequest)
 class APIRequest:
     """
-    One HTTP request. It has one answer: L{answer}, or L{begin} with L{write}
-    and L{complete}, or L{fail}.
+    A L{Request<openai_server.web.interfaces.Request>}, and what Klein and the
+    connection need beside that.
 
     @ivar site: what counts it while it is answered.
-    @ivar method: such as C{GET}.
-    @ivar path: what stands before C{?} in the target, as it came.
-    @ivar route: the template of the route that answers it.
-    @ivar model: the model that was asked for, for the log.
-    @ivar session: what its session is to the client, for the log.
-    @ivar retry: how often the client had sent it before, for the log.
-    @ivar account: whose it is, once it was admitted.
-    @ivar mayHaveRun: whether a worker may have begun to act for it, so that it
-        must not simply be asked again.
-    @ivar owner: who answers it, and is told of the client's leaving.
-    @ivar hasFailed: whether it has been ended with an error.
     @ivar refusal: what is wrong with it, when it was refused while it came.
     @ivar code: the status of the answer.
     @ivar headers: of the answer, names in lower case, until its head is sent.
     @ivar sentLength: bytes of the answer's body.
     @ivar isStream: whether the answer is one.
     @ivar finished: whether the answer is complete.
-    @ivar startedWriting: whether a byte of the answer was sent.
     """
 
     __slots__ = (
