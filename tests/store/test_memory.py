@@ -13,9 +13,9 @@ from openai_server.store.memory import Bounds, MemoryStore
 from tests.support import SyncCase, TestClock
 
 
-class MemoryStoreTests(SyncCase):
+class StoreCase(SyncCase):
     """
-    What is kept, and for how long.
+    Has a store with room for three records.
     """
 
     def setUp(self) -> None:
@@ -43,6 +43,12 @@ class MemoryStoreTests(SyncCase):
         """
         found: Deferred[Any] = self.store.chain(account, id)
         return list(self.successResultOf(found))
+
+
+class MemoryStoreTests(StoreCase):
+    """
+    What is kept, and for how long.
+    """
 
     def test_accounts(self) -> None:
         """
@@ -102,7 +108,7 @@ class MemoryStoreTests(SyncCase):
         self.put("2", b"x" * 10)
         self.assertEqual((len(self.store), self.get("2")), (1, b"x" * 10))
         self.put("3", b"x" * 3000)
-        self.assertEqual((len(self.store), self.store.size), (0, 0))
+        self.assertEqual((len(self.store), self.get("2")), (1, b"x" * 10))
 
     def test_age(self) -> None:
         """
@@ -124,3 +130,106 @@ class MemoryStoreTests(SyncCase):
         self.store = MemoryStore(self.clock, Bounds(0, 3000, 100))
         self.put("1")
         self.assertEqual((self.get("1"), self.store.size), (None, 0))
+
+    def listed(self, prefix: str = "", account: str = "a", **page: Any) -> str:
+        """
+        The last letters of the ids of a page of records.
+        """
+        found: Deferred[Any] = self.store.records(account, prefix, **{"limit": 9, **page})
+        return "".join([id[-1] for id, _ in self.successResultOf(found)])
+
+    def test_records(self) -> None:
+        """
+        A page of those whose ids begin alike, in the order in which they came.
+        """
+        self.store = MemoryStore(self.clock, Bounds(9, 1 << 20, 100))
+        for id in ("k1", "x2", "k3", "k4"):
+            self.put(id)
+        self.put("k1", b"again")
+        self.put("k5", account="b")
+        self.assertEqual((self.listed("k"), self.listed("x"), self.listed(account="b")), ("134", "2", "5"))
+        self.assertEqual(self.listed("k", newestFirst=True, limit=2), "43")
+        self.assertEqual(self.listed("k", newestFirst=True, after="k3"), "1")
+        self.assertEqual((self.listed("k", after="k1", limit=1), self.listed("k", after="x2")), ("3", ""))
+        self.assertEqual(self.successResultOf(self.store.records("a", "k", limit=1)), [("k1", b"again")])
+
+
+class ItemTests(StoreCase):
+    """
+    The items of a record.
+    """
+
+    def append(self, id: str, *items: str, account: str = "a", data: bytes = b"i") -> bool:
+        """
+        Add items.
+        """
+        self.clock.advance(1)
+        return self.successResultOf(self.store.append(account, id, [(item, data) for item in items]))
+
+    def items(self, id: str, account: str = "a", **page: Any) -> str:
+        """
+        The ids of a page of items.
+        """
+        found: Deferred[Any] = self.store.items(account, id, **page)
+        return "".join([each for each, _ in self.successResultOf(found)])
+
+    def item(self, id: str, itemId: str, account: str = "a") -> bytes | None:
+        """
+        An item.
+        """
+        return self.successResultOf(self.store.item(account, id, itemId))
+
+    def test_pages(self) -> None:
+        """
+        In order, from either end; a new record has none.
+        """
+        self.put("1")
+        self.assertEqual(self.items("1"), "")
+        self.assertTrue(self.append("1", "a", "b"))
+        self.append("1", "c")
+        self.put("1", b"other")
+        self.assertEqual((self.items("1"), self.items("1", newestFirst=True)), ("abc", "cba"))
+        self.assertEqual((self.items("1", after="a"), self.items("1", limit=2)), ("bc", "ab"))
+        self.assertEqual(self.items("1", after="c", limit=1, newestFirst=True), "b")
+        self.assertEqual(self.items("1", after="x"), "")
+
+    def test_single(self) -> None:
+        """
+        One of them is read, changed and removed.
+        """
+        self.put("1")
+        self.append("1", "a", "b")
+        self.append("1", "a", data=b"new")
+        self.assertEqual((self.item("1", "a"), self.item("1", "x"), self.items("1")), (b"new", None, "ab"))
+        remove = self.store.removeItem
+        self.assertFalse(self.successResultOf(remove("a", "1", "x")))
+        self.assertTrue(self.successResultOf(remove("a", "1", "a")))
+        self.assertEqual((self.items("1"), self.item("1", "a")), ("b", None))
+
+    def test_noRecord(self) -> None:
+        """
+        Another account has none of this one's.
+        """
+        self.put("1")
+        self.append("1", "a")
+        self.assertFalse(self.append("1", "b", account="b"))
+        self.assertEqual((self.items("1", "b"), self.item("1", "a", "b")), ("", None))
+        self.assertFalse(self.successResultOf(self.store.removeItem("b", "1", "a")))
+
+    def test_room(self) -> None:
+        """
+        They go with their record, and count as its size.
+        """
+        self.store = MemoryStore(self.clock, Bounds(9, 4000, 100))
+        self.put("1")
+        self.put("2")
+        self.append("1", "a", data=b"x" * 2000)
+        self.append("1", "b", data=b"x")
+        self.assertEqual((self.get("1"), self.get("2")), (b"x", None))
+        self.successResultOf(self.store.removeItem("a", "1", "b"))
+        self.put("2")
+        self.assertEqual(self.get("1"), b"x")
+        self.assertTrue(self.append("1", "b", data=b"x" * 4000))
+        self.assertEqual((self.get("1"), self.get("2"), self.items("1")), (None, b"x", ""))
+        self.successResultOf(self.store.remove("a", "2"))
+        self.assertEqual(self.store.size, 0)
