@@ -7,6 +7,8 @@ from __future__ import annotations
 from twisted.internet import task
 from twisted.trial import unittest
 
+from tests.dialects import CHAT
+
 
 class _Strict:
     """
@@ -26,7 +28,11 @@ class _Strict:
 class SyncCase(_Strict, unittest.SynchronousTestCase):
     """
     A test without a reactor.
+
+    @cvar api: the one that its clients ask in.
     """
+
+    api = CHAT
 
     def setUp(self) -> None:
         super().setUp()

@@ -66,10 +66,15 @@ class MemoryEndpoint:
 class Client:
     """
     One HTTP connection of a client's, and what it has read.
+
+    @ivar api: the one that it asks in.
+    @ivar isAsking: it has asked for an answer in the words of that.
     """
 
     def __init__(self, world: World, kernelSize: int = 1 << 30) -> None:
         self._world = world
+        self.api = world.api
+        self.isAsking = False
         self.wire = WireTransport(world.front.site.buildProtocol(None), kernelSize)
 
     def send(self, data: bytes) -> None:
@@ -79,10 +84,16 @@ class Client:
         self.wire.send(data)
         self._world.flush()
 
-    def post(self, body: object, path: str = "/v1/chat/completions", **headers: str) -> Client:
+    def post(self, body: object, path: str | None = None, **headers: str) -> Client:
         """
         Post JSON; underscores in the names of headers stand for hyphens.
+
+        @param body: what chat is asked, and said in the words of the client's
+            API; or, with a path, any body.
         """
+        if path is None:
+            self.isAsking, path = True, self.api.path
+            body = self.api.body(body) if isinstance(body, dict) else body
         encoded = body if isinstance(body, bytes) else json.dumps(body).encode()
         given = {"host": "127.0.0.1", "content-type": "application/json"} | headers
         lines = [f"POST {path} HTTP/1.1", f"Content-Length: {len(encoded)}"]
@@ -133,7 +144,7 @@ class Client:
         if self.header("transfer-encoding") != "chunked":
             return raw
         pieces = []
-        while raw:
+        while raw and not raw.startswith(b"0\r\n"):
             size, _, raw = raw.partition(b"\r\n")
             pieces.append(raw[: int(size, 16)])
             raw = raw[int(size, 16) + 2 :]
@@ -168,24 +179,28 @@ class Client:
         """
         The message of a whole answer.
         """
-        return self.json["choices"][0]["message"]
+        return self.api.message(self)
 
     @property
     def events(self) -> list[Any]:
         """
-        The events of a stream: objects, and C{"[DONE]"}.
+        The events of a stream: objects, and C{"[DONE]"}. Comments are none.
         """
         found = []
-        for event in self.content.decode().split("\n\n")[:-1]:
-            assert event.startswith("data: ") and "\n" not in event, event
-            data = event.removeprefix("data: ")
+        for line in self.content.split(b"\n\n")[:-1]:
+            event = line.decode()
+            if event.startswith(":"):
+                continue
+            # What comes before the data is its name.
+            name, _, data = event.rpartition("data: ")
+            assert name == "" or (name.startswith("event: ") and name.count("\n") == 1), event
             found.append(data if data == "[DONE]" else json.loads(data))
         return found
 
     @property
     def deltas(self) -> list[Any]:
         """
-        The deltas of a stream.
+        The deltas of a stream of chat's.
         """
         return [
             choice["delta"]
@@ -199,38 +214,46 @@ class Client:
         """
         The text of a stream so far.
         """
-        return "".join(delta.get("content") or "" for delta in self.deltas)
+        return self.api.text(self)
 
     @property
     def finishReason(self) -> str | None:
         """
-        How a stream says that it is finished.
+        How an answer says that it is finished.
         """
-        reasons = [
-            choice["finish_reason"]
-            for event in self.events
-            if isinstance(event, dict)
-            for choice in event.get("choices", ())
-            if choice["finish_reason"]
-        ]
-        assert len(reasons) <= 1, reasons
-        return reasons[0] if reasons else None
+        return self.api.finishReason(self)
 
     @property
     def calls(self) -> list[dict[str, Any]]:
         """
-        The tool calls of the answer, put together from a stream's deltas.
+        The tool calls of the answer.
+        """
+        return self.api.calls(self)
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """
+        What the answer has cost.
+        """
+        return self.api.usage(self)
+
+    @property
+    def failure(self) -> dict[str, Any] | None:
+        """
+        The error that a stream ends with.
+        """
+        return self.api.failure(self)
+
+    @property
+    def looksComplete(self) -> bool:
+        """
+        Somebody may take this for a whole answer.
         """
         if not self.isStream:
-            return self.message.get("tool_calls", [])  # type: ignore[no-any-return]
-        made: dict[int, dict[str, Any]] = {}
-        for delta in self.deltas:
-            for piece in delta.get("tool_calls", ()):
-                call = made.setdefault(piece["index"], {"id": piece.get("id"), "function": {"arguments": ""}})
-                function = piece.get("function", {})
-                call["function"]["name"] = function.get("name", call["function"].get("name"))
-                call["function"]["arguments"] += function.get("arguments", "")
-        return [made[index] for index in sorted(made)]
+            return self.status == 200 and self.isComplete
+        if self.api.isCut:
+            return bool("[DONE]" in self.events or self.finishReason or self.isComplete)
+        return self.finishReason is not None or (self.isComplete and self.failure is None)
 
     @property
     def isStream(self) -> bool:
@@ -244,6 +267,7 @@ class World:
     """
     The server, started and connected to its daemon.
 
+    @ivar api: the one that its clients ask in: the test's.
     @ivar recorder: sees all that passes between server and daemon.
     @ivar ends: the end codes of all requests so far.
     @ivar logged: every log event.
@@ -260,6 +284,7 @@ class World:
         **settings: Any,
     ) -> None:
         self._test = test
+        self.api = test.api
         self.clock = TestClock()
         self.folder = Path(test.mktemp()).absolute()
         self.folder.mkdir(parents=True)
@@ -354,7 +379,7 @@ class World:
         **fields: Any,
     ) -> Client:
         """
-        Post a chat completion; no time passes.
+        Ask for an answer; no time passes.
 
         @param content: one user message, or all messages.
         """
@@ -366,7 +391,7 @@ class World:
 
     def script(self, *steps: Mapping[str, Any], **fields: Any) -> Client:
         """
-        Post a chat completion whose model does these steps.
+        Ask a model that does these steps.
         """
         return self.ask("#script " + json.dumps(steps), **fields)
 
@@ -421,6 +446,9 @@ class World:
         self._test.successResultOf(self.daemon.stop())
         self.advance(0)
         self._test.assertEqual(self.recorder.violations, [])
+        for client in self.clients:
+            if client.isAsking:
+                self.api.check(client)
         self._test.assertEqual([call for call in self.clock.getDelayedCalls() if call.active()], [])
         self._test.assertEqual(list(self.folder.iterdir()), [], "files are left")
         submitter = self.front.submitter

@@ -24,6 +24,7 @@ from twisted.test.iosim import FakeTransport
 from openai_server.daemon.backlog import OUTBOUND_LIMIT
 from openai_server.daemon.endpoint import SocketEndpoint
 from openai_server.daemon.protocol import ThrumProtocol
+from tests.dialects import inBothAPIs
 from tests.faults.support import FaultCase, chunk, toneOf
 from tests.web.transports import WireTransport
 from tests.world import Client, MemoryEndpoint, World
@@ -81,6 +82,7 @@ def ready(world: World) -> Client:
     return client
 
 
+@inBothAPIs
 class NoSocketTests(FaultCase):
     """
     There is no way to the daemon.
@@ -280,6 +282,7 @@ def cutAt(world: World, size: int, isMeant: Callable[[bytes], bool] = lambda lin
     return rewrite
 
 
+@inBothAPIs
 class LossTests(FaultCase):
     """
     The connection is lost and comes back.
@@ -401,6 +404,7 @@ class LossTests(FaultCase):
         self.assertEqual(sum(world.link.badTones.values()), 0)
 
 
+@inBothAPIs
 class FramingTests(FaultCase):
     """
     Lines in odd pieces, of odd length, with odd content.
@@ -530,6 +534,7 @@ class FramingTests(FaultCase):
             self.assertAnswered(client, "hello there")
 
 
+@inBothAPIs
 class SlowDaemonTests(FaultCase):
     """
     The daemon does not keep up, or says nothing.
@@ -695,6 +700,7 @@ def succeedWith(protocol: IProtocol) -> Deferred[IProtocol]:
     return connected
 
 
+@inBothAPIs
 class LostTonesTests(FaultCase):
     """
     The daemon drops tones, or sends many.

@@ -12,6 +12,7 @@ from typing import Any
 from twisted.internet.testing import StringTransport
 
 from openai_server.api.rules import MAX_TOOLS
+from tests.dialects import inBothAPIs
 from tests.flow.support import FlowCase, Message, Talk, function, steps, user
 from tests.world import World
 
@@ -80,6 +81,7 @@ class CatalogueCase(FlowCase):
         return world.front.submitter.counters.get("catalogue_differences")
 
 
+@inBothAPIs
 class AgentsTests(CatalogueCase):
     """
     Agents with tools of their own.
@@ -372,6 +374,7 @@ class GateTests(CatalogueCase):
         world.settle()
 
 
+@inBothAPIs
 class RegistrationTests(CatalogueCase):
     """
     The hellos around a prompt, and between them.

@@ -4,10 +4,12 @@ What the flow of a request says of itself when the server has no more time.
 
 from __future__ import annotations
 
+from tests.dialects import inBothAPIs
 from tests.flow.support import FlowCase, function
 from tests.world import World
 
 
+@inBothAPIs
 class DrainTests(FlowCase):
     """
     The drain time is over.

@@ -16,6 +16,7 @@ from openai_server.embedded.content import givenResults
 from openai_server.embedded.models import ModelPrompt
 from openai_server.embedded.playback import Step
 from openai_server.sessions.conversation import LATE_RESULT
+from tests.dialects import inBothAPIs
 from tests.flow.support import FlowCase, Talk, function, image, result, steps, user
 from tests.machinery.models import TEST_MODELS
 from tests.machinery.steps import Call, CallTools, Exit, Flood, Say, Sleep, Words
@@ -76,6 +77,7 @@ class ParkedCase(FlowCase):
         world.settle()
 
 
+@inBothAPIs
 class ResultsTests(ParkedCase):
     """
     Results, complete or not, alone or with something else.
@@ -165,7 +167,7 @@ class ResultsTests(ParkedCase):
         self.assertRefused(client, 400, "invalid_value")
         self.assertIn(second["tool_call_id"], client.error["message"])
         self.assertNotIn(first["tool_call_id"], client.error["message"])
-        self.assertEqual(client.error["param"], "messages")
+        self.assertEqual(client.error["param"], self.api.messages)
         self.assertEqual(world.sent("tool-result", "cancel"), [])
         talk.messages = before
         self.assertSaid(talk.results("grey", "fishy"), "[grey][fishy]", "continued")
@@ -316,6 +318,7 @@ class ResultsTests(ParkedCase):
         world.settle()
 
 
+@inBothAPIs
 class LeavingTests(ParkedCase):
     """
     Clients that do not come back.
@@ -362,6 +365,7 @@ class LeavingTests(ParkedCase):
         world.settle()
 
 
+@inBothAPIs
 class LateTests(ParkedCase):
     """
     Results behind the park's deadline (X20).
@@ -556,6 +560,7 @@ class LateTests(ParkedCase):
         world.settle()
 
 
+@inBothAPIs
 class DaemonTests(ParkedCase):
     """
     What becomes of turns that wait when the daemon goes.

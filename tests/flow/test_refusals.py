@@ -9,15 +9,17 @@ from base64 import b64encode
 from typing import Any
 
 from openai_server.translate.attachments import SLICE
+from tests.dialects import CHAT, inBothAPIs
 from tests.support import SyncCase
 from tests.world import World
 
 FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
 
+@inBothAPIs
 class RefusalTests(SyncCase):
     """
-    C{POST /v1/chat/completions} through the whole server.
+    Questions, through the whole server.
     """
 
     def test_chainedReferences(self) -> None:
@@ -58,7 +60,7 @@ class RefusalTests(SyncCase):
             ),
         ):
             body = b'{"model":"echo","messages":[{"role":"user","content":"x"}],' + field % number + b"}"
-            client = world.client().post(body)
+            client = world.client().post(body, CHAT.path)
             client.wire.read()
             self.assertEqual((client.status, client.error["param"]), (400, param))
         self.assertEqual(world.sent("prompt"), [])
@@ -87,8 +89,7 @@ class RefusalTests(SyncCase):
             )
             self.assertIsNone(client.status, "it was checked in one go")
             world.advance(1, 0.001)
-            self.assertEqual(
-                (client.status, client.error["param"]), (400, "messages[1].content[1].image_url.url")
-            )
+            param = f"{self.api.messages}[1].content[1].{self.api.image}"
+            self.assertEqual((client.status, client.error["param"]), (400, param))
             self.assertEqual((world.sent("prompt"), world.front.submitter.folder.usedBytes), ([], 0))
             world.settle()

@@ -14,6 +14,7 @@ from openai_server.daemon.turn import PromptedTurn
 from openai_server.sessions import retries
 from openai_server.web import response
 from openai_server.web.submission import Submission
+from tests.dialects import inBothAPIs
 from tests.flow.support import FlowCase, Talk, function, steps
 from tests.world import Client, World
 
@@ -60,6 +61,7 @@ class RetryCase(FlowCase):
         return world.script(*(played or SLOW), headers=headers or retry(), **fields)
 
 
+@inBothAPIs
 class JoiningTests(RetryCase):
     """
     Retries that find their answer in the making.
@@ -293,6 +295,7 @@ class JoiningTests(RetryCase):
         world.settle()
 
 
+@inBothAPIs
 class OtherTests(RetryCase):
     """
     What is no retry.
@@ -442,6 +445,7 @@ class OtherTests(RetryCase):
         world.settle()
 
 
+@inBothAPIs
 class GraceTests(RetryCase):
     """
     How long a turn waits for a retry.
@@ -540,6 +544,7 @@ class GraceTests(RetryCase):
         world.settle()
 
 
+@inBothAPIs
 class IdempotencyTests(RetryCase):
     """
     C{Idempotency-Key}: the same for clients that send one.
@@ -629,6 +634,7 @@ class IdempotencyTests(RetryCase):
         world.settle()
 
 
+@inBothAPIs
 class BoundTests(RetryCase):
     """
     What is kept for retries.

@@ -12,6 +12,7 @@ from openai_server import constants
 from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.web import submission
 from openai_server.web.mistakes import Bug
+from tests.dialects import inBothAPIs
 from tests.flow.support import FlowCase, Talk, function, image, steps, user
 from tests.machinery.models import TEST_MODELS
 from tests.world import Client, World
@@ -20,6 +21,7 @@ from tests.world import Client, World
 SLOW = ({"say": "Slow."}, {"sleep": 2.8})
 
 
+@inBothAPIs
 class LineTests(FlowCase):
     """
     Slots, and the line for them.
@@ -307,6 +309,7 @@ class LineTests(FlowCase):
         world.settle()
 
 
+@inBothAPIs
 class DrainTests(FlowCase):
     """
     Slots of turns that nobody wants any more.
@@ -393,6 +396,7 @@ class DrainTests(FlowCase):
         world.settle()
 
 
+@inBothAPIs
 class WayOutTests(FlowCase):
     """
     However a request ends, its slot is released, and once (U23).
@@ -435,7 +439,8 @@ class WayOutTests(FlowCase):
             {"finish": {"finishReason": "error"}},
         ):
             for stream in (False, True):
-                ask = partial(World.script, stream=stream, stop="STOP")
+                stop = {"stop": "STOP"} if self.api.knows("stop") else {}
+                ask = partial(World.script, stream=stream, **stop)
                 self.way(lambda world, ask=ask, step=step: ask(world, step))
 
     def test_twoEnds(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tests.dialects import inBothAPIs
 from tests.flow.support import FlowCase, Talk, function, steps
 from tests.world import Client, World
 
@@ -23,11 +24,12 @@ def usageOf(client: Client) -> tuple[int, int]:
     """
     Prompt and completion tokens of an answer.
     """
-    usage: dict[str, Any] = client.events[-2]["usage"] if client.isStream else client.json["usage"]
+    usage = client.usage
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
     return usage["prompt_tokens"], usage["completion_tokens"]
 
 
+@inBothAPIs
 class UsageTests(FlowCase):
     """
     C{usage} and C{x-hum-usage}.
@@ -71,7 +73,7 @@ class UsageTests(FlowCase):
         self.assertGreater(usageOf(first)[0], 5)
         last = talk.results("grey")
         self.assertEqual((usageOf(last), last.header("x-hum-usage")), ((0, 0), None))
-        self.assertEqual(last.json["usage"]["prompt_tokens_details"]["cached_tokens"], 0)
+        self.assertEqual(last.usage["prompt_tokens_details"]["cached_tokens"], 0)
         world.settle()
 
     def test_turnsAreCountedApart(self) -> None:
@@ -114,6 +116,12 @@ class UsageTests(FlowCase):
         last = talk.ask(*results)
         self.assertIn(usageOf(last)[0] - (sum(usageOf(first)) + 10), (-1, 0))
         world.settle()
+
+
+class StopTests(FlowCase):
+    """
+    What only chat can ask for.
+    """
 
     def test_stopString(self) -> None:
         """

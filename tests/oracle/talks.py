@@ -167,10 +167,7 @@ class Asked:
         """
         A client would take this for a whole answer.
         """
-        client = self.client
-        if client.isStream:
-            return client.isComplete or client.events[-1:] == ["[DONE]"] or client.finishReason is not None
-        return client.status == 200 and client.isComplete
+        return self.client.looksComplete
 
     @property
     def isOver(self) -> bool:

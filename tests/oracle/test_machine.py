@@ -28,6 +28,7 @@ from hypothesis.stateful import (
 
 from openai_server import constants
 from openai_server.daemon.waitlimits import WaitLimits
+from tests.dialects import RESPONSES
 from tests.machinery.models import TEST_MODELS
 from tests.oracle.loaded import LoadedWorld
 from tests.oracle.talks import Asked, Message, Plan, Talk, agent, plansIn, talksIn
@@ -605,7 +606,11 @@ class Stand:
 class MachineTests(SyncCase):
     """
     The game, played.
+
+    @cvar games: how often.
     """
+
+    games = 60
 
     def test_anythingInAnyOrder(self) -> None:
         """
@@ -616,7 +621,7 @@ class MachineTests(SyncCase):
         run_state_machine_as_test(
             lambda: Machine(Stand(self)),
             settings=settings(
-                max_examples=int(given or 60),
+                max_examples=int(given or self.games),
                 stateful_step_count=25,
                 deadline=None,
                 derandomize=given is None,
@@ -627,3 +632,12 @@ class MachineTests(SyncCase):
                 suppress_health_check=list(HealthCheck),
             ),
         )
+
+
+class MachineResponsesTests(MachineTests):
+    """
+    The same with clients of the Responses API.
+    """
+
+    api = RESPONSES
+    games = 15
