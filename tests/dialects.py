@@ -7,7 +7,6 @@ said here once, beside each other.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Protocol, TypeVar
@@ -153,8 +152,8 @@ class Chat:
         return message
 
     def finishReason(self, client: Reading) -> str | None:
-        objects = [client.json] if not client.isStream else [event for event in client.events if event != "[DONE]"]
-        choices = [choice for each in objects for choice in each.get("choices", ())]
+        objects = client.events if client.isStream else [client.json]
+        choices = [choice for each in objects if each != "[DONE]" for choice in each.get("choices", ())]
         reasons = [choice["finish_reason"] for choice in choices if choice["finish_reason"]]
         assert len(reasons) <= 1, reasons
         return reasons[0] if reasons else None
@@ -190,7 +189,10 @@ class Responses:
 
     #: What is said with every question: all that may be shown is wanted.
     _ALWAYS: ClassVar[Mapping[str, Any]] = {"store": False, "reasoning": {"summary": "auto"}}
-    _REASONS: ClassVar[Mapping[str, str]] = {"max_output_tokens": "length", "content_filter": "content_filter"}
+    _REASONS: ClassVar[Mapping[str, str]] = {
+        "max_output_tokens": "length",
+        "content_filter": "content_filter",
+    }
     #: What chat's fields are called, where that is all.
     _NAMES: ClassVar[Mapping[str, str]] = {
         "max_tokens": "max_output_tokens",
@@ -302,17 +304,17 @@ class Responses:
         items = self._output(client)
         parts = [part for item in items if item["type"] == "message" for part in item["content"]]
         text = "".join(part["text"] for part in parts if part["type"] == "output_text")
-        reasoning = [part["text"] for item in items if item["type"] == "reasoning" for part in item["summary"]]
+        thoughts = [part for item in items if item["type"] == "reasoning" for part in item["summary"]]
         message: dict[str, Any] = {"role": "assistant", "content": text if parts else None, "refusal": None}
         if calls := self.calls(client):
             message["tool_calls"] = calls
-        if reasoning:
-            message["reasoning_content"] = "".join(reasoning)
+        if thoughts:
+            message["reasoning_content"] = "".join(part["text"] for part in thoughts)
         return message
 
     def finishReason(self, client: Reading) -> str | None:
         response = self._response(client)
-        if response is None or response["status"] not in ("completed", "incomplete"):
+        if response is None or response.get("status") not in ("completed", "incomplete"):
             return None
         if response["status"] == "incomplete":
             return self._REASONS[response["incomplete_details"]["reason"]]

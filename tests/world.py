@@ -192,7 +192,7 @@ class Client:
             if event.startswith(":"):
                 continue
             # What comes before the data is its name.
-            name, _, data = event.rpartition("data: ")
+            name, _, data = event.partition("data: ")
             assert name == "" or (name.startswith("event: ") and name.count("\n") == 1), event
             found.append(data if data == "[DONE]" else json.loads(data))
         return found
@@ -221,7 +221,7 @@ class Client:
         """
         How an answer says that it is finished.
         """
-        return self.api.finishReason(self)
+        return self.api.finishReason(self) if self.isStream or self.isComplete else None
 
     @property
     def calls(self) -> list[dict[str, Any]]:

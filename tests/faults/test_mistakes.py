@@ -13,6 +13,8 @@ from twisted.logger import LogLevel
 
 from openai_server.api.chat import dialect as chatDialect
 from openai_server.api.chat.render import ChatRenderer
+from openai_server.api.responses import dialect as responsesDialect
+from openai_server.api.responses.render import ResponsesRenderer
 from openai_server.daemon.link import Link
 from openai_server.daemon.registration import Registration
 from openai_server.daemon.router import Router
@@ -29,6 +31,7 @@ from openai_server.web.mistakes import Bug
 from openai_server.web.request import APIRequest
 from openai_server.web.response import Delivery, Response
 from openai_server.web.sendqueue import SendQueue
+from tests.dialects import CHAT, RESPONSES, inBothAPIs
 from tests.faults.support import FaultCase, asked, tool
 from tests.world import Client, World
 
@@ -59,14 +62,19 @@ class Place:
         return f"{self.owner.__name__}.{self.name}"
 
 
-#: Before a prompt is sent.
+#: By what an API is called: where its bodies are read, what writes its answers,
+#: and what in that writes an end and a call.
+OWN: dict[str, tuple[Any, Any, str, str]] = {
+    CHAT.path: (chatDialect, ChatRenderer, "_end", "_call"),
+    RESPONSES.path: (responsesDialect, ResponsesRenderer, "_ended", "_whole"),
+}
+
+#: Before a prompt is sent, in any API.
 BEFORE_ASKING = [
     Place(Admission, "admit"),
-    Place(chatDialect, "inquiryFromBody"),
     Place(headers, "hintsFrom"),
     Place(submission, "offerFrom"),
     Place(submission, "contextFrom"),
-    Place(chatDialect, "ChatRenderer"),
     Place(completion, "matchFromTranscript"),
     Place(SessionMemory, "claim"),
     Place(submission, "textFromInquiry"),
@@ -92,7 +100,6 @@ BEFORE_BYTES = [
     Place(Translation, "feed"),
     Place(Delivery, "give"),
     Place(APIRequest, "begin"),
-    Place(ChatRenderer, "start"),
 ]
 
 #: When some of the answer has been sent.
@@ -109,7 +116,6 @@ AFTER_BYTES = [
 AT_THE_END = [
     Place(Response, "turnEnded"),
     Place(Translation, "finish"),
-    Place(ChatRenderer, "_end"),
 ]
 
 
@@ -117,6 +123,12 @@ class MistakeCase(FaultCase):
     """
     Puts an exception somewhere, and looks at what is left of it.
     """
+
+    def own(self, *names: str) -> list[Place]:
+        """
+        Places that are the API's own, in what writes its answers.
+        """
+        return [Place(OWN[self.api.path][1], name) for name in names]
 
     def breakAt(self, place: Place) -> Callable[[], None]:
         """
@@ -181,6 +193,7 @@ class MistakeCase(FaultCase):
         return world.ask([{"role": "user", "content": content}], stream=stream, **options)
 
 
+@inBothAPIs
 class BeforeBytesTests(MistakeCase):
     """
     Nothing of the answer has been sent.
@@ -190,7 +203,9 @@ class BeforeBytesTests(MistakeCase):
         """
         500, and the daemon never hears of it (P8).
         """
-        for place in BEFORE_ASKING:
+        dialect, renderer, *_ = OWN[self.api.path]
+        reading = [Place(dialect, "inquiryFromBody"), Place(dialect, renderer.__name__)]
+        for place in [*BEFORE_ASKING, *reading]:
             for stream in (True, False):
                 with self.subTest(place=str(place), stream=stream):
                     world = World(self)
@@ -209,7 +224,7 @@ class BeforeBytesTests(MistakeCase):
         """
         500, and the turn is cancelled, once (P8, P10).
         """
-        for place in BEFORE_BYTES:
+        for place in [*BEFORE_BYTES, *self.own("start")]:
             with self.subTest(place=str(place)):
                 world = World(self)
                 mend = self.breakAt(place)
@@ -234,7 +249,7 @@ class BeforeBytesTests(MistakeCase):
             Place(Delivery, "give"),
             Place(Response, "turnEnded"),
             Place(Translation, "finish"),
-            Place(ChatRenderer, "body"),
+            *self.own("body"),
         ]
         for place, isLate in [
             *((each, False) for each in early + always),
@@ -256,6 +271,7 @@ class BeforeBytesTests(MistakeCase):
                 self.assertOthersServed(world)
 
 
+@inBothAPIs
 class AfterBytesTests(MistakeCase):
     """
     Some of the answer has been sent.
@@ -281,13 +297,15 @@ class AfterBytesTests(MistakeCase):
                 self.assertEqual(world.ends, ["bug"])
                 self.assertLogged(world)
                 self.assertEqual(len(world.sent("cancel")), 1)
+                # What was to be written then is missing in the stream.
+                client.isAsking = place.owner not in (APIRequest, SendQueue)
                 self.assertOthersServed(world)
 
     def test_atTheEnd(self) -> None:
         """
         A stream whose end goes wrong does not look complete (P9).
         """
-        for place in AT_THE_END:
+        for place in [*AT_THE_END, *self.own(OWN[self.api.path][2])]:
             with self.subTest(place=str(place)):
                 world = World(self)
                 mend = self.breakAt(place)
@@ -321,6 +339,7 @@ class AfterBytesTests(MistakeCase):
             world.settle()
 
 
+@inBothAPIs
 class CallTests(MistakeCase):
     """
     In the midst of tool calls.
@@ -336,7 +355,7 @@ class CallTests(MistakeCase):
             Place(CallTable, "shown"),
             Place(Response, "calledTools"),
             Place(keeper.ResponseKeeper, "callFrom"),
-            Place(ChatRenderer, "_call"),
+            *self.own(OWN[self.api.path][3]),
         ]:
             with self.subTest(place=str(place)):
                 world = World(self)
@@ -382,6 +401,7 @@ class CallTests(MistakeCase):
                 self.assertOthersServed(world)
 
 
+@inBothAPIs
 class OneToneTests(MistakeCase):
     """
     A mistake in the handling of one tone (P10).

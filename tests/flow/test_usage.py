@@ -5,7 +5,6 @@ What answers cost, as clients are told.
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from tests.dialects import inBothAPIs
 from tests.flow.support import FlowCase, Talk, function, steps
