@@ -102,6 +102,7 @@ class FaultCase(SyncCase):
         else:
             # It has said so itself, and another request may follow.
             self.assertEqual((client.isComplete, client.events[-1]), (True, "[DONE]"))
+            self.assertIsNone(client.wire.how)
 
     def assertLost(self, world: World, code: str, *, status: int, end: str, seconds: float = 1.0) -> None:
         """

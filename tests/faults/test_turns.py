@@ -309,6 +309,8 @@ class ErrorTests(FaultCase):
                 world.advance(1)
                 with self.subTest(words=words):
                     self.assertRefused(client, status, code, retryAfter=retryAfter, mayRetry=mayRetry)
+                    if code == "context_length_exceeded":
+                        self.assertEqual(client.error["param"], self.api.messages)
                 self.assertEqual(world.ends, ["up-error"])
                 self.assertEqual(world.sent("cancel"), [])
                 world.settle()
@@ -337,6 +339,7 @@ class ErrorTests(FaultCase):
             ("anything", 502, "worker_error"),
             ("API Error: 529 Overloaded", 503, "server_is_overloaded"),
             ("API Error: 429", 429, "rate_limit_exceeded"),
+            ("Credit balance is too low", 429, "insufficient_quota"),
         ]:
             world = World(self)
             self.half(world, {"result_error": words})
