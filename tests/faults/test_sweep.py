@@ -374,4 +374,4 @@ class SweepResponsesTests(SweepTests):
     """
 
     api = RESPONSES
-    every = 4
+    every = 7

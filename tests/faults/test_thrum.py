@@ -391,7 +391,9 @@ class LossTests(FaultCase):
         shown, and nothing of it is joined with what comes next (S9).
         """
         world = World(self)
-        for size in [*range(60), *range(-80, 0)]:
+        sizes = [*range(60), *range(-80, 0)]
+        # How tones are read is the same for all APIs: some places are enough for the second.
+        for size in sizes if self.api.isCut else sizes[::8]:
             world.daemon.faults.rewrite = cutAt(world, size, lambda line: b'"CUT"' in line)
             client = world.script({"say": "half"}, chunk("CUT"), {"silence": 1}, stream=True)
             world.advance(0.5)

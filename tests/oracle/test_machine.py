@@ -640,4 +640,4 @@ class MachineResponsesTests(MachineTests):
     """
 
     api = RESPONSES
-    games = 15
+    games = 10
