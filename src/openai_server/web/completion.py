@@ -13,12 +13,14 @@ from twisted.internet.defer import Deferred
 
 from openai_server.api.dialect import Dialect, Renderer
 from openai_server.api.inquiry import Inquiry
+from openai_server.api.keeping import RecordsWanted
 from openai_server.api.output import Finished, Usage
 from openai_server.coroutines import begun
 from openai_server.errors import APIError
 from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.matching import matchFromTranscript
 from openai_server.sessions.retries import Attempt, Retries
+from openai_server.web.exchanges import Exchanges
 from openai_server.web.headers import attemptFrom, cwdOf, hintsOf, keepAliveInterval
 from openai_server.web.interfaces import Request
 from openai_server.web.keeper import ResponseKeeper
@@ -43,17 +45,20 @@ class Completion:
         modelIsKnown: Callable[[str], bool],
         takenNames: Callable[[], Container[str]],
         kept: KeptAnswers,
+        exchanges: Exchanges,
     ) -> None:
         """
         @param modelIsKnown: tells whether a model that nobody serves now may
             come back.
         @param takenNames: gives the names that no tool can have at the daemon.
         @param kept: the answers that are kept.
+        @param exchanges: answers in conversations.
         """
         self._submitter = submitter
         self._retries = retries
         self._takenNames = takenNames
         self._kept = kept
+        self._exchanges = exchanges
         self._keepAliveInterval = submitter.configuration.keepAliveInterval
         self._keeper = ResponseKeeper(
             submitter.clock,
@@ -104,7 +109,9 @@ class Completion:
         response = None if attempt is None else await self._joined(attempt)
         # Whoever waits for an earlier attempt only looks as if it were there.
         isAlone = response is not None and attempt is not None and attempt.key is None
-        if response is None:
+        if response is None and isinstance(parsed, RecordsWanted) and parsed.conversation is not None:
+            response = await self._inConversation(submission, attempt, parsed, cwd)
+        elif response is None:
             response = await self._first(submission, attempt)
         request.mayHaveRun = True
         request.session = response.session
@@ -133,6 +140,31 @@ class Completion:
             said = "The answer to this request has become too long to be given once more."
             raise APIError("worker_error", said, mayRetry=False)
         return joined
+
+    async def _inConversation(
+        self,
+        submission: Submission,
+        attempt: Attempt[Response] | None,
+        wanted: RecordsWanted,
+        cwd: str | None,
+    ) -> Response:
+        """
+        Return what answers a question in a conversation, when it is its turn:
+        more may have been said there since it was read.
+        """
+        account, own, hints = submission.account, submission.inquiry.own, submission.hints
+
+        async def ask(inquiry: Inquiry) -> Response:
+            asked = replace(inquiry, own=own)
+            again = self._submitter.submission(account, asked, hints, submission.taken, cwd)
+            return await self._first(again, attempt)
+
+        try:
+            return await self._exchanges.answer(account, wanted, ask)
+        except BaseException:
+            if attempt is not None:
+                self._retries.forget(attempt)
+            raise
 
     async def _first(self, submission: Submission, attempt: Attempt[Response] | None) -> Response:
         """

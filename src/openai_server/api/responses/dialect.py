@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from openai_server.api.inquiry import Inquiry
-from openai_server.api.keeping import Keeping, RecordsWanted
+from openai_server.api.keeping import Keeping, RecordsFound, RecordsWanted
 from openai_server.api.listing import deletedBody
 from openai_server.api.output import Output
 from openai_server.api.responses.answer import ResponseHead
@@ -24,7 +24,10 @@ from openai_server.api.responses.request import inquiryFromBody
 from openai_server.api.sse import keepAliveFrom
 
 
-def _newToken() -> str:
+def newToken() -> str:
+    """
+    Return what the ids of one response and its items have in common.
+    """
     return token_hex(16)
 
 
@@ -45,7 +48,7 @@ class ResponsesDialect:
         keepAlive: str = "chunk",
         keeps: bool = False,
         now: Callable[[], float] = time.time,
-        newToken: Callable[[], str] = _newToken,
+        newToken: Callable[[], str] = newToken,
     ) -> None:
         """
         @param strict: refuse fields that OpenAI does not know.
@@ -111,7 +114,7 @@ class ResponsesDialect:
         Return how the response is kept, if it is to be.
         """
         head = _headOf(inquiry)
-        return None if head.input is None else Keeping(head.id, head.previous, partial(self._record, head))
+        return None if not head.isKept else Keeping(head.id, head.previous, partial(self._record, head))
 
     def _record(self, head: ResponseHead, events: Sequence[Output], isCancelled: bool) -> bytes:
         renderer = self._renderer(head)
@@ -129,7 +132,7 @@ class ResponsesDialect:
         Return the items that led to the response of the last record.
         """
         last = readRecord(records[-1])
-        return [*historyFrom(records[:-1], {}).items, *last.input]
+        return [*historyFrom(RecordsFound(chain=records[:-1])).items, *last.input]
 
     def deletedBody(self, id: str) -> bytes:
         """
