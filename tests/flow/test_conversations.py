@@ -7,11 +7,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from twisted.internet.defer import fail
+from twisted.internet.defer import Deferred, fail
 
 from openai_server.store.memory import MemoryStore
 from openai_server.web.locks import LINE, PATIENCE
-from openai_server.web.response import Response
+from openai_server.web import response
 from tests.api.responses.grammar import checkConversation, checkItem, checkItems
 from tests.flow.test_responses import LOOK, PATH, Item, ResponsesCase, plays, responseOf, result, says, textOf
 from tests.world import Client, World
@@ -195,8 +195,8 @@ class ConversationTests(ConversationCase):
         id = self.made(world, says("x"), **mine)
         item = self.itemsOf(world, id, **mine)[0]["id"]
         asked = self.ask(world, says("x"), model="echo", headers=mine)
-        response = responseOf(asked)["id"]
-        for unknown, account in ((id, other), ("conv_0123456789abcdef", mine), (response, mine)):
+        given = responseOf(asked)["id"]
+        for unknown, account in ((id, other), ("conv_0123456789abcdef", mine), (given, mine)):
             for method, path, body in (
                 ("GET", "", None),
                 ("POST", "", {"metadata": {}}),
@@ -233,7 +233,7 @@ class ConversationTests(ConversationCase):
 
     def test_tooLarge(self) -> None:
         """
-        What cannot be kept is refused, and leaves all as it was.
+        X33: what cannot be kept is refused, and leaves all as it was.
         """
         world = World(self, keptBytes=5000)
         id = self.made(world, says("x" * 1000))
@@ -274,13 +274,13 @@ class ExchangeTests(ConversationCase):
                 store=store,
                 headers={"idempotency-key": str(number)},
             )
-            response = responseOf(client)
-            self.assertEqual((textOf(client), response["conversation"]), (f"say {number}", {"id": id}))
+            given = responseOf(client)
+            self.assertEqual((textOf(client), given["conversation"]), (f"say {number}", {"id": id}))
             self.assertEqual(client.header("x-hum-session"), "continued" if number else "new")
-            kept = self.call(world, "GET", f"{PATH}/{response['id']}")
+            kept = self.call(world, "GET", f"{PATH}/{given['id']}")
             self.assertEqual(kept.status, 200 if store else 404)
             if store:
-                self.assertEqual(kept.json, response)
+                self.assertEqual(kept.json, given)
         self.assertEqual(self.contents(world), ["say 0", "say 1", "say 2"])
         said = [text for number in range(3) for text in (f"say {number}",) * 2]
         self.assertEqual(self.textsOf(world, id), said)
@@ -392,15 +392,15 @@ class ExchangeTests(ConversationCase):
         so nothing goes on from it.
         """
         world = World(self)
-        response = responseOf(self.ask(world, says("x"), model="echo", conversation=self.made(world)))
-        client = self.post(world, says("y"), previous_response_id=response["id"])
+        given = responseOf(self.ask(world, says("x"), model="echo", conversation=self.made(world)))
+        client = self.post(world, says("y"), previous_response_id=given["id"])
         self.assertRefused(client, 400, "unsupported_value")
         self.assertEqual(client.error["param"], "previous_response_id")
         world.settle()
 
     def test_deletedMeanwhile(self) -> None:
         """
-        The response goes on, and makes nothing; whoever waits is told.
+        X32: the response goes on, and makes nothing; whoever waits is told.
         """
         world = World(self)
         id = self.made(world)
@@ -416,7 +416,7 @@ class ExchangeTests(ConversationCase):
 
     def test_answerThatHasNoRoom(self) -> None:
         """
-        It is given; and nothing can be asked any more in a conversation that
+        X33: it is given; and nothing can be asked any more in a conversation that
         lacks it.
         """
         world = World(self, keptBytes=6000)
@@ -427,6 +427,21 @@ class ExchangeTests(ConversationCase):
         client = self.post(world, says("x"), model="echo", conversation=id)
         self.assertRefused(client, 400, "invalid_value")
         self.assertEqual((client.error["param"], len(self.itemsOf(world, id))), ("conversation", 2))
+        world.settle()
+
+    def test_answerThatIsTooLong(self) -> None:
+        """
+        X33: one that is too long to be kept at all is lacked too.
+        """
+        self.patch(response, "WHOLE_LIMIT", 50)
+        world = World(self)
+        id = self.made(world)
+        steps = plays({"say": "x" * 30}, {"sleep": 11}, {"say": "x" * 30})
+        client = self.post(world, steps, conversation=id, stream=True)
+        world.until(lambda: client.isComplete, 20)
+        self.assertEqual(len(textOf(client)), 60)
+        client = self.post(world, says("x"), model="echo", conversation=id)
+        self.assertRefused(client, 400, "invalid_value")
         world.settle()
 
     def test_storeThatFails(self) -> None:
@@ -444,6 +459,23 @@ class ExchangeTests(ConversationCase):
         for _ in range(2):
             self.assertEqual(textOf(self.ask(world, says("x"), model="echo", conversation=id)), "x")
             self.assertEqual(len(self.flushLoggedErrors()), 1)
+        world.settle()
+
+    def test_storeThatHangs(self) -> None:
+        """
+        Others may answer after a while.
+        """
+        world = World(self)
+        id = self.made(world)
+        patched = self.patch(MemoryStore, "append", lambda *args: Deferred())
+        self.assertEqual(textOf(self.ask(world, says("x"), model="echo", conversation=id)), "x")
+        patched.restore()
+        waiting = self.post(world, says("y"), model="echo", conversation=id)
+        world.advance(9)
+        self.assertIsNone(waiting.status)
+        world.advance(2)
+        self.assertEqual(textOf(waiting), "y")
+        self.assertEqual(len(self.flushLoggedErrors()), 1)
         world.settle()
 
 
@@ -471,7 +503,7 @@ class TurnTests(ConversationCase):
 
     def test_whoCameFirst(self) -> None:
         """
-        They are answered one after the other, and each knows of those before;
+        X30: they are answered one after the other, and each knows of those before;
         another conversation waits for none of them.
         """
         clients = [self.say(text, {"sleep": 2}) for text in "abc"]
@@ -488,7 +520,7 @@ class TurnTests(ConversationCase):
 
     def test_waitsTooLong(self) -> None:
         """
-        409, in OpenAI's words.
+        X30: 409, in OpenAI's words.
         """
         running = self.say("a", {"sleep": PATIENCE + 5})
         waiting = self.say("b", stream=True)
@@ -503,7 +535,7 @@ class TurnTests(ConversationCase):
 
     def test_tooMany(self) -> None:
         """
-        They are refused at once.
+        X30: they are refused at once.
         """
         clients = [self.say(str(number), {"sleep": 0.5}) for number in range(LINE + 2)]
         self.world.advance(0)
@@ -552,9 +584,8 @@ class TurnTests(ConversationCase):
 
     def test_howeverItEnds(self) -> None:
         """
-        The next one goes on when the one before has failed, has lost its
-        client, its worker or its daemon, was cancelled, or met a mistake of
-        ours.
+        X31: the next one goes on when the one before has lost its client, its
+        worker or its daemon, or was cancelled.
         """
 
         def leave(client: Client) -> None:
@@ -585,13 +616,13 @@ class TurnTests(ConversationCase):
 
     def test_mistakeBeforeItIsAsked(self) -> None:
         """
-        It is logged, and the next one goes on.
+        X31: it is logged, and the next one goes on.
         """
 
         def turnAnother(*args: Any, **kwargs: Any) -> Any:
             raise RuntimeError("no")
 
-        patched = self.patch(Response, "__init__", turnAnother)
+        patched = self.patch(response.Response, "__init__", turnAnother)
         self.assertRefused(self.say("a"), 500, "internal_error")
         patched.restore()
         self.assertEqual(len(self.flushLoggedErrors()), 1)

@@ -25,8 +25,9 @@ from openai_server.web.response import Response
 #: Bytes that an item takes beside its own.
 _BESIDE: Final = 512
 
-#: Seconds that the next response waits for the session of the one before it.
-_SETTLE: Final = 10.0
+#: Seconds that the next response waits for the store, and for the session of the
+#: one before it.
+_PATIENCE: Final = 10.0
 
 _log = Logger()
 
@@ -76,7 +77,9 @@ class Exchanges:
         except BaseException:
             self._locks.release(place)
             raise
-        response.whenEnded().addCallback(lambda _: self._ended(place, inquiry, response))
+        # What it asks is not held for as long as the answer lasts.
+        bare = inquiry.withMessages(())
+        response.whenEnded().addCallback(lambda _: self._ended(place, bare, response))
         return response
 
     def stop(self) -> None:
@@ -98,7 +101,7 @@ class Exchanges:
         if not response.calls:
             # Before that its session is busy, and the next one could not go on in it.
             adding.addCallback(lambda _: response.conversation.whenSettled())
-            adding.addTimeout(_SETTLE, self._clock).addErrback(lambda failure: failure.trap(TimeoutError))
+        adding.addTimeout(_PATIENCE, self._clock).addErrback(lambda failure: failure.trap(TimeoutError))
         adding.addBoth(lambda _: self._locks.release(place))
 
     async def _add(self, place: Place, inquiry: Inquiry, response: Response, ended: Finished) -> None:

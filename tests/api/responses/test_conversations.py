@@ -148,7 +148,7 @@ class ItemTests(ConversationCase):
             {"role": "assistant", "content": [said, {"type": "refusal", "refusal": "no"}]},
             {"role": "assistant", "content": None},
             {"type": "function_call", "call_id": "c", "name": "f"},
-            {"type": "function_call_output", "call_id": "c", "output": [image]},
+            {"type": "function_call_output", "call_id": "c", "output": [{**image, "image_url": "data:,"}]},
         )
         whole = {"type": "input_image", "image_url": "data:,", "detail": "auto"}
         self.assertEqual(read[0]["content"][0], whole)
