@@ -10,8 +10,8 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 
 from openai_server.store.memory import MemoryStore
-from openai_server.web.locks import LINE, PATIENCE
 from openai_server.web import response
+from openai_server.web.locks import LINE, PATIENCE
 from tests.api.responses.grammar import checkConversation, checkItem, checkItems
 from tests.flow.test_responses import LOOK, PATH, Item, ResponsesCase, plays, responseOf, result, says, textOf
 from tests.world import Client, World
