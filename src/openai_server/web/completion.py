@@ -5,16 +5,18 @@ The way of one request, whatever its dialect, from top to bottom.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Coroutine
 from functools import partial
+from typing import Any
 
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 
-from openai_server.api.dialect import Dialect, Renderer
+from openai_server.api.dialect import Dialect
 from openai_server.api.inquiry import Inquiry
-from openai_server.api.keeping import RecordsWanted
+from openai_server.api.keeping import Keeping, RecordsWanted
 from openai_server.api.output import Finished, Usage
+from openai_server.api.renderer import Renderer
 from openai_server.coroutines import begun
 from openai_server.errors import APIError
 from openai_server.sessions.conversation import Conversation
@@ -24,12 +26,13 @@ from openai_server.web.exchanges import Exchanges
 from openai_server.web.headers import attemptFrom, cwdOf, hintsOf, keepAliveInterval
 from openai_server.web.interfaces import Request
 from openai_server.web.keeper import ResponseKeeper
-from openai_server.web.kept import KeptAnswers
+from openai_server.web.kept import KeptAnswers, accountOf
 from openai_server.web.repair import SchemaCheck
 from openai_server.web.response import Response
 from openai_server.web.results import WaitingTurns
 from openai_server.web.series import Series
 from openai_server.web.submission import Submission, Submitter
+from openai_server.web.survivors import Survivors
 
 
 class Completion:
@@ -46,6 +49,7 @@ class Completion:
         takenNames: Callable[[], Container[str]],
         kept: KeptAnswers,
         exchanges: Exchanges,
+        survivors: Survivors,
     ) -> None:
         """
         @param modelIsKnown: tells whether a model that nobody serves now may
@@ -53,6 +57,7 @@ class Completion:
         @param takenNames: gives the names that no tool can have at the daemon.
         @param kept: the answers that are kept.
         @param exchanges: answers in conversations.
+        @param survivors: those that are made with nobody attached.
         """
         self._submitter = submitter
         self._retries = retries
@@ -65,8 +70,10 @@ class Completion:
             submitter.memory,
             retries,
             kept,
+            survivors,
             modelIsKnown,
             tellsTools=submitter.configuration.workerTools,
+            letsFinish=submitter.configuration.onDisconnect == "finish",
         )
         self._waiting = WaitingTurns(submitter, self._keeper)
         self._series = Series(self._askAgain)
@@ -109,10 +116,18 @@ class Completion:
         response = None if attempt is None else await self._joined(attempt)
         # Whoever waits for an earlier attempt only looks as if it were there.
         isAlone = response is not None and attempt is not None and attempt.key is None
-        if response is None and isinstance(parsed, RecordsWanted) and parsed.conversation is not None:
-            response = await self._inConversation(submission, attempt, parsed, cwd)
-        elif response is None:
-            response = await self._first(submission, attempt)
+        keeping = dialect.keeping(inquiry) if response is None else None
+        if response is None:
+            if isinstance(parsed, RecordsWanted) and parsed.conversation is not None:
+                asking = self._inConversation(submission, attempt, parsed, cwd)
+            else:
+                asking = self._first(submission, attempt)
+            if keeping is not None and inquiry.isBackground:
+                response = await self._inBackground(request, keeping, inquiry.isStreamed, asking)
+            else:
+                response = await asking
+            if response is None:
+                return
         request.mayHaveRun = True
         request.session = response.session
         request.setHeader(b"x-hum-session", request.session.encode())
@@ -121,13 +136,35 @@ class Completion:
             if response.own is not inquiry.own:
                 # A retry is told of the answer under the ids that it has already.
                 renderer = dialect.renderer(replace(inquiry, own=response.own))
-            elif (keeping := dialect.keeping(inquiry)) is not None:
+            elif keeping is not None and not inquiry.isBackground:
                 self._kept.begun(account, keeping, response)
-            response.attach(request, renderer, interval, isAlone)
+            if inquiry.isBackground and not inquiry.isStreamed:
+                request.answer(renderer.body(response.said()), contentType=renderer.bodyType)
+            else:
+                response.attach(request, renderer, interval, isAlone=isAlone)
         except Exception:
             # A mistake of ours must not leave a worker running for nobody.
             response.abandon()
             raise
+
+    async def _inBackground(
+        self,
+        request: Request,
+        keeping: Keeping,
+        isStreamed: bool,
+        asking: Coroutine[Any, Any, Response],
+    ) -> Response | None:
+        """
+        Begin what goes on with nobody attached.
+
+        @return: None where its client was told that it has begun, and wants
+            nothing more now.
+        """
+        running = self._kept.inBackground(accountOf(request), keeping, asking)
+        if not isStreamed:
+            request.answer(keeping.body(None))
+            return None
+        return await running.whenAsked()
 
     async def _joined(self, attempt: Attempt[Response]) -> Response | None:
         """

@@ -43,6 +43,7 @@ from openai_server.web.response import Response
 from openai_server.web.routes import Routes
 from openai_server.web.site import APISite
 from openai_server.web.submission import Submitter
+from openai_server.web.survivors import Survivors
 
 
 class WebFront(Service):
@@ -53,6 +54,7 @@ class WebFront(Service):
     @ivar submitter: what all questions share.
     @ivar completion: what answers all requests.
     @ivar models: what can be asked for.
+    @ivar kept: the answers that can be asked for again.
     """
 
     def __init__(
@@ -112,13 +114,20 @@ class WebFront(Service):
             keeps=configuration.keptResponses > 0,
             now=now,
         )
-        kept = KeptAnswers(MemoryStore(clock, _boundsFrom(configuration)))
+        kept = self.kept = KeptAnswers(MemoryStore(clock, _boundsFrom(configuration)))
+        survivors = Survivors()
         conversations = Conversations(
             responses.renderer, strict=configuration.strict, now=now, newToken=newToken
         )
         self._exchanges = Exchanges(clock, conversations, kept, configuration.keptBytes)
         self.completion = Completion(
-            self.submitter, self.retries, self.models.isKnown, self._takenNames, kept, self._exchanges
+            self.submitter,
+            self.retries,
+            self.models.isKnown,
+            self._takenNames,
+            kept,
+            self._exchanges,
+            survivors,
         )
         completions = CompletionDialect(
             strict=configuration.strict,
@@ -136,7 +145,7 @@ class WebFront(Service):
         }
         isKept = configuration.keptResponses > 0
         further = [
-            *KeptResponses(responses, kept).routes(),
+            *KeptResponses(responses, kept, configuration.keepAliveInterval).routes(),
             *ConversationRoutes(conversations, kept, isKept).routes(),
         ]
         routes = Routes(self.completion, spoken, self.models, admission, lambda: daemon.whyNotReady, further)
@@ -148,6 +157,7 @@ class WebFront(Service):
             bodyBudget=configuration.bodyBudget,
             maxConnections=configuration.maxConnections,
             onStopping=self._turnAway,
+            survivors=survivors,
         )
 
     def startService(self) -> None:

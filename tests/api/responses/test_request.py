@@ -220,7 +220,7 @@ class RequestTests(SyncCase):
             ({"max_output_tokens": 0}, ("invalid_value", "max_output_tokens")),
             ({"top_logprobs": 2}, ("unsupported_parameter", "top_logprobs")),
             ({"prompt": {"id": "p"}}, ("unsupported_parameter", "prompt")),
-            ({"background": True}, ("unsupported_parameter", "background")),
+            ({"background": True}, ("invalid_value", "background")),
             ({"conversation": 5}, ("invalid_type", "conversation")),
             ({"conversation": {"name": "x"}}, ("missing_required_parameter", "conversation.id")),
             (
