@@ -337,14 +337,64 @@ class ExchangeTests(ConversationCase):
             responseOf(self.ask(world, failing, conversation=id, stream=True))["status"], "failed"
         )
         self.assertEqual(self.post(world, says("x"), model="nobody", conversation=id).status, 404)
-        leaving = self.post(world, plays({"say": "some"}, {"sleep": 5}), conversation=id, stream=True)
+        steps = plays({"say": "some"}, {"sleep": 5})
+        leaving = self.post(world, steps, conversation=id, stream=True, store=False)
         world.advance(1)
         leaving.leave()
-        world.advance(1)
+        world.advance(10)
         self.assertEqual(self.itemsOf(world, id), before)
         self.assertEqual(textOf(self.ask(world, plays({"say": "well"}), conversation=id)), "well")
         world.advance(10)
         world.settle()
+
+    def test_nobodyIsThere(self) -> None:
+        """
+        What is made in the background is added; and what is kept after its
+        client has left, if its worker goes on to the end.
+        """
+        world = World(self)
+        id = self.made(world)
+        steps = plays({"sleep": 5}, {"say": "one"})
+        client = self.post(world, steps, conversation=id, background=True)
+        self.assertEqual((client.json["status"], client.json["conversation"]), ("queued", {"id": id}))
+        second = self.post(world, plays({"say": "two"}), conversation=id, background=True)
+        self.assertEqual(second.json["status"], "queued")
+        world.advance(1)
+        self.assertEqual(self.itemsOf(world, id), [])
+        world.advance(10)
+        self.assertEqual(self.textsOf(world, id)[1::2], ["one", "two"])
+        leaving = self.post(world, plays({"say": "so"}, {"sleep": 5}), conversation=id, stream=True)
+        world.advance(1)
+        leaving.leave()
+        world.advance(2.5)
+        self.assertEqual((len(world.sent("cancel")), len(self.itemsOf(world, id))), (1, 4))
+        world.advance(10)
+        self.assertEqual(self.textsOf(world, id)[1::2], ["one", "two", "so"])
+        world.settle()
+
+    def test_nobodyWaitsForWhatWasLeft(self) -> None:
+        """
+        A response that was asked to stop since its client left does not keep
+        others waiting, whether they came before or after that.
+        """
+        for isThereBefore in (True, False):
+            world = World(self)
+            id = self.made(world)
+            leaving = self.post(world, plays({"say": "so"}, {"sleep": 60}), conversation=id, stream=True)
+            world.advance(1)
+            given = leaving.content.partition(b'"id":"')[2].partition(b'"')[0].decode()
+            if not isThereBefore:
+                leaving.leave()
+                world.advance(3)
+            client = self.post(world, plays({"say": "well"}), conversation=id)
+            world.advance(0)
+            if isThereBefore:
+                leaving.leave()
+            world.until(lambda: client.isComplete)  # noqa: B023
+            self.assertEqual((textOf(client), self.textsOf(world, id)[1:]), ("well", ["well"]))
+            self.assertEqual(self.call(world, "GET", f"{PATH}/{given}").json["status"], "cancelled")
+            world.advance(90)
+            world.settle()
 
     def test_clientThatComesBack(self) -> None:
         """

@@ -160,6 +160,8 @@ class ConversationMachine(RuleBasedStateMachine):
         id, modelled = self._one(data)
         said = self._text()
         steps = plays({"sleep": duration}, {"result_error": "It broke"} if end == "fails" else {"say": said})
+        # What is kept after its client has left ends when it likes.
+        store = store and end != "leaves"
         client = self._case.post(self._world, steps, conversation=id, stream=isStreamed, store=store)
         if modelled.isDeleted:
             assert client.status == 404, client.content

@@ -98,6 +98,7 @@ class PromptedTurn:
     __slots__ = (
         "_audience",
         "_calls",
+        "_isAskedToStop",
         "_lastTone",
         "_limit",
         "_quiet",
@@ -133,6 +134,7 @@ class PromptedTurn:
         self.model = prompt.modelId
         self.isOver = False
         self.isHeard = True
+        self._isAskedToStop = False
         self.refusal: Error | None = None
         self.isLive = False
         self.isEchoed = False
@@ -179,7 +181,7 @@ class PromptedTurn:
         if self.refusal is not None or not self._wire.isReady:
             self.ended(self.refusal or Lost(Loss.DAEMON_LOST, self.seen))
         elif self._state in states.LEAVE:
-            self._wire.send(Cancel(rid=self._wire.newRid(), sid=self.sid))
+            self._sayCancel()
 
     def park(self) -> None:
         """
@@ -376,12 +378,17 @@ class PromptedTurn:
         self._limit = inf
         self._await(self._wire.clock.seconds(), self._wire.limits.drain, Loss.DRAIN_LIMIT)
         if isReady:
-            self._wire.send(Cancel(rid=self._wire.newRid(), sid=self.sid))
+            self._sayCancel()
             self._refuseOpenCalls()
         if why is not None:
             self._tellEnd(Lost(why, self.seen))
         if isParted:
             self.unlinked()
+
+    def _sayCancel(self) -> None:
+        if not self._isAskedToStop:
+            self._isAskedToStop = True
+            self._wire.send(Cancel(rid=self._wire.newRid(), sid=self.sid))
 
     def _finish(self, end: TurnEnd) -> None:
         wasHeard = self.isHeard

@@ -6,6 +6,7 @@ Responses in conversations.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, TimeoutError
@@ -38,6 +39,11 @@ class Exchanges:
     well, complete or not, or with calls, the conversation has its input and
     output from then on, whether a client is there or not. Of one that has
     failed or was cancelled it has nothing: the same can be asked again.
+
+    One that was left by all its clients, and whose worker was asked to stop, is
+    cancelled when another one wants to answer.
+
+    @ivar _left: those of that kind.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class Exchanges:
         self._reader = reader
         self._kept = kept
         self._limit = limit
+        self._left: dict[Place, Response] = {}
 
     async def answer(
         self,
@@ -68,6 +75,8 @@ class Exchanges:
         """
         assert wanted.conversation is not None
         place = account, wanted.conversation
+        if (left := self._left.get(place)) is not None:
+            left.cancel()
         await self._locks.acquire(place)
         try:
             found = await self._kept.lookUp(account, wanted)
@@ -79,6 +88,7 @@ class Exchanges:
             raise
         # What it asks is not held for as long as the answer lasts.
         bare = inquiry.withMessages(())
+        response.onLeft = partial(self._wasLeft, place, response)
         response.whenEnded().addCallback(lambda _: self._ended(place, bare, response))
         return response
 
@@ -92,7 +102,14 @@ class Exchanges:
         if sum(map(len, items)) + _BESIDE * len(items) > self._limit:
             raise tooLarge("conversation")
 
+    def _wasLeft(self, place: Place, response: Response) -> None:
+        if self._locks.isWaitedFor(place):
+            response.cancel()
+        else:
+            self._left[place] = response
+
     def _ended(self, place: Place, inquiry: Inquiry, response: Response) -> None:
+        self._left.pop(place, None)
         if type(response.ended) is not Finished:
             self._locks.release(place)
             return

@@ -44,6 +44,12 @@ class ConversationLocks:
         """
         return len(self._lines)
 
+    def isWaitedFor(self, place: Place) -> bool:
+        """
+        Return whether somebody waits for a conversation.
+        """
+        return bool(self._lines.get(place))
+
     async def acquire(self, place: Place) -> None:
         """
         Wait until nobody else answers in a conversation. Cancelling it leaves
