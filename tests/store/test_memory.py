@@ -218,7 +218,8 @@ class ItemTests(StoreCase):
 
     def test_room(self) -> None:
         """
-        They go with their record, and count as its size.
+        They go with their record, and count as its size; those for which there
+        is no room at all are not added, and leave it as it was.
         """
         self.store = MemoryStore(self.clock, Bounds(9, 4000, 100))
         self.put("1")
@@ -229,7 +230,8 @@ class ItemTests(StoreCase):
         self.successResultOf(self.store.removeItem("a", "1", "b"))
         self.put("2")
         self.assertEqual(self.get("1"), b"x")
-        self.assertTrue(self.append("1", "b", data=b"x" * 4000))
-        self.assertEqual((self.get("1"), self.get("2"), self.items("1")), (None, b"x", ""))
+        self.assertFalse(self.append("1", "b", "c", data=b"x" * 1000))
+        self.assertEqual((self.get("1"), self.get("2"), self.items("1")), (b"x", b"x", "a"))
+        self.successResultOf(self.store.remove("a", "1"))
         self.successResultOf(self.store.remove("a", "2"))
         self.assertEqual(self.store.size, 0)

@@ -18,22 +18,63 @@ from openai_server.api.output import Output
 from openai_server.api.renderer import Renderer
 
 
-class RecordsWanted(msgspec.Struct, frozen=True):
+class RecordNames(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What a request needs of what is kept.
+
+    @ivar previous: the id of the record that it goes on from.
+    @ivar conversation: the id of the conversation that it goes on.
+    @ivar others: ids of records that have something which it refers to.
+    @ivar items: items that it may refer to, each by the id of its conversation
+        and its own.
+    """
+
+    previous: str | None = None
+    conversation: str | None = None
+    others: frozenset[str] = frozenset()
+    items: frozenset[tuple[str, str]] = frozenset()
+
+
+class RecordsFound(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What there is of that.
+
+    @ivar chain: the record that the request goes on from with all that that
+        one goes on from, the oldest first; none where one of them is gone.
+    @ivar conversation: the record of the conversation that it goes on.
+    @ivar said: the items of that conversation, in order.
+    @ivar others: those of the other records that there are.
+    @ivar items: those of the single items that there are.
+    """
+
+    chain: Sequence[bytes] = ()
+    conversation: bytes | None = None
+    said: Sequence[bytes] = ()
+    others: Sequence[bytes] = ()
+    items: Sequence[bytes] = ()
+
+
+class RecordsWanted(RecordNames, frozen=True, kw_only=True):
     """
     A request that cannot be read without records.
 
-    @ivar previous: the id of the one that it goes on from.
-    @ivar others: ids of those that have something which it refers to.
-    @ivar read: returns what the request asks. It takes the record that it goes
-        on from with all that that one goes on from, the oldest first, none
-        where one of them is gone; and by their ids those of the others that
-        there are. It raises L{APIError<openai_server.errors.APIError>}, as
-        parsing does, or since something is not there.
+    @ivar read: returns what the request asks. It raises
+        L{APIError<openai_server.errors.APIError>}, as parsing does, or since
+        something is not there.
     """
 
-    previous: str | None
-    others: frozenset[str]
-    read: Callable[[Sequence[bytes], Mapping[str, bytes]], Inquiry]
+    read: Callable[[RecordsFound], Inquiry]
+
+
+class ItemsWanted(RecordNames, frozen=True, kw_only=True):
+    """
+    Items that are to be added to a conversation.
+
+    @ivar read: returns each with its id, and names of what is ignored in them,
+        fit for a header. It raises as that of L{RecordsWanted} does.
+    """
+
+    read: Callable[[RecordsFound], tuple[Sequence[tuple[str, bytes]], Sequence[str]]]
 
 
 class Keeping(msgspec.Struct, frozen=True):
@@ -54,6 +95,58 @@ class Keeping(msgspec.Struct, frozen=True):
     body: Callable[[Sequence[Output] | None], bytes]
     record: Callable[[Sequence[Output] | None], bytes]
     renderer: Callable[[], Renderer]
+
+
+class ConversationReader(Protocol):
+    """
+    A dialect in which there are conversations. Each has one record, and items.
+    """
+
+    def newConversation(self, body: bytes) -> tuple[str, bytes, ItemsWanted | None]:
+        """
+        Return id and record of the conversation that a request makes, and the
+        items that it begins with; None for none.
+
+        @raise APIError: 400, with C{param} where one field is at fault.
+        """
+
+    def changed(self, record: bytes, body: bytes) -> bytes:
+        """
+        Return a record as a request changes it.
+
+        @raise APIError: 400.
+        """
+
+    def newItems(self, id: str, body: bytes) -> ItemsWanted:
+        """
+        Return the items that a request adds to a conversation.
+
+        @raise APIError: 400.
+        """
+
+    def itemsOf(self, inquiry: Inquiry, events: Sequence[Output]) -> Sequence[tuple[str, bytes]]:
+        """
+        Return what an answer adds to its conversation: the items of the
+        question, then its own.
+
+        @param events: all of the answer; none for the question's items alone.
+        """
+
+    def withLoss(self, record: bytes) -> bytes:
+        """
+        Return the record of a conversation that lacks an answer, in which
+        nothing can be asked any more.
+        """
+
+    def bodyOf(self, id: str, record: bytes) -> bytes:
+        """
+        Return a conversation as its client sees it.
+        """
+
+    def deletedBody(self, id: str) -> bytes:
+        """
+        Return what is said of a conversation that was deleted.
+        """
 
 
 class RecordReader(Protocol):

@@ -15,7 +15,8 @@ from twisted.internet.interfaces import IReactorTime
 from openai_server.api.chat.dialect import ChatDialect
 from openai_server.api.completions.dialect import CompletionDialect
 from openai_server.api.dialect import Dialect
-from openai_server.api.responses.dialect import ResponsesDialect
+from openai_server.api.responses.conversations import Conversations
+from openai_server.api.responses.dialect import ResponsesDialect, newToken
 from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Bee, Daemon
 from openai_server.metrics import Counters
@@ -33,6 +34,8 @@ from openai_server.translate.names import TakenNames
 from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
 from openai_server.web.completion import Completion
+from openai_server.web.conversations import ConversationRoutes
+from openai_server.web.exchanges import Exchanges
 from openai_server.web.kept import KeptAnswers
 from openai_server.web.keptresponses import KeptResponses
 from openai_server.web.models import OfferedModels
@@ -113,8 +116,18 @@ class WebFront(Service):
         )
         kept = self.kept = KeptAnswers(MemoryStore(clock, _boundsFrom(configuration)))
         survivors = Survivors()
+        conversations = Conversations(
+            responses.renderer, strict=configuration.strict, now=now, newToken=newToken
+        )
+        self._exchanges = Exchanges(clock, conversations, kept, configuration.keptBytes)
         self.completion = Completion(
-            self.submitter, self.retries, self.models.isKnown, self._takenNames, kept, survivors
+            self.submitter,
+            self.retries,
+            self.models.isKnown,
+            self._takenNames,
+            kept,
+            self._exchanges,
+            survivors,
         )
         completions = CompletionDialect(
             strict=configuration.strict,
@@ -130,7 +143,11 @@ class WebFront(Service):
             "/v1/responses": responses,
             **(dialects or {}),
         }
-        further = KeptResponses(responses, kept, configuration.keepAliveInterval).routes()
+        isKept = configuration.keptResponses > 0
+        further = [
+            *KeptResponses(responses, kept, configuration.keepAliveInterval).routes(),
+            *ConversationRoutes(conversations, kept, isKept).routes(),
+        ]
         routes = Routes(self.completion, spoken, self.models, admission, lambda: daemon.whyNotReady, further)
         self.site = APISite(
             routes.resource(),
@@ -139,7 +156,7 @@ class WebFront(Service):
             bodyLimit=configuration.bodyLimit,
             bodyBudget=configuration.bodyBudget,
             maxConnections=configuration.maxConnections,
-            onStopping=self.submitter.stop,
+            onStopping=self._turnAway,
             survivors=survivors,
         )
 
@@ -155,8 +172,13 @@ class WebFront(Service):
         Turn away whoever still waits, and remove all files.
         """
         super().stopService()
+        self._turnAway()
         self.completion.stop()
         self.submitter.folder.stop()
+
+    def _turnAway(self) -> None:
+        self._exchanges.stop()
+        self.submitter.stop()
 
     def _takenNames(self) -> TakenNames:
         bees = self._daemon.registry.bees()

@@ -15,7 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from openai_server.api.inquiry import Inquiry
-from openai_server.api.keeping import Keeping, RecordsWanted
+from openai_server.api.keeping import Keeping, RecordNames, RecordsFound, RecordsWanted
 from openai_server.api.output import Failed, Output
 from openai_server.coroutines import begun
 from openai_server.errors import APIError
@@ -25,6 +25,10 @@ from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.response import Response, cancelled
 
 _SHOWN_ID: Final = 200
+
+
+#: What the ids of conversations begin with, which are no answers.
+_CONVERSATION: Final = "conv_"
 
 
 class RunningAnswer:
@@ -103,17 +107,45 @@ class KeptAnswers:
         """
         Return what a request asks that needs records to be read.
 
-        @raise APIError: 400, there is none that it names.
+        @raise APIError: 400 or 404, there is none that it names.
         """
+        return wanted.read(await self.lookUp(account, wanted))
+
+    async def lookUp(self, account: str, names: RecordNames) -> RecordsFound:
+        """
+        Return those of these records that there are.
+
+        @raise APIError: 404, there is no such conversation.
+        """
+        store = self.store
         chain: Sequence[bytes] = ()
-        if wanted.previous is not None:
-            chain = await self.store.chain(account, wanted.previous)
-        others = {}
-        for id in wanted.others:
-            record = await self.store.get(account, id)
-            if record is not None:
-                others[id] = record
-        return wanted.read(chain, others)
+        if names.previous is not None and not names.previous.startswith(_CONVERSATION):
+            chain = await store.chain(account, names.previous)
+        conversation: bytes | None = None
+        said: Sequence[bytes] = ()
+        if names.conversation is not None:
+            conversation = await self.conversation(account, names.conversation)
+            said = [item for _, item in await store.items(account, names.conversation)]
+        others = [await store.get(account, id) for id in names.others]
+        items = [await store.item(account, *place) for place in names.items]
+        return RecordsFound(
+            chain=chain,
+            conversation=conversation,
+            said=said,
+            others=[record for record in others if record is not None],
+            items=[item for item in items if item is not None],
+        )
+
+    async def conversation(self, account: str, id: str) -> bytes:
+        """
+        Return the record of a conversation.
+
+        @raise APIError: 404.
+        """
+        record = await self.store.get(account, id) if id.startswith(_CONVERSATION) else None
+        if record is None:
+            raise notFound(id, "Conversation")
+        return record
 
     def begun(self, account: str, keeping: Keeping, response: Response) -> None:
         """
@@ -201,6 +233,8 @@ class KeptAnswers:
         @raise APIError: 404.
         """
         running = self.running(account, id)
+        if id.startswith(_CONVERSATION):
+            raise notFound(id)
         if running is not None:
             return running.keeping.record(running.said())
         record = await self.store.get(account, id)
@@ -217,7 +251,7 @@ class KeptAnswers:
         """
         running = self._byId.pop((account, id), None)
         if running is None:
-            if not await self.store.remove(account, id):
+            if id.startswith(_CONVERSATION) or not await self.store.remove(account, id):
                 raise notFound(id)
         elif running.asking is not None:
             running.asking.cancel()

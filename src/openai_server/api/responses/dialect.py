@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from openai_server.api.inquiry import Inquiry
-from openai_server.api.keeping import Keeping, RecordsWanted
+from openai_server.api.keeping import Keeping, RecordsFound, RecordsWanted
 from openai_server.api.listing import deletedBody
 from openai_server.api.output import Output, rowFromJSON, rowJSON
 from openai_server.api.renderer import Renderer
@@ -26,7 +26,10 @@ from openai_server.api.responses.resume import ResumedRenderer
 from openai_server.api.sse import keepAliveFrom
 
 
-def _newToken() -> str:
+def newToken() -> str:
+    """
+    Return what the ids of one response and its items have in common.
+    """
     return token_hex(16)
 
 
@@ -47,7 +50,7 @@ class ResponsesDialect:
         keepAlive: str = "chunk",
         keeps: bool = False,
         now: Callable[[], float] = time.time,
-        newToken: Callable[[], str] = _newToken,
+        newToken: Callable[[], str] = newToken,
     ) -> None:
         """
         @param strict: refuse fields that OpenAI does not know.
@@ -113,7 +116,7 @@ class ResponsesDialect:
         Return how the response is kept, if it is to be.
         """
         head = _headOf(inquiry)
-        if head.input is None:
+        if not head.isKept:
             return None
         return Keeping(
             head.id,
@@ -149,7 +152,7 @@ class ResponsesDialect:
         Return the items that led to the response of the last record.
         """
         last = readRecord(records[-1])
-        return [*historyFrom(records[:-1], {}).items, *last.input]
+        return [*historyFrom(RecordsFound(chain=records[:-1])).items, *last.input]
 
     def replay(self, record: bytes) -> tuple[ResponsesRenderer, list[Output]]:
         """

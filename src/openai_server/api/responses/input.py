@@ -47,7 +47,11 @@ _SILENT: Final = frozenset({"reasoning", "mcp_call", "mcp_list_tools"})
 
 
 def messagesFromInput(
-    found: str | Sequence[Any], unread: UnreadNames, history: Sequence[Any] = ()
+    found: str | Sequence[Any],
+    unread: UnreadNames,
+    history: Sequence[Any] = (),
+    source: str = "previous_response_id",
+    name: str = "input",
 ) -> tuple[Message, ...]:
     """
     Return what an input says. Items of kinds that are not known here are kept
@@ -55,17 +59,19 @@ def messagesFromInput(
 
     @param unread: is told of what is left out.
     @param history: items that were said before.
+    @param source: the name of the field that says where these are.
+    @param name: that of the input.
     @raise APIError: 400 with a C{param} like C{input[2].content[0].type}.
     """
     if isinstance(found, str):
         found = [{"role": "user", "content": found}] if found else []
     if len(found) + len(history) > MAX_MESSAGES:
-        raise APIError("invalid_value", f"More than {MAX_MESSAGES} items.", param="input")
-    reader = _Reader(unread)
+        raise APIError("invalid_value", f"More than {MAX_MESSAGES} items.", param=name)
+    reader = _Reader(unread, name)
     for item in history:
-        reader.read(item, "previous_response_id")
+        reader.read(item, source)
     for index, item in enumerate(found):
-        reader.read(item, f"input[{index}]")
+        reader.read(item, f"{name}[{index}]")
     return reader.finish()
 
 
@@ -78,8 +84,9 @@ class _Reader:
     @ivar _isAnswer: whether there was any of that.
     """
 
-    def __init__(self, unread: UnreadNames) -> None:
+    def __init__(self, unread: UnreadNames, name: str) -> None:
         self._unread = unread
+        self._name = name
         self._messages: list[Message] = []
         self._parts: list[str | Media] = []
         self._calls: list[Call] = []
@@ -147,7 +154,7 @@ class _Reader:
     def _foreign(self, kind: str, item: dict[str, Any]) -> None:
         callId = item.get("call_id")
         if not isinstance(callId, str):
-            self._unread.add(safeName(kind), True, "input")
+            self._unread.add(safeName(kind), True, self._name)
         elif kind.endswith("_output"):
             self._say(Message("tool", argumentsText(item.get("output")), callId=callId))
         else:
