@@ -41,14 +41,19 @@ class Keeping(msgspec.Struct, frozen=True):
 
     @ivar id: of its record.
     @ivar previous: the id of the record that it goes on from.
-    @ivar record: returns the record of an answer. It takes all of the answer,
-        whose last event is no C{Finished} or C{Failed} when it goes on, and
-        whether it was cancelled.
+    @ivar record: returns the record of an answer, empty for one that cannot be
+        kept. It takes all of the answer, whose last event is no C{Finished} or
+        C{Failed} when it goes on, and whether it was cancelled.
+    @ivar kind: of the record: those of one kind are not there where others are
+        looked for. See L{openai_server.web.kept.placeOf}.
+    @ivar items: what is kept with it, each under its id.
     """
 
     id: str
     previous: str | None
     record: Callable[[Sequence[Output], bool], bytes]
+    kind: str = ""
+    items: Sequence[tuple[str, bytes]] = ()
 
 
 class RecordReader(Protocol):
@@ -65,6 +70,31 @@ class RecordReader(Protocol):
         """
         Return the items that led to the answer of the last record of a chain,
         in order, each with its C{id}.
+        """
+
+    def deletedBody(self, id: str) -> bytes:
+        """
+        Return the answer to whoever has had a record forgotten.
+        """
+
+
+class CompletionReader(Protocol):
+    """
+    A dialect whose records can be listed and changed, and are given as they
+    are.
+    """
+
+    def isDescribedBy(self, record: bytes, model: str | None, metadata: Mapping[str, str]) -> bool:
+        """
+        Return whether a record is of an answer by this model, if one is given,
+        with all of this metadata.
+        """
+
+    def changed(self, record: bytes, body: bytes) -> bytes:
+        """
+        Return a record as a request's body has it changed.
+
+        @raise APIError: 400, with C{param} where one field is at fault.
         """
 
     def deletedBody(self, id: str) -> bytes:

@@ -34,6 +34,7 @@ from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
 from openai_server.web.completion import Completion
 from openai_server.web.kept import KeptAnswers
+from openai_server.web.keptchats import KeptChats
 from openai_server.web.keptresponses import KeptResponses
 from openai_server.web.models import OfferedModels
 from openai_server.web.response import Response
@@ -98,6 +99,7 @@ class WebFront(Service):
             reasoningField=configuration.reasoningField,
             showsWorkerTools=configuration.workerTools,
             keepAlive=configuration.keepAlive,
+            keeps=configuration.keptResponses > 0,
             now=now,
         )
         responses = ResponsesDialect(
@@ -127,7 +129,7 @@ class WebFront(Service):
             "/v1/responses": responses,
             **(dialects or {}),
         }
-        further = KeptResponses(responses, kept).routes()
+        further = [*KeptChats(chat, chat.name, kept).routes(), *KeptResponses(responses, kept).routes()]
         routes = Routes(self.completion, spoken, self.models, admission, lambda: daemon.whyNotReady, further)
         self.site = APISite(
             routes.resource(),

@@ -29,7 +29,7 @@ class RunningAnswer:
     """
     An answer that is being made.
 
-    @ivar account: whose it is.
+    @ivar account: whose it is; see L{placeOf}.
     @ivar keeping: how it will be kept.
     @ivar isCancelled: whether it was cancelled by a request.
     """
@@ -44,7 +44,7 @@ class RunningAnswer:
 
     def record(self) -> bytes:
         """
-        Return its record, as far as it has come.
+        Return its record, as far as it has come; empty when it cannot be kept.
         """
         response = self.response
         events: list[Output] = list(response.output or ())
@@ -85,8 +85,9 @@ class KeptAnswers:
         """
         Keep what answers a request.
         """
-        running = RunningAnswer(account, keeping, response)
-        self._running[response] = self._byId[account, keeping.id] = running
+        place = placeOf(account, keeping.kind)
+        running = RunningAnswer(place, keeping, response)
+        self._running[response] = self._byId[place, keeping.id] = running
         if response.ended is not None:
             self.ended(response)
 
@@ -99,10 +100,13 @@ class KeptAnswers:
             return
         keeping = running.keeping
         del self._byId[running.account, keeping.id]
-        if response.output is None:
-            # It has become too long for that.
+        # One that has become too long has no output.
+        record = b"" if response.output is None else running.record()
+        if not record:
             return
-        putting = self.store.put(running.account, keeping.id, running.record(), keeping.previous)
+        putting = self.store.put(running.account, keeping.id, record, keeping.previous)
+        if keeping.items:
+            putting.addCallback(lambda _: self.store.append(running.account, keeping.id, keeping.items))
         putting.addErrback(_notKept, keeping.id)
 
     def running(self, account: str, id: str) -> RunningAnswer | None:
@@ -123,17 +127,18 @@ class KeptAnswers:
             raise notFound(id)
         return record
 
-    async def forget(self, account: str, id: str) -> None:
+    async def forget(self, account: str, id: str, kind: str = "Response") -> None:
         """
         Forget an answer. One that is being made goes on, and is not kept.
 
+        @param kind: what it is called in the error.
         @raise APIError: 404.
         """
         running = self._byId.pop((account, id), None)
         if running is not None:
             del self._running[running.response]
         elif not await self.store.remove(account, id):
-            raise notFound(id)
+            raise notFound(id, kind)
 
 
 def accountOf(request: Request) -> str:
@@ -142,6 +147,13 @@ def accountOf(request: Request) -> str:
     """
     assert request.account is not None
     return request.account.name
+
+
+def placeOf(account: str, kind: str) -> str:
+    """
+    Return for whom the store keeps an account's records of a kind.
+    """
+    return f"{account}/{kind}" if kind else account
 
 
 def notFound(id: str, kind: str = "Response") -> APIError:
