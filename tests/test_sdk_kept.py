@@ -5,6 +5,8 @@ C{openai} package over real sockets.
 
 from __future__ import annotations
 
+from typing import Any
+
 import openai
 
 from tests.serving import ServingCase, inLoop, inThread
@@ -81,3 +83,56 @@ class KeptChatTests(ServingCase):
             self.assertEqual(message.content, "a b")
             self.assertTrue((await completions.delete(said.id)).deleted)
             self.assertEqual([each async for each in completions.list()], [])
+
+
+class InputTests(ServingCase):
+    """
+    Inputs that are counted and compacted.
+    """
+
+    @inThread
+    def test_count(self) -> None:
+        """
+        In the package's type, and said to be an estimate.
+        """
+        raw = self.client.responses.input_tokens.with_raw_response.count(model="echo", input="x" * 40)
+        self.assertEqual((raw.parse().input_tokens, raw.headers["x-hum-usage"]), (10, "estimated"))
+        counted = self.client.responses.input_tokens.count(
+            input=[{"role": "user", "content": "x"}], instructions="Be brief.", truncation="auto"
+        )
+        self.assertEqual(counted.object, "response.input_tokens")
+
+    @inThread
+    def test_compact(self) -> None:
+        """
+        What it gives is the input to go on from.
+        """
+        responses = self.client.responses
+        history: Any = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "yes"}]
+        compacted = responses.compact(model="echo", input=history, instructions="Be brief.")
+        (item,) = compacted.output
+        assert item.type == "compaction"
+        self.assertEqual(compacted.object, "response.compaction")
+        shown: Any = item.model_dump(exclude_none=True)
+        for given in ({"input": [shown, history[0]]}, {"input": [*compacted.output, history[0]]}):
+            response = responses.create(model="echo", **given)  # type: ignore[call-overload]
+            self.assertEqual(response.output_text, "one")
+        again = responses.compact(model="echo", previous_response_id=response.id)
+        self.assertEqual(again.output[0].type, "compaction")
+        shown["encrypted_content"] += "x"
+        with self.assertRaises(openai.BadRequestError) as caught:
+            responses.create(model="echo", input=[shown, history[0]])
+        self.assertEqual(caught.exception.param, "input[0].encrypted_content")
+
+    @inLoop
+    async def test_async(self) -> None:
+        """
+        The asynchronous client does the same.
+        """
+        async with self.newAsyncClient() as client:
+            counted = await client.responses.input_tokens.count(model="echo", input="x" * 40)
+            self.assertEqual(counted.input_tokens, 10)
+            compacted = await client.responses.compact(model="echo", input="one")
+            items: Any = [*compacted.output, {"role": "user", "content": "two"}]
+            response = await client.responses.create(model="echo", input=items)
+            self.assertEqual(response.output_text, "two")

@@ -17,22 +17,40 @@ from openai_server.api.inquiry import Inquiry
 from openai_server.api.output import Output
 
 
+class Seal(Protocol):
+    """
+    Seals texts that an account keeps for this server.
+    """
+
+    def seal(self, text: str) -> str:
+        """
+        Return a token that only this server can read, and only for this
+        account.
+        """
+
+    def open(self, token: str) -> str | None:
+        """
+        Return the text in a token, None if there is none for this account.
+        """
+
+
 class RecordsWanted(msgspec.Struct, frozen=True):
     """
-    A request that cannot be read without records.
+    A request that cannot be read without records, or without what opens the
+    texts that its client keeps.
 
     @ivar previous: the id of the one that it goes on from.
     @ivar others: ids of those that have something which it refers to.
     @ivar read: returns what the request asks. It takes the record that it goes
         on from with all that that one goes on from, the oldest first, none
-        where one of them is gone; and by their ids those of the others that
-        there are. It raises L{APIError<openai_server.errors.APIError>}, as
+        where one of them is gone; by their ids those of the others that there
+        are; and the seal of whose request it is. It raises L{APIError<openai_server.errors.APIError>}, as
         parsing does, or since something is not there.
     """
 
     previous: str | None
     others: frozenset[str]
-    read: Callable[[Sequence[bytes], Mapping[str, bytes]], Inquiry]
+    read: Callable[[Sequence[bytes], Mapping[str, bytes], Seal], Inquiry]
 
 
 class Keeping(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from openai_server.api.chat.dialect import ChatDialect
 from openai_server.api.completions.dialect import CompletionDialect
 from openai_server.api.dialect import Dialect
+from openai_server.api.responses.compaction import CompactionDialect
 from openai_server.api.responses.dialect import ResponsesDialect
 from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Bee, Daemon
@@ -33,12 +34,14 @@ from openai_server.translate.names import TakenNames
 from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
 from openai_server.web.completion import Completion
+from openai_server.web.inputtokens import InputTokens
 from openai_server.web.kept import KeptAnswers
 from openai_server.web.keptchats import KeptChats
 from openai_server.web.keptresponses import KeptResponses
 from openai_server.web.models import OfferedModels
 from openai_server.web.response import Response
 from openai_server.web.routes import Routes
+from openai_server.web.sealing import SealingKey
 from openai_server.web.site import APISite
 from openai_server.web.submission import Submitter
 
@@ -111,7 +114,7 @@ class WebFront(Service):
             keeps=configuration.keptResponses > 0,
             now=now,
         )
-        kept = KeptAnswers(MemoryStore(clock, _boundsFrom(configuration)))
+        kept = KeptAnswers(MemoryStore(clock, _boundsFrom(configuration)), SealingKey())
         self.completion = Completion(
             self.submitter, self.retries, self.models.isKnown, self._takenNames, kept
         )
@@ -127,9 +130,15 @@ class WebFront(Service):
             "/v1/chat/completions": chat,
             "/v1/completions": completions,
             "/v1/responses": responses,
+            "/v1/responses/compact": CompactionDialect(strict=configuration.strict, now=now),
             **(dialects or {}),
         }
-        further = [*KeptChats(chat, chat.name, kept).routes(), *KeptResponses(responses, kept).routes()]
+        inputs = InputTokens(responses, kept, self.submitter, self._takenNames)
+        further = [
+            *KeptChats(chat, chat.name, kept).routes(),
+            *KeptResponses(responses, kept).routes(),
+            *inputs.routes(),
+        ]
         routes = Routes(self.completion, spoken, self.models, admission, lambda: daemon.whyNotReady, further)
         self.site = APISite(
             routes.resource(),

@@ -21,6 +21,7 @@ from openai_server.store.interfaces import RecordStore
 from openai_server.web.interfaces import Request
 from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.response import Response
+from openai_server.web.sealing import SealingKey
 
 _SHOWN_ID: Final = 200
 
@@ -60,8 +61,12 @@ class KeptAnswers:
     @ivar store: has the records.
     """
 
-    def __init__(self, store: RecordStore) -> None:
+    def __init__(self, store: RecordStore, key: SealingKey) -> None:
+        """
+        @param key: of what clients keep.
+        """
         self.store = store
+        self._key = key
         self._running: dict[Response, RunningAnswer] = {}
         self._byId: dict[tuple[str, str], RunningAnswer] = {}
 
@@ -79,7 +84,7 @@ class KeptAnswers:
             record = await self.store.get(account, id)
             if record is not None:
                 others[id] = record
-        return wanted.read(chain, others)
+        return wanted.read(chain, others, self._key.sealOf(account))
 
     def begun(self, account: str, keeping: Keeping, response: Response) -> None:
         """

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from openai.types.responses import Response, ResponseStreamEvent
+from openai.types.responses import CompactedResponse, Response, ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
 #: Members of the response object, by OpenAI's document and Open Responses.
@@ -61,6 +61,7 @@ _CODES: Final = {"context_length_exceeded", "insufficient_quota"}
 
 _EVENT: Final[TypeAdapter[Any]] = TypeAdapter(ResponseStreamEvent)
 _RESPONSE: Final = TypeAdapter(Response)
+_COMPACTION: Final = TypeAdapter(CompactedResponse)
 
 _TERMINAL: Final = {
     "response.completed": "completed",
@@ -119,6 +120,16 @@ def checkResponse(value: Mapping[str, Any]) -> None:
     Check a whole response object against the package's types.
     """
     checkTypes(value, _RESPONSE)
+
+
+def checkCompaction(value: Mapping[str, Any]) -> None:
+    """
+    Check a compaction against the package's types: it has one item.
+    """
+    checkTypes(value, _COMPACTION)
+    (item,) = value["output"]
+    assert value.keys() == {"id", "object", "created_at", "output", "usage"}, value
+    assert item.keys() == {"id", "type", "encrypted_content"} and item["type"] == "compaction", item
 
 
 def _checkExtra(value: object) -> None:

@@ -14,6 +14,7 @@ from openai_server.api.responses.dialect import ResponsesDialect
 from openai_server.api.responses.records import isReference, keptItems, namedBy
 from openai_server.errors import APIError
 from tests.api.responses.grammar import checkResponse
+from tests.api.responses.plainseal import PlainSeal
 from tests.support import SyncCase
 
 TOKEN = "0123456789abcdef" * 2
@@ -149,7 +150,7 @@ class RecordTests(SyncCase):
         wanted = self.dialect.parse(body)
         assert isinstance(wanted, RecordsWanted)
         self.assertEqual((wanted.previous, wanted.others), ("resp_1", frozenset()))
-        inquiry = wanted.read([self.record(Text(["yes"]), GOOD)], {})
+        inquiry = wanted.read([self.record(Text(["yes"]), GOOD)], {}, PlainSeal())
         self.assertEqual(inquiry.model, "m")
         self.assertEqual(
             inquiry.messages, (Message("user", ("one",)), Message("assistant", "yes"), Message("user", "two"))
@@ -159,7 +160,7 @@ class RecordTests(SyncCase):
         second = keeping.record([Text(["so"]), GOOD], False)
         roles = [item["role"] for item in self.dialect.inputOf([self.record(Text(["yes"]), GOOD), second])]
         self.assertEqual(roles, ["user", "assistant", "user"])
-        error = self.assertRaises(APIError, wanted.read, [], {})
+        error = self.assertRaises(APIError, wanted.read, [], {}, PlainSeal())
         self.assertEqual((error.name, error.param), ("previous_response_not_found", "previous_response_id"))
 
     def test_unkept(self) -> None:

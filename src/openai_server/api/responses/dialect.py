@@ -8,11 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from secrets import token_hex
 from typing import Any
 
 import msgspec
 
+from openai_server.api.ids import newToken
 from openai_server.api.inquiry import Inquiry
 from openai_server.api.keeping import Keeping, RecordsWanted
 from openai_server.api.listing import deletedBody
@@ -22,10 +22,6 @@ from openai_server.api.responses.records import Record, historyFrom, readRecord
 from openai_server.api.responses.render import ResponsesRenderer
 from openai_server.api.responses.request import inquiryFromBody
 from openai_server.api.sse import keepAliveFrom
-
-
-def _newToken() -> str:
-    return token_hex(16)
 
 
 class ResponsesDialect:
@@ -45,7 +41,7 @@ class ResponsesDialect:
         keepAlive: str = "chunk",
         keeps: bool = False,
         now: Callable[[], float] = time.time,
-        newToken: Callable[[], str] = _newToken,
+        newToken: Callable[[], str] = newToken,
     ) -> None:
         """
         @param strict: refuse fields that OpenAI does not know.

@@ -6,7 +6,7 @@ What is kept of a response: its object, and the items that were its input.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
@@ -15,7 +15,16 @@ Item: TypeAlias = "dict[str, Any]"
 
 # An item's id names its response.
 _itemId = re.compile(r"[a-z]+_([0-9a-f]{32})_[a-z0-9]+")
-_PREFIXES = {"message": "msg", "function_call_output": "fco", "custom_tool_call_output": "ctco"}
+_PREFIXES = {
+    "message": "msg",
+    "compaction": "cmp",
+    "function_call_output": "fco",
+    "custom_tool_call_output": "ctco",
+}
+
+
+def _opensNothing(token: str) -> str | None:
+    return None
 
 
 class Answer(msgspec.Struct):
@@ -59,11 +68,14 @@ class History(msgspec.Struct):
     @ivar items: all that was said before it.
     @ivar known: items that it may refer to, by their ids.
     @ivar model: the last response's.
+    @ivar opened: returns the text of a compaction's token, None if there is
+        none for this account.
     """
 
     items: list[Item]
     known: dict[str, Item]
     model: str | None = None
+    opened: Callable[[str], str | None] = _opensNothing
 
 
 #: What most requests go on from.
@@ -72,18 +84,21 @@ NO_HISTORY = History([], {})
 readRecord = msgspec.json.Decoder(Record).decode
 
 
-def historyFrom(chain: Sequence[bytes], others: Mapping[str, bytes]) -> History:
+def historyFrom(
+    chain: Sequence[bytes], others: Mapping[str, bytes], opened: Callable[[str], str | None] = _opensNothing
+) -> History:
     """
     Return what these records tell.
 
     @param chain: those that a request goes on from, the oldest first.
     @param others: those that have something which it refers to.
+    @param opened: see L{History}.
     """
     records = list(map(readRecord, chain))
     items = [item for record in records for item in record.items]
     further = [item for each in others.values() for item in readRecord(each).items]
     known = {item["id"]: item for item in (*further, *items) if isinstance(item.get("id"), str)}
-    return History(items, known, records[-1].answer.model if records else None)
+    return History(items, known, records[-1].answer.model if records else None, opened)
 
 
 def isReference(item: Any) -> bool:
@@ -94,6 +109,13 @@ def isReference(item: Any) -> bool:
         return False
     kind = item.get("type")
     return kind == "item_reference" or (kind is None and item.get("role") is None)
+
+
+def isSealed(item: Any) -> bool:
+    """
+    Return whether an item of an input is one that only this server can read.
+    """
+    return isinstance(item, dict) and item.get("type") == "compaction"
 
 
 def namedBy(items: object) -> frozenset[str]:

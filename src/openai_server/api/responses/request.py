@@ -23,7 +23,7 @@ from openai_server.api.inquiry import (
     Message,
     Sampling,
 )
-from openai_server.api.keeping import RecordsWanted
+from openai_server.api.keeping import RecordsWanted, Seal
 from openai_server.api.responses.answer import ResponseHead
 from openai_server.api.responses.input import messagesFromInput
 from openai_server.api.responses.records import (
@@ -31,6 +31,7 @@ from openai_server.api.responses.records import (
     History,
     historyFrom,
     isReference,
+    isSealed,
     keptItems,
     namedBy,
 )
@@ -98,9 +99,9 @@ def inquiryFromBody(
     _refuse(found)
     if history is None:
         previous, others = found.previous_response_id, namedBy(found.input)
-        if previous is not None or others:
+        if previous is not None or others or any(map(isSealed, found.input or ())):
 
-            def read(chain: Sequence[bytes], others: Mapping[str, bytes]) -> Inquiry:
+            def read(chain: Sequence[bytes], others: Mapping[str, bytes], seal: Seal) -> Inquiry:
                 resolved = inquiryFromBody(
                     body,
                     token,
@@ -109,7 +110,7 @@ def inquiryFromBody(
                     model=model,
                     defaultModel=defaultModel,
                     keeps=keeps,
-                    history=historyFrom(chain, others),
+                    history=historyFrom(chain, others, seal.open),
                 )
                 assert isinstance(resolved, Inquiry)
                 return resolved
@@ -208,7 +209,7 @@ def _previousNotFound(previous: str) -> APIError:
 
 
 def _messages(found: ResponsesBody, unread: UnreadNames, history: History) -> tuple[Message, ...]:
-    said = messagesFromInput(found.input or (), unread, history.items)
+    said = messagesFromInput(found.input or (), unread, history)
     if not said and found.max_output_tokens == 1 and found.input is not None:
         # Codex's question whether anybody is there.
         return ()
