@@ -176,6 +176,14 @@ class InputTests(SyncCase):
         )
         self.assertEqual(self.unread.all, ("input.web_search_call", "input.compaction_trigger"))
 
+    def test_compactionThatNothingOpens(self) -> None:
+        """
+        Is never read as it stands.
+        """
+        sent = {"type": "compaction", "encrypted_content": "x"}
+        error = self.assertRaises(APIError, self.read, USER, sent)
+        self.assertEqual(error.param, "input[1].encrypted_content")
+
     def test_partsOfOtherServers(self) -> None:
         """
         Of an answer's parts that are not known the text is kept, and no

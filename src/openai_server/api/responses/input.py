@@ -146,7 +146,7 @@ class _Reader:
         found = self._as(InputCompactionBody, item, where)
         text = self._opened(found.encrypted_content)
         if text is None:
-            said = "This compaction cannot be opened: it was made elsewhere, for another key, or before a restart."
+            said = "This compaction was made elsewhere, with another key or before a restart."
             raise APIError("invalid_value", said, param=f"{where}.encrypted_content")
         self._say(Message("user", text))
 
