@@ -189,6 +189,8 @@ class Inquiry(msgspec.Struct, frozen=True, kw_only=True):
         answered behind the former ones, in the same answer.
     @ivar isIsolated: whether it is asked in a session of its own, which is
         used for nothing else.
+    @ivar isBackground: whether it is answered before it is asked, and goes on
+        with nobody attached.
     @ivar mayAct: whether the worker may use tools of its own, as the settings
         have it.
     @ivar ignored: names of fields that were accepted without effect, fit for
@@ -214,6 +216,7 @@ class Inquiry(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] = {}
     others: tuple[tuple[Message, ...], ...] = ()
     isIsolated: bool = False
+    isBackground: bool = False
     mayAct: bool = True
     ignored: tuple[str, ...] = ()
     own: object = None

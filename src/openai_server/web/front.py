@@ -44,6 +44,7 @@ from openai_server.web.routes import Routes
 from openai_server.web.sealing import SealingKey
 from openai_server.web.site import APISite
 from openai_server.web.submission import Submitter
+from openai_server.web.survivors import Survivors
 
 
 class WebFront(Service):
@@ -54,6 +55,7 @@ class WebFront(Service):
     @ivar submitter: what all questions share.
     @ivar completion: what answers all requests.
     @ivar models: what can be asked for.
+    @ivar kept: the answers that can be asked for again.
     """
 
     def __init__(
@@ -114,9 +116,10 @@ class WebFront(Service):
             keeps=configuration.keptResponses > 0,
             now=now,
         )
-        kept = KeptAnswers(MemoryStore(clock, _boundsFrom(configuration)), SealingKey())
+        kept = self.kept = KeptAnswers(MemoryStore(clock, _boundsFrom(configuration)), SealingKey())
+        survivors = Survivors()
         self.completion = Completion(
-            self.submitter, self.retries, self.models.isKnown, self._takenNames, kept
+            self.submitter, self.retries, self.models.isKnown, self._takenNames, kept, survivors
         )
         completions = CompletionDialect(
             strict=configuration.strict,
@@ -136,7 +139,7 @@ class WebFront(Service):
         inputs = InputTokens(responses, kept, self.submitter, self._takenNames)
         further = [
             *KeptChats(chat, chat.name, kept).routes(),
-            *KeptResponses(responses, kept).routes(),
+            *KeptResponses(responses, kept, configuration.keepAliveInterval).routes(),
             *inputs.routes(),
         ]
         routes = Routes(self.completion, spoken, self.models, admission, lambda: daemon.whyNotReady, further)
@@ -148,6 +151,7 @@ class WebFront(Service):
             bodyBudget=configuration.bodyBudget,
             maxConnections=configuration.maxConnections,
             onStopping=self.submitter.stop,
+            survivors=survivors,
         )
 
     def startService(self) -> None:

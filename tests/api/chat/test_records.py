@@ -38,7 +38,7 @@ class KeepingTests(SyncCase):
         inquiry = self.inquiry(metadata={"a": "b"})
         keeping = self.dialect.keeping(inquiry)
         assert keeping is not None
-        record = json.loads(keeping.record(ANSWER, False))
+        record = json.loads(keeping.record(ANSWER))
         checkCompletion(record)
         for _ in range(2):
             told = json.loads(self.dialect.renderer(inquiry).body(ANSWER))
@@ -65,8 +65,8 @@ class KeepingTests(SyncCase):
         keeping = self.dialect.keeping(inquiry)
         assert keeping is not None
         failed = Failed(APIError("worker_error", "no"))
-        for events in ([], ANSWER[:1], [ANSWER[0], failed]):
-            self.assertEqual(keeping.record(events, False), b"")
+        for events in (None, [], ANSWER[:1], [ANSWER[0], failed]):
+            self.assertEqual(keeping.record(events), b"")
 
     def messages(self, *sent: Any) -> list[Any]:
         """

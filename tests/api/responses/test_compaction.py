@@ -90,7 +90,7 @@ class AskTests(SyncCase):
         assert isinstance(kept, Inquiry)
         keeping = ResponsesDialect(keeps=True).keeping(kept)
         assert keeping is not None
-        record = keeping.record([Text(["yes"]), Finished("stop", USAGE)], False)
+        record = keeping.record([Text(["yes"]), Finished("stop", USAGE)])
         inquiry = self.inquiry([record], model=None, previous_response_id=keeping.id, input="one")
         self.assertEqual([each.text for each in inquiry.messages[:-1]], ["zero", "yes", "one"])
         self.assertEqual(inquiry.model, "n")
@@ -187,7 +187,7 @@ class ContextTests(SyncCase):
         self.assertEqual([each.role for each in inquiry.messages], ["system", "user", "user", "user"])
         self.assertEqual(inquiry.ignored, ())
         assert self.keeping is not None
-        record = self.keeping.record([Finished("stop", USAGE)], False)
+        record = self.keeping.record([Finished("stop", USAGE)])
         items = ResponsesDialect(keeps=True).inputOf([record])
         self.assertEqual(items[1], sealed("s", id="cmp_1", created_by="x"))
 
@@ -197,7 +197,7 @@ class ContextTests(SyncCase):
         """
         self.read(sealed("s"))
         assert self.keeping is not None
-        record = self.keeping.record([Text(["yes"]), Finished("stop", USAGE)], False)
+        record = self.keeping.record([Text(["yes"]), Finished("stop", USAGE)])
         body = {"input": "b", "previous_response_id": self.keeping.id}
         parsed = ResponsesDialect().parse(json.dumps(body).encode())
         assert isinstance(parsed, RecordsWanted)

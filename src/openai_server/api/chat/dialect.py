@@ -120,8 +120,9 @@ class ChatDialect:
         head = inquiry.own
         if not isinstance(head, ChatHead):
             return None
-        record = partial(_record, self.renderer(inquiry), head.metadata)
-        return Keeping(head.id, None, record, self.name, head.messages)
+        renderer = self.renderer(inquiry)
+        record = partial(_record, renderer, head.metadata)
+        return Keeping(head.id, None, record, record, lambda: renderer, self.name, head.messages)
 
     def isDescribedBy(self, record: bytes, model: str | None, metadata: Mapping[str, str]) -> bool:
         """
@@ -146,7 +147,7 @@ class ChatDialect:
 
 
 def _record(
-    renderer: ChatRenderer, metadata: Mapping[str, str], events: Sequence[Output], isCancelled: bool
+    renderer: ChatRenderer, metadata: Mapping[str, str], events: Sequence[Output] | None
 ) -> bytes:
     # The object has no way to say that it is not complete.
     if not events or not isinstance(events[-1], Finished):
