@@ -18,6 +18,23 @@ from openai_server.api.output import Output
 from openai_server.api.renderer import Renderer
 
 
+class Seal(Protocol):
+    """
+    Seals texts that an account keeps for this server.
+    """
+
+    def seal(self, text: str) -> str:
+        """
+        Return a token that only this server can read, and only for this
+        account.
+        """
+
+    def open(self, token: str) -> str | None:
+        """
+        Return the text in a token, None if there is none for this account.
+        """
+
+
 class RecordNames(msgspec.Struct, frozen=True, kw_only=True):
     """
     What a request needs of what is kept.
@@ -45,6 +62,7 @@ class RecordsFound(msgspec.Struct, frozen=True, kw_only=True):
     @ivar said: the items of that conversation, in order.
     @ivar others: those of the other records that there are.
     @ivar items: those of the single items that there are.
+    @ivar seal: of whose request it is.
     """
 
     chain: Sequence[bytes] = ()
@@ -52,11 +70,13 @@ class RecordsFound(msgspec.Struct, frozen=True, kw_only=True):
     said: Sequence[bytes] = ()
     others: Sequence[bytes] = ()
     items: Sequence[bytes] = ()
+    seal: Seal | None = None
 
 
 class RecordsWanted(RecordNames, frozen=True, kw_only=True):
     """
-    A request that cannot be read without records.
+    A request that cannot be read without records, or without what opens the
+    texts that its client keeps.
 
     @ivar read: returns what the request asks. It raises
         L{APIError<openai_server.errors.APIError>}, as parsing does, or since
@@ -86,8 +106,12 @@ class Keeping(msgspec.Struct, frozen=True):
     @ivar body: returns an answer whole. It takes all of the answer, whose last
         event is no C{Finished} or C{Failed} when it goes on; None for one that
         waits to be asked.
-    @ivar record: returns its record, of the same.
+    @ivar record: returns its record, of the same; empty for an answer that
+        cannot be kept.
     @ivar renderer: returns what writes the answer once more.
+    @ivar kind: of the record: those of one kind are not there where others are
+        looked for. See L{openai_server.web.kept.placeOf}.
+    @ivar items: what is kept with it, each under its id.
     """
 
     id: str
@@ -95,6 +119,8 @@ class Keeping(msgspec.Struct, frozen=True):
     body: Callable[[Sequence[Output] | None], bytes]
     record: Callable[[Sequence[Output] | None], bytes]
     renderer: Callable[[], Renderer]
+    kind: str = ""
+    items: Sequence[tuple[str, bytes]] = ()
 
 
 class ConversationReader(Protocol):
@@ -178,6 +204,31 @@ class RecordReader(Protocol):
         @param renderer: a new one, which would write all of it.
         @param after: the number of the last event that is not wanted; the
             first one's is 0.
+        """
+
+    def deletedBody(self, id: str) -> bytes:
+        """
+        Return the answer to whoever has had a record forgotten.
+        """
+
+
+class CompletionReader(Protocol):
+    """
+    A dialect whose records can be listed and changed, and are given as they
+    are.
+    """
+
+    def isDescribedBy(self, record: bytes, model: str | None, metadata: Mapping[str, str]) -> bool:
+        """
+        Return whether a record is of an answer by this model, if one is given,
+        with all of this metadata.
+        """
+
+    def changed(self, record: bytes, body: bytes) -> bytes:
+        """
+        Return a record as a request's body has it changed.
+
+        @raise APIError: 400, with C{param} where one field is at fault.
         """
 
     def deletedBody(self, id: str) -> bytes:

@@ -212,7 +212,7 @@ class Completion:
                 # Until then others may answer calls, and another daemon knows none.
                 await self._submitter.reach()
             match = matchFromTranscript(self._submitter.calls, submission.account, submission.transcript)
-            if isinstance(match.owner, Conversation):
+            if isinstance(match.owner, Conversation) and not submission.inquiry.isIsolated:
                 response = await self._waiting.answerTo(submission, attempt, match.owner, match)
             else:
                 attend = partial(self._keeper.newResponse, submission, attempt)

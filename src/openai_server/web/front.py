@@ -15,8 +15,10 @@ from twisted.internet.interfaces import IReactorTime
 from openai_server.api.chat.dialect import ChatDialect
 from openai_server.api.completions.dialect import CompletionDialect
 from openai_server.api.dialect import Dialect
+from openai_server.api.ids import newToken
+from openai_server.api.responses.compaction import CompactionDialect
 from openai_server.api.responses.conversations import Conversations
-from openai_server.api.responses.dialect import ResponsesDialect, newToken
+from openai_server.api.responses.dialect import ResponsesDialect
 from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Bee, Daemon
 from openai_server.metrics import Counters
@@ -36,11 +38,14 @@ from openai_server.web.attachments import AttachmentFolder
 from openai_server.web.completion import Completion
 from openai_server.web.conversations import ConversationRoutes
 from openai_server.web.exchanges import Exchanges
+from openai_server.web.inputtokens import InputTokens
 from openai_server.web.kept import KeptAnswers
+from openai_server.web.keptchats import KeptChats
 from openai_server.web.keptresponses import KeptResponses
 from openai_server.web.models import OfferedModels
 from openai_server.web.response import Response
 from openai_server.web.routes import Routes
+from openai_server.web.sealing import SealingKey
 from openai_server.web.site import APISite
 from openai_server.web.submission import Submitter
 from openai_server.web.survivors import Survivors
@@ -103,6 +108,7 @@ class WebFront(Service):
             reasoningField=configuration.reasoningField,
             showsWorkerTools=configuration.workerTools,
             keepAlive=configuration.keepAlive,
+            keeps=configuration.keptResponses > 0,
             now=now,
         )
         responses = ResponsesDialect(
@@ -114,7 +120,7 @@ class WebFront(Service):
             keeps=configuration.keptResponses > 0,
             now=now,
         )
-        kept = self.kept = KeptAnswers(MemoryStore(clock, _boundsFrom(configuration)))
+        kept = self.kept = KeptAnswers(MemoryStore(clock, _boundsFrom(configuration)), SealingKey())
         survivors = Survivors()
         conversations = Conversations(
             responses.renderer, strict=configuration.strict, now=now, newToken=newToken
@@ -141,11 +147,15 @@ class WebFront(Service):
             "/v1/chat/completions": chat,
             "/v1/completions": completions,
             "/v1/responses": responses,
+            "/v1/responses/compact": CompactionDialect(strict=configuration.strict, now=now),
             **(dialects or {}),
         }
         isKept = configuration.keptResponses > 0
+        inputs = InputTokens(responses, kept, self.submitter, self._takenNames)
         further = [
+            *KeptChats(chat, chat.name, kept).routes(),
             *KeptResponses(responses, kept, configuration.keepAliveInterval).routes(),
+            *inputs.routes(),
             *ConversationRoutes(conversations, kept, isKept).routes(),
         ]
         routes = Routes(self.completion, spoken, self.models, admission, lambda: daemon.whyNotReady, further)

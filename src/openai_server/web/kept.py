@@ -23,6 +23,7 @@ from openai_server.store.interfaces import RecordStore
 from openai_server.web.interfaces import Request
 from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.response import Response, cancelled
+from openai_server.web.sealing import SealingKey
 
 _SHOWN_ID: Final = 200
 
@@ -35,7 +36,7 @@ class RunningAnswer:
     """
     An answer that is being made.
 
-    @ivar account: whose it is.
+    @ivar account: whose it is; see L{placeOf}.
     @ivar keeping: how it will be kept.
     @ivar response: what is made; None while it waits to be asked.
     @ivar asking: asks it, until it is asked; else None.
@@ -98,8 +99,12 @@ class KeptAnswers:
     @ivar store: has the records.
     """
 
-    def __init__(self, store: RecordStore) -> None:
+    def __init__(self, store: RecordStore, key: SealingKey) -> None:
+        """
+        @param key: of what clients keep.
+        """
         self.store = store
+        self._key = key
         self._running: dict[Response, RunningAnswer] = {}
         self._byId: dict[tuple[str, str], RunningAnswer] = {}
 
@@ -134,6 +139,7 @@ class KeptAnswers:
             said=said,
             others=[record for record in others if record is not None],
             items=[item for item in items if item is not None],
+            seal=self._key.sealOf(account),
         )
 
     async def conversation(self, account: str, id: str) -> bytes:
@@ -151,7 +157,8 @@ class KeptAnswers:
         """
         Keep what answers a request.
         """
-        running = self._byId[account, keeping.id] = RunningAnswer(account, keeping, response)
+        place = placeOf(account, keeping.kind)
+        running = self._byId[place, keeping.id] = RunningAnswer(place, keeping, response)
         self._follow(running, response)
 
     def _follow(self, running: RunningAnswer, response: Response) -> None:
@@ -176,8 +183,17 @@ class KeptAnswers:
     def _put(self, running: RunningAnswer, events: list[Output]) -> None:
         keeping = running.keeping
         del self._byId[running.account, keeping.id]
-        putting = self.store.put(running.account, keeping.id, keeping.record(events), keeping.previous)
+        record = keeping.record(events)
+        if not record:
+            return
+        putting = Deferred.fromCoroutine(self._store(running.account, keeping, record))
         putting.addErrback(_notKept, keeping.id)
+
+    async def _store(self, account: str, keeping: Keeping, record: bytes) -> None:
+        await self.store.put(account, keeping.id, record, keeping.previous)
+        if keeping.items and not await self.store.append(account, keeping.id, keeping.items):
+            # There is no room for all of it.
+            await self.store.remove(account, keeping.id)
 
     # In the background.
 
@@ -236,23 +252,25 @@ class KeptAnswers:
         if id.startswith(_CONVERSATION):
             raise notFound(id)
         if running is not None:
-            return running.keeping.record(running.said())
-        record = await self.store.get(account, id)
-        if record is None:
+            record: bytes | None = running.keeping.record(running.said())
+        else:
+            record = await self.store.get(account, id)
+        if not record:
             raise notFound(id)
         return record
 
-    async def forget(self, account: str, id: str) -> None:
+    async def forget(self, account: str, id: str, kind: str = "Response") -> None:
         """
         Forget an answer. One that is being made goes on while somebody reads
         it, and is not kept.
 
+        @param kind: what it is called in the error.
         @raise APIError: 404.
         """
         running = self._byId.pop((account, id), None)
         if running is None:
             if id.startswith(_CONVERSATION) or not await self.store.remove(account, id):
-                raise notFound(id)
+                raise notFound(id, kind)
         elif running.asking is not None:
             running.asking.cancel()
         elif (response := running.response) is not None:
@@ -278,6 +296,13 @@ def accountOf(request: Request) -> str:
     """
     assert request.account is not None
     return request.account.name
+
+
+def placeOf(account: str, kind: str) -> str:
+    """
+    Return for whom the store keeps an account's records of a kind.
+    """
+    return f"{account}/{kind}" if kind else account
 
 
 def notFound(id: str, kind: str = "Response") -> APIError:

@@ -155,6 +155,9 @@ class Delivery:
         """
         try:
             self.give(events)
+        except APIError as error:
+            # The answer is not what was asked for.
+            self.request.fail(error)
         except Exception:
             self.request.processingFailed(Failure())
             self._response.conversation.cancel()

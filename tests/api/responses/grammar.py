@@ -16,7 +16,7 @@ from openai.types.conversations import (
     ConversationItem,
     ConversationItemList,
 )
-from openai.types.responses import Response, ResponseStreamEvent
+from openai.types.responses import CompactedResponse, Response, ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
 #: Members of the response object, by OpenAI's document and Open Responses.
@@ -71,6 +71,7 @@ _CONVERSATION: Final = TypeAdapter(Conversation)
 _DELETED: Final = TypeAdapter(ConversationDeletedResource)
 _ITEM: Final[TypeAdapter[Any]] = TypeAdapter(ConversationItem)
 _ITEMS: Final = TypeAdapter(ConversationItemList)
+_COMPACTION: Final = TypeAdapter(CompactedResponse)
 
 _TERMINAL: Final = {
     "response.completed": "completed",
@@ -153,6 +154,16 @@ def checkItems(value: Mapping[str, Any]) -> None:
     ids = [item["id"] for item in value["data"]]
     assert (value["first_id"], value["last_id"]) == ((ids[0], ids[-1]) if ids else (None, None)), value
     checkTypes(value if ids else {**value, "first_id": "", "last_id": ""}, _ITEMS)
+
+
+def checkCompaction(value: Mapping[str, Any]) -> None:
+    """
+    Check a compaction against the package's types: it has one item.
+    """
+    checkTypes(value, _COMPACTION)
+    (item,) = value["output"]
+    assert value.keys() == {"id", "object", "created_at", "output", "usage"}, value
+    assert item.keys() == {"id", "type", "encrypted_content"} and item["type"] == "compaction", item
 
 
 def _checkExtra(value: object) -> None:

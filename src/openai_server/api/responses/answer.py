@@ -156,12 +156,15 @@ class ResponseObject:
             status.encode(),
             said,
             output,
-            _usageJSON(usage),
+            usageObject(usage),
             self._rest,
         )
 
 
-def _usageJSON(usage: Usage | None) -> bytes:
+def usageObject(usage: Usage | None) -> bytes:
+    """
+    Return the object C{usage} of a response; null while there is none.
+    """
     if usage is None:
         return b"null"
     total = usage.input + usage.output

@@ -8,11 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from secrets import token_hex
 from typing import Any
 
 import msgspec
 
+from openai_server.api.ids import newToken
 from openai_server.api.inquiry import Inquiry
 from openai_server.api.keeping import Keeping, RecordsFound, RecordsWanted
 from openai_server.api.listing import deletedBody
@@ -24,13 +24,6 @@ from openai_server.api.responses.render import ResponsesRenderer
 from openai_server.api.responses.request import inquiryFromBody
 from openai_server.api.responses.resume import ResumedRenderer
 from openai_server.api.sse import keepAliveFrom
-
-
-def newToken() -> str:
-    """
-    Return what the ids of one response and its items have in common.
-    """
-    return token_hex(16)
 
 
 class ResponsesDialect:

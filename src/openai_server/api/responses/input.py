@@ -17,9 +17,11 @@ import msgspec
 from openai_server.api.arguments import argumentsText
 from openai_server.api.body import converted
 from openai_server.api.inquiry import Call, Media, Message, Role
+from openai_server.api.responses.records import NO_HISTORY, History
 from openai_server.api.responses.structs import (
     InputAddressBody,
     InputCallBody,
+    InputCompactionBody,
     InputMessageBody,
     InputPartBody,
     InputResultBody,
@@ -47,29 +49,24 @@ _SILENT: Final = frozenset({"reasoning", "mcp_call", "mcp_list_tools"})
 
 
 def messagesFromInput(
-    found: str | Sequence[Any],
-    unread: UnreadNames,
-    history: Sequence[Any] = (),
-    source: str = "previous_response_id",
-    name: str = "input",
+    found: str | Sequence[Any], unread: UnreadNames, history: History = NO_HISTORY, name: str = "input"
 ) -> tuple[Message, ...]:
     """
     Return what an input says. Items of kinds that are not known here are kept
     as calls and results where they are such, and else left out.
 
     @param unread: is told of what is left out.
-    @param history: items that were said before.
-    @param source: the name of the field that says where these are.
-    @param name: that of the input.
+    @param history: what was said before, and what opens compactions.
+    @param name: the name of the input's field.
     @raise APIError: 400 with a C{param} like C{input[2].content[0].type}.
     """
     if isinstance(found, str):
         found = [{"role": "user", "content": found}] if found else []
-    if len(found) + len(history) > MAX_MESSAGES:
+    if len(found) + len(history.items) > MAX_MESSAGES:
         raise APIError("invalid_value", f"More than {MAX_MESSAGES} items.", param=name)
-    reader = _Reader(unread, name)
-    for item in history:
-        reader.read(item, source)
+    reader = _Reader(unread, name, history.opened)
+    for item in history.items:
+        reader.read(item, history.source)
     for index, item in enumerate(found):
         reader.read(item, f"{name}[{index}]")
     return reader.finish()
@@ -84,9 +81,10 @@ class _Reader:
     @ivar _isAnswer: whether there was any of that.
     """
 
-    def __init__(self, unread: UnreadNames, name: str) -> None:
+    def __init__(self, unread: UnreadNames, name: str, opened: Callable[[str], str | None]) -> None:
         self._unread = unread
         self._name = name
+        self._opened = opened
         self._messages: list[Message] = []
         self._parts: list[str | Media] = []
         self._calls: list[Call] = []
@@ -146,6 +144,14 @@ class _Reader:
             output = tuple(_parts(found.output, f"{where}.output", True))
         self._say(Message("tool", output, callId=found.call_id))
 
+    def _compaction(self, item: dict[str, Any], where: str) -> None:
+        found = self._as(InputCompactionBody, item, where)
+        text = self._opened(found.encrypted_content)
+        if text is None:
+            said = "This compaction was made elsewhere, with another key or before a restart."
+            raise APIError("invalid_value", said, param=f"{where}.encrypted_content")
+        self._say(Message("user", text))
+
     def _reference(self, item: dict[str, Any], where: str) -> None:
         # Those that are kept stand in the places of their references already.
         said = f"Item with id '{safeName(str(item.get('id')))}' not found: send it whole."
@@ -193,6 +199,7 @@ _READERS: Final[dict[str, Callable[[_Reader, dict[str, Any], str], None]]] = {
     "custom_tool_call": _Reader._customCall,
     "function_call_output": _Reader._result,
     "custom_tool_call_output": _Reader._result,
+    "compaction": _Reader._compaction,
     "item_reference": _Reader._reference,
 }
 

@@ -6,7 +6,7 @@ What is kept of a response: its object, and the items that were its input.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -27,6 +27,7 @@ _conversationId = re.compile(rf"conv_([0-9a-f]{{{CONVERSATION_DIGITS}}})")
 _fitId = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _PREFIXES = {
     "message": "msg",
+    "compaction": "cmp",
     "function_call": "fc",
     "function_call_output": "fco",
     "custom_tool_call": "ctc",
@@ -34,6 +35,10 @@ _PREFIXES = {
     "reasoning": "rs",
 }
 _WITH_STATUS = frozenset({"message", "function_call", "function_call_output"})
+
+
+def _opensNothing(token: str) -> str | None:
+    return None
 
 
 class Answer(msgspec.Struct):
@@ -99,12 +104,15 @@ class History(msgspec.Struct):
     @ivar known: items that it may refer to, by their ids.
     @ivar model: the last response's.
     @ivar source: the name of the field that says what it goes on from.
+    @ivar opened: returns the text of a compaction's token, None if there is
+        none for this account.
     """
 
     items: list[Item]
     known: dict[str, Item]
     model: str | None = None
     source: str = "previous_response_id"
+    opened: Callable[[str], str | None] = _opensNothing
 
 
 #: What most requests go on from.
@@ -136,7 +144,8 @@ def historyFrom(found: RecordsFound) -> History:
         items = list(map(_readItem, found.said))
     known = knownFrom(found) | _byId(items)
     source = "previous_response_id" if found.conversation is None else "conversation"
-    return History(items, known, answers[-1].model if answers else None, source)
+    opened = _opensNothing if found.seal is None else found.seal.open
+    return History(items, known, answers[-1].model if answers else None, source, opened)
 
 
 def knownFrom(found: RecordsFound) -> dict[str, Item]:
@@ -167,6 +176,13 @@ def isReference(item: Any) -> bool:
         return False
     kind = item.get("type")
     return kind == "item_reference" or (kind is None and item.get("role") is None)
+
+
+def isSealed(item: Any) -> bool:
+    """
+    Return whether an item of an input is one that only this server can read.
+    """
+    return isinstance(item, dict) and item.get("type") == "compaction"
 
 
 def namedBy(items: object) -> tuple[frozenset[str], frozenset[tuple[str, str]]]:

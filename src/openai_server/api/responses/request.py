@@ -30,6 +30,7 @@ from openai_server.api.responses.records import (
     NO_HISTORY,
     History,
     historyFrom,
+    isSealed,
     keptItems,
     namedBy,
     resolved,
@@ -105,7 +106,8 @@ def inquiryFromBody(
         raise APIError("invalid_value", said, param="background")
     if history is None:
         others, items = namedBy(found.input)
-        if previous is not None or conversation is not None or others:
+        goesOn = previous is not None or conversation is not None
+        if goesOn or others or any(map(isSealed, found.input or ())):
 
             def read(records: RecordsFound) -> Inquiry:
                 inquiry = inquiryFromBody(
@@ -230,7 +232,7 @@ def _previousNotFound(previous: str) -> APIError:
 
 
 def _messages(found: ResponsesBody, unread: UnreadNames, history: History) -> tuple[Message, ...]:
-    said = messagesFromInput(found.input or (), unread, history.items, history.source)
+    said = messagesFromInput(found.input or (), unread, history)
     if not said and found.max_output_tokens == 1 and found.input is not None:
         # Codex's question whether anybody is there.
         return ()
