@@ -38,6 +38,7 @@ from openai_server.web.models import OfferedModels
 from openai_server.web.response import Response
 from openai_server.web.routes import Routes
 from openai_server.web.site import APISite
+from openai_server.web.sockets import ResponsesSockets
 from openai_server.web.submission import Submitter
 
 
@@ -110,7 +111,8 @@ class WebFront(Service):
             keeps=configuration.keptResponses > 0,
             now=now,
         )
-        kept = KeptAnswers(responses, MemoryStore(clock, _boundsFrom(configuration)))
+        store = MemoryStore(clock, _boundsFrom(configuration))
+        kept = KeptAnswers(responses, store)
         self.completion = Completion(
             self.submitter, self.retries, self.models.isKnown, self._takenNames, kept
         )
@@ -136,6 +138,9 @@ class WebFront(Service):
             bodyLimit=configuration.bodyLimit,
             bodyBudget=configuration.bodyBudget,
             maxConnections=configuration.maxConnections,
+            upgrades=ResponsesSockets(
+                self.completion, responses, store, keeps=configuration.keptResponses > 0
+            ),
             onStopping=self.submitter.stop,
         )
 

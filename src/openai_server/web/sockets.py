@@ -1,0 +1,173 @@
+# -*- test-case-name: tests.web.test_websocket -*-
+"""
+C{GET /v1/responses} as a WebSocket: its handshake, and the way of its requests.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from twisted.internet.defer import Deferred
+from wsproto.utilities import generate_accept_token
+
+from openai_server.api.dialect import Dialect
+from openai_server.api.inquiry import Inquiry
+from openai_server.api.keeping import KeepingDialect
+from openai_server.api.output import Finished, Usage
+from openai_server.errors import APIError
+from openai_server.store.interfaces import RecordStore
+from openai_server.web.bodybudget import BodyBudget
+from openai_server.web.completion import Completion
+from openai_server.web.http import HTTPConnection
+from openai_server.web.httprequest import HTTPRequest
+from openai_server.web.lanememory import LaneMemory, Remembered
+from openai_server.web.message import MessageRequest
+from openai_server.web.routes import pathsOf, settled
+from openai_server.web.websocket import SocketSite, WebSocketConnection
+
+ROUTE: Final = "/v1/responses"
+_PATHS: Final = frozenset(path.encode() for path in pathsOf(ROUTE))
+_KEY: Final = re.compile(rb"[A-Za-z0-9+/]{21}[AQgw]==")
+#: Bytes of unstored responses that all connections together remember.
+MEMORY_BYTES: Final = 128 * 2**20
+#: The end of a response that has no output.
+_NOTHING: Final = Finished("tool_calls", Usage())
+
+
+class ResponsesSockets:
+    """
+    The WebSockets of a site.
+    """
+
+    def __init__(
+        self, completion: Completion, dialect: KeepingDialect, store: RecordStore, *, keeps: bool
+    ) -> None:
+        """
+        @param dialect: of the Responses API.
+        @param store: where responses are kept.
+        @param keeps: whether they are kept that do not say otherwise.
+        """
+        self._completion = completion
+        self._dialect = dialect
+        self._store = store
+        self._keeps = keeps
+        self._memory = BodyBudget(MEMORY_BYTES, 0)
+
+    # The handshake.
+
+    def takes(self, request: HTTPRequest) -> bool:
+        """
+        Return whether a request asks for a WebSocket where there is one.
+        """
+        protocols = b",".join(request.valuesOf(b"upgrade")).lower().split(b",")
+        return (
+            request.method == b"GET"
+            and request.path.removesuffix(b"/") in _PATHS
+            and request.clientproto == b"HTTP/1.1"
+            and not request.isLast
+            and b"websocket" in [protocol.strip() for protocol in protocols]
+        )
+
+    def open(self, request: HTTPRequest) -> None:
+        """
+        Answer a handshake, as RFC 6455 has it in its section 4.2.
+
+        @raise APIError: 426 for another version, 400 for a key that is none.
+        """
+        request.route = ROUTE
+        if request.valuesOf(b"sec-websocket-version") != [b"13"]:
+            said = "The version of the WebSocket protocol must be 13."
+            raise APIError("upgrade_required", said, headers={"sec-websocket-version": "13"})
+        keys = request.valuesOf(b"sec-websocket-key")
+        if len(keys) != 1 or _KEY.fullmatch(keys[0]) is None:
+            raise APIError("bad_request", "The request needs one valid Sec-WebSocket-Key header.")
+        request.setHeader(b"upgrade", b"websocket")
+        request.setHeader(b"sec-websocket-accept", generate_accept_token(keys[0]))
+        request.answer(b"", 101)
+
+    def successor(self, channel: HTTPConnection, request: HTTPRequest) -> WebSocketConnection:
+        """
+        Return the WebSocket that a connection becomes.
+        """
+        site: SocketSite = channel.site
+        memory = LaneMemory(self._memory)
+        return WebSocketConnection(site, channel, request, self.answer, memory, keeps=self._keeps)
+
+    # Requests.
+
+    def answer(self, request: MessageRequest) -> None:
+        """
+        Answer a request as a POST is answered.
+        """
+        answering = Deferred.fromCoroutine(self._answered(request))
+        if not request.isOver:
+            request.doing(answering)
+        answering.addBoth(settled, request)
+
+    async def _answered(self, request: MessageRequest) -> None:
+        event = request.event
+        assert event is not None and request.account is not None
+        request.parent = parent = request.memory.find(event.previous)
+        if not event.generates:
+            await self._prepare(request, await self._read(request.account.name, event.body, parent))
+        elif parent is None:
+            await self._completion.answer(request, self._dialect)
+        else:
+            inquiry = await self._read(request.account.name, event.body, parent)
+            await self._completion.answer(request, _ReadDialect(self._dialect, inquiry))
+
+    async def _read(self, account: str, body: bytes, parent: Remembered | None) -> Inquiry:
+        """
+        Return what a request asks.
+
+        @param parent: what it goes on from that is not stored.
+        """
+        inquiry = self._dialect.parse(body)
+        wanted = self._dialect.wanted(inquiry)
+        if wanted is None:
+            return inquiry
+        parent = parent or Remembered("", wanted.previous, ())
+        chain: Sequence[bytes] = parent.records
+        if parent.root is not None:
+            stored = await self._store.chain(account, parent.root)
+            chain = [*stored, *chain] if stored else ()
+        others = {}
+        for id in wanted.others:
+            record = await self._store.get(account, id)
+            if record is not None:
+                others[id] = record
+        return self._dialect.resolved(body, None, chain, others)
+
+    async def _prepare(self, request: MessageRequest, inquiry: Inquiry) -> None:
+        """
+        Answer a request for a response without output, from which others go on.
+        """
+        assert request.account is not None
+        dialect = self._dialect
+        request.model = inquiry.model
+        id = dialect.recordId(inquiry)
+        if id is not None:
+            record = dialect.record(inquiry, [_NOTHING], False)
+            await self._store.put(request.account.name, id, record, dialect.previousOf(inquiry))
+        renderer = dialect.renderer(inquiry)
+        request.begin(renderer)
+        request.complete(renderer.start() + renderer.feed([_NOTHING]))
+
+
+class _ReadDialect:
+    """
+    The dialect of a request that was read already.
+    """
+
+    def __init__(self, dialect: Dialect, inquiry: Inquiry) -> None:
+        self.name = dialect.name
+        self.renderer = dialect.renderer
+        self._inquiry = inquiry
+
+    def parse(self, body: bytes, model: str | None = None) -> Inquiry:
+        """
+        Return what the request asks.
+        """
+        return self._inquiry
