@@ -12,11 +12,14 @@ from typing import Any, TypeAlias
 import msgspec
 
 from openai_server.api.keeping import RecordsWanted
+from openai_server.errors import APIError
 
 Item: TypeAlias = "dict[str, Any]"
 
 # An item's id names its response.
 _itemId = re.compile(r"[a-z]+_([0-9a-f]{32})_[a-z0-9]+")
+_CALLS = ("function_call", "custom_tool_call")
+_RESULTS = ("function_call_output", "custom_tool_call_output")
 _PREFIXES = {"message": "msg", "function_call_output": "fco", "custom_tool_call_output": "ctco"}
 
 
@@ -107,6 +110,30 @@ def wantedBy(previous: str | None, items: object) -> RecordsWanted | None:
         if isReference(item) and (found := _itemId.fullmatch(item["id"])):
             others.add(f"resp_{found[1]}")
     return RecordsWanted(previous, frozenset(others)) if previous is not None or others else None
+
+
+def checkResults(items: Sequence[Any], history: Sequence[Item]) -> None:
+    """
+    Check that the results in an input are of calls that are known, in a request
+    that goes on from a response: then nothing else can be meant.
+
+    @param history: all that was said before it.
+    @raise APIError: 400, as OpenAI's API has it.
+    """
+    calls = {_callIn(item, _CALLS) for item in (*history, *items)}
+    for index, item in enumerate(items):
+        call = _callIn(item, _RESULTS)
+        if call is not None and call not in calls:
+            said = "No tool call found for this output: the response that the request goes on from has none."
+            raise APIError("invalid_value", said, param=f"input[{index}].call_id")
+
+
+def _callIn(item: Any, kinds: Sequence[str]) -> str | None:
+    # Nothing else of an item is judged yet.
+    if not isinstance(item, dict) or item.get("type") not in kinds:
+        return None
+    call = item.get("call_id")
+    return call if isinstance(call, str) else None
 
 
 def keptItems(found: str | Sequence[Any], token: str) -> list[Item]:

@@ -25,7 +25,14 @@ from openai_server.api.inquiry import (
 )
 from openai_server.api.responses.answer import ResponseHead
 from openai_server.api.responses.input import messagesFromInput
-from openai_server.api.responses.records import NO_HISTORY, History, isReference, keptItems, wantedBy
+from openai_server.api.responses.records import (
+    NO_HISTORY,
+    History,
+    checkResults,
+    isReference,
+    keptItems,
+    wantedBy,
+)
 from openai_server.api.responses.structs import ResponsesBody, TextFormatBody
 from openai_server.api.responses.tools import choiceFromBody, shownChoice, toolsFromBody
 from openai_server.api.rules import checkedModel, checkMetadata, missing, unknown
@@ -100,6 +107,8 @@ def inquiryFromBody(
         found.input = tuple(
             [known.get(each["id"], each) if isReference(each) else each for each in found.input]
         )
+    if history.model is not None and isinstance(found.input, tuple):
+        checkResults(found.input, history.items)
     tools, shownTools = toolsFromBody(found.tools or (), unread)
     choice = NO_CHOICE if found.tool_choice is None else choiceFromBody(found.tool_choice, tools)
     messages = _messages(found, unread, history)
