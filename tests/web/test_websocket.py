@@ -19,6 +19,7 @@ from openai_server.api.responses.dialect import ResponsesDialect
 from openai_server.store.memory import Bounds, MemoryStore
 from openai_server.web.bodybudget import BodyBudget
 from openai_server.web.http import EARLY_BYTES
+from openai_server.web.kept import KeptAnswers
 from openai_server.web.mistakes import Bug
 from openai_server.web.sockets import ResponsesSockets
 from tests.web.sockets import ACCEPT, KEY, SocketClient, handshake
@@ -62,7 +63,8 @@ class SocketCase(WebCase):
     def setUp(self) -> None:
         super().setUp()
         store = MemoryStore(self.clock, Bounds(10, 1 << 20, 1e6))
-        sockets: Any = ResponsesSockets(self.chat, ResponsesDialect(), store, keeps=True)  # type: ignore[arg-type]
+        kept = KeptAnswers(store)
+        sockets = ResponsesSockets(self.chat, ResponsesDialect(), kept, keeps=True)  # type: ignore[arg-type]
         self.site.upgrades = sockets
         self.addCleanup(lambda: self.assertEqual(self.site.bodyBudget.held, 0))
 

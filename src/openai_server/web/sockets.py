@@ -6,7 +6,8 @@ C{GET /v1/responses} as a WebSocket: its handshake, and the way of its requests.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -14,14 +15,14 @@ from wsproto.utilities import generate_accept_token
 
 from openai_server.api.dialect import Dialect
 from openai_server.api.inquiry import Inquiry
-from openai_server.api.keeping import KeepingDialect
+from openai_server.api.keeping import RecordsWanted
 from openai_server.api.output import Finished, Usage
 from openai_server.errors import APIError
-from openai_server.store.interfaces import RecordStore
 from openai_server.web.bodybudget import BodyBudget
 from openai_server.web.completion import Completion
 from openai_server.web.http import HTTPConnection
 from openai_server.web.httprequest import HTTPRequest
+from openai_server.web.kept import KeptAnswers
 from openai_server.web.lanememory import LaneMemory, Remembered
 from openai_server.web.message import MessageRequest
 from openai_server.web.routes import pathsOf, settled
@@ -42,16 +43,16 @@ class ResponsesSockets:
     """
 
     def __init__(
-        self, completion: Completion, dialect: KeepingDialect, store: RecordStore, *, keeps: bool
+        self, completion: Completion, dialect: Dialect, kept: KeptAnswers, *, keeps: bool
     ) -> None:
         """
         @param dialect: of the Responses API.
-        @param store: where responses are kept.
+        @param kept: the responses that are kept.
         @param keeps: whether they are kept that do not say otherwise.
         """
         self._completion = completion
         self._dialect = dialect
-        self._store = store
+        self._kept = kept
         self._keeps = keeps
         self._memory = BodyBudget(MEMORY_BYTES, 0)
 
@@ -124,21 +125,13 @@ class ResponsesSockets:
 
         @param parent: what it goes on from that is not stored.
         """
-        inquiry = self._dialect.parse(body)
-        wanted = self._dialect.wanted(inquiry)
-        if wanted is None:
-            return inquiry
-        parent = parent or Remembered("", wanted.previous, ())
-        chain: Sequence[bytes] = parent.records
-        if parent.root is not None:
-            stored = await self._store.chain(account, parent.root)
-            chain = [*stored, *chain] if stored else ()
-        others = {}
-        for id in wanted.others:
-            record = await self._store.get(account, id)
-            if record is not None:
-                others[id] = record
-        return self._dialect.resolved(body, None, chain, others)
+        parsed = self._dialect.parse(body)
+        if isinstance(parsed, Inquiry):
+            return parsed
+        if parent is not None:
+            read = partial(_readBehind, parent, parsed.read)
+            parsed = RecordsWanted(parent.root, parsed.others, read)
+        return await self._kept.resolved(account, parsed)
 
     async def _prepare(self, request: MessageRequest, inquiry: Inquiry) -> None:
         """
@@ -147,13 +140,24 @@ class ResponsesSockets:
         assert request.account is not None
         dialect = self._dialect
         request.model = inquiry.model
-        id = dialect.recordId(inquiry)
-        if id is not None:
-            record = dialect.record(inquiry, [_NOTHING], False)
-            await self._store.put(request.account.name, id, record, dialect.previousOf(inquiry))
+        keeping = dialect.keeping(inquiry)
+        if keeping is not None:
+            record = keeping.record([_NOTHING], False)
+            await self._kept.store.put(request.account.name, keeping.id, record, keeping.previous)
         renderer = dialect.renderer(inquiry)
         request.begin(renderer)
         request.complete(renderer.start() + renderer.feed([_NOTHING]))
+
+
+def _readBehind(
+    parent: Remembered,
+    read: Callable[[Sequence[bytes], Mapping[str, bytes]], Inquiry],
+    chain: Sequence[bytes],
+    others: Mapping[str, bytes],
+) -> Inquiry:
+    # Nothing is gone on from where the beginning is gone.
+    isWhole = chain or parent.root is None
+    return read([*chain, *parent.records] if isWhole else (), others)
 
 
 class _ReadDialect:
@@ -164,6 +168,7 @@ class _ReadDialect:
     def __init__(self, dialect: Dialect, inquiry: Inquiry) -> None:
         self.name = dialect.name
         self.renderer = dialect.renderer
+        self.keeping = dialect.keeping
         self._inquiry = inquiry
 
     def parse(self, body: bytes, model: str | None = None) -> Inquiry:
