@@ -506,7 +506,8 @@ class EndTests(SocketCase):
 
     def test_clientLeaves(self) -> None:
         """
-        Be it with a close, without a word, or half: its turns are cancelled.
+        K21: be it with a close, without a word, or half: its turns are
+        cancelled.
         """
         leavings: Sequence[Callable[[WorldClient], None]] = (
             lambda client: client.close(1001),
@@ -543,7 +544,7 @@ class EndTests(SocketCase):
 
     def test_drain(self) -> None:
         """
-        Idle connections are closed; running answers come to their end, and what
+        P25: idle connections are closed; running answers come to their end, and what
         is asked behind them is turned away.
         """
         world = World(self)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +25,10 @@ from openai_server.web.mistakes import Bug
 from openai_server.web.sockets import ResponsesSockets
 from tests.web.sockets import ACCEPT, KEY, SocketClient, handshake
 from tests.web.support import BODY_LIMIT, Asked, WebCase, answersIn, get, post
+from tests.web.test_http_fuzz import GOOD
+
+_INTERIM = re.compile(rb"HTTP/1\.1 10[02] [A-Za-z]+\r\n\r\n")
+_VARIABLE = re.compile(rb"(?:Date|X-Request-Id|Openai-Processing-Ms): [^\r]*\r\n")
 
 MASK = b"\x01\x02\x03\x04"
 
@@ -172,7 +177,7 @@ class HandshakeTests(SocketCase):
 
     def test_refusedHandshake(self) -> None:
         """
-        A wrong one is told what is wrong, and what comes behind it is neither
+        C40: a wrong one is told what is wrong, and what comes behind it is neither
         frames nor a request.
         """
         for data, status in (
@@ -194,7 +199,7 @@ class HandshakeTests(SocketCase):
 
     def test_otherwiseIgnored(self) -> None:
         """
-        C33: other paths, methods, protocols and versions of HTTP are answered
+        Other paths, methods, protocols and versions of HTTP are answered
         as if there were no WebSocket, and so is what follows.
         """
         upgrade = handshake().decode()
@@ -353,7 +358,7 @@ class FrameTests(SocketCase):
 
     def test_protocolErrors(self) -> None:
         """
-        1002, 1003 and 1007, whatever runs.
+        C41: 1002, 1003 and 1007, whatever runs.
         """
         self.chat.script = lambda asked: None
         for data, code in (
@@ -395,8 +400,8 @@ class FrameTests(SocketCase):
 
     def test_tooLarge(self) -> None:
         """
-        A message beyond the limit, in whatever frames, is told so and closed as
-        soon as that is clear; one that just fits is read.
+        C42: a message beyond the limit, in whatever frames, is told so and
+        closed as soon as that is clear; one that just fits is read.
         """
         size = len(create(input=""))
         client = self.socket()
@@ -662,6 +667,45 @@ class FuzzTests(SocketCase):
         cuts = sorted(chosen.draw(st.lists(st.integers(0, len(data)), max_size=8)))
         pieces = [data[at:end] for at, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
         self.assertEqual(self.answersTo([piece for piece in pieces if piece]), self.answersTo([data]))
+
+    @settings(deadline=None, max_examples=150)
+    @given(
+        st.lists(st.sampled_from(sorted(GOOD)), max_size=3),
+        st.sampled_from(["13", "8"]),
+        st.lists(st.sampled_from([frame(create()), get("/healthz"), frame(b"", 2)]), max_size=3),
+        st.data(),
+    )
+    def test_behindRequests(
+        self, names: list[str], version: str, parts: list[bytes], chosen: st.DataObject
+    ) -> None:
+        """
+        Requests, a handshake, and whatever follows it, in any pieces: what
+        comes behind the handshake is never read as a request.
+        """
+        requests = [GOOD[name] for name in names]
+        data = b"".join([*requests, handshake(version=version), *parts])
+        cuts = sorted(chosen.draw(st.lists(st.integers(0, len(data)), max_size=8)))
+        pieces = [data[at:end] for at, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+        received = self.received([piece for piece in pieces if piece])
+        self.assertEqual(received, self.received([data]))
+        self.assertEqual(len(re.findall(rb"HTTP/1\.1 \d", received)), len(requests) + 1)
+
+    def received(self, pieces: Sequence[bytes]) -> bytes:
+        """
+        Return what a client gets that sends these pieces, without what differs
+        each time.
+        """
+        self.chat.script = lambda asked: (
+            self.echo(asked) if asked.request.method == b"GET" else asked.answer.callback(b"{}")
+        )
+        wire = self.connect()
+        for piece in pieces:
+            wire.send(piece)
+            wire.run()
+        received = wire.read()
+        wire.leave()
+        self.wires.remove(wire)
+        return _VARIABLE.sub(b"", _INTERIM.sub(b"", received))
 
     def test_cutAtEveryByte(self) -> None:
         """
