@@ -585,6 +585,23 @@ class OutTests(SocketCase):
         self.assertEqual((client.wire.how, self.ends()), ("aborted", ["ok", "cl-stuck", "cl-stuck"]))
         self.assertEqual([asked.wasCancelled for asked in self.chat.asked], [True, True])
 
+    def test_stuckBehindTheEnd(self) -> None:
+        """
+        Who takes nothing of an answer that is complete is cut after 10 s.
+        """
+        self.chat.script = self.echo
+        client = self.socket(kernelSize=1000)
+        for _ in range(2):
+            client.wire.send(frame(create(input="x" * 40_000)))
+        client.wire.run()
+        self.assertEqual(self.ends(), ["ok"] * 3)
+        self.clock.advance(9)
+        client.wire.run()
+        self.assertIsNone(client.wire.how)
+        self.clock.advance(1)
+        client.wire.run()
+        self.assertEqual(client.wire.how, "aborted")
+
     def test_unexpected(self) -> None:
         """
         A mistake of ours is an error without details, and logged.

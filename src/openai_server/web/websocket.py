@@ -271,6 +271,8 @@ class WebSocketConnection(TwistedProtocol):
         The answer to a request is written.
         """
         self._lanes.done()
+        if self._lanes.isEmpty:
+            self.queue.watchRest()
         self._lookIfIdle()
 
     def _becomeOld(self) -> None:
