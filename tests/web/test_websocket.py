@@ -162,6 +162,26 @@ class HandshakeTests(SocketCase):
         self.assertTrue(rest.startswith(b"HTTP/1.1 101 "))
         self.assertIn(b'"type":"echo"', rest)
 
+    def test_deliveryOfTheOneBefore(self) -> None:
+        """
+        The owner of a stream that was complete before is told that its client
+        has it.
+        """
+        told: list[bool] = []
+
+        def script(asked: Asked) -> None:
+            asked.delivered = told.append  # type: ignore[method-assign]
+            stream = asked.stream()
+            stream.write(b"data: {}\n\n")
+            stream.finish()
+            asked.answer.callback(None)
+
+        self.chat.script = script
+        wire = self.connect()
+        wire.send(post() + handshake())
+        wire.leave()
+        self.assertEqual(told, [True])
+
     def test_behindARunningOne(self) -> None:
         """
         Frames behind a handshake that waits are not read as requests.

@@ -283,7 +283,7 @@ class HTTPConnection(TwistedProtocol):
 
     def _probe(self) -> None:
         self._probing = None
-        if self._isClosing or not self.requests or self._successor is not None:
+        if self._isClosing or not self.requests:
             return
         request = self.requests[0]
         if request.startedWriting:
@@ -504,6 +504,8 @@ class HTTPConnection(TwistedProtocol):
                     break
         finally:
             self._isLooping = False
+        if self._successor is not None:
+            return
         if self._hasEnded and not self._isAnswering:
             self.loseConnection()
         elif self.isIdle:
@@ -536,6 +538,7 @@ class HTTPConnection(TwistedProtocol):
         request for it.
         """
         assert self.site.upgrades is not None
+        self._delivered(not self.queue.isPaused)
         self.alarm.isOver = True
         self.alarm.cancel()
         if self._probing is not None:
