@@ -356,6 +356,9 @@ class FrameTests(SocketCase):
             client.raw(frame(b"p", 9) + frame(piece, 0 if at else 1, isLast=False) + frame(b"", 10))
         client.raw(frame(b"", 0))
         self.assertEqual(client.last["body"]["input"], "é" * 3)
+        self.clock.advance(60)
+        client.read()
+        self.assertIsNone(client.code)
 
     def test_pong(self) -> None:
         """

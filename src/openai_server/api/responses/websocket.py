@@ -143,14 +143,16 @@ def inLane(event: bytes, lane: str | None) -> bytes:
 
 def errorEventFrom(body: bytes, status: int, headers: Mapping[bytes, bytes]) -> bytes:
     """
-    Return an HTTP answer that says an error as an event.
+    Return an HTTP answer that says an error as an event. Headers stand where
+    the C{openai} package has them and where Codex reads them.
 
     @param body: the answer's.
     @param headers: the answer's, by their names in lower case.
     """
     repeated = {name.decode(): headers[name].decode() for name in _REPEATED if name in headers}
     if repeated:
-        body = b'%b,"headers":%b}}' % (body[:-2], msgspec.json.encode(repeated))
+        said = b'"headers":%b' % msgspec.json.encode(repeated)
+        body = b"%b,%b},%b}" % (body[:-2], said, said)
     return b'{"type":"error","status":%d,%b' % (status, body[1:])
 
 
