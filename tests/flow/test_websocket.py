@@ -506,7 +506,7 @@ class EndTests(SocketCase):
 
     def test_clientLeaves(self) -> None:
         """
-        K21: be it with a close, without a word, or half: its turns are
+        K24: be it with a close, without a word, or half: its turns are
         cancelled.
         """
         leavings: Sequence[Callable[[WorldClient], None]] = (

@@ -546,14 +546,17 @@ class OutTests(SocketCase):
             self.clock.advance(20)
             client.read()
         self.assertEqual(client.pings, 5)
+        self.clock.advance(15)
         client.say(create())
         stream = self.chat.asked[0].stream()
-        stream.write(b'data: {"type":"x","x":"%b"}\n\n' % bytes(300_000).hex().encode())
+        stream.write(b'data: {"type":"x","x":"%b"}\n\n' % (b"x" * 600_000))
         client.wire.run()
-        before = client.wire.unsent
-        self.clock.advance(0.1)
-        self.assertEqual(client.wire.unsent, before)
+        before = stream.queued
+        self.assertGreater(before, 0)
+        self.clock.advance(6)
+        self.assertEqual(stream.queued, before)
         client.read()
+        self.assertEqual(client.pings, 5)
         stream.finish()
         self.chat.asked[0].answer.callback(None)
 

@@ -41,6 +41,7 @@ from openai_server.web.routes import Routes
 from openai_server.web.site import APISite
 from openai_server.web.sockets import ResponsesSockets
 from openai_server.web.submission import Submitter
+from openai_server.web.survivors import Survivors
 
 
 class WebFront(Service):
@@ -51,6 +52,7 @@ class WebFront(Service):
     @ivar submitter: what all questions share.
     @ivar completion: what answers all requests.
     @ivar models: what can be asked for.
+    @ivar kept: the answers that can be asked for again.
     """
 
     def __init__(
@@ -110,9 +112,10 @@ class WebFront(Service):
             keeps=configuration.keptResponses > 0,
             now=now,
         )
-        kept = KeptAnswers(MemoryStore(clock, _boundsFrom(configuration)))
+        kept = self.kept = KeptAnswers(MemoryStore(clock, _boundsFrom(configuration)))
+        survivors = Survivors()
         self.completion = Completion(
-            self.submitter, self.retries, self.models.isKnown, self._takenNames, kept
+            self.submitter, self.retries, self.models.isKnown, self._takenNames, kept, survivors
         )
         completions = CompletionDialect(
             strict=configuration.strict,
@@ -128,7 +131,7 @@ class WebFront(Service):
             "/v1/responses": responses,
             **(dialects or {}),
         }
-        further = KeptResponses(responses, kept).routes()
+        further = KeptResponses(responses, kept, configuration.keepAliveInterval).routes()
         routes = Routes(self.completion, spoken, self.models, admission, lambda: daemon.whyNotReady, further)
         self.site = APISite(
             routes.resource(),
@@ -141,6 +144,7 @@ class WebFront(Service):
                 self.completion, responses, kept, keeps=configuration.keptResponses > 0
             ),
             onStopping=self.submitter.stop,
+            survivors=survivors,
         )
 
     def startService(self) -> None:

@@ -142,7 +142,7 @@ class ResponsesSockets:
         request.model = inquiry.model
         keeping = dialect.keeping(inquiry)
         if keeping is not None:
-            record = keeping.record([_NOTHING], False)
+            record = keeping.record([_NOTHING])
             await self._kept.store.put(request.account.name, keeping.id, record, keeping.previous)
         renderer = dialect.renderer(inquiry)
         request.begin(renderer)

@@ -117,8 +117,8 @@ class RecordTests(SyncCase):
         call = {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}
         result = {"type": "function_call_output", "call_id": "a", "output": "x"}
         said = {"role": "user", "content": "x"}
-        record = self.keeping(self.inquiry(body(said, call))).record([], False)
-        other = self.keeping(self.inquiry(body(said))).record([], False)
+        record = self.keeping(self.inquiry(body(said, call))).record([])
+        other = self.keeping(self.inquiry(body(said))).record([])
         self.assertTrue(self.inquiry(body(said, result)).messages)
         for chain, items in (([record], [result]), ([record, other], [result]), ([other], [call, result])):
             self.assertTrue(self.goneOn(body(*items, previous_response_id="p"), chain).messages)
@@ -137,12 +137,12 @@ class RecordTests(SyncCase):
         assert isinstance(wanted, RecordsWanted)
         return wanted.read(chain, {})
 
-    def record(self, *events: Output, isCancelled: bool = False, **fields: Any) -> bytes:
+    def record(self, *events: Output, **fields: Any) -> bytes:
         """
         The record of an answer to C{one}.
         """
         body = json.dumps({"model": "m", "input": "one", **fields}).encode()
-        return self.keeping(self.inquiry(body)).record(events, isCancelled)
+        return self.keeping(self.inquiry(body)).record(events)
 
     def answer(self, record: bytes) -> Any:
         """
@@ -158,15 +158,15 @@ class RecordTests(SyncCase):
         """
         text = Text(["a", "b"])
         failed = Failed(APIError("worker_error", "No."))
-        for events, isCancelled, status, itemStatus in (
-            ((text, GOOD), False, "completed", "completed"),
-            ((text, Finished("length", Usage())), False, "incomplete", "incomplete"),
-            ((text, failed), False, "failed", "incomplete"),
-            ((text,), False, "in_progress", "incomplete"),
-            ((text, failed), True, "cancelled", "incomplete"),
-            ((text,), True, "cancelled", "incomplete"),
+        cancelled = Failed(APIError("worker_error", "No."), Usage(1, 2), isCancelled=True)
+        for events, status, itemStatus in (
+            ((text, GOOD), "completed", "completed"),
+            ((text, Finished("length", Usage())), "incomplete", "incomplete"),
+            ((text, failed), "failed", "incomplete"),
+            ((text,), "in_progress", "incomplete"),
+            ((text, cancelled), "cancelled", "incomplete"),
         ):
-            found = self.answer(self.record(*events, isCancelled=isCancelled))
+            found = self.answer(self.record(*events))
             (item,) = found["output"]
             self.assertEqual((found["status"], item["status"]), (status, itemStatus))
             self.assertEqual(item["content"][0]["text"], "ab")
@@ -187,7 +187,7 @@ class RecordTests(SyncCase):
         )
         keeping = self.keeping(inquiry)
         self.assertEqual((keeping.id, keeping.previous), (f"resp_{TOKEN}", "resp_1"))
-        second = keeping.record([Text(["so"]), GOOD], False)
+        second = keeping.record([Text(["so"]), GOOD])
         roles = [item["role"] for item in self.dialect.inputOf([self.record(Text(["yes"]), GOOD), second])]
         self.assertEqual(roles, ["user", "assistant", "user"])
         error = self.assertRaises(APIError, wanted.read, [], {})

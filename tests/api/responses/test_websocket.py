@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openai_server.api.problem import errorBody
@@ -27,6 +27,9 @@ from openai_server.api.responses.websocket import (
 from openai_server.api.sse import DONE, jsonLine
 from openai_server.errors import APIError
 from tests.support import SyncCase
+
+#: Texts that look like parts of a stream.
+_LOOKALIKES = ("data: [DONE]", "\ndata: x\n\n", "[DONE]", "event: x\n")
 
 
 def read(isKept: bool = True, **members: Any) -> CreateEvent:
@@ -109,7 +112,8 @@ class EventTests(SyncCase):
     What is sent.
     """
 
-    @given(st.lists(st.one_of(st.text(), st.sampled_from(["data: [DONE]", "\ndata: x\n\n", "[DONE]"]))))
+    @settings(deadline=None)
+    @given(st.lists(st.text("a\n\r: é\u2028\\\"", max_size=9) | st.sampled_from(_LOOKALIKES), max_size=5))
     def test_ofAStream(self, texts: list[str]) -> None:
         """
         Each event of a stream, whatever it says; no comments, and no end.

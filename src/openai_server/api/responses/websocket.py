@@ -185,11 +185,12 @@ def endedFrom(event: bytes) -> EndedResponse:
 
 def recordFrom(input: bytes, event: bytes) -> bytes:
     """
-    Return the record of a response, as if it were kept.
+    Return the record of a response, as far as others go on from it.
 
     @param input: its request's, as JSON.
     @param event: its last.
     """
     response = _readEnding(event).response
     token = _readEnded(response).id.removeprefix("resp_")
-    return msgspec.json.encode(Record(keptItems(msgspec.json.decode(input), token), response))
+    items = keptItems(msgspec.json.decode(input), token)
+    return msgspec.json.encode(Record(items, response, msgspec.Raw(b"[]"), False, False))
