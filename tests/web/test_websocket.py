@@ -480,6 +480,11 @@ class FrameTests(SocketCase):
             self.assertIsNone(client.code)
             client.say(create(input="x" * size))
             self.assertClosed(client, 1008)
+        self.chat.script = self.echo
+        client = self.socket()
+        for count in range(3):
+            client.say(create(input="x" * (BODY_LIMIT // 2)))
+            self.assertEqual(len(client.events), count + 1)
 
     def test_late(self) -> None:
         """

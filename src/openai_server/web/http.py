@@ -9,6 +9,9 @@ sends ahead is parsed when its turn comes; beyond L{EARLY_BYTES} it is cut.
 A refused request gets a JSON error, after which our side is closed and what
 the client still sends is read and thrown away for a moment: closing at once
 would reset the connection, and take the error with it.
+
+A connection that was upgraded is handed over: from then on all that is told of
+it goes to its L{Successor}.
 """
 
 from __future__ import annotations
