@@ -68,6 +68,11 @@ KINDS: Final[dict[str, Kind]] = {
     "unsupported_value": Kind(400, _INVALID, "unsupported_value", End.BAD),
     "unknown_parameter": Kind(400, _INVALID, "unknown_parameter", End.BAD),
     "previous_response_not_found": Kind(400, _INVALID, "previous_response_not_found", End.BAD),
+    "invalid_stream_id": Kind(400, _INVALID, "invalid_stream_id", End.BAD),
+    "websocket_stream_limit_reached": Kind(400, _INVALID, "websocket_stream_limit_reached", End.BAD),
+    "websocket_connection_limit_reached": Kind(
+        400, _INVALID, "websocket_connection_limit_reached", End.BAD
+    ),
     "context_length_exceeded": Kind(400, _INVALID, "context_length_exceeded", End.WORKER_ERROR),
     "invalid_api_key": Kind(401, "authentication_error", "invalid_api_key", End.AUTH),
     "origin_not_allowed": Kind(403, _INVALID, "origin_not_allowed", End.HOST),
@@ -86,6 +91,7 @@ KINDS: Final[dict[str, Kind]] = {
     "unsupported_content_type": Kind(415, _INVALID, "unsupported_content_type", End.BAD),
     "unsupported_content_encoding": Kind(415, _INVALID, "unsupported_content_encoding", End.BAD),
     "expectation_failed": Kind(417, _INVALID, None, End.BAD),
+    "upgrade_required": Kind(426, _INVALID, None, End.BAD),
     "headers_too_large": Kind(431, _INVALID, None, End.BAD),
     "rate_limit_exceeded": Kind(429, "rate_limit_error", "rate_limit_exceeded", End.WORKER_ERROR),
     "too_many_wrong_keys": Kind(429, "rate_limit_error", "rate_limit_exceeded", End.AUTH),

@@ -47,6 +47,7 @@ from openai_server.web.response import Response
 from openai_server.web.routes import Routes
 from openai_server.web.sealing import SealingKey
 from openai_server.web.site import APISite
+from openai_server.web.sockets import ResponsesSockets
 from openai_server.web.submission import Submitter
 from openai_server.web.survivors import Survivors
 
@@ -166,6 +167,9 @@ class WebFront(Service):
             bodyLimit=configuration.bodyLimit,
             bodyBudget=configuration.bodyBudget,
             maxConnections=configuration.maxConnections,
+            upgrades=ResponsesSockets(
+                self.completion, responses, kept, keeps=configuration.keptResponses > 0
+            ),
             onStopping=self._turnAway,
             survivors=survivors,
         )

@@ -71,16 +71,20 @@ def _route(template: str) -> Callable[[_Route[_P]], _Route[_P]]:
     return declare
 
 
-def _declare(app: Klein, template: str, method: str, answer: Callable[..., Deferred[None]]) -> None:
+def pathsOf(template: str) -> set[str]:
     """
-    Have a function answer a path, with C{/v1} in front of it and without, and
-    both behind Azure's C{/openai}.
+    Return the paths that are answered alike: with C{/v1} in front of them and
+    without, and both behind Azure's C{/openai}.
     """
     paths = {template}
     if template.startswith("/v1/"):
         bare = template.removeprefix("/v1")
         paths |= {bare, _AZURE + template, _AZURE + bare}
-    for path in paths:
+    return paths
+
+
+def _declare(app: Klein, template: str, method: str, answer: Callable[..., Deferred[None]]) -> None:
+    for path in pathsOf(template):
         app.route(path, methods=[method], endpoint=f"{method} {path}")(answer)
 
 
@@ -235,7 +239,7 @@ class _Deployment:
         return self._parse(body, self._model)
 
 
-def _settled(result: object, request: APIRequest) -> None:
+def settled(result: object, request: APIRequest) -> None:
     """
     The work for a request is done: then its answer was given.
     """
@@ -313,7 +317,7 @@ class _Resource(KleinResource):
         if endpoint is not None and not self._admission.isPreflight(request):
             try:
                 answering: Any = self._klein.execute_endpoint(endpoint, request)
-                answering.addBoth(_settled, request)
+                answering.addBoth(settled, request)
             except Exception:
                 _tell(Failure(), request)
             return NOT_DONE_YET

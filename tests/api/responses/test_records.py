@@ -108,6 +108,37 @@ class RecordTests(SyncCase):
         assert keeping is not None
         return keeping
 
+    def test_resultsOfUnknownCalls(self) -> None:
+        """
+        Are refused where the request goes on from a response; calls may stand
+        in that and in the input. Otherwise the transcript need not be whole.
+        """
+        def body(*items: Any, **fields: Any) -> bytes:
+            return json.dumps({"model": "m", "input": [*items], **fields}).encode()
+
+        call = {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}
+        result = {"type": "function_call_output", "call_id": "a", "output": "x"}
+        said = {"role": "user", "content": "x"}
+        record = self.keeping(self.inquiry(body(said, call))).record([])
+        other = self.keeping(self.inquiry(body(said))).record([])
+        self.assertTrue(self.inquiry(body(said, result)).messages)
+        for chain, items in (([record], [result]), ([record, other], [result]), ([other], [call, result])):
+            self.assertTrue(self.goneOn(body(*items, previous_response_id="p"), chain).messages)
+        for kind in ("function_call_output", "custom_tool_call_output"):
+            found = body(said, {**result, "type": kind}, previous_response_id="p")
+            error = self.assertRaises(APIError, self.goneOn, found, [other])
+            self.assertEqual((error.kind.status, error.param), (400, "input[1].call_id"))
+        for odd in ({"type": [], "call_id": "b"}, {**result, "call_id": []}, "x"):
+            self.assertRaises(APIError, self.goneOn, body(odd, previous_response_id="p"), [other])
+
+    def goneOn(self, body: bytes, chain: list[bytes]) -> Inquiry:
+        """
+        What a request asks that goes on from a response.
+        """
+        wanted = self.dialect.parse(body)
+        assert isinstance(wanted, RecordsWanted)
+        return wanted.read(RecordsFound(chain=chain))
+
     def record(self, *events: Output, **fields: Any) -> bytes:
         """
         The record of an answer to C{one}.

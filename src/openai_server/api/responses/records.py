@@ -25,6 +25,8 @@ _itemId = re.compile(r"[a-z]+_([0-9a-f]{32})_[a-z0-9]+")
 _conversationId = re.compile(rf"conv_([0-9a-f]{{{CONVERSATION_DIGITS}}})")
 # What can stand in a path, and in every store.
 _fitId = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_CALLS = ("function_call", "custom_tool_call")
+_RESULTS = ("function_call_output", "custom_tool_call_output")
 _PREFIXES = {
     "message": "msg",
     "compaction": "cmp",
@@ -196,6 +198,30 @@ def namedBy(items: object) -> tuple[frozenset[str], frozenset[tuple[str, str]]]:
             others.add(f"resp_{found[1]}")
             single.add((f"conv_{found[1][:CONVERSATION_DIGITS]}", item["id"]))
     return frozenset(others), frozenset(single)
+
+
+def checkResults(items: Sequence[Any], history: Sequence[Item]) -> None:
+    """
+    Check that the results in an input are of calls that are known, in a request
+    that goes on from a response: then nothing else can be meant.
+
+    @param history: all that was said before it.
+    @raise APIError: 400, as OpenAI's API has it.
+    """
+    calls = {_callIn(item, _CALLS) for item in (*history, *items)}
+    for index, item in enumerate(items):
+        call = _callIn(item, _RESULTS)
+        if call is not None and call not in calls:
+            said = "No tool call found for this output: the response that the request goes on from has none."
+            raise APIError("invalid_value", said, param=f"input[{index}].call_id")
+
+
+def _callIn(item: Any, kinds: Sequence[str]) -> str | None:
+    # Nothing else of an item is judged yet.
+    if not isinstance(item, dict) or item.get("type") not in kinds:
+        return None
+    call = item.get("call_id")
+    return call if isinstance(call, str) else None
 
 
 def tokenIn(conversation: str, token: str) -> str:

@@ -29,6 +29,7 @@ from openai_server.api.responses.input import messagesFromInput
 from openai_server.api.responses.records import (
     NO_HISTORY,
     History,
+    checkResults,
     historyFrom,
     isSealed,
     keptItems,
@@ -131,6 +132,8 @@ def inquiryFromBody(
         raise _previousNotFound(previous)
     if history.known and isinstance(found.input, tuple):
         found.input = resolved(found.input, history.known)
+    if history.model is not None and isinstance(found.input, tuple):
+        checkResults(found.input, history.items)
     tools, shownTools = toolsFromBody(found.tools or (), unread)
     choice = NO_CHOICE if found.tool_choice is None else choiceFromBody(found.tool_choice, tools)
     messages = _messages(found, unread, history)
