@@ -1,0 +1,43 @@
+# -*- test-case-name: tests.store.test_migrations -*-
+"""
+The steps from one schema to the next, and how they are taken.
+
+Each module in C{versions} is one, as Alembic has them. A step that was
+released is never changed: the next one is added.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection
+
+from openai_server.store.interfaces import StoreError
+
+
+def migrate(connection: Connection) -> None:
+    """
+    Take all steps that are still to be taken, within the transaction that was
+    begun.
+
+    @raise StoreError: the schema is one of a newer version of this server.
+    """
+    script = ScriptDirectory(str(Path(__file__).parent))
+    context = MigrationContext.configure(connection, opts={"transactional_ddl": True})
+    current, newest = context.get_current_revision(), script.get_current_head()
+    if current == newest:
+        return
+    try:
+        steps = list(script.iterate_revisions(newest or "head", current or "base"))
+    except CommandError:
+        raise StoreError(
+            f"its schema is {current}, of a newer openai-server; this one knows them up to {newest}"
+        ) from None
+    with Operations.context(context):
+        for step in reversed(steps):
+            step.module.upgrade()
+            context.stamp(script, step.revision)

@@ -1,0 +1,104 @@
+# -*- test-case-name: tests.store.test_threads -*-
+"""
+Threads in which a database may take its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from threading import Thread
+from typing import Any, Final, ParamSpec, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+#: Threads that read; one more writes.
+_READERS: Final = 3
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Workers(Protocol):
+    """
+    Does what takes its time.
+    """
+
+    def start(self) -> None:
+        """
+        Begin to take work.
+        """
+
+    def write(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        """
+        Do this after all other writing.
+        """
+
+    def read(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        """
+        Do this beside the writing and some other reading.
+        """
+
+    def stop(self) -> None:
+        """
+        Take no more work.
+        """
+
+
+class DaemonPool(ThreadPool):
+    """
+    Threads that end with the process, whatever they wait for.
+    """
+
+    threadFactory = partial(Thread, daemon=True)
+
+
+class ThreadWorkers:
+    """
+    See L{Workers}: one thread writes, a few others read.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._writer = DaemonPool(0, 1, "store-writer")
+        self._readers = DaemonPool(0, _READERS, "store-reader")
+        self._working = 0
+
+    def start(self) -> None:
+        """
+        Begin to take work; threads are made with it.
+        """
+        self._writer.start()
+        self._readers.start()
+
+    def write(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        """
+        Do this after all other writing.
+        """
+        return self._do(self._writer, partial(work, *args, **kwargs))
+
+    def read(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        """
+        Do this beside the writing.
+        """
+        return self._do(self._readers, partial(work, *args, **kwargs))
+
+    def _do(self, pool: ThreadPool, work: Callable[[], T]) -> Deferred[T]:
+        def done(result: Any) -> Any:
+            self._working -= 1
+            return result
+
+        self._working += 1
+        doing: Deferred[T] = deferToThreadPool(self._reactor, pool, work)
+        return doing.addBoth(done)
+
+    def stop(self) -> None:
+        """
+        End the threads. While one of them works they are left to the
+        process's end: to wait for it would hold up the reactor.
+        """
+        if not self._working:
+            self._writer.stop()
+            self._readers.stop()
