@@ -166,7 +166,6 @@ class KeepingContract(RecordContract):
         self.assertEqual((self.listed("k", after="k1", limit=1), self.listed("k", after="x2")), ("3", ""))
         self.assertEqual(self.successResultOf(self.records.records("a", "k", limit=1)), [("k1", b"again")])
 
-
     def test_ids(self) -> None:
         """
         What no database takes as an id names nothing; all else does.

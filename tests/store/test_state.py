@@ -57,7 +57,9 @@ class StateContract:
         for saved in (*ALL, empty):
             self.assertEqual(self.get(type(saved), keyOf(saved)), saved)
         self.assertIsNone(self.get(SavedAnswer, b"l").data)
-        self.assertEqual([self.get(kind, b"" if kind in (SavedHint, SavedAnswer) else "") for kind in KINDS], [None] * 4)
+        self.assertEqual(
+            [self.get(kind, b"" if kind in (SavedHint, SavedAnswer) else "") for kind in KINDS], [None] * 4
+        )
 
     def test_again(self) -> None:
         """
@@ -84,7 +86,9 @@ class StateContract:
             self.store.state.save(msgspec.structs.replace(SESSION, **changed, context=b"%d" % (number % 2)))
         self.assertEqual((self.sids(), self.sids(limit=2)), ("3210", "32"))
         self.assertEqual(self.sids(account="a", context=b"1", seen=b"t"), "31")
-        self.assertEqual((self.sids(name=b"n"), self.sids(user=None), self.sids(name=None)), ("3210", "3210", ""))
+        self.assertEqual(
+            (self.sids(name=b"n"), self.sids(user=None), self.sids(name=None)), ("3210", "3210", "")
+        )
         self.store.state.save(CALL)
         calls = self.result(self.store.state.find(SavedCall, limit=9, sid="s1", isOpen=True))
         self.assertEqual(calls, [CALL])
@@ -124,7 +128,9 @@ class StateContract:
         self.assertTrue(result(state.acquire("sid:1", "p1", 5)))
         self.assertFalse(result(state.acquire("sid:1", "p2", 5)))
         self.assertTrue(result(state.acquire("sid:2", "p2", 5)))
-        self.assertEqual((result(state.renew("sid:1", "p1", 5)), result(state.renew("sid:1", "p2", 5))), (True, False))
+        self.assertEqual(
+            (result(state.renew("sid:1", "p1", 5)), result(state.renew("sid:1", "p2", 5))), (True, False)
+        )
         self.assertEqual(
             [result(state.release("sid:1", owner)) for owner in ("p2", "p1", "p1")], [False, True, False]
         )
@@ -193,7 +199,9 @@ class LastingContract(StateContract):
         self.store.state.save(msgspec.structs.replace(SESSION, sid="s9", expiresAt=NOW + 900))
         self.assertTrue(self.result(self.store.state.durable()))
         self.clock.pump([-200])
-        self.assertEqual((self.sids(), self.get(SavedCall, "call_1"), self.get(SavedHint, b"h")), ("9", None, None))
+        self.assertEqual(
+            (self.sids(), self.get(SavedCall, "call_1"), self.get(SavedHint, b"h")), ("9", None, None)
+        )
 
 
 class MemoryStateTests(StateContract, InMemory):
@@ -224,5 +232,3 @@ class PostgreSQLStateTests(LastingContract, PostgreSQL):
     """
     State in PostgreSQL.
     """
-
-

@@ -23,6 +23,8 @@ from openai_server.store.troubles import Trouble, troubleOf
 MOST_ROWS: Final = 100_000
 #: Seconds between two looks for rows that have expired.
 _SWEEP: Final = 60.0
+#: Seconds by which machines may differ.
+_CLOCKS_DIFFER: Final = 3600.0
 #: What may be over with another connection.
 _PASSING: Final = ("unreachable", "failing", "corrupt")
 
@@ -162,7 +164,9 @@ class Database:
         ):
             if ofRecords:
                 # What was used since then may be written only now.
-                self._bounds.forgetOld(connection, min([now, *[each.used for each in ofRecords if each.used]]))
+                self._bounds.forgetOld(
+                    connection, min([now, *[each.used for each in ofRecords if each.used]])
+                )
             came = writeAll(connection, changes)
             if ofRecords:
                 self._bounds.makeRoom(connection, ofRecords)
@@ -172,8 +176,10 @@ class Database:
         return came
 
     def _sweep(self, connection: Connection, now: float) -> None:
-        for table in (*TABLES.values(), leases):
+        for table in TABLES.values():
             sweep(connection, table, now, MOST_ROWS)
+        # Those are over by the clocks of others.
+        sweep(connection, leases, now - _CLOCKS_DIFFER, MOST_ROWS)
         self._bounds.forgetOld(connection, now)
         self._bounds.recount()
 

@@ -51,7 +51,7 @@ class AcquireLease(_Leasing):
         ).on_conflict_do_update(
             index_elements=[leases.c.name], set_={"owner": self.owner, "expires_at": until}, where=isFree
         )
-        return connection.execute(statement).rowcount > 0
+        return connection.execute(statement.returning(leases.c.name)).first() is not None
 
 
 class RenewLease(_Leasing):

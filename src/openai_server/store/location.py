@@ -160,7 +160,9 @@ def _postgresql(url: URL) -> Engine:
         "prepare_threshold": None,
     }
     args = {name: value for name, value in limits.items() if name not in url.query}
-    engine = create_engine(url, connect_args=args, pool_size=4, max_overflow=0, pool_timeout=_CONNECT, pool_pre_ping=True)
+    engine = create_engine(
+        url, connect_args=args, pool_size=4, max_overflow=0, pool_timeout=_CONNECT, pool_pre_ping=True
+    )
 
     @event.listens_for(engine, "connect")
     def connected(connection: Any, record: object) -> None:

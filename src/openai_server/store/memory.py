@@ -124,7 +124,7 @@ class MemoryStore:
         """
         Add items to the end of a record's list.
         """
-        kept = self._used(account, id) if all([isId(each) for each, _ in items]) else None
+        kept = self._used(account, id) if all(isId(each) for each, _ in items) else None
         if kept is None:
             return succeed(False)
         self.size -= kept.size

@@ -86,7 +86,7 @@ class MemoryState:
         found = [
             each
             for each in cast("dict[Key, S]", self._kept[kind]).values()
-            if each.expiresAt > now and all([getattr(each, name) == is_ for name, is_ in fields.items()])
+            if each.expiresAt > now and all(getattr(each, name) == is_ for name, is_ in fields.items())
         ]
         return succeed(nlargest(limit, found, key=lambda each: each.expiresAt))
 

@@ -56,7 +56,7 @@ class Operation:
         """
         What is equal for changes that can be written with one statement.
         """
-        return type(self)
+        return type(self).__name__
 
     @classmethod
     def write(cls, connection: Connection, changes: Sequence[Any]) -> Sequence[Any]:
@@ -131,7 +131,7 @@ class SaveState(Operation):
         """
         One for each table.
         """
-        return SaveState, type(self.saved)
+        return type(self).__name__, type(self.saved)
 
     @classmethod
     def write(cls, connection: Connection, changes: Sequence[SaveState]) -> Sequence[Any]:
@@ -156,7 +156,7 @@ def _upsertOf(dialect: str, kind: type[Saved]) -> Insert:
     table = TABLES[kind]
     made = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
     key, *others = table.columns
-    return made.on_conflict_do_update(  # type: ignore[no-any-return]
+    return made.on_conflict_do_update(
         index_elements=[key], set_={column.name: made.excluded[column.name] for column in others}
     )
 
@@ -191,7 +191,7 @@ class ForgetState(Operation):
         """
         One for each table.
         """
-        return type(self), self.kind
+        return type(self).__name__, self.kind
 
     @classmethod
     def write(cls, connection: Connection, changes: Sequence[ForgetState]) -> Sequence[Any]:

@@ -225,9 +225,7 @@ class RecordBounds:
             .scalar_subquery()
         )
         isThis = (records.c.account == bindparam("one")) & (records.c.id == bindparam("two"))
-        statement = (
-            update(records).where(isThis).values(size=func.length(records.c.data) + OVERHEAD + held)
-        )
+        statement = update(records).where(isThis).values(size=func.length(records.c.data) + OVERHEAD + held)
         connection.execute(statement, [{"one": change.account, "two": change.id} for change in changes])
 
     def _cut(self, connection: Connection) -> None:
@@ -257,5 +255,3 @@ def _itemsIn(change: RecordChange) -> int:
 def _totals(connection: Connection) -> tuple[float, float]:
     row = connection.execute(select(func.count(), func.coalesce(func.sum(records.c.size), 0))).one()
     return float(row[0]), float(row[1])
-
-

@@ -57,7 +57,10 @@ items: Final = Table(
     metadata,
     Column("place", _PLACE, primary_key=True, autoincrement=True),
     Column(
-        "record", BigInteger, ForeignKey("records.place", name="items_record", ondelete="CASCADE"), nullable=False
+        "record",
+        BigInteger,
+        ForeignKey("records.place", name="items_record", ondelete="CASCADE"),
+        nullable=False,
     ),
     Column("id", String, nullable=False),
     Column("data", LargeBinary, nullable=False),
@@ -108,9 +111,9 @@ def columnName(field: str) -> str:
 
 def _tableOf(kind: type[Saved]) -> Table:
     name, types = _NAMES[kind], get_type_hints(kind)
-    columns = []
+    columns: list[Column[Any]] = []
     for field in kind.__struct_fields__:
-        plain = next((each for each in _TYPES if types[field] in (each, each | None)))
+        plain = next(each for each in _TYPES if types[field] in (each, each | None))
         columns.append(
             Column(
                 columnName(field),

@@ -65,12 +65,13 @@ class SQLRecords:
         Return a record with all that it goes on from. All of them count as
         used.
         """
+        nothing: Sequence[Entry] = ()
         reading = self._ask(
             id,
             account,
             lambda queries: queries.chain(id),
-            lambda: self._memory.chain(account, id).addCallback(lambda found: [("", each) for each in found]),
-            (),
+            lambda: succeed([("", data) for data in _resultOf(self._memory.chain(account, id))]),
+            nothing,
         )
         return reading.addCallback(self._usedAll, account)
 
@@ -109,7 +110,7 @@ class SQLRecords:
         """
         Add items to the end of a record's list.
         """
-        if not all([isId(each) for each in (id, *[itemId for itemId, _ in items])]):
+        if not all(isId(each) for each in (id, *[itemId for itemId, _ in items])):
             return succeed(False)
         known = _resultOf(self._memory.append(account, id, items))
         return self._changes.ask(AppendItems(account, id, self._use(), items), known)

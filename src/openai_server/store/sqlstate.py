@@ -17,7 +17,7 @@ from openai_server.store.memorystate import Leases
 from openai_server.store.operations import ForgetState, SaveState, TakeState
 from openai_server.store.queries import stateUnder, stateWith
 from openai_server.store.reading import Reading
-from openai_server.store.saved import Key, S, Saved
+from openai_server.store.saved import Key, S, Saved, keyOf
 from openai_server.store.secrets import derivedSecret
 
 
@@ -89,13 +89,11 @@ class SQLState:
             found = [
                 each
                 for each in self._pending(kind).values()
-                if each is not None and all([getattr(each, name) == is_ for name, is_ in fields.items()])
+                if each is not None and all(getattr(each, name) == is_ for name, is_ in fields.items())
             ]
             return cast("Sequence[S]", nlargest(limit, found, key=lambda each: each.expiresAt))
 
-        return self._reading.read(
-            lambda connection: stateWith(connection, kind, fields, limit, now), unsaved
-        )
+        return self._reading.read(lambda connection: stateWith(connection, kind, fields, limit, now), unsaved)
 
     def _pending(self, kind: type[Saved]) -> dict[Key, Saved | None]:
         """
@@ -105,7 +103,7 @@ class SQLState:
         for change in self._changes.pending():
             if isinstance(change, SaveState) and type(change.saved) is kind:
                 isThere = change.saved.expiresAt > self._now()
-                found[change.key[1]] = change.saved if isThere else None
+                found[keyOf(change.saved)] = change.saved if isThere else None
             elif isinstance(change, ForgetState) and change.kind is kind:
                 found[change.name] = None
         return found

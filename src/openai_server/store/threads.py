@@ -47,12 +47,22 @@ class Workers(Protocol):
         """
 
 
+class DaemonThread(Thread):
+    """
+    A thread that ends with the process.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.daemon = True
+
+
 class DaemonPool(ThreadPool):
     """
     Threads that end with the process, whatever they wait for.
     """
 
-    threadFactory = partial(Thread, daemon=True)
+    threadFactory = DaemonThread
 
 
 class ThreadWorkers:

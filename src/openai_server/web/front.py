@@ -28,7 +28,8 @@ from openai_server.sessions.plans import UserHint
 from openai_server.sessions.pool import Limits
 from openai_server.sessions.retries import Retries
 from openai_server.sessions.scheduler import Scheduler
-from openai_server.store.memory import Bounds, MemoryStore
+from openai_server.store.interfaces import Bounds
+from openai_server.store.memory import MemoryStore
 from openai_server.translate.names import TakenNames
 from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
