@@ -71,6 +71,9 @@ class ToyDialect:
             model=model, messages=(*history, message), tools=tuple(tools), isStreamed="STREAM" in words
         )
 
+    def keeping(self, inquiry: Inquiry) -> None:
+        pass
+
     def renderer(self, inquiry: Inquiry) -> ToyRenderer:
         return ToyRenderer()
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from openai_server.api.inquiry import Inquiry
+from openai_server.api.keeping import Keeping, RecordsWanted
 from openai_server.api.output import Output
 from openai_server.errors import APIError
 
@@ -70,9 +71,10 @@ class Dialect(Protocol):
     @property
     def name(self) -> str: ...
 
-    def parse(self, body: bytes, model: str | None = None) -> Inquiry:
+    def parse(self, body: bytes, model: str | None = None) -> Inquiry | RecordsWanted:
         """
-        Return what a request asks.
+        Return what a request asks, or the records without which it cannot be
+        read.
 
         @param body: as it came; its size is bounded by whoever read it.
         @param model: what its path asks for, whatever the body says; None for
@@ -83,4 +85,9 @@ class Dialect(Protocol):
     def renderer(self, inquiry: Inquiry) -> Renderer:
         """
         Return what writes the answer to an inquiry of this dialect's.
+        """
+
+    def keeping(self, inquiry: Inquiry) -> Keeping | None:
+        """
+        Return how the answer to an inquiry is kept; None where it is not to be.
         """

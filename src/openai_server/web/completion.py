@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 
 from openai_server.api.dialect import Dialect, Renderer
+from openai_server.api.inquiry import Inquiry
 from openai_server.api.output import Finished, Usage
 from openai_server.coroutines import begun
 from openai_server.errors import APIError
@@ -88,10 +89,8 @@ class Completion:
         """
         assert request.account is not None
         account, body = request.account.name, request.takeBody()
-        inquiry = dialect.parse(body)
-        isKept = dialect.name == self._kept.dialect.name
-        if isKept and (wanted := self._kept.dialect.wanted(inquiry)) is not None:
-            inquiry = await self._kept.resolved(account, body, inquiry.model, wanted)
+        parsed = dialect.parse(body)
+        inquiry = parsed if isinstance(parsed, Inquiry) else await self._kept.resolved(account, parsed)
         request.model = inquiry.model
         renderer = dialect.renderer(inquiry)
         if inquiry.ignored:
@@ -112,11 +111,11 @@ class Completion:
         request.setHeader(b"x-hum-session", request.session.encode())
         try:
             interval = keepAliveInterval(request, self._keepAliveInterval)
-            if isKept and response.own is inquiry.own:
-                self._kept.begun(account, inquiry, response)
-            elif response.own is not inquiry.own:
+            if response.own is not inquiry.own:
                 # A retry is told of the answer under the ids that it has already.
                 renderer = dialect.renderer(replace(inquiry, own=response.own))
+            elif (keeping := dialect.keeping(inquiry)) is not None:
+                self._kept.begun(account, keeping, response)
             response.attach(request, renderer, interval, isAlone)
         except Exception:
             # A mistake of ours must not leave a worker running for nobody.

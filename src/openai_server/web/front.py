@@ -35,6 +35,7 @@ from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
 from openai_server.web.completion import Completion
 from openai_server.web.kept import KeptAnswers
+from openai_server.web.keptresponses import KeptResponses
 from openai_server.web.models import OfferedModels
 from openai_server.web.response import Response
 from openai_server.web.routes import Routes
@@ -72,9 +73,7 @@ class WebFront(Service):
         @param dialects: what else is spoken at which path.
         """
         self.models = OfferedModels(configuration.models, daemon.registry, now)
-        ownTools = OwnTools(
-            configuration.ownTools, configuration.allowedTools, configuration.disallowedTools
-        )
+        ownTools = OwnTools(configuration.ownTools, configuration.allowedTools, configuration.disallowedTools)
         catalogue = Catalogue(clock, ownTools.roomBeside, lambda: daemon.liveTools)
         self.retries: Retries[Response] = Retries(clock)
         self.submitter = Submitter(
@@ -111,7 +110,7 @@ class WebFront(Service):
             keeps=configuration.keptResponses > 0,
             now=now,
         )
-        kept = KeptAnswers(responses, MemoryStore(clock, _boundsFrom(configuration)))
+        kept = KeptAnswers(MemoryStore(clock, _boundsFrom(configuration)))
         self.completion = Completion(
             self.submitter, self.retries, self.models.isKnown, self._takenNames, kept
         )
@@ -129,7 +128,8 @@ class WebFront(Service):
             "/v1/responses": responses,
             **(dialects or {}),
         }
-        routes = Routes(self.completion, spoken, self.models, admission, lambda: daemon.whyNotReady, kept)
+        further = KeptResponses(responses, kept).routes()
+        routes = Routes(self.completion, spoken, self.models, admission, lambda: daemon.whyNotReady, further)
         self.site = APISite(
             routes.resource(),
             clock,

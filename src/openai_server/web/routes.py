@@ -9,7 +9,7 @@ stream has said everything; errors are raised and rendered in one place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -25,12 +25,12 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 import openai_server
 from openai_server.api.dialect import Dialect
 from openai_server.api.inquiry import Inquiry
+from openai_server.api.keeping import RecordsWanted
 from openai_server.api.models import Model, modelBody, modelListBody
 from openai_server.errors import APIError
 from openai_server.web.admission import Admission
 from openai_server.web.completion import Completion
 from openai_server.web.interfaces import Request
-from openai_server.web.kept import KeptAnswers
 from openai_server.web.models import OfferedModels
 from openai_server.web.request import APIRequest
 
@@ -50,6 +50,9 @@ _SHOWN_ID: Final = 200
 
 
 _P = ParamSpec("_P")
+#: Answers a request with a body; with None where it has answered it by itself.
+#: It takes the ids in the path by their names.
+Answer: TypeAlias = Callable[..., Coroutine[Deferred[Any], Any, bytes | None]]
 _Route: TypeAlias = Callable[Concatenate["Routes", Request, _P], bytes]
 
 #: Template and function of each route that is no dialect's.
@@ -93,19 +96,20 @@ class Routes:
         models: OfferedModels,
         admission: Admission,
         whyNotReady: Callable[[], str | None],
-        kept: KeptAnswers | None = None,
+        further: Sequence[tuple[str, str, Answer]] = (),
     ) -> None:
         """
         @param whyNotReady: gives a reason for the operator, or None when
             prompts can be asked.
-        @param kept: answers that can be asked for again; None where none can.
+        @param further: method, template and function of routes that are no
+            dialect's and not here either.
         """
         self._completion = completion
         self._dialects = dialects
         self._models = models
         self._admission = admission
         self._whyNotReady = whyNotReady
-        self._kept = kept
+        self._further = further
 
     def resource(self) -> IResource:
         """
@@ -118,8 +122,8 @@ class Routes:
             self._declareDialect(app, path, dialect)
         for template, route in _routes:
             self._declareRoute(app, template, route)
-        if self._kept is not None:
-            self._declareKept(app, self._kept)
+        for method, template, further in self._further:
+            _declare(app, template, method, _answeringWith(template, further))
         app.handle_errors(Exception)(self.failed)
         return _Resource(app, self._admission)
 
@@ -140,16 +144,6 @@ class Routes:
             return request.whenOver()
 
         _declare(app, template, "GET", answer)
-
-    def _declareKept(self, app: Klein, kept: KeptAnswers) -> None:
-        one = "/v1/responses/<id>"
-        for method, template, answer in (
-            ("GET", one, kept.retrieve),
-            ("DELETE", one, kept.delete),
-            ("POST", f"{one}/cancel", kept.cancel),
-            ("GET", f"{one}/input_items", kept.inputItems),
-        ):
-            _declare(app, template, method, _answeringWith(template, answer))
 
     # OpenAI's.
 
@@ -208,16 +202,16 @@ class Routes:
         return None
 
 
-def _answeringWith(
-    template: str, answer: Callable[[APIRequest, str], Coroutine[Deferred[Any], Any, bytes]]
-) -> Callable[..., Deferred[None]]:
-    async def answered(request: APIRequest, id: str) -> None:
+def _answeringWith(template: str, answer: Answer) -> Callable[..., Deferred[None]]:
+    async def answered(request: APIRequest, ids: Mapping[str, str]) -> None:
         request.route = template
-        request.answer(await answer(request, id))
+        body = await answer(request, **ids)
+        if body is not None:
+            request.answer(body)
         await request.whenOver()
 
-    def begin(request: APIRequest, id: str) -> Deferred[None]:
-        return Deferred.fromCoroutine(answered(request, id))
+    def begin(request: APIRequest, **ids: str) -> Deferred[None]:
+        return Deferred.fromCoroutine(answered(request, ids))
 
     return begin
 
@@ -230,10 +224,11 @@ class _Deployment:
     def __init__(self, dialect: Dialect, model: str) -> None:
         self.name = dialect.name
         self.renderer = dialect.renderer
+        self.keeping = dialect.keeping
         self._parse = dialect.parse
         self._model = model
 
-    def parse(self, body: bytes, model: str | None = None) -> Inquiry:
+    def parse(self, body: bytes, model: str | None = None) -> Inquiry | RecordsWanted:
         """
         Return what a request asks of this model.
         """

@@ -7,11 +7,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from openai_server.api.inquiry import Message
-from openai_server.api.keeping import RecordsWanted
+from openai_server.api.inquiry import Inquiry, Message
+from openai_server.api.keeping import Keeping, RecordsWanted
 from openai_server.api.output import Failed, Finished, Output, Text, Usage
 from openai_server.api.responses.dialect import ResponsesDialect
-from openai_server.api.responses.records import isReference, keptItems, wantedBy
+from openai_server.api.responses.records import isReference, keptItems, namedBy
 from openai_server.errors import APIError
 from tests.api.responses.grammar import checkResponse
 from tests.support import SyncCase
@@ -72,14 +72,13 @@ class ItemTests(SyncCase):
 
     def test_wanted(self) -> None:
         """
-        The response that a request goes on from, and those of the items that
-        it names; an id that is none of ours names nothing.
+        The responses of the items that an input names; an id that is none of
+        ours names nothing.
         """
-        self.assertIsNone(wantedBy(None, "hi"))
-        self.assertIsNone(wantedBy(None, [{"role": "user"}, {"id": "x"}, 5]))
-        self.assertEqual(wantedBy("r", None), RecordsWanted("r", frozenset()))
+        self.assertFalse(namedBy("hi"))
+        self.assertFalse(namedBy([{"role": "user"}, {"id": "x"}, 5]))
         named = [{"id": f"msg_{TOKEN}_0"}, {"id": f"fc_{TOKEN}_in12"}]
-        self.assertEqual(wantedBy(None, named), RecordsWanted(None, frozenset({f"resp_{TOKEN}"})))
+        self.assertEqual(namedBy(named), {f"resp_{TOKEN}"})
 
 
 class RecordTests(SyncCase):
@@ -91,12 +90,28 @@ class RecordTests(SyncCase):
         super().setUp()
         self.dialect = ResponsesDialect(keeps=True, newToken=lambda: TOKEN, now=lambda: 5)
 
+    def inquiry(self, body: bytes) -> Inquiry:
+        """
+        What a request asks that needs no records.
+        """
+        parsed = self.dialect.parse(body)
+        assert isinstance(parsed, Inquiry)
+        return parsed
+
+    def keeping(self, inquiry: Inquiry) -> Keeping:
+        """
+        How its answer is kept.
+        """
+        keeping = self.dialect.keeping(inquiry)
+        assert keeping is not None
+        return keeping
+
     def record(self, *events: Output, isCancelled: bool = False, **fields: Any) -> bytes:
         """
         The record of an answer to C{one}.
         """
         body = json.dumps({"model": "m", "input": "one", **fields}).encode()
-        return self.dialect.record(self.dialect.parse(body), events, isCancelled)
+        return self.keeping(self.inquiry(body)).record(events, isCancelled)
 
     def answer(self, record: bytes) -> Any:
         """
@@ -131,20 +146,20 @@ class RecordTests(SyncCase):
         A request that goes on from a record says all of it before its own.
         """
         body = json.dumps({"previous_response_id": "resp_1", "input": "two"}).encode()
-        inquiry = self.dialect.parse(body)
-        self.assertEqual(self.dialect.wanted(inquiry), RecordsWanted("resp_1", frozenset()))
-        inquiry = self.dialect.resolved(body, None, [self.record(Text(["yes"]), GOOD)], {})
-        self.assertIsNone(self.dialect.wanted(inquiry))
+        wanted = self.dialect.parse(body)
+        assert isinstance(wanted, RecordsWanted)
+        self.assertEqual((wanted.previous, wanted.others), ("resp_1", frozenset()))
+        inquiry = wanted.read([self.record(Text(["yes"]), GOOD)], {})
         self.assertEqual(inquiry.model, "m")
         self.assertEqual(
             inquiry.messages, (Message("user", ("one",)), Message("assistant", "yes"), Message("user", "two"))
         )
-        self.assertEqual(self.dialect.previousOf(inquiry), "resp_1")
-        self.assertEqual(self.dialect.recordId(inquiry), f"resp_{TOKEN}")
-        second = self.dialect.record(inquiry, [Text(["so"]), GOOD], False)
+        keeping = self.keeping(inquiry)
+        self.assertEqual((keeping.id, keeping.previous), (f"resp_{TOKEN}", "resp_1"))
+        second = keeping.record([Text(["so"]), GOOD], False)
         roles = [item["role"] for item in self.dialect.inputOf([self.record(Text(["yes"]), GOOD), second])]
         self.assertEqual(roles, ["user", "assistant", "user"])
-        error = self.assertRaises(APIError, self.dialect.resolved, body, None, [], {})
+        error = self.assertRaises(APIError, wanted.read, [], {})
         self.assertEqual((error.name, error.param), ("previous_response_not_found", "previous_response_id"))
 
     def test_unkept(self) -> None:
@@ -152,6 +167,6 @@ class RecordTests(SyncCase):
         By the request's wish, or for all.
         """
         body = b'{"model":"m","input":"x","store":false}'
-        self.assertIsNone(self.dialect.recordId(self.dialect.parse(body)))
-        dialect = ResponsesDialect()
-        self.assertIsNone(dialect.recordId(dialect.parse(b'{"model":"m","input":"x","store":true}')))
+        self.assertIsNone(self.dialect.keeping(self.inquiry(body)))
+        self.dialect = ResponsesDialect()
+        self.assertIsNone(self.dialect.keeping(self.inquiry(b'{"model":"m","input":"x","store":true}')))

@@ -77,3 +77,8 @@ class ChatDialect:
             showsTools=self._showsTools,
             keepAlive=self._keepAlive,
         )
+
+    def keeping(self, inquiry: Inquiry) -> None:
+        """
+        Keep no answer.
+        """

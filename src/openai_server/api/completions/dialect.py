@@ -67,3 +67,8 @@ class CompletionDialect:
             wantsUsage=inquiry.wantsUsage,
             keepAlive=self._keepAlive,
         )
+
+    def keeping(self, inquiry: Inquiry) -> None:
+        """
+        Keep no answer.
+        """

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from secrets import token_hex
 from typing import Any
 
 import msgspec
 
 from openai_server.api.inquiry import Inquiry
-from openai_server.api.keeping import RecordsWanted
+from openai_server.api.keeping import Keeping, RecordsWanted
+from openai_server.api.listing import deletedBody
 from openai_server.api.output import Output
 from openai_server.api.responses.answer import ResponseHead
-from openai_server.api.responses.records import History, Record, historyFrom, readRecord
+from openai_server.api.responses.records import Record, historyFrom, readRecord
 from openai_server.api.responses.render import ResponsesRenderer
 from openai_server.api.responses.request import inquiryFromBody
 from openai_server.api.sse import keepAliveFrom
@@ -69,16 +71,14 @@ class ResponsesDialect:
         self._now = now
         self._newToken = newToken
 
-    def parse(self, body: bytes, model: str | None = None) -> Inquiry:
+    def parse(self, body: bytes, model: str | None = None) -> Inquiry | RecordsWanted:
         """
-        Return what a request asks.
+        Return what a request asks, or the records without which it cannot be
+        read.
 
         @param model: what its path asks for, if it does.
         @raise APIError: 400, with C{param} where one field is at fault.
         """
-        return self._parse(body, model, None)
-
-    def _parse(self, body: bytes, model: str | None, history: History | None) -> Inquiry:
         return inquiryFromBody(
             body,
             self._newToken(),
@@ -87,15 +87,17 @@ class ResponsesDialect:
             model=model,
             defaultModel=self._defaultModel,
             keeps=self._keeps,
-            history=history,
         )
 
     def renderer(self, inquiry: Inquiry) -> ResponsesRenderer:
         """
         Return what writes the answer.
         """
+        return self._renderer(_headOf(inquiry))
+
+    def _renderer(self, head: ResponseHead) -> ResponsesRenderer:
         return ResponsesRenderer(
-            _headOf(inquiry),
+            head,
             now=self._now,
             showsReasoning=self._showsReasoning,
             showsTools=self._showsTools,
@@ -104,40 +106,17 @@ class ResponsesDialect:
 
     # Records.
 
-    def wanted(self, inquiry: Inquiry) -> RecordsWanted | None:
+    def keeping(self, inquiry: Inquiry) -> Keeping | None:
         """
-        Return what is needed to read the request of an inquiry.
-        """
-        return inquiry.own if isinstance(inquiry.own, RecordsWanted) else None
-
-    def resolved(
-        self, body: bytes, model: str | None, chain: Sequence[bytes], others: Mapping[str, bytes]
-    ) -> Inquiry:
-        """
-        Return what a request asks that goes on from kept responses.
-        """
-        return self._parse(body, model, historyFrom(chain, others))
-
-    def recordId(self, inquiry: Inquiry) -> str | None:
-        """
-        Return the id of the response, if it is kept.
+        Return how the response is kept, if it is to be.
         """
         head = _headOf(inquiry)
-        return None if head.input is None else head.id
+        return None if head.input is None else Keeping(head.id, head.previous, partial(self._record, head))
 
-    def previousOf(self, inquiry: Inquiry) -> str | None:
-        """
-        Return the id of the response that an inquiry goes on from.
-        """
-        return _headOf(inquiry).previous
-
-    def record(self, inquiry: Inquiry, events: Sequence[Output], isCancelled: bool) -> bytes:
-        """
-        Return the record of a response.
-        """
-        renderer = self.renderer(inquiry)
+    def _record(self, head: ResponseHead, events: Sequence[Output], isCancelled: bool) -> bytes:
+        renderer = self._renderer(head)
         body = renderer.cancelledBody(events) if isCancelled else renderer.body(events)
-        return msgspec.json.encode(Record(_headOf(inquiry).input or [], msgspec.Raw(body)))
+        return msgspec.json.encode(Record(head.input or [], msgspec.Raw(body)))
 
     def answerOf(self, record: bytes) -> bytes:
         """
@@ -151,6 +130,12 @@ class ResponsesDialect:
         """
         last = readRecord(records[-1])
         return [*historyFrom(records[:-1], {}).items, *last.input]
+
+    def deletedBody(self, id: str) -> bytes:
+        """
+        Return what is said of a response that was deleted.
+        """
+        return deletedBody(id, "response")
 
 
 def _headOf(inquiry: Inquiry) -> ResponseHead:

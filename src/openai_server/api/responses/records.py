@@ -11,8 +11,6 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from openai_server.api.keeping import RecordsWanted
-
 Item: TypeAlias = "dict[str, Any]"
 
 # An item's id names its response.
@@ -98,15 +96,15 @@ def isReference(item: Any) -> bool:
     return kind == "item_reference" or (kind is None and item.get("role") is None)
 
 
-def wantedBy(previous: str | None, items: object) -> RecordsWanted | None:
+def namedBy(items: object) -> frozenset[str]:
     """
-    Return the records that are needed to read a request; None when none is.
+    Return the ids of the records whose items an input refers to.
     """
     others = set()
     for item in items if isinstance(items, (list, tuple)) else ():
         if isReference(item) and (found := _itemId.fullmatch(item["id"])):
             others.add(f"resp_{found[1]}")
-    return RecordsWanted(previous, frozenset(others)) if previous is not None or others else None
+    return frozenset(others)
 
 
 def keptItems(found: str | Sequence[Any], token: str) -> list[Item]:

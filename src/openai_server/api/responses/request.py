@@ -10,7 +10,7 @@ unless the server is strict.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from openai_server.api.body import containersOf, converted, objectFromBody
@@ -23,9 +23,17 @@ from openai_server.api.inquiry import (
     Message,
     Sampling,
 )
+from openai_server.api.keeping import RecordsWanted
 from openai_server.api.responses.answer import ResponseHead
 from openai_server.api.responses.input import messagesFromInput
-from openai_server.api.responses.records import NO_HISTORY, History, isReference, keptItems, wantedBy
+from openai_server.api.responses.records import (
+    NO_HISTORY,
+    History,
+    historyFrom,
+    isReference,
+    keptItems,
+    namedBy,
+)
 from openai_server.api.responses.structs import ResponsesBody, TextFormatBody
 from openai_server.api.responses.tools import choiceFromBody, shownChoice, toolsFromBody
 from openai_server.api.rules import checkedModel, checkMetadata, missing, unknown
@@ -68,10 +76,10 @@ def inquiryFromBody(
     defaultModel: Callable[[], str | None] = lambda: None,
     keeps: bool = False,
     history: History | None = None,
-) -> Inquiry:
+) -> Inquiry | RecordsWanted:
     """
-    Return what a request asks; its C{own} is the response's L{ResponseHead}, or
-    what is L{RecordsWanted} to read it.
+    Return what a request asks, its C{own} is the response's L{ResponseHead}; or
+    the records without which it cannot be read.
 
     @param body: as it came; its size is bounded by whoever read it.
     @param token: of the response that answers it.
@@ -89,9 +97,24 @@ def inquiryFromBody(
     found = _read(body, unread, strict)
     _refuse(found)
     if history is None:
-        wanted = wantedBy(found.previous_response_id, found.input)
-        if wanted is not None:
-            return Inquiry(model=model or found.model or "", messages=(), own=wanted)
+        previous, others = found.previous_response_id, namedBy(found.input)
+        if previous is not None or others:
+
+            def read(chain: Sequence[bytes], others: Mapping[str, bytes]) -> Inquiry:
+                resolved = inquiryFromBody(
+                    body,
+                    token,
+                    createdAt,
+                    strict=strict,
+                    model=model,
+                    defaultModel=defaultModel,
+                    keeps=keeps,
+                    history=historyFrom(chain, others),
+                )
+                assert isinstance(resolved, Inquiry)
+                return resolved
+
+            return RecordsWanted(previous, others, read)
         history = NO_HISTORY
     elif found.previous_response_id is not None and history.model is None:
         raise _previousNotFound(found.previous_response_id)
