@@ -232,7 +232,8 @@ class WriteBehind:
     def _failed(self, failure: Failure) -> None:
         self._isWriting = False
         batch, self._batch = self._batch, {}
-        for number, change in batch.items():
+        # The last one of a key counts, and what was added since before it.
+        for number, change in reversed(batch.items()):
             self._size += change.size
             self._latest.setdefault(change.key, number)
         self._queue = {**batch, **self._queue}
