@@ -67,16 +67,24 @@ class Server:
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def cut(self) -> None:
+        """
+        Cut all connections.
+        """
+        cut = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+        self._execute(f"{cut} AND backend_type = 'client backend'")
+
     def clear(self) -> None:
         """
         Remove all that is in it.
         """
-        engine = create_engine(self.url, poolclass=NullPool)
-        with engine.begin() as connection:
-            cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
-            connection.execute(text(cut + " AND backend_type = 'client backend'"))
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
+        self.cut()
+        self._execute("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+
+    def _execute(self, *statements: str) -> None:
+        with create_engine(self.url, poolclass=NullPool).begin() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
 
     def _run(self, program: str, *arguments: str, mayFail: bool = False) -> None:
         command = [str(self._bin / program), "-D", str(self._folder / "data"), *arguments]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -70,22 +70,22 @@ class SQLStore(Service):
 
         @raise StoreError: it must not be used.
         """
-        super().startService()
-        self._workers.start()
         try:
             self._database.open()
         except Trouble as trouble:
             self.changes.readFailed(trouble)
             self._database.root = self.state.root
-        else:
-            assert self._database.root is not None
-            self.state.root = self._database.root
         self._note()
+        self.state.root = self._database.root or self.state.root
+        self._workers.start()
+        super().startService()
 
     def stopService(self) -> Deferred[None]:
         """
         Write what is unsaved, and close the database.
         """
+        if not self.running:
+            return succeed(None)
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import Connection
 
 from openai_server.store.interfaces import StoreError
@@ -29,15 +28,15 @@ def migrate(connection: Connection) -> None:
     script = ScriptDirectory(str(Path(__file__).parent))
     context = MigrationContext.configure(connection, opts={"transactional_ddl": True})
     current, newest = context.get_current_revision(), script.get_current_head()
-    if current == newest:
-        return
-    try:
-        steps = list(script.iterate_revisions(newest or "head", current or "base"))
-    except CommandError:
+    steps = list(script.walk_revisions())
+    known = [step.revision for step in steps]
+    if current is not None and current not in known:
         raise StoreError(
             f"its schema is {current}, of a newer openai-server; this one knows them up to {newest}"
-        ) from None
+        )
+    # The newest comes first.
+    missing = steps if current is None else steps[: known.index(current)]
     with Operations.context(context):
-        for step in reversed(steps):
+        for step in reversed(missing):
             step.module.upgrade()
             context.stamp(script, step.revision)
