@@ -129,6 +129,14 @@ class Configuration(Struct, frozen=True, kw_only=True):
         bool, _does("ask once more when an answer does not match the JSON Schema asked for")
     ] = True
     registerTools: Annotated[bool, _does("tell the daemon the names of clients' tools")] = True
+    store: Annotated[
+        _Text,
+        _does(
+            "where what outlasts a restart is kept: memory: (nothing), sqlite: (a file in the state folder),"
+            " sqlite:///PATH, postgresql+psycopg://USER@HOST/DATABASE",
+            isURL=True,
+        ),
+    ] = "memory:"
     keptResponses: Annotated[
         int, Meta(ge=0, le=1_000_000), _does("responses that are kept; 0: none")
     ] = 10_000

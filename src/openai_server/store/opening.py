@@ -14,11 +14,12 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from openai_server.metrics import Counters
-from openai_server.store.interfaces import Bounds, Store
+from openai_server.store.interfaces import Bounds
 from openai_server.store.memory import MemoryStore
 from openai_server.store.memorystate import MemoryState
 
 if TYPE_CHECKING:
+    from openai_server.store.sqlstore import SQLStore
     from openai_server.store.threads import Workers
 
 #: What the setting says when nothing is to outlast the process.
@@ -54,7 +55,7 @@ def storeFrom(
     reactor: Any = None,
     workers: Workers | None = None,
     now: Callable[[], float] = time.time,
-) -> Store:
+) -> VolatileStore | SQLStore:
     """
     Return the store at this URL. Nothing is opened before it starts.
 
