@@ -15,7 +15,15 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openai_server.config import SETTINGS, Configuration, ConfigurationError, Loaded, load, markdownTable, passwordsIn
+from openai_server.config import (
+    SETTINGS,
+    Configuration,
+    ConfigurationError,
+    Loaded,
+    load,
+    markdownTable,
+    passwordsIn,
+)
 from openai_server.config.exposure import descriptionFromAddress, isLoopback, isPrivate, withSocketMode
 from openai_server.config.folders import keyPath
 from openai_server.config.layers import Given
@@ -57,6 +65,7 @@ def example(name: str) -> tuple[object, str, object]:
     if isinstance(default, tuple):
         return ["a", "b/c"], "a, b/c", ("a", "b/c")
     return 77, "77", 77
+
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=12),

@@ -4,11 +4,11 @@ Faults of databases: L{openai_server.store.database} and what stands on it.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import stat
 import subprocess
 import sys
-import contextlib
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
@@ -387,8 +387,10 @@ def together(url: str) -> set[str]:
     """
     code = (
         "import sys, time; from openai_server.store.database import Database;"
-        "from openai_server.store.location import Location; from openai_server.store.interfaces import Bounds;"
-        "base = Database(Location(sys.argv[1]), Bounds(1, 1, 1), time.time); base.open(); print(base.root.hex())"
+        "from openai_server.store.location import Location;"
+        "from openai_server.store.interfaces import Bounds;"
+        "base = Database(Location(sys.argv[1]), Bounds(1, 1, 1), time.time);"
+        "base.open(); print(base.root.hex())"
     )
     started = [
         subprocess.Popen([sys.executable, "-c", code, url], stdout=subprocess.PIPE, text=True)
