@@ -45,6 +45,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "keepAlive": ("off", "off", "off"),
     "userHint": ("never", "never", "never"),
     "ownTools": ("never", "never", "never"),
+    "onDisconnect": ("finish", "finish", "finish"),
     "keyFile": ("/k", "/k", "/k"),
     "registryFile": ("/r", "/r", "/r"),
     "thrumSocket": ("/s", "/s", "/s"),
