@@ -81,7 +81,7 @@ class FileThreadTests(ThreadContract, AsyncCase):
 
     async def test_slow(self) -> None:
         """
-        Nobody waits for a database that takes too long, neither for what is
+        (D7) Nobody waits for a database that takes too long, neither for what is
         written nor for what is read; and all is written once it goes on.
         """
         self.patch(writebehind, "PATIENCE", 0.05)
