@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-from unittest import SkipTest
+from unittest import SkipTest, mock
 
 import msgspec
 from sqlalchemy import text
@@ -424,7 +424,9 @@ class OtherTests(SQLiteFile):
         """
         It is said what to install.
         """
-        self.patch(sys, "modules", {**sys.modules, "psycopg": None})
+        patched = mock.patch.dict(sys.modules, {"psycopg": None})
+        patched.start()
+        self.addCleanup(patched.stop)
         with self.assertRaises(StoreError) as caught:
             Location("postgresql+psycopg://me:secret@here/db").engine()
         self.assertIn("pip install 'openai-server[postgresql]'", str(caught.exception))
