@@ -133,6 +133,14 @@ class Configuration(Struct, frozen=True, kw_only=True):
         Literal["cancel", "finish"],
         _does("what becomes of a turn whose clients have left: cancel, finish"),
     ] = "cancel"
+    store: Annotated[
+        _Text,
+        _does(
+            "where what outlasts a restart is kept: memory: (nothing), sqlite: (a file in the state folder),"
+            " sqlite:///PATH, postgresql+psycopg://USER@HOST/DATABASE",
+            isURL=True,
+        ),
+    ] = "memory:"
     keptResponses: Annotated[
         int, Meta(ge=0, le=1_000_000), _does("responses and chat completions that are kept; 0: none")
     ] = 10_000

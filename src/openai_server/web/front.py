@@ -31,7 +31,8 @@ from openai_server.sessions.plans import UserHint
 from openai_server.sessions.pool import Limits
 from openai_server.sessions.retries import Retries
 from openai_server.sessions.scheduler import Scheduler
-from openai_server.store.memory import Bounds, MemoryStore
+from openai_server.store.interfaces import Bounds, Store
+from openai_server.store.opening import VolatileStore
 from openai_server.translate.names import TakenNames
 from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
@@ -74,6 +75,8 @@ class WebFront(Service):
         boundHosts: Sequence[str] = (),
         now: Callable[[], float] = time.time,
         dialects: Mapping[str, Dialect] | None = None,
+        store: Store | None = None,
+        counters: Counters | None = None,
     ) -> None:
         """
         @param hid: this bee's own, whose tools in the registry are no others'.
@@ -81,7 +84,9 @@ class WebFront(Service):
         @param boundHosts: the addresses that the ports are bound to.
         @param now: the wall clock, in seconds since 1970.
         @param dialects: what else is spoken at which path.
+        @param store: what lasts, opened; without one nothing outlasts this object.
         """
+        store = store or VolatileStore(clock, boundsFrom(configuration), now)
         self.models = OfferedModels(configuration.models, daemon.registry, now)
         ownTools = OwnTools(configuration.ownTools, configuration.allowedTools, configuration.disallowedTools)
         catalogue = Catalogue(clock, ownTools.roomBeside, lambda: daemon.liveTools)
@@ -90,13 +95,13 @@ class WebFront(Service):
             clock=clock,
             configuration=configuration,
             daemon=daemon,
-            memory=SessionMemory(clock, SessionKeys(), _memoryFrom(configuration)),
+            memory=SessionMemory(clock, SessionKeys(store.state.secret("hints")), _memoryFrom(configuration)),
             scheduler=Scheduler(clock, _limitsFrom(configuration), daemon.registry, catalogue),
             catalogue=catalogue,
             ownTools=ownTools,
             calls=CallTable(clock),
             folder=AttachmentFolder(clock, runtimeDirectory),
-            counters=Counters(),
+            counters=counters or Counters(),
         )
         self._daemon = daemon
         self._bees: Sequence[Bee] = ()
@@ -121,7 +126,7 @@ class WebFront(Service):
             keeps=configuration.keptResponses > 0,
             now=now,
         )
-        kept = self.kept = KeptAnswers(MemoryStore(clock, _boundsFrom(configuration)), SealingKey())
+        kept = self.kept = KeptAnswers(store.records, SealingKey(store.state.secret("seals")))
         survivors = Survivors()
         conversations = Conversations(
             responses.renderer, strict=configuration.strict, now=now, newToken=newToken
@@ -143,7 +148,8 @@ class WebFront(Service):
             now=now,
         )
         hosts = (*configuration.allowedHosts, *boundHosts)
-        admission = Admission(configuration.apiKey, hosts, configuration.corsOrigins)
+        secret = store.state.secret("accounts")
+        admission = Admission(configuration.apiKey, hosts, configuration.corsOrigins, secret)
         spoken: Mapping[str, Dialect] = {
             "/v1/chat/completions": chat,
             "/v1/completions": completions,
@@ -159,7 +165,15 @@ class WebFront(Service):
             *inputs.routes(),
             *ConversationRoutes(conversations, kept, isKept).routes(),
         ]
-        routes = Routes(self.completion, spoken, self.models, admission, lambda: daemon.whyNotReady, further)
+        routes = Routes(
+            self.completion,
+            spoken,
+            self.models,
+            admission,
+            lambda: daemon.whyNotReady,
+            further,
+            lambda: store.whyDegraded,
+        )
         self.site = APISite(
             routes.resource(),
             clock,
@@ -210,7 +224,10 @@ def _memoryFrom(configuration: Configuration) -> Memory:
     return Memory(continuation=configuration.continuation, userHint=UserHint(configuration.userHint))
 
 
-def _boundsFrom(configuration: Configuration) -> Bounds:
+def boundsFrom(configuration: Configuration) -> Bounds:
+    """
+    Return how much is kept.
+    """
     return Bounds(configuration.keptResponses, configuration.keptBytes, configuration.keptAge)
 
 

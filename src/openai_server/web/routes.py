@@ -101,12 +101,15 @@ class Routes:
         admission: Admission,
         whyNotReady: Callable[[], str | None],
         further: Sequence[tuple[str, str, Answer]] = (),
+        whyDegraded: Callable[[], str | None] = lambda: None,
     ) -> None:
         """
         @param whyNotReady: gives a reason for the operator, or None when
             prompts can be asked.
         @param further: method, template and function of routes that are no
             dialect's and not here either.
+        @param whyDegraded: gives one word for why what is to last is in memory
+            only, or None when it is not.
         """
         self._completion = completion
         self._dialects = dialects
@@ -114,6 +117,7 @@ class Routes:
         self._admission = admission
         self._whyNotReady = whyNotReady
         self._further = further
+        self._whyDegraded = whyDegraded
 
     def resource(self) -> IResource:
         """
@@ -188,12 +192,14 @@ class Routes:
     @_route("/readyz")
     def readiness(self, request: Request) -> bytes:
         """
-        Prompts can be asked; 503 and the reason when they cannot.
+        Prompts can be asked; 503 and the reason when they cannot. Said too is
+        when what is to last is in memory only.
         """
         why = self._whyNotReady()
         if why is not None:
             raise APIError("daemon_unavailable", why, retryAfter=1)
-        return b'{"status":"ready"}'
+        why = self._whyDegraded()
+        return b'{"status":"ready"}' if why is None else b'{"status":"degraded","store":"%b"}' % why.encode()
 
     # Errors.
 
