@@ -5,7 +5,7 @@ The lowest versions that this distribution says it works with.
     python3 .ci/lowest.py setup.cfg > constraints.txt
 
 prints C{name==version}, one a line, for each requirement that C{setup.cfg}
-names in C{install_requires}, in the form that C{pip install -c} takes.
+names in C{install_requires} and for users' extras, in the form that C{pip install -c} takes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def lowest(configuration: str) -> Iterator[str]:
     """
     parser = configparser.ConfigParser()
     parser.read_string(configuration)
-    for line in parser["options"]["install_requires"].splitlines():
+    extras = parser["options.extras_require"] if parser.has_section("options.extras_require") else {}
+    named = parser["options"]["install_requires"] + "\n" + extras.get("postgresql", "")
+    for line in named.splitlines():
         if line and not line.startswith("#"):
             found = _REQUIREMENT.fullmatch(line)
             if found is None:

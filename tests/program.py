@@ -49,7 +49,7 @@ class Program(ProcessProtocol):
         """
         Where it says that it listens.
         """
-        said: str = json.loads(self.lines[0])["message"]
+        said: str = next(json.loads(line)["message"] for line in self.lines if "listens on " in line)
         return said.partition("listens on ")[2].partition(";")[0]
 
     def outReceived(self, data: bytes) -> None:

@@ -15,7 +15,15 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openai_server.config import SETTINGS, Configuration, ConfigurationError, Loaded, load, markdownTable
+from openai_server.config import (
+    SETTINGS,
+    Configuration,
+    ConfigurationError,
+    Loaded,
+    load,
+    markdownTable,
+    passwordsIn,
+)
 from openai_server.config.exposure import descriptionFromAddress, isLoopback, isPrivate, withSocketMode
 from openai_server.config.folders import keyPath
 from openai_server.config.layers import Given
@@ -41,6 +49,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "keyFile": ("/k", "/k", "/k"),
     "registryFile": ("/r", "/r", "/r"),
     "thrumSocket": ("/s", "/s", "/s"),
+    "store": ("sqlite:////s.db", "sqlite:////s.db", "sqlite:////s.db"),
     "listen": (["unix:/a", "unix:/b"], "unix:/a, unix:/b", ("unix:/a", "unix:/b")),
 }
 
@@ -57,6 +66,7 @@ def example(name: str) -> tuple[object, str, object]:
     if isinstance(default, tuple):
         return ["a", "b/c"], "a, b/c", ("a", "b/c")
     return 77, "77", 77
+
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=12),
@@ -339,6 +349,35 @@ class RefusalTests(ConfigCase):
         self.file.unlink()
         self.assertIn("OPENAI_SERVER_API_KEY: the value", self.refusal(OPENAI_SERVER_API_KEY=f" {SECRET}"))
 
+    def test_stores(self) -> None:
+        """
+        A store is a URL of a known kind; its file's path is made absolute, and
+        what is wrong with it says no password.
+        """
+        for said, url in (
+            ("memory:", "memory:"),
+            ("sqlite:", f"sqlite:///{self.home}/.local/state/hum/openai-server.db"),
+            ("sqlite:////data/a.db", "sqlite:////data/a.db"),
+            ("sqlite:///~/a.db", f"sqlite:///{self.home}/a.db"),
+            ("postgresql+psycopg://me@here:5432/db", "postgresql+psycopg://me@here:5432/db"),
+            ("postgresql+psycopg:///db?host=/run", "postgresql+psycopg:///db?host=/run"),
+        ):
+            self.assertEqual(self.load({"store": said}).configuration.store, url)
+        for said in (
+            "a.db",
+            "sqlite:a.db",
+            "sqlite:///",
+            "sqlite:///a.db?mode=ro",
+            f"mysql://me:{SECRET}@here/db",
+            f"postgresql://me:{SECRET}@here/db",
+            f"postgresql+psycopg://me:{SECRET}@here:port/db",
+            f"postgresql+psycopg://me:{SECRET}@[here/db",
+            "",
+        ):
+            refusal = self.refusal({"store": said})
+            self.assertIn("--store", refusal)
+            self.assertNotIn(SECRET, refusal)
+
     def test_socketOfTheDaemonInTheFile(self) -> None:
         """
         All programs of hum's are told of it in one place, the environment.
@@ -408,6 +447,24 @@ class WarningTests(ConfigCase):
         (warning,) = self.load({"apiKey": SECRET}).warnings
         self.assertIn("--api-key: every user of this machine can read it with ps", warning)
         self.assertNotIn(SECRET, warning)
+
+    def test_passwordOfTheStore(self) -> None:
+        """
+        It is as secret as the key, wherever it stands in the URL.
+        """
+        url = "postgresql+psycopg://me:p%40ss%2Fword@here/db?sslmode=require&sslpassword=other-word"
+        loaded = self.load({"store": url})
+        (warning,) = loaded.warnings
+        self.assertIn("--store: every user of this machine can read it with ps", warning)
+        shown = "postgresql+psycopg://me:********@here/db?sslmode=require&sslpassword=********"
+        self.assertIn(f'store = "{shown}"  (option --store)', list(loaded.lines()))
+        self.assertEqual(passwordsIn(url), ("p%40ss%2Fword", "other-word", "p@ss/word"))
+        self.assertEqual(passwordsIn("memory:"), ())
+        self.write({"store": url})
+        self.file.chmod(0o644)
+        self.assertEqual(self.load().warnings, (f"{self.file} holds store and other users can read it",))
+        self.write({"store": "memory:"})
+        self.assertEqual(self.load().warnings, ())
 
     def test_keyThatOthersCanRead(self) -> None:
         """

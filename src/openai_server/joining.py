@@ -24,8 +24,11 @@ from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.embedded.daemon import EmbeddedDaemon
 from openai_server.greeting import Bound, Greeting
 from openai_server.identity import IdentityError, hidFromSeed, newSeed, seedFromFile
+from openai_server.metrics import Counters
 from openai_server.runtime import runtimeDirectory
 from openai_server.service import Front, StartError
+from openai_server.store.interfaces import Bounds, Store, StoreError
+from openai_server.store.opening import storeFrom
 from openai_server.wire.tones import Bind
 
 
@@ -48,10 +51,12 @@ class Joining:
         """
         See L{openai_server.service.Compose}. Greets the operator.
 
-        @raise StartError: this bee's key cannot be used.
+        @raise StartError: this bee's key or the store cannot be used.
         """
-        from openai_server.web.front import WebFront
+        from openai_server.web.front import WebFront, boundsFrom
 
+        counters = Counters()
+        store = self._openStore(boundsFrom(self._configuration), counters, start)
         # The embedded daemon knows nobody from earlier days.
         hid = hidFromSeed(newSeed()) if self._configuration.embedded else self._hid()
         daemon = self._link(hid, bound, start)
@@ -62,11 +67,30 @@ class Joining:
             hid=hid,
             runtimeDirectory=runtimeDirectory(self._environ),
             boundHosts=[address.hostAndPort[0] for address in bound if address.hostAndPort],
+            store=store,
+            counters=counters,
         )
         start(front)
         self._changeKey = front.site.admission.changeKey
         self._greet(bound, front.models.ids())
         return front.site
+
+    def _openStore(self, bounds: Bounds, counters: Counters, start: Callable[[IService], None]) -> Store:
+        """
+        Return what lasts. It is stopped last of all, since it was started first.
+        """
+        try:
+            store = storeFrom(
+                self._configuration.store,
+                bounds,
+                clock=self._clock,
+                counters=counters,
+                reactor=self._reactor,
+            )
+            start(store)
+        except StoreError as error:
+            raise StartError(str(error)) from None
+        return store
 
     # The daemon.
 

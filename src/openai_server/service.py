@@ -3,12 +3,13 @@
 The top service: what starts and stops in which order.
 
 Start: the ports (with the privileges that the process may still have), then
-the rooms are joined from below: the embedded daemon if there is one, the
-daemon's registry, the link, the HTTP side.
+the rooms are joined from below: the store, the embedded daemon if there is one,
+the daemon's registry, the link, the HTTP side.
 
 Stop: new requests are refused, the ports close, open answers may go on until
 the drain time is over, the rest is told and cut, idle connections close, and
-the link goes last, with the cancellations that were written to it.
+the link goes, with the cancellations that were written to it; the store is
+closed last.
 L{twisted.application.service.MultiService} would stop all of them at once.
 
 A port of systemd's is closed first, since whoever still comes is the next

@@ -30,6 +30,7 @@ from openai_server.config import (
     Setting,
     absolutePath,
     load,
+    passwordsIn,
 )
 from openai_server.joining import Joining
 from openai_server.log import JSONLog, Loop
@@ -207,7 +208,7 @@ def _observerFor(twistd: Mapping[str, Any], configuration: Configuration) -> JSO
     path = twistd.get("logfile") or ("-" if twistd.get("nodaemon") else "twistd.log")
     if twistd.get("syslog") or (path == "-" and not twistd.get("nodaemon")):
         return None
-    secrets = [configuration.apiKey] if configuration.apiKey else []
+    secrets = [*filter(None, [configuration.apiKey]), *passwordsIn(configuration.store)]
     from twisted.internet import reactor
 
     output = outputOf(None if path == "-" else path, configuration.logFileSize, configuration.logFiles)

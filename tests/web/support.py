@@ -326,12 +326,17 @@ class WebCase(SyncCase):
         globalLogPublisher.addObserver(self.events.append)
         self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
         admission = Admission(self.apiKey, self.allowedHosts, self.corsOrigins, secret=b"secret")
-        dialects: dict[str, Dialect] = {"/v1/chat/completions": ChatDialect()}
-        self.routes = Routes(self.chat, dialects, FixedModels(), admission, lambda: self.whyNotReady)
+        self.routes = Routes(self.chat, self.dialects(), FixedModels(), admission, lambda: self.whyNotReady)
         self.site = APISite(
             self.routes.resource(), self.clock, admission=admission, bodyLimit=BODY_LIMIT
         )
         self.addCleanup(self.assertNothingLeft)
+
+    def dialects(self) -> dict[str, Dialect]:
+        """
+        What is spoken at which path.
+        """
+        return {"/v1/chat/completions": ChatDialect()}
 
     def assertNothingLeft(self) -> None:
         """

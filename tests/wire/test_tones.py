@@ -259,6 +259,21 @@ class IncomingTests(SyncCase):
         self.assertTrue(all(isinstance(tone, Hidden) for tone in found))
         self.assertEqual([tone.__struct_config__.tag for tone in found], list(HIDDEN))
 
+    def test_linesAreLines(self) -> None:
+        """
+        Two objects in one line are no tone, and one in two lines is none.
+        """
+        tone = b'{"chi":"chunk","sid":"s"}'
+        cut = b'{"chi":"chunk",\n"sid":"s"}'
+        for lines in (tone + tone, tone + b" " + tone, cut, tone + b"\n" + tone + tone):
+            for end in (b"", b"\n"):
+                dropped: dict[str, int] = {}
+                found = tonesFromLines(tone + b"\n" + lines + end, dropped)
+                expected = [Chunk(sid="s")] * (1 + (tone + b"\n" in lines))
+                self.assertEqual((found, set(dropped)), (expected, {"json"}), lines)
+        self.assertEqual(tonesFromLines(b"\n" + tone + b"\r\n\n" + tone, {}), [Chunk(sid="s")] * 2)
+        self.assertEqual(tonesFromLines(b"", {}), [])
+
     def test_badLines(self) -> None:
         """
         (S13) A line that cannot be read is left out and counted by reason, and

@@ -11,6 +11,7 @@ from openai_server.config.configuration import Configuration
 from openai_server.config.folders import absolutePath, keyPath
 from openai_server.config.layers import Loaded, load
 from openai_server.config.settings import SETTINGS, ConfigurationError, Setting, markdownTable
+from openai_server.config.storage import passwordsIn
 
 __all__ = [
     "SETTINGS",
@@ -22,4 +23,5 @@ __all__ = [
     "keyPath",
     "load",
     "markdownTable",
+    "passwordsIn",
 ]

@@ -37,6 +37,13 @@ def keyPath(environ: Mapping[str, str]) -> str | None:
     return _under(environ, "XDG_STATE_HOME", ".local/state", "hum/bees/openai-server.key")
 
 
+def statePath(environ: Mapping[str, str]) -> str | None:
+    """
+    The database when it is only said to be a file; None without a home.
+    """
+    return _under(environ, "XDG_STATE_HOME", ".local/state", "hum/openai-server.db")
+
+
 def absolutePath(path: str, environ: Mapping[str, str]) -> str:
     """
     The path as it must be kept, since the process leaves its folder when it

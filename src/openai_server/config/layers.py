@@ -18,7 +18,17 @@ import msgspec
 from openai_server.config.configuration import Configuration
 from openai_server.config.exposure import isPrivate
 from openai_server.config.folders import absolutePath, configPath
-from openai_server.config.settings import BY_NAME, PREFIX, SETTINGS, ConfigurationError, Value, guess, shown
+from openai_server.config.settings import (
+    BY_NAME,
+    PREFIX,
+    SETTINGS,
+    ConfigurationError,
+    Setting,
+    Value,
+    guess,
+    shown,
+)
+from openai_server.config.storage import STORES, passwordsIn, storeURL, withoutPasswords
 
 #: What the command line said, by the setting's name: a text, or the texts of
 #: an option that was repeated.
@@ -34,10 +44,11 @@ _MOST_BYTES: Final = 1 << 20
 TOOLS_ROOM: Final = 32 * 1024
 
 
-_KEY_IS_SEEN: Final = (
-    f"{BY_NAME['apiKey'].option}: every user of this machine can read it with ps; "
-    f"set {BY_NAME['apiKey'].variable}, or say it in the file"
-)
+def _isSeen(setting: Setting) -> str:
+    return (
+        f"{setting.option}: every user of this machine can read it with ps; "
+        f"set {setting.variable}, or say it in the file"
+    )
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,8 @@ class Loaded:
         """
         for setting in SETTINGS:
             value = getattr(self.configuration, setting.name)
-            text = "********" if setting.isSecret and value else json.dumps(value)
+            shownValue = withoutPasswords(value) if setting.isURL else value
+            text = "********" if setting.isSecret and value else json.dumps(shownValue)
             yield f"{setting.name} = {text}  ({self.sources[setting.name]})"
 
 
@@ -75,17 +87,32 @@ def load(given: Given, environ: Mapping[str, str], path: str | None = None) -> L
     values: dict[str, Any] = {}
     sources = {setting.name: "default" for setting in SETTINGS}
     warnings = list(_strangers(environ))
-    if "apiKey" in given:
-        warnings.append(_KEY_IS_SEEN)
+    warnings += [_isSeen(BY_NAME[name]) for name, said in given.items() if _hasSecret(BY_NAME[name], said)]
     for layer in (_fromFile(path, environ, warnings), _fromEnvironment(environ), _fromOptions(given)):
         for name, value, source in layer:
-            values[name] = _absolute(value, environ) if BY_NAME[name].isPath else value
+            values[name] = _settled(BY_NAME[name], value, environ, source)
             sources[name] = source
     configuration = Configuration(**values)
     _refuseManyTools(configuration, sources)
     _refuseExposure(configuration, sources)
     _refuseOpenOrigins(configuration, sources)
     return Loaded(configuration, sources, tuple(warnings))
+
+
+def _hasSecret(setting: Setting, value: object) -> bool:
+    return setting.isSecret or (setting.isURL and bool(passwordsIn(str(value))))
+
+
+def _settled(setting: Setting, value: Value, environ: Mapping[str, str], source: str) -> Value:
+    """
+    Return a value as it holds whatever folder the process is in.
+    """
+    if setting.isURL:
+        url = storeURL(str(value), environ)
+        if url is None:
+            raise ConfigurationError(f"{source}: {setting.name}: the value is not {STORES}")
+        return url
+    return _absolute(value, environ) if setting.isPath else value
 
 
 def _absolute(value: Value, environ: Mapping[str, str]) -> Value:
@@ -114,7 +141,7 @@ def _fromFile(path: str | None, environ: Mapping[str, str], warnings: list[str])
         setting = BY_NAME[key]
         if "file" not in setting.places:
             raise ConfigurationError(f"{where}: {key}: not in the file, only as {setting.variable}")
-        if setting.isSecret and value and isShared:
+        if value and isShared and _hasSecret(setting, value):
             warnings.append(f"{used} holds {key} and other users can read it")
         yield key, setting.parse(f"{where}: {key}", value, isText=False), f"file {used}"
 

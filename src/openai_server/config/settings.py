@@ -41,6 +41,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     @ivar unit: of a number, when it has one.
     @ivar isSecret: whether the value is never shown.
     @ivar isPath: whether its values are paths, which have to be made absolute.
+    @ivar isURL: whether its value is a URL, whose password is never shown.
     @ivar isList: whether it has several values: its option can be repeated.
     @ivar isFlag: whether its option takes no value: said, it means C{true}.
     @ivar ownVariable: the environment variable, where it is not the derived one.
@@ -55,6 +56,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     unit: str = ""
     isSecret: bool = False
     isPath: bool = False
+    isURL: bool = False
     isList: bool = False
     isFlag: bool = False
     ownVariable: str | None = None
@@ -90,7 +92,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
             # A number is never taken from JSON's text; 0 and 1 are truth values everywhere.
             return msgspec.convert(value, self.type, strict=isinstance(value, str) and not isText)  # type: ignore[no-any-return]
         except msgspec.ValidationError as error:
-            what = "the value" if self.isSecret else shown(value)
+            what = "the value" if self.isSecret or self.isURL else shown(value)
             raise ConfigurationError(f"{where}: {what} {self._reason(value, str(error))}") from None
 
     def _reason(self, value: object, error: str) -> str:

@@ -1,24 +1,59 @@
-# -*- test-case-name: tests.store.test_memory -*-
+# -*- test-case-name: tests.store -*-
 """
-What keeps records: bytes under an id, that may go on from another record, and
-may have a list of items of their own.
+What lasts: records, which are bytes under an id, that may go on from another
+record and may have a list of items of their own; and state, which is what
+sessions, calls and retries have to be told again after a restart.
+
+Nothing here fails because a database does: see L{Store.whyDegraded}.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
 
+from openai_server.store.saved import Key, S, Saved
+
+#: Bytes that a record takes beside its data, and an item beside its own.
+OVERHEAD: Final = 512
+#: Characters of an id, at most.
+LONGEST_ID: Final = 512
+
 #: An id with the bytes that are kept under it.
 Entry: TypeAlias = "tuple[str, bytes]"
+
+
+class StoreError(Exception):
+    """
+    The store cannot be used. The text is one line for the operator, without a
+    secret.
+    """
+
+
+@dataclass
+class Bounds:
+    """
+    How much is kept.
+
+    @ivar count: records; 0 for none.
+    @ivar size: bytes of all together.
+    @ivar age: seconds after which a record that was not used goes.
+    """
+
+    count: int
+    size: int
+    age: float
 
 
 class RecordStore(Protocol):
     """
     Keeps records for accounts, none of which sees another's. It is bounded:
     the record that was used longest ago goes first, with its items.
+
+    An id that L{isId} refuses names nothing, and nothing is kept under it.
     """
 
     def put(self, account: str, id: str, data: bytes, previous: str | None = None) -> Deferred[None]:
@@ -66,7 +101,9 @@ class RecordStore(Protocol):
         Add items to the end of a record's list, all or none; one whose id is
         there already takes that one's place. The record counts as used.
 
-        @return: whether there is such a record.
+        @return: whether they are kept: not where there is no such record, nor
+            where all that may be kept has no room for it with these items,
+            which leaves it as it was.
         """
 
     def items(
@@ -97,3 +134,121 @@ class RecordStore(Protocol):
 
         @return: whether there was one.
         """
+
+
+class StateStore(Protocol):
+    """
+    Keeps what is L{saved<openai_server.store.saved>}, and says who of several
+    processes may do a thing.
+    """
+
+    def save(self, *saved: Saved) -> None:
+        """
+        Keep these, each in place of what is there under its key. They are
+        written a little later, in this order.
+        """
+
+    def durable(self) -> Deferred[bool]:
+        """
+        Write all that was saved up to now, at once.
+
+        @return: fires when it would outlast this process; with False where
+            that cannot be had for now, and it is kept in memory until it can.
+        """
+
+    def forget(self, kind: type[Saved], key: Key) -> None:
+        """
+        Keep what is under this key no longer.
+        """
+
+    def take(self, kind: type[Saved], key: Key) -> Deferred[bool]:
+        """
+        Forget what is under this key, for one of all who try.
+
+        @return: whether it was there: True for one process alone.
+        """
+
+    def get(self, kind: type[S], key: Key) -> Deferred[S | None]:
+        """
+        Return what is kept under this key.
+        """
+
+    def find(
+        self, kind: type[S], *, limit: int, **fields: str | bytes | bool | None
+    ) -> Deferred[Sequence[S]]:
+        """
+        Return all whose fields are these, those that expire last first.
+
+        @param fields: those of L{openai_server.store.saved.LOOKUPS} are quick
+            to find.
+        """
+
+    def secret(self, name: str) -> bytes:
+        """
+        Return 32 random bytes that are the same for this name after a restart
+        and in all processes that share the store. Where that could not be
+        reached at the start, they are this process's own.
+        """
+
+    # Leases.
+
+    def acquire(self, name: str, owner: str, ttl: float) -> Deferred[bool]:
+        """
+        Take a lease that nobody has, or go on with one's own.
+
+        @param ttl: seconds after which it is free again unless it is renewed.
+        @return: whether it is this owner's now.
+        """
+
+    def renew(self, name: str, owner: str, ttl: float) -> Deferred[bool]:
+        """
+        Go on with one's own lease.
+
+        @return: False when it is not there any more, or another's.
+        """
+
+    def release(self, name: str, owner: str) -> Deferred[bool]:
+        """
+        Give a lease back.
+
+        @return: whether it was this owner's.
+        """
+
+
+class Store(Protocol):
+    """
+    All that lasts, as a service: it is opened at its start, and closed at its
+    stop, when nobody uses it any more.
+
+    @ivar whyDegraded: one word for why nothing can be read from or written to
+        the database for now; None when all is well, or there is none. Until
+        then this process serves from its memory.
+    """
+
+    @property
+    def records(self) -> RecordStore: ...
+
+    @property
+    def state(self) -> StateStore: ...
+
+    @property
+    def whyDegraded(self) -> str | None: ...
+
+    def startService(self) -> None:
+        """
+        Open it.
+
+        @raise StoreError: it must not be used: it was written by a newer version.
+        """
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Write what is unsaved, for a few seconds at most, and close it.
+        """
+
+
+def isId(text: str) -> bool:
+    """
+    Whether records and items can have this id: every database takes it.
+    """
+    return len(text) <= LONGEST_ID and text.isprintable()

@@ -9,30 +9,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Final
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
-from openai_server.store.interfaces import Entry
-
-#: Bytes that a record takes beside its data.
-_OVERHEAD: Final = 512
-
-
-@dataclass
-class Bounds:
-    """
-    How much is kept.
-
-    @ivar count: records; 0 for none.
-    @ivar size: bytes of all together.
-    @ivar age: seconds after which a record that was not used goes.
-    """
-
-    count: int
-    size: int
-    age: float
+from openai_server.store.interfaces import OVERHEAD, Bounds, Entry, isId
 
 
 @dataclass
@@ -48,8 +29,8 @@ class _Kept:
         """
         Bytes that it takes.
         """
-        items = sum([len(item) + _OVERHEAD for item in self.items.values()])
-        return len(self.data) + _OVERHEAD + items
+        items = sum([len(item) + OVERHEAD for item in self.items.values()])
+        return len(self.data) + OVERHEAD + items
 
 
 class MemoryStore:
@@ -77,6 +58,8 @@ class MemoryStore:
         """
         Keep a record, and forget those for which there is no room then.
         """
+        if not isId(id):
+            return succeed(None)
         kept = self._used(account, id)
         if kept is None:
             kept = _Kept(data, previous, self._clock.seconds(), next(self._places))
@@ -141,12 +124,14 @@ class MemoryStore:
         """
         Add items to the end of a record's list.
         """
-        kept = self._used(account, id)
+        kept = self._used(account, id) if all(isId(each) for each, _ in items) else None
         if kept is None:
             return succeed(False)
-        self.size -= kept.size
-        kept.items.update(items)
-        self.size += kept.size
+        grown = _Kept(kept.data, kept.previous, kept.used, kept.place, kept.items | dict(items))
+        if grown.size > self._bounds.size:
+            return succeed(False)
+        self.size += grown.size - kept.size
+        kept.items = grown.items
         self._makeRoomFor((account, id))
         return succeed(True)
 
@@ -184,7 +169,7 @@ class MemoryStore:
         kept = self._found(account, id)
         if kept is None or itemId not in kept.items:
             return succeed(False)
-        self.size -= len(kept.items.pop(itemId)) + _OVERHEAD
+        self.size -= len(kept.items.pop(itemId)) + OVERHEAD
         return succeed(True)
 
     # What there is room for.

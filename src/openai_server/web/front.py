@@ -15,6 +15,9 @@ from twisted.internet.interfaces import IReactorTime
 from openai_server.api.chat.dialect import ChatDialect
 from openai_server.api.completions.dialect import CompletionDialect
 from openai_server.api.dialect import Dialect
+from openai_server.api.ids import newToken
+from openai_server.api.responses.compaction import CompactionDialect
+from openai_server.api.responses.conversations import Conversations
 from openai_server.api.responses.dialect import ResponsesDialect
 from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Bee, Daemon
@@ -28,17 +31,24 @@ from openai_server.sessions.plans import UserHint
 from openai_server.sessions.pool import Limits
 from openai_server.sessions.retries import Retries
 from openai_server.sessions.scheduler import Scheduler
-from openai_server.store.memory import Bounds, MemoryStore
+from openai_server.store.interfaces import Bounds, Store
+from openai_server.store.opening import VolatileStore
 from openai_server.translate.names import TakenNames
 from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
 from openai_server.web.completion import Completion
+from openai_server.web.conversations import ConversationRoutes
+from openai_server.web.exchanges import Exchanges
+from openai_server.web.inputtokens import InputTokens
 from openai_server.web.kept import KeptAnswers
+from openai_server.web.keptchats import KeptChats
 from openai_server.web.keptresponses import KeptResponses
 from openai_server.web.models import OfferedModels
 from openai_server.web.response import Response
 from openai_server.web.routes import Routes
+from openai_server.web.sealing import SealingKey
 from openai_server.web.site import APISite
+from openai_server.web.sockets import ResponsesSockets
 from openai_server.web.submission import Submitter
 from openai_server.web.survivors import Survivors
 
@@ -65,6 +75,8 @@ class WebFront(Service):
         boundHosts: Sequence[str] = (),
         now: Callable[[], float] = time.time,
         dialects: Mapping[str, Dialect] | None = None,
+        store: Store | None = None,
+        counters: Counters | None = None,
     ) -> None:
         """
         @param hid: this bee's own, whose tools in the registry are no others'.
@@ -72,7 +84,9 @@ class WebFront(Service):
         @param boundHosts: the addresses that the ports are bound to.
         @param now: the wall clock, in seconds since 1970.
         @param dialects: what else is spoken at which path.
+        @param store: what lasts, opened; without one nothing outlasts this object.
         """
+        store = store or VolatileStore(clock, boundsFrom(configuration), now)
         self.models = OfferedModels(configuration.models, daemon.registry, now)
         ownTools = OwnTools(configuration.ownTools, configuration.allowedTools, configuration.disallowedTools)
         catalogue = Catalogue(clock, ownTools.roomBeside, lambda: daemon.liveTools)
@@ -81,13 +95,13 @@ class WebFront(Service):
             clock=clock,
             configuration=configuration,
             daemon=daemon,
-            memory=SessionMemory(clock, SessionKeys(), _memoryFrom(configuration)),
+            memory=SessionMemory(clock, SessionKeys(store.state.secret("hints")), _memoryFrom(configuration)),
             scheduler=Scheduler(clock, _limitsFrom(configuration), daemon.registry, catalogue),
             catalogue=catalogue,
             ownTools=ownTools,
             calls=CallTable(clock),
             folder=AttachmentFolder(clock, runtimeDirectory),
-            counters=Counters(),
+            counters=counters or Counters(),
         )
         self._daemon = daemon
         self._bees: Sequence[Bee] = ()
@@ -100,6 +114,7 @@ class WebFront(Service):
             reasoningField=configuration.reasoningField,
             showsWorkerTools=configuration.workerTools,
             keepAlive=configuration.keepAlive,
+            keeps=configuration.keptResponses > 0,
             now=now,
         )
         responses = ResponsesDialect(
@@ -111,10 +126,20 @@ class WebFront(Service):
             keeps=configuration.keptResponses > 0,
             now=now,
         )
-        kept = self.kept = KeptAnswers(MemoryStore(clock, _boundsFrom(configuration)))
+        kept = self.kept = KeptAnswers(store.records, SealingKey(store.state.secret("seals")))
         survivors = Survivors()
+        conversations = Conversations(
+            responses.renderer, strict=configuration.strict, now=now, newToken=newToken
+        )
+        self._exchanges = Exchanges(clock, conversations, kept, configuration.keptBytes)
         self.completion = Completion(
-            self.submitter, self.retries, self.models.isKnown, self._takenNames, kept, survivors
+            self.submitter,
+            self.retries,
+            self.models.isKnown,
+            self._takenNames,
+            kept,
+            self._exchanges,
+            survivors,
         )
         completions = CompletionDialect(
             strict=configuration.strict,
@@ -123,15 +148,32 @@ class WebFront(Service):
             now=now,
         )
         hosts = (*configuration.allowedHosts, *boundHosts)
-        admission = Admission(configuration.apiKey, hosts, configuration.corsOrigins)
+        secret = store.state.secret("accounts")
+        admission = Admission(configuration.apiKey, hosts, configuration.corsOrigins, secret)
         spoken: Mapping[str, Dialect] = {
             "/v1/chat/completions": chat,
             "/v1/completions": completions,
             "/v1/responses": responses,
+            "/v1/responses/compact": CompactionDialect(strict=configuration.strict, now=now),
             **(dialects or {}),
         }
-        further = KeptResponses(responses, kept, configuration.keepAliveInterval).routes()
-        routes = Routes(self.completion, spoken, self.models, admission, lambda: daemon.whyNotReady, further)
+        isKept = configuration.keptResponses > 0
+        inputs = InputTokens(responses, kept, self.submitter, self._takenNames)
+        further = [
+            *KeptChats(chat, chat.name, kept).routes(),
+            *KeptResponses(responses, kept, configuration.keepAliveInterval).routes(),
+            *inputs.routes(),
+            *ConversationRoutes(conversations, kept, isKept).routes(),
+        ]
+        routes = Routes(
+            self.completion,
+            spoken,
+            self.models,
+            admission,
+            lambda: daemon.whyNotReady,
+            further,
+            lambda: store.whyDegraded,
+        )
         self.site = APISite(
             routes.resource(),
             clock,
@@ -139,7 +181,10 @@ class WebFront(Service):
             bodyLimit=configuration.bodyLimit,
             bodyBudget=configuration.bodyBudget,
             maxConnections=configuration.maxConnections,
-            onStopping=self.submitter.stop,
+            upgrades=ResponsesSockets(
+                self.completion, responses, kept, keeps=configuration.keptResponses > 0
+            ),
+            onStopping=self._turnAway,
             survivors=survivors,
         )
 
@@ -155,8 +200,13 @@ class WebFront(Service):
         Turn away whoever still waits, and remove all files.
         """
         super().stopService()
+        self._turnAway()
         self.completion.stop()
         self.submitter.folder.stop()
+
+    def _turnAway(self) -> None:
+        self._exchanges.stop()
+        self.submitter.stop()
 
     def _takenNames(self) -> TakenNames:
         bees = self._daemon.registry.bees()
@@ -174,7 +224,10 @@ def _memoryFrom(configuration: Configuration) -> Memory:
     return Memory(continuation=configuration.continuation, userHint=UserHint(configuration.userHint))
 
 
-def _boundsFrom(configuration: Configuration) -> Bounds:
+def boundsFrom(configuration: Configuration) -> Bounds:
+    """
+    Return how much is kept.
+    """
     return Bounds(configuration.keptResponses, configuration.keptBytes, configuration.keptAge)
 
 

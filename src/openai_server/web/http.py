@@ -9,10 +9,14 @@ sends ahead is parsed when its turn comes; beyond L{EARLY_BYTES} it is cut.
 A refused request gets a JSON error, after which our side is closed and what
 the client still sends is read and thrown away for a moment: closing at once
 would reset the connection, and take the error with it.
+
+A connection that was upgraded is handed over: from then on all that is told of
+it goes to its L{Successor}.
 """
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -39,7 +43,7 @@ from openai_server.web.httprequest import HTTPRequest
 from openai_server.web.interfaces import Account, Owner
 from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.peers import INTERNET, endSilentPeers
-from openai_server.web.request import OpenResponses
+from openai_server.web.request import APIRequest, OpenResponses
 from openai_server.web.sendqueue import STILL_SECONDS, SendQueue
 
 #: Bytes of a request line or header, of a whole head, and headers of a request.
@@ -61,16 +65,98 @@ EARLY_BYTES: Final = 16 * 1024
 PROBE_SECONDS: Final = 1.0
 
 
+class SiteChannel(Protocol):
+    """
+    A connection as its site sees it, whatever is spoken on it.
+
+    @ivar persistent: whether it stays open after the answer.
+    """
+
+    persistent: bool
+
+    @property
+    def isIdle(self) -> bool:
+        """
+        Whether it is open and nothing of a request was read that is not
+        answered.
+        """
+
+    @property
+    def isAnswering(self) -> bool:
+        """
+        Whether a whole request was read, and its answer is not complete.
+        """
+
+    def answerLast(self) -> None:
+        """
+        Close behind the next answer; at once where nobody waits to ask.
+        """
+
+    def loseConnection(self) -> None:
+        """
+        Close when everything is sent.
+        """
+
+    def abort(self) -> None:
+        """
+        Cut the connection, whatever is unsent.
+        """
+
+
+class Successor(Protocol):
+    """
+    Who reads a connection after its upgrade: it is told what L{HTTPConnection}
+    would have been told.
+    """
+
+    def dataReceived(self, data: bytes) -> None: ...
+
+    def readConnectionLost(self) -> None: ...
+
+    def connectionLost(self, reason: Failure = ...) -> None: ...
+
+    def stuck(self) -> None:
+        """
+        The client reads nothing.
+        """
+
+
+class Upgrades(Protocol):
+    """
+    What connections change to that are upgraded.
+    """
+
+    def takes(self, request: HTTPRequest) -> bool:
+        """
+        Return whether a request without a body, which asks for another
+        protocol, is L{open}'s to answer. If not, it is answered as if it had
+        not asked.
+        """
+
+    def open(self, request: HTTPRequest) -> None:
+        """
+        Answer a request that was let in: with 101, and its connection is
+        handed over; or with an error, and it is closed.
+        """
+
+    def successor(self, channel: HTTPConnection, request: HTTPRequest) -> Successor:
+        """
+        Return who reads a connection from now on.
+        """
+
+
 class ConnectionSite(OpenResponses, Protocol):
     """
     What connections have in common.
 
     @ivar deadlines: when they are looked at.
     @ivar bodyBudget: what all bodies together may hold while they come.
+    @ivar upgrades: the other protocol that they may change to.
     """
 
     deadlines: Deadlines
     bodyBudget: BodyBudget
+    upgrades: Upgrades | None
 
     def channelOpened(self, channel: HTTPConnection) -> None:
         """
@@ -89,7 +175,7 @@ class ConnectionSite(OpenResponses, Protocol):
         @raise APIError: it is not let in.
         """
 
-    def process(self, request: HTTPRequest) -> None:
+    def process(self, request: APIRequest) -> None:
         """
         Answer a request that was read.
         """
@@ -133,6 +219,7 @@ class HTTPConnection(TwistedProtocol):
         self._early = b""
         self._probing: IDelayedCall | None = None
         self._delivering: Owner | None = None
+        self._successor: Successor | None = None
 
     # The connection.
 
@@ -154,6 +241,9 @@ class HTTPConnection(TwistedProtocol):
         """
         The connection is gone.
         """
+        if self._successor is not None:
+            self._successor.connectionLost(reason)
+            return
         # A transport that we closed has sent all that it held.
         isSent = self._isClosing or not self.queue.isPaused
         self._isClosing = True
@@ -178,7 +268,9 @@ class HTTPConnection(TwistedProtocol):
         is written until it is answered.
         """
         self._hasEnded = True
-        if self._isClosing:
+        if self._successor is not None:
+            self._successor.readConnectionLost()
+        elif self._isClosing:
             transport: Any = self.transport
             transport.loseConnection()
         elif self._isAnswering:
@@ -220,7 +312,9 @@ class HTTPConnection(TwistedProtocol):
         """
         if self._delivering is not None and not self.queue.isPaused:
             self._delivered(True)
-        if self._isRefused:
+        if self._successor is not None:
+            self._successor.dataReceived(data)
+        elif self._isRefused:
             self._unread += len(data)
             if self._unread > LINGER_BYTES:
                 self.abort()
@@ -247,8 +341,9 @@ class HTTPConnection(TwistedProtocol):
 
     def _parse(self, data: bytes) -> bytes:
         """
-        Return what follows the head of a request for another protocol. Nobody
-        is upgraded: the request goes on as if nothing had been said.
+        Return what follows the head of a request for another protocol, where
+        it is answered as if nothing had been said. What follows one that may
+        get another protocol is kept for that, and never read as a request.
         """
         parser = self._parser
         if parser is None:
@@ -259,7 +354,10 @@ class HTTPConnection(TwistedProtocol):
             self._parser = None
             rest = data[upgrade.args[0] :]
             if self._incoming is None:
-                return rest
+                if not self._isUpgrade(self.requests[-1]):
+                    return rest
+                self._keepEarly(rest)
+                return b""
             # The parser takes the body for the other protocol: another head makes it one.
             return b"POST / HTTP/1.1\r\n" + self._incoming.framingLine() + b"\r\n" + rest
         except HttpParserCallbackError as error:
@@ -269,6 +367,13 @@ class HTTPConnection(TwistedProtocol):
             if self._incoming is not None or not (self.requests and self.requests[-1].isLast):
                 self._refuse(_invalid())
         return b""
+
+    def _isUpgrade(self, request: HTTPRequest) -> bool:
+        upgrades = self.site.upgrades
+        if upgrades is None or request.refusal is not None or not upgrades.takes(request):
+            return False
+        request.answeredBy = upgrades.open
+        return True
 
     def _errorFrom(self, why: BaseException | None) -> APIError:
         if why is None or isinstance(why, APIError):
@@ -389,7 +494,8 @@ class HTTPConnection(TwistedProtocol):
                 if self.requests and self.requests[0].isReceived:
                     self._isAnswering = True
                     request = self.requests[0]
-                    if request.isLast or request.refusal is not None or self._isLastOne:
+                    isLast = request.isLast or request.refusal is not None or self._isLastOne
+                    if isLast or request.answeredBy is not None:
                         self.persistent = False
                     self._isHeadTimed = False
                     self.alarm.cancel()
@@ -401,6 +507,8 @@ class HTTPConnection(TwistedProtocol):
                     break
         finally:
             self._isLooping = False
+        if self._successor is not None:
+            return
         if self._hasEnded and not self._isAnswering:
             self.loseConnection()
         elif self.isIdle:
@@ -413,8 +521,11 @@ class HTTPConnection(TwistedProtocol):
         The answer is written; how much of it the client has read is another
         matter, and has a bound.
         """
-        del self.requests[0]
+        request = self.requests.pop(0)
         self._isAnswering = False
+        if request.code == HTTPStatus.SWITCHING_PROTOCOLS and not self._isClosing:
+            self._handOver(request)
+            return
         if self._incoming is not None:
             # Nothing of its body was read meanwhile.
             self._bodyBegan = self.site.clock.seconds()
@@ -423,6 +534,26 @@ class HTTPConnection(TwistedProtocol):
             return
         self.queue.watchRest()
         self._proceed()
+
+    def _handOver(self, request: HTTPRequest) -> None:
+        """
+        Let another protocol have this connection, and what was read behind the
+        request for it.
+        """
+        assert self.site.upgrades is not None
+        self._delivered(not self.queue.isPaused)
+        self.alarm.isOver = True
+        self.alarm.cancel()
+        if self._probing is not None:
+            self._probing.cancel()
+            self._probing = None
+        self._successor = self.site.upgrades.successor(self, request)
+        self.site.channelClosed(self)
+        early, self._early = self._early, b""
+        if early:
+            self._successor.dataReceived(early)
+        if self._hasEnded:
+            self._successor.readConnectionLost()
 
     def _refuse(self, error: APIError) -> None:
         """
@@ -460,6 +591,12 @@ class HTTPConnection(TwistedProtocol):
         """
         return self._isAnswering
 
+    def answerLast(self) -> None:
+        """
+        Answer one more request, and close.
+        """
+        self.persistent = False
+
     def awaitDelivery(self, owner: Owner) -> None:
         """
         An answer is complete. Its owner is told when the client is known to
@@ -475,6 +612,9 @@ class HTTPConnection(TwistedProtocol):
             owner.delivered(inGoodOrder)
 
     def _stuck(self) -> None:
+        if self._successor is not None:
+            self._successor.stuck()
+            return
         if self._isAnswering:
             self.requests[0].clientStuck()
         self.abort()

@@ -239,7 +239,10 @@ class HTTPRequest(APIRequest):
             else:
                 self._framing = b"chunked"
                 headers[b"transfer-encoding"] = b"chunked"
-        if not channel.persistent:
+        if self.code == HTTPStatus.SWITCHING_PROTOCOLS:
+            # Whether it stays open is the other protocol's affair.
+            headers[b"connection"] = b"Upgrade"
+        elif not channel.persistent:
             headers[b"connection"] = b"close"
         elif isOld:
             headers[b"connection"] = b"keep-alive"

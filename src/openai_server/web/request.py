@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from base64 import b16encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPMethod
 from os import urandom
 from typing import Any, Final, Protocol
@@ -35,7 +35,7 @@ from openai_server.web.sendqueue import SendQueue
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:=/+@-]{1,128}")
 _METHODS: Final = {method.value.encode(): method.value for method in HTTPMethod}
-_BODILESS: Final = frozenset({204, 304})
+_BODILESS: Final = frozenset({101, 204, 304})
 
 # Not an attribute of the request: events would carry it, and its query string.
 _log = EventLogger()
@@ -142,6 +142,7 @@ class APIRequest:
     connection need beside that.
 
     @ivar site: what counts it while it is answered.
+    @ivar answeredBy: what answers it where no route does.
     @ivar refusal: what is wrong with it, when it was refused while it came.
     @ivar code: the status of the answer.
     @ivar headers: of the answer, names in lower case, until its head is sent.
@@ -163,6 +164,7 @@ class APIRequest:
         "_words",
         "_work",
         "account",
+        "answeredBy",
         "branch_segments",
         "channel",
         "code",
@@ -202,6 +204,7 @@ class APIRequest:
         self.path = path
         self.query = b""
         self.requestId = ""
+        self.answeredBy: Callable[[Any], None] | None = None
         self.refusal: APIError | None = None
         self.route = "unmatched"
         self.model: str | None = None

@@ -37,7 +37,7 @@ from openai_server.web.request import APIRequest
 #: First segments of OpenAI's paths that are not served here.
 UNSUPPORTED: Final = frozenset(
     """
-    assistants audio batches chatkit containers conversations edits embeddings engines evals
+    assistants audio batches chatkit containers edits embeddings engines evals
     files fine-tunes fine_tuning images moderations organization realtime responses skills threads uploads
     vector_stores videos
     """.split()  # noqa: SIM905 - one name a line would be a page of names
@@ -71,16 +71,20 @@ def _route(template: str) -> Callable[[_Route[_P]], _Route[_P]]:
     return declare
 
 
-def _declare(app: Klein, template: str, method: str, answer: Callable[..., Deferred[None]]) -> None:
+def pathsOf(template: str) -> set[str]:
     """
-    Have a function answer a path, with C{/v1} in front of it and without, and
-    both behind Azure's C{/openai}.
+    Return the paths that are answered alike: with C{/v1} in front of them and
+    without, and both behind Azure's C{/openai}.
     """
     paths = {template}
     if template.startswith("/v1/"):
         bare = template.removeprefix("/v1")
         paths |= {bare, _AZURE + template, _AZURE + bare}
-    for path in paths:
+    return paths
+
+
+def _declare(app: Klein, template: str, method: str, answer: Callable[..., Deferred[None]]) -> None:
+    for path in pathsOf(template):
         app.route(path, methods=[method], endpoint=f"{method} {path}")(answer)
 
 
@@ -97,12 +101,15 @@ class Routes:
         admission: Admission,
         whyNotReady: Callable[[], str | None],
         further: Sequence[tuple[str, str, Answer]] = (),
+        whyDegraded: Callable[[], str | None] = lambda: None,
     ) -> None:
         """
         @param whyNotReady: gives a reason for the operator, or None when
             prompts can be asked.
         @param further: method, template and function of routes that are no
             dialect's and not here either.
+        @param whyDegraded: gives one word for why what is to last is in memory
+            only, or None when it is not.
         """
         self._completion = completion
         self._dialects = dialects
@@ -110,6 +117,7 @@ class Routes:
         self._admission = admission
         self._whyNotReady = whyNotReady
         self._further = further
+        self._whyDegraded = whyDegraded
 
     def resource(self) -> IResource:
         """
@@ -184,12 +192,14 @@ class Routes:
     @_route("/readyz")
     def readiness(self, request: Request) -> bytes:
         """
-        Prompts can be asked; 503 and the reason when they cannot.
+        Prompts can be asked; 503 and the reason when they cannot. Said too is
+        when what is to last is in memory only.
         """
         why = self._whyNotReady()
         if why is not None:
             raise APIError("daemon_unavailable", why, retryAfter=1)
-        return b'{"status":"ready"}'
+        why = self._whyDegraded()
+        return b'{"status":"ready"}' if why is None else b'{"status":"degraded","store":"%b"}' % why.encode()
 
     # Errors.
 
@@ -235,7 +245,7 @@ class _Deployment:
         return self._parse(body, self._model)
 
 
-def _settled(result: object, request: APIRequest) -> None:
+def settled(result: object, request: APIRequest) -> None:
     """
     The work for a request is done: then its answer was given.
     """
@@ -281,8 +291,8 @@ def _errorFromRouting(error: HTTPException, request: APIRequest) -> APIError:
     if segments and segments[0] in UNSUPPORTED:
         return APIError(
             "unsupported_endpoint",
-            f"This server does not offer {segments[0]}: it offers chat and legacy completions, responses "
-            "and models.",
+            f"This server does not offer {segments[0]}: it offers chat and legacy completions, responses, "
+            "conversations and models.",
         )
     return APIError("unknown_url", "There is nothing at this path.")
 
@@ -313,7 +323,7 @@ class _Resource(KleinResource):
         if endpoint is not None and not self._admission.isPreflight(request):
             try:
                 answering: Any = self._klein.execute_endpoint(endpoint, request)
-                answering.addBoth(_settled, request)
+                answering.addBoth(settled, request)
             except Exception:
                 _tell(Failure(), request)
             return NOT_DONE_YET

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from twisted.internet.abstract import FileDescriptor
@@ -64,7 +64,7 @@ class SendQueue(Outlet):
         self._onStuck = onStuck
         # A deque of its own for each connection would be most of this object.
         self._pieces: deque[bytes] | tuple[()] = ()
-        self._whenSent: Callable[[], None] | None = None
+        self._whenSent: Sequence[Callable[[], None]] = ()
         self._full: Deadline | None = None
         self._still: Deadline | None = None
         super().__init__(transport, handle)
@@ -81,11 +81,12 @@ class SendQueue(Outlet):
     def whenSent(self, sent: Callable[[], None]) -> None:
         """
         Nothing follows for the present: call this once the transport has the
-        last byte, and give its client L{STILL_SECONDS} for the rest.
+        last byte, and give its client L{STILL_SECONDS} for the rest. Several
+        may wait for that.
         """
         self._stopFull()
         if self._pieces:
-            self._whenSent = sent
+            self._whenSent = [*self._whenSent, sent]
             self._watch()
         else:
             sent()
@@ -103,7 +104,7 @@ class SendQueue(Outlet):
         """
         self._pieces = ()
         self.queued = 0
-        self._whenSent = None
+        self._whenSent = ()
         self._stopFull()
         self._stopStill()
 
@@ -143,8 +144,8 @@ class SendQueue(Outlet):
         else:
             self._pieces = ()
             self._stopStill()
-            sent, self._whenSent = self._whenSent, None
-            if sent is not None:
+            waiting, self._whenSent = self._whenSent, ()
+            for sent in waiting:
                 sent()
 
     def _nextSlice(self) -> bytes:
@@ -159,11 +160,11 @@ class SendQueue(Outlet):
         return b"".join(pieces)
 
     def _watch(self) -> None:
-        if self._still is None and (self._whenSent is not None or self.queued > STILL_BYTES):
+        if self._still is None and (self._whenSent or self.queued > STILL_BYTES):
             self._still = Deadline(self._clock, STILL_SECONDS, self._hasBeenStill)
 
     def _hasBeenStill(self) -> None:
-        if self._whenSent is None and self.queued <= STILL_BYTES:
+        if not self._whenSent and self.queued <= STILL_BYTES:
             self._still = None
         else:
             self._stuck()

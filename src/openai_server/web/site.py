@@ -21,7 +21,7 @@ from openai_server.errors import APIError, shuttingDown
 from openai_server.web.admission import Admission
 from openai_server.web.bodybudget import BodyBudget
 from openai_server.web.bursts import Bursts
-from openai_server.web.http import HTTPConnection
+from openai_server.web.http import HTTPConnection, SiteChannel, Upgrades
 from openai_server.web.interfaces import Account
 from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.refusals import Refusals
@@ -47,6 +47,7 @@ class APISite(Factory):
     @ivar deadlines: those of all connections.
     @ivar bodyLimit: bytes that a request's body may have, decoded.
     @ivar bodyBudget: bytes of all bodies that are being received.
+    @ivar upgrades: the other protocol that connections may change to.
     @ivar isStopping: new requests are turned away.
     """
 
@@ -61,6 +62,7 @@ class APISite(Factory):
         bodyLimit: int = BODY_LIMIT,
         bodyBudget: int = BODY_BUDGET,
         maxConnections: int = MAX_CONNECTIONS,
+        upgrades: Upgrades | None = None,
         onStopping: Callable[[], None] = lambda: None,
         survivors: Survivors | None = None,
     ) -> None:
@@ -68,6 +70,7 @@ class APISite(Factory):
         @param root: answers every path; a leaf.
         @param maxConnections: how many may be open. When they are, idle ones
             are closed; when none is idle, nobody is let in until one is closed.
+        @param upgrades: the other protocol that connections may change to.
         @param onStopping: turns away whoever still waits to be asked: what is
             cut later must start nothing.
         @param survivors: answers to wait for as if somebody read them.
@@ -75,6 +78,7 @@ class APISite(Factory):
         self.resource = root
         self.maxConnections = min(maxConnections, max(_fileLimit() - SPARE_FILES, 1))
         self._refusals = Refusals(clock)
+        self.upgrades = upgrades
         self._onStopping = onStopping
         self.deadlines = Deadlines(clock)
         self.admission = admission
@@ -83,7 +87,7 @@ class APISite(Factory):
         self.bodyBudget = BodyBudget(bodyBudget, bodyLimit)
         self.isStopping = False
         self._bursts = Bursts(clock, self._begin)
-        self._channels: dict[HTTPConnection, None] = {}
+        self._channels: dict[SiteChannel, None] = {}
         self._ports: Sequence[IPushProducer] = ()
         self._isFull = False
         self._open: set[APIRequest] = set()
@@ -100,8 +104,8 @@ class APISite(Factory):
 
         @return: fires once no connection is left.
         """
-        for channel in self._channels:
-            channel.persistent = False
+        for channel in list(self._channels):
+            channel.answerLast()
         left: Deferred[None] = Deferred()
         self._leaving.append(left)
         self._checkGone()
@@ -188,7 +192,7 @@ class APISite(Factory):
             try:
                 if request.account is None:
                     request.account = self.admitted(request)
-                self.resource.render(request)
+                (request.answeredBy or self.resource.render)(request)
             except APIError as error:
                 request.fail(error)
             except Exception:
@@ -224,13 +228,13 @@ class APISite(Factory):
         """
         self._ports = ports
 
-    def channelOpened(self, channel: HTTPConnection) -> None:
+    def channelOpened(self, channel: SiteChannel) -> None:
         """
         There is one connection more.
         """
         self._channels[channel] = None
 
-    def _idleOne(self) -> HTTPConnection | None:
+    def _idleOne(self) -> SiteChannel | None:
         # The one that was opened first.
         return next((channel for channel in self._channels if channel.isIdle), None)
 
@@ -248,7 +252,7 @@ class APISite(Factory):
             for port in self._ports:
                 port.resumeProducing()
 
-    def channelClosed(self, channel: HTTPConnection) -> None:
+    def channelClosed(self, channel: SiteChannel) -> None:
         """
         There is one connection less.
         """

@@ -356,9 +356,14 @@ def tonesFromLines(lines: bytes, dropped: dict[str, int]) -> list[FromDaemon]:
         type or no C{chi}).
     """
     try:
-        return _decoder.decode_lines(lines)
+        tones = _decoder.decode_lines(lines)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return list(_tonesOneByOne(lines.split(b"\n"), dropped))
+        tones = []
+    # msgspec takes two objects in one line, and one in two lines. What is a tone
+    # must not depend on where a read of the socket ends.
+    if len(tones) == lines.count(b"\n") + (not lines.endswith(b"\n")):
+        return tones
+    return list(_tonesOneByOne(lines.split(b"\n"), dropped))
 
 
 def _tonesOneByOne(lines: Iterable[bytes], dropped: dict[str, int]) -> Iterable[FromDaemon]:

@@ -1,5 +1,5 @@
 """
-Tests for L{openai_server.store.memory}.
+What every store of records does.
 """
 
 from __future__ import annotations
@@ -8,44 +8,57 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from openai_server.store.interfaces import RecordStore
-from openai_server.store.memory import Bounds, MemoryStore
-from tests.support import SyncCase, TestClock
+from openai_server.store.interfaces import LONGEST_ID, Bounds, RecordStore
+from tests.store.support import InMemory, PostgreSQL, SQLiteFile, SQLiteInMemory
 
 
-class StoreCase(SyncCase):
+class RecordContract:
     """
-    Has a store with room for three records.
+    Has records, with room for three of them.
     """
 
     def setUp(self) -> None:
         super().setUp()
-        self.clock = TestClock()
-        self.store = MemoryStore(self.clock, Bounds(3, 1 << 20, 100))
+        self.limit(Bounds(3, 1 << 20, 100))
+
+    def limit(self, bounds: Bounds) -> None:
+        """
+        Go on with a store that has these bounds.
+        """
+        self.successResultOf(self.store.stopService())
+        self.where = self.newURL()
+        self.store = self.opened(bounds)
+        self.records: RecordStore = self.store.records
 
     def put(self, id: str, data: bytes = b"x", previous: str | None = None, account: str = "a") -> None:
         """
         Keep a record, one second after the last.
         """
-        store: RecordStore = self.store
         self.clock.advance(1)
-        self.successResultOf(store.put(account, id, data, previous))
+        self.successResultOf(self.records.put(account, id, data, previous))
 
     def get(self, id: str, account: str = "a") -> bytes | None:
         """
         A record.
         """
-        return self.successResultOf(self.store.get(account, id))
+        return self.successResultOf(self.records.get(account, id))
+
+    def count(self) -> int:
+        """
+        How many records there are.
+        """
+        found: Deferred[Any] = self.records.records("a", "", limit=99)
+        return len(self.successResultOf(found))
 
     def chain(self, id: str, account: str = "a") -> list[bytes]:
         """
         A record with all that it goes on from.
         """
-        found: Deferred[Any] = self.store.chain(account, id)
+        found: Deferred[Any] = self.records.chain(account, id)
         return list(self.successResultOf(found))
 
 
-class MemoryStoreTests(StoreCase):
+class KeepingContract(RecordContract):
     """
     What is kept, and for how long.
     """
@@ -58,9 +71,9 @@ class MemoryStoreTests(StoreCase):
         self.put("1", b"yours", account="b")
         self.assertEqual((self.get("1"), self.get("1", "b"), self.get("1", "c")), (b"mine", b"yours", None))
         self.assertEqual(self.chain("1", "c"), [])
-        self.assertFalse(self.successResultOf(self.store.remove("c", "1")))
-        self.assertTrue(self.successResultOf(self.store.remove("b", "1")))
-        self.assertEqual((self.get("1"), self.get("1", "b"), len(self.store)), (b"mine", None, 1))
+        self.assertFalse(self.successResultOf(self.records.remove("c", "1")))
+        self.assertTrue(self.successResultOf(self.records.remove("b", "1")))
+        self.assertEqual((self.get("1"), self.get("1", "b"), self.count()), (b"mine", None, 1))
 
     def test_chain(self) -> None:
         """
@@ -71,7 +84,7 @@ class MemoryStoreTests(StoreCase):
         self.put("3", b"three", "2")
         self.assertEqual(self.chain("3"), [b"one", b"two", b"three"])
         self.assertEqual(self.chain("2"), [b"one", b"two"])
-        self.successResultOf(self.store.remove("a", "1"))
+        self.successResultOf(self.records.remove("a", "1"))
         self.assertEqual(self.chain("3"), [])
         self.assertEqual(self.get("3"), b"three")
 
@@ -101,14 +114,14 @@ class MemoryStoreTests(StoreCase):
         So many of all together; one that is too large for itself is not kept,
         and another one under an id takes the former's place.
         """
-        self.store = MemoryStore(self.clock, Bounds(100, 3000, 100))
+        self.limit(Bounds(100, 3000, 100))
         self.put("1", b"x" * 1000)
         self.put("2", b"x" * 1000)
-        self.assertEqual(len(self.store), 1)
+        self.assertEqual(self.count(), 1)
         self.put("2", b"x" * 10)
-        self.assertEqual((len(self.store), self.get("2")), (1, b"x" * 10))
+        self.assertEqual((self.count(), self.get("2")), (1, b"x" * 10))
         self.put("3", b"x" * 3000)
-        self.assertEqual((len(self.store), self.get("2")), (1, b"x" * 10))
+        self.assertEqual((self.count(), self.get("2")), (1, b"x" * 10))
 
     def test_age(self) -> None:
         """
@@ -121,28 +134,28 @@ class MemoryStoreTests(StoreCase):
         self.clock.advance(60)
         self.assertEqual((self.get("1"), self.get("2")), (b"x", None))
         self.clock.advance(60)
-        self.assertEqual((self.get("1"), len(self.store)), (None, 0))
+        self.assertEqual((self.get("1"), self.count()), (None, 0))
 
     def test_nothing(self) -> None:
         """
         With no room for any record.
         """
-        self.store = MemoryStore(self.clock, Bounds(0, 3000, 100))
+        self.limit(Bounds(0, 3000, 100))
         self.put("1")
-        self.assertEqual((self.get("1"), self.store.size), (None, 0))
+        self.assertEqual((self.get("1"), self.count()), (None, 0))
 
     def listed(self, prefix: str = "", account: str = "a", **page: Any) -> str:
         """
         The last letters of the ids of a page of records.
         """
-        found: Deferred[Any] = self.store.records(account, prefix, **{"limit": 9, **page})
+        found: Deferred[Any] = self.records.records(account, prefix, **{"limit": 9, **page})
         return "".join([id[-1] for id, _ in self.successResultOf(found)])
 
     def test_records(self) -> None:
         """
         A page of those whose ids begin alike, in the order in which they came.
         """
-        self.store = MemoryStore(self.clock, Bounds(9, 1 << 20, 100))
+        self.limit(Bounds(9, 1 << 20, 100))
         for id in ("k1", "x2", "k3", "k4"):
             self.put(id)
         self.put("k1", b"again")
@@ -151,10 +164,28 @@ class MemoryStoreTests(StoreCase):
         self.assertEqual(self.listed("k", newestFirst=True, limit=2), "43")
         self.assertEqual(self.listed("k", newestFirst=True, after="k3"), "1")
         self.assertEqual((self.listed("k", after="k1", limit=1), self.listed("k", after="x2")), ("3", ""))
-        self.assertEqual(self.successResultOf(self.store.records("a", "k", limit=1)), [("k1", b"again")])
+        self.assertEqual(self.successResultOf(self.records.records("a", "k", limit=1)), [("k1", b"again")])
+
+    def test_ids(self) -> None:
+        """
+        What no database takes as an id names nothing; all else does.
+        """
+        for id in ("a\0", "\ud800", "x" * (LONGEST_ID + 1)):
+            self.put(id)
+            self.assertEqual((self.get(id), self.chain(id), self.listed(id)), (None, [], ""))
+            self.assertFalse(self.successResultOf(self.records.remove("a", id)))
+            self.assertFalse(self.successResultOf(self.records.append("a", id, [("i", b"")])))
+            self.assertIsNone(self.successResultOf(self.records.item("a", id, id)))
+            self.assertFalse(self.successResultOf(self.records.removeItem("a", id, id)))
+            self.assertEqual(list(self.successResultOf(self.records.items("a", id))), [])
+        self.put("%_'\"é")
+        self.put("E")
+        self.assertEqual((self.listed("%_'\"é"), self.listed("%"), self.listed("e")), ("é", "é", ""))
+        self.assertFalse(self.successResultOf(self.records.append("a", "E", [("i", b""), ("\0", b"")])))
+        self.assertEqual(list(self.successResultOf(self.records.items("a", "E"))), [])
 
 
-class ItemTests(StoreCase):
+class ItemContract(RecordContract):
     """
     The items of a record.
     """
@@ -164,20 +195,20 @@ class ItemTests(StoreCase):
         Add items.
         """
         self.clock.advance(1)
-        return self.successResultOf(self.store.append(account, id, [(item, data) for item in items]))
+        return self.successResultOf(self.records.append(account, id, [(item, data) for item in items]))
 
     def items(self, id: str, account: str = "a", **page: Any) -> str:
         """
         The ids of a page of items.
         """
-        found: Deferred[Any] = self.store.items(account, id, **page)
+        found: Deferred[Any] = self.records.items(account, id, **page)
         return "".join([each for each, _ in self.successResultOf(found)])
 
     def item(self, id: str, itemId: str, account: str = "a") -> bytes | None:
         """
         An item.
         """
-        return self.successResultOf(self.store.item(account, id, itemId))
+        return self.successResultOf(self.records.item(account, id, itemId))
 
     def test_pages(self) -> None:
         """
@@ -201,7 +232,7 @@ class ItemTests(StoreCase):
         self.append("1", "a", "b")
         self.append("1", "a", data=b"new")
         self.assertEqual((self.item("1", "a"), self.item("1", "x"), self.items("1")), (b"new", None, "ab"))
-        remove = self.store.removeItem
+        remove = self.records.removeItem
         self.assertFalse(self.successResultOf(remove("a", "1", "x")))
         self.assertTrue(self.successResultOf(remove("a", "1", "a")))
         self.assertEqual((self.items("1"), self.item("1", "a")), ("b", None))
@@ -214,22 +245,69 @@ class ItemTests(StoreCase):
         self.append("1", "a")
         self.assertFalse(self.append("1", "b", account="b"))
         self.assertEqual((self.items("1", "b"), self.item("1", "a", "b")), ("", None))
-        self.assertFalse(self.successResultOf(self.store.removeItem("b", "1", "a")))
+        self.assertFalse(self.successResultOf(self.records.removeItem("b", "1", "a")))
 
     def test_room(self) -> None:
         """
-        They go with their record, and count as its size.
+        They go with their record, and count as its size; those for which there
+        is no room at all are not added, and leave it as it was.
         """
-        self.store = MemoryStore(self.clock, Bounds(9, 4000, 100))
+        self.limit(Bounds(9, 4000, 100))
         self.put("1")
         self.put("2")
         self.append("1", "a", data=b"x" * 2000)
         self.append("1", "b", data=b"x")
         self.assertEqual((self.get("1"), self.get("2")), (b"x", None))
-        self.successResultOf(self.store.removeItem("a", "1", "b"))
+        self.successResultOf(self.records.removeItem("a", "1", "b"))
         self.put("2")
         self.assertEqual(self.get("1"), b"x")
-        self.assertTrue(self.append("1", "b", data=b"x" * 4000))
-        self.assertEqual((self.get("1"), self.get("2"), self.items("1")), (None, b"x", ""))
-        self.successResultOf(self.store.remove("a", "2"))
-        self.assertEqual(self.store.size, 0)
+        self.assertFalse(self.append("1", "b", "c", data=b"x" * 1000))
+        self.assertEqual((self.get("1"), self.get("2"), self.items("1")), (b"x", b"x", "a"))
+
+
+class MemoryKeepingTests(KeepingContract, InMemory):
+    """
+    Records in memory.
+    """
+
+
+class MemoryItemTests(ItemContract, InMemory):
+    """
+    Items in memory.
+    """
+
+
+class SQLiteKeepingTests(KeepingContract, SQLiteInMemory):
+    """
+    Records in SQLite.
+    """
+
+
+class SQLiteItemTests(ItemContract, SQLiteInMemory):
+    """
+    Items in SQLite.
+    """
+
+
+class FileKeepingTests(KeepingContract, SQLiteFile):
+    """
+    Records in a file.
+    """
+
+
+class FileItemTests(ItemContract, SQLiteFile):
+    """
+    Items in a file.
+    """
+
+
+class PostgreSQLKeepingTests(KeepingContract, PostgreSQL):
+    """
+    Records in PostgreSQL.
+    """
+
+
+class PostgreSQLItemTests(ItemContract, PostgreSQL):
+    """
+    Items in PostgreSQL.
+    """

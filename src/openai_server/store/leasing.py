@@ -1,0 +1,109 @@
+# -*- test-case-name: tests.store.test_state -*-
+"""
+Leases as rows: who may do what, of several processes.
+
+Time is the database's where it has one, since machines differ.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, ClassVar, Final
+
+from sqlalchemy import ColumnElement, Connection, Float, bindparam, cast, delete, literal_column, update
+
+from openai_server.store.operations import Operation, inserting
+from openai_server.store.saved import KINDS
+from openai_server.store.schema import leases
+
+
+class _Leasing(Operation):
+    __slots__ = ("name", "now", "owner", "ttl")
+    order: ClassVar[int] = len(KINDS)
+
+    def __init__(self, name: str, owner: str, now: float, ttl: float = 0.0) -> None:
+        """
+        @param now: in seconds since 1970, for a database that has no clock.
+        """
+        super().__init__(("lease", name))
+        self.name = name
+        self.owner = owner
+        self.now = now
+        self.ttl = ttl
+
+    @property
+    def values(self) -> dict[str, object]:
+        """
+        What stands in the statements for it.
+        """
+        return {"this": self.name, "by": self.owner, "now": self.now, "ttl": self.ttl}
+
+
+_own: Final = (leases.c.name == bindparam("this")) & (leases.c.owner == bindparam("by"))
+
+
+class AcquireLease(_Leasing):
+    """
+    Takes a lease that is free, or the owner's own.
+    """
+
+    __slots__ = ()
+
+    def run(self, connection: Connection) -> bool:
+        """
+        Insert it, or write over one that is free.
+        """
+        statement = _acquiring(connection.dialect.name)
+        return connection.execute(statement, self.values).first() is not None
+
+
+@cache
+def _acquiring(dialect: str) -> Any:
+    now = _timeIn(dialect)
+    owner: ColumnElement[str] = bindparam("by")
+    made = inserting(dialect, leases).values(
+        name=bindparam("this"), owner=owner, expires_at=now + bindparam("ttl", type_=Float(53))
+    )
+    taking = made.on_conflict_do_update(
+        index_elements=[leases.c.name],
+        set_={"owner": made.excluded.owner, "expires_at": made.excluded.expires_at},
+        where=(leases.c.expires_at <= now) | (leases.c.owner == made.excluded.owner),
+    )
+    return taking.returning(leases.c.name)
+
+
+class RenewLease(_Leasing):
+    """
+    Puts off the end of a lease of the owner's own.
+    """
+
+    __slots__ = ()
+
+    def run(self, connection: Connection) -> bool:
+        """
+        Update it, if it is there.
+        """
+        until = _timeIn(connection.dialect.name) + bindparam("ttl", type_=Float(53))
+        statement = update(leases).where(_own).values(expires_at=until)
+        return connection.execute(statement, self.values).rowcount > 0
+
+
+class ReleaseLease(_Leasing):
+    """
+    Gives a lease back.
+    """
+
+    __slots__ = ()
+
+    def run(self, connection: Connection) -> bool:
+        """
+        Delete it, if it is the owner's.
+        """
+        values = {"this": self.name, "by": self.owner}
+        return connection.execute(delete(leases).where(_own), values).rowcount > 0
+
+
+def _timeIn(dialect: str) -> ColumnElement[float]:
+    if dialect == "postgresql":
+        return cast(literal_column("extract(epoch from clock_timestamp())", Float(53)), Float(53))
+    return bindparam("now", type_=Float(53))

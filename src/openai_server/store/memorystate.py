@@ -1,0 +1,141 @@
+# -*- test-case-name: tests.store.test_state -*-
+"""
+State in this process's memory.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from heapq import nlargest
+from typing import Any, Final, cast
+
+from twisted.internet.defer import Deferred, succeed
+
+from openai_server.store.saved import KINDS, Key, S, Saved, keyOf
+from openai_server.store.secrets import derivedSecret
+
+#: How many of each kind are kept.
+MOST_SAVED: Final = 100_000
+
+
+class MemoryState:
+    """
+    See L{openai_server.store.interfaces.StateStore}. Nothing of it outlasts
+    the process.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        """
+        @param now: the wall clock, in seconds since 1970.
+        """
+        self._now = now
+        self._root = secrets.token_bytes(32)
+        # The one that was saved longest ago first.
+        self._kept: dict[type[Saved], dict[Key, Saved]] = {kind: {} for kind in KINDS}
+        self._leases = Leases(now)
+        self.acquire = self._leases.acquire
+        self.renew = self._leases.renew
+        self.release = self._leases.release
+
+    def save(self, *saved: Saved) -> None:
+        """
+        Keep these.
+        """
+        for each in saved:
+            kept = self._kept[type(each)]
+            kept.pop(keyOf(each), None)
+            kept[keyOf(each)] = each
+            if len(kept) > MOST_SAVED:
+                del kept[next(iter(kept))]
+
+    def durable(self) -> Deferred[bool]:
+        """
+        It will not be.
+        """
+        return succeed(False)
+
+    def forget(self, kind: type[Saved], key: Key) -> None:
+        """
+        Keep what is under this key no longer.
+        """
+        self._kept[kind].pop(key, None)
+
+    def take(self, kind: type[Saved], key: Key) -> Deferred[bool]:
+        """
+        Forget what is under this key.
+        """
+        found = self._kept[kind].pop(key, None)
+        return succeed(found is not None and found.expiresAt > self._now())
+
+    def get(self, kind: type[S], key: Key) -> Deferred[S | None]:
+        """
+        Return what is kept under this key.
+        """
+        found = self._kept[kind].get(key)
+        isThere = found is not None and found.expiresAt > self._now()
+        return succeed(cast(Any, found) if isThere else None)
+
+    def find(
+        self, kind: type[S], *, limit: int, **fields: str | bytes | bool | None
+    ) -> Deferred[Sequence[S]]:
+        """
+        Return all whose fields are these.
+        """
+        now = self._now()
+        found = [
+            each
+            for each in cast("dict[Key, S]", self._kept[kind]).values()
+            if each.expiresAt > now and all(getattr(each, name) == is_ for name, is_ in fields.items())
+        ]
+        return succeed(nlargest(limit, found, key=lambda each: each.expiresAt))
+
+    def secret(self, name: str) -> bytes:
+        """
+        Return the secret of this name.
+        """
+        return derivedSecret(self._root, name)
+
+
+class Leases:
+    """
+    Who may do what, in this process.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._held: dict[str, tuple[str, float]] = {}
+
+    def acquire(self, name: str, owner: str, ttl: float) -> Deferred[bool]:
+        """
+        Take a lease that nobody has.
+        """
+        holder, until = self._held.get(name, (owner, 0.0))
+        if holder != owner and until > self._now():
+            return succeed(False)
+        self._held[name] = owner, self._now() + ttl
+        if len(self._held) > MOST_SAVED:
+            now = self._now()
+            self._held = {name: held for name, held in self._held.items() if held[1] > now}
+        return succeed(True)
+
+    def renew(self, name: str, owner: str, ttl: float) -> Deferred[bool]:
+        """
+        Go on with one's own lease.
+        """
+        isOwn = self._isOwn(name, owner)
+        if isOwn:
+            self._held[name] = owner, self._now() + ttl
+        return succeed(isOwn)
+
+    def release(self, name: str, owner: str) -> Deferred[bool]:
+        """
+        Give a lease back.
+        """
+        isOwn = self._isOwn(name, owner)
+        if isOwn:
+            del self._held[name]
+        return succeed(isOwn)
+
+    def _isOwn(self, name: str, owner: str) -> bool:
+        return name in self._held and self._held[name][0] == owner

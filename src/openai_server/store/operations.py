@@ -1,0 +1,257 @@
+# -*- test-case-name: tests.store -*-
+"""
+Changes of what is kept, each of which is written as SQL some time later, many
+in one transaction.
+
+Two changes of one key become one where the later one leaves nothing of the
+earlier: see L{Operation.replaces}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from functools import cache
+from itertools import groupby
+from typing import Any, ClassVar, Final, TypeAlias, cast
+
+from sqlalchemy import Connection, Delete, Insert, Table, bindparam, delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from openai_server.store.saved import KINDS, Key, Saved
+from openai_server.store.schema import TABLES
+
+#: Bytes that a change takes beside its values.
+BESIDE: Final = 200
+
+Rows: TypeAlias = "list[dict[str, Any]]"
+
+
+class Operation:
+    """
+    One change.
+
+    @cvar order: those of one order are written together, the lowest first;
+        they have nothing to do with those of another.
+    @ivar key: what it changes.
+    @ivar size: bytes that it takes.
+    @ivar isPromised: whether somebody waits for it to be written.
+    """
+
+    __slots__ = ("isPromised", "key", "size")
+    order: ClassVar[int] = 0
+
+    def __init__(self, key: Hashable, size: int = 0) -> None:
+        self.key = key
+        self.size = BESIDE + size
+        self.isPromised = False
+
+    def replaces(self, former: Operation) -> bool:
+        """
+        Whether nothing is left of a former change of the same key.
+        """
+        return False
+
+    @property
+    def group(self) -> Hashable:
+        """
+        What is equal for changes that can be written with one statement.
+        """
+        return type(self).__name__
+
+    @classmethod
+    def write(cls, connection: Connection, changes: Sequence[Any]) -> Sequence[Any]:
+        """
+        Write changes of one group.
+
+        @return: what came of each.
+        """
+        return [change.run(connection) for change in changes]
+
+    def run(self, connection: Connection) -> Any:
+        """
+        Write this change.
+
+        @return: what came of it.
+        """
+        raise NotImplementedError
+
+
+def writeAll(connection: Connection, changes: Iterable[Operation]) -> list[Any]:
+    """
+    Write changes, those of one order in theirs.
+
+    @return: what came of each, in their order.
+    """
+    numbered = sorted(enumerate(changes), key=lambda pair: pair[1].order)
+    came: dict[int, Any] = {}
+    for _, group in groupby(numbered, key=lambda pair: pair[1].group):
+        pairs = list(group)
+        written = pairs[0][1].write(connection, [change for _, change in pairs])
+        came.update(zip([number for number, _ in pairs], written, strict=True))
+    return [came[number] for number in range(len(came))]
+
+
+def inserting(dialect: str, table: Table) -> Any:
+    """
+    Return an insert that can say what is done in case of a conflict.
+    """
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+class SaveState(Operation):
+    """
+    Keeps one saved thing.
+    """
+
+    __slots__ = ("saved",)
+
+    def __init__(self, saved: Saved) -> None:
+        names = saved.__struct_fields__
+        values = [getattr(saved, name) for name in names]
+        super().__init__(
+            (type(saved), values[0]), sum([len(each) for each in values if isinstance(each, (str, bytes))])
+        )
+        self.saved = saved
+
+    @property
+    def order(self) -> int:  # type: ignore[override]
+        """
+        That of its table.
+        """
+        return KINDS.index(type(self.saved))
+
+    def replaces(self, former: Operation) -> bool:
+        """
+        Whatever was to be kept or forgotten.
+        """
+        return type(former) in (SaveState, ForgetState)
+
+    @property
+    def group(self) -> Hashable:
+        """
+        One for each table.
+        """
+        return type(self).__name__, type(self.saved)
+
+    @classmethod
+    def write(cls, connection: Connection, changes: Sequence[SaveState]) -> Sequence[Any]:
+        """
+        Insert them, or write them over those that are there.
+        """
+        kind = type(changes[0].saved)
+        columns = [column.name for column in TABLES[kind].columns]
+        names = kind.__struct_fields__
+        rows = [
+            dict(zip(columns, [getattr(change.saved, name) for name in names], strict=True))
+            for change in changes
+        ]
+        # Two processes that write the same ones take them in one order.
+        rows.sort(key=lambda row: row[columns[0]])
+        connection.execute(_upsertOf(connection.dialect.name, kind), rows)
+        return [None] * len(changes)
+
+
+@cache
+def _upsertOf(dialect: str, kind: type[Saved]) -> Insert:
+    table = TABLES[kind]
+    made = inserting(dialect, table)
+    key, *others = table.columns
+    return made.on_conflict_do_update(  # type: ignore[no-any-return]
+        index_elements=[key], set_={column.name: made.excluded[column.name] for column in others}
+    )
+
+
+class ForgetState(Operation):
+    """
+    Removes one saved thing.
+    """
+
+    __slots__ = ("kind", "name")
+
+    def __init__(self, kind: type[Saved], name: Key) -> None:
+        super().__init__((kind, name), len(name))
+        self.kind = kind
+        self.name = name
+
+    @property
+    def order(self) -> int:  # type: ignore[override]
+        """
+        That of its table.
+        """
+        return KINDS.index(self.kind)
+
+    def replaces(self, former: Operation) -> bool:
+        """
+        Whatever was to be kept or forgotten.
+        """
+        return type(former) in (SaveState, ForgetState)
+
+    @property
+    def group(self) -> Hashable:
+        """
+        One for each table.
+        """
+        return type(self).__name__, self.kind
+
+    @classmethod
+    def write(cls, connection: Connection, changes: Sequence[ForgetState]) -> Sequence[Any]:
+        """
+        Delete them.
+        """
+        connection.execute(_deleteOf(changes[0].kind), [{"one": change.name} for change in changes])
+        return [None] * len(changes)
+
+
+@cache
+def _deleteOf(kind: type[Saved]) -> Delete:
+    table = TABLES[kind]
+    (key,) = table.primary_key.columns
+    return delete(table).where(key == bindparam("one"))
+
+
+class TakeState(ForgetState):
+    """
+    Removes one saved thing, and tells whether it was there.
+    """
+
+    __slots__ = ("_now",)
+
+    def __init__(self, kind: type[Saved], name: Key, now: float) -> None:
+        super().__init__(kind, name)
+        self._now = now
+
+    def replaces(self, former: Operation) -> bool:
+        """
+        Nothing: it has to be seen whether it is there.
+        """
+        return False
+
+    @classmethod
+    def write(cls, connection: Connection, changes: Sequence[Any]) -> Sequence[Any]:
+        """
+        Delete one after the other.
+        """
+        return [change.run(connection) for change in changes]
+
+    def run(self, connection: Connection) -> bool:
+        """
+        Delete it.
+        """
+        isThere = TABLES[self.kind].c.expires_at > bindparam("now")
+        statement = _deleteOf(self.kind).where(isThere)
+        return connection.execute(statement, {"one": self.name, "now": self._now}).rowcount > 0
+
+
+def sweep(connection: Connection, table: Table, now: float, most: int) -> None:
+    """
+    Delete what has expired, and what is too much.
+
+    @param now: in seconds since 1970.
+    @param most: rows that may be left.
+    """
+    expires = table.c.expires_at
+    connection.execute(delete(table).where(expires <= now))
+    count = cast(int, connection.scalar(select(func.count()).select_from(table)))
+    if count > most:
+        first = select(expires).order_by(expires.desc()).offset(most).limit(1).scalar_subquery()
+        connection.execute(delete(table).where(expires <= first))

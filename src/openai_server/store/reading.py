@@ -1,0 +1,61 @@
+# -*- test-case-name: tests.store.test_reading -*-
+"""
+Reading what was written, and what is still to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from sqlalchemy import Connection
+from twisted.internet.defer import Deferred, TimeoutError, succeed
+from twisted.internet.interfaces import IReactorTime
+
+from openai_server.store.database import Database
+from openai_server.store.threads import Workers
+from openai_server.store.troubles import Trouble
+from openai_server.store.writebehind import WriteBehind
+
+#: Seconds that an answer may take.
+PATIENCE: Final = 5.0
+
+T = TypeVar("T")
+
+
+class Reading:
+    """
+    Asks a database, once all is written that was said before.
+
+    @ivar changes: what is still to be written.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, database: Database, workers: Workers, changes: WriteBehind
+    ) -> None:
+        self.changes = changes
+        self._clock = clock
+        self._database = database
+        self._workers = workers
+
+    def read(self, query: Callable[[Connection], T], otherwise: Callable[[], T]) -> Deferred[T]:
+        """
+        @param otherwise: gives the answer while the store is degraded.
+        @return: fires with the answer, and never fails.
+        """
+        if self.changes.whyDegraded is not None:
+            return succeed(otherwise())
+        return Deferred.fromCoroutine(self._read(query, otherwise))
+
+    async def _read(self, query: Callable[[Connection], T], otherwise: Callable[[], T]) -> T:
+        if not await self.changes.written():
+            return otherwise()
+        try:
+            reading = self._workers.read(self._database.read, query)
+            return await reading.addTimeout(PATIENCE, self._clock)
+        except TimeoutError:
+            trouble = Trouble("slow", f"no answer in {PATIENCE} s")
+        except Trouble as error:
+            trouble = error
+        self.changes.readFailed(trouble)
+        return otherwise()

@@ -1,0 +1,132 @@
+# -*- test-case-name: tests.store.test_migrations -*-
+"""
+The tables, as the newest of L{openai_server.store.migrations} leaves them.
+
+Texts are compared byte by byte, whatever the database's language is.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, get_type_hints
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+)
+from sqlalchemy.types import TypeEngine
+
+from openai_server.store.saved import KINDS, LOOKUPS, Saved, SavedAnswer, SavedCall, SavedHint, SavedSession
+
+metadata: Final = MetaData()
+
+#: A number that grows by itself: SQLite does that for one type alone.
+_PLACE: Final = BigInteger().with_variant(Integer(), "sqlite")
+
+#: Who keeps what. C{used} is in seconds since 1970, C{size} in bytes with
+#: all items.
+records: Final = Table(
+    "records",
+    metadata,
+    Column("place", _PLACE, primary_key=True, autoincrement=True),
+    Column("account", String, nullable=False),
+    Column("id", String, nullable=False),
+    Column("previous", String),
+    Column("used", Float(53), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    UniqueConstraint("account", "id", name="records_id"),
+    Index("records_used", "used"),
+    Index("records_place", "account", "place"),
+    sqlite_autoincrement=True,
+)
+
+#: The lists of records.
+items: Final = Table(
+    "items",
+    metadata,
+    Column("place", _PLACE, primary_key=True, autoincrement=True),
+    Column(
+        "record",
+        BigInteger,
+        ForeignKey("records.place", name="items_record", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    Column("id", String, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    UniqueConstraint("record", "id", name="items_id"),
+    Index("items_place", "record", "place"),
+    sqlite_autoincrement=True,
+)
+
+leases: Final = Table(
+    "leases",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("expires_at", Float(53), nullable=False),
+    Index("leases_expire", "expires_at"),
+)
+
+#: One row, of which all other secrets are made.
+secrets: Final = Table(
+    "secrets",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+
+_TYPES: Final[dict[Any, TypeEngine[Any]]] = {
+    str: String(),
+    bytes: LargeBinary(),
+    int: BigInteger(),
+    float: Float(53),
+    bool: Boolean(),
+}
+
+_NAMES: Final[dict[type[Saved], str]] = {
+    SavedSession: "sessions",
+    SavedHint: "hints",
+    SavedCall: "calls",
+    SavedAnswer: "answers",
+}
+
+
+def columnName(field: str) -> str:
+    """
+    Return what a field is called in SQL.
+    """
+    return re.sub("(?=[A-Z])", "_", field).lower()
+
+
+def _tableOf(kind: type[Saved]) -> Table:
+    name, types = _NAMES[kind], get_type_hints(kind)
+    columns: list[Column[Any]] = []
+    for field in kind.__struct_fields__:
+        plain = next(each for each in _TYPES if types[field] in (each, each | None))
+        columns.append(
+            Column(
+                columnName(field),
+                _TYPES[plain],
+                primary_key=not columns,
+                nullable=types[field] != plain,
+            )
+        )
+    lookups = [
+        Index(f"{name}_{columnName(fields[-1])}", *map(columnName, fields)) for fields in LOOKUPS[kind]
+    ]
+    return Table(name, metadata, *columns, Index(f"{name}_expire", "expires_at"), *lookups)
+
+
+#: One table for each kind of state, with a column for each of its fields.
+TABLES: Final[dict[type[Saved], Table]] = {kind: _tableOf(kind) for kind in KINDS}

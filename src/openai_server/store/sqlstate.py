@@ -1,0 +1,141 @@
+# -*- test-case-name: tests.store.test_state -*-
+"""
+State in a database.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from heapq import nlargest
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+
+from openai_server.store.leasing import AcquireLease, ReleaseLease, RenewLease
+from openai_server.store.memorystate import Leases
+from openai_server.store.operations import ForgetState, SaveState, TakeState
+from openai_server.store.queries import stateUnder, stateWith
+from openai_server.store.reading import Reading
+from openai_server.store.saved import Key, S, Saved, keyOf
+from openai_server.store.secrets import derivedSecret
+
+
+class SQLState:
+    """
+    See L{openai_server.store.interfaces.StateStore}. While the store is
+    degraded only what is unsaved can be read, and each process decides for
+    itself what it may do.
+    """
+
+    def __init__(self, reading: Reading, now: Callable[[], float]) -> None:
+        """
+        @param now: the wall clock, in seconds since 1970.
+        """
+        #: Of what all secrets are made.
+        self.root = secrets.token_bytes(32)
+        self._reading = reading
+        self._changes = reading.changes
+        self._now = now
+        self._leases = Leases(now)
+
+    def save(self, *saved: Saved) -> None:
+        """
+        Keep these.
+        """
+        for each in saved:
+            self._changes.add(SaveState(each))
+
+    def durable(self) -> Deferred[bool]:
+        """
+        Write all that was saved up to now, at once.
+        """
+        return self._changes.written()
+
+    def forget(self, kind: type[Saved], key: Key) -> None:
+        """
+        Keep what is under this key no longer.
+        """
+        self._changes.add(ForgetState(kind, key))
+
+    def take(self, kind: type[Saved], key: Key) -> Deferred[bool]:
+        """
+        Forget what is under this key, for one of all who try. While the store
+        is degraded, what is not known to be gone may be taken.
+        """
+        pending = self._pending(kind)
+        isThere = key not in pending or pending[key] is not None
+        return self._changes.ask(TakeState(kind, key, self._now()), isThere)
+
+    def get(self, kind: type[S], key: Key) -> Deferred[S | None]:
+        """
+        Return what is kept under this key.
+        """
+        now = self._now()
+        return self._reading.read(
+            lambda connection: stateUnder(connection, kind, key, now),
+            lambda: cast(Any, self._pending(kind).get(key)),
+        )
+
+    def find(
+        self, kind: type[S], *, limit: int, **fields: str | bytes | bool | None
+    ) -> Deferred[Sequence[S]]:
+        """
+        Return all whose fields are these.
+        """
+        now = self._now()
+
+        def unsaved() -> Sequence[S]:
+            found = [
+                each
+                for each in self._pending(kind).values()
+                if each is not None and all(getattr(each, name) == is_ for name, is_ in fields.items())
+            ]
+            return cast("Sequence[S]", nlargest(limit, found, key=lambda each: each.expiresAt))
+
+        return self._reading.read(lambda connection: stateWith(connection, kind, fields, limit, now), unsaved)
+
+    def _pending(self, kind: type[Saved]) -> dict[Key, Saved | None]:
+        """
+        Return what is unsaved by its key, None for what is to be forgotten.
+        """
+        found: dict[Key, Saved | None] = {}
+        for change in self._changes.pending():
+            if isinstance(change, SaveState) and type(change.saved) is kind:
+                isThere = change.saved.expiresAt > self._now()
+                found[keyOf(change.saved)] = change.saved if isThere else None
+            elif isinstance(change, ForgetState) and change.kind is kind:
+                found[change.name] = None
+        return found
+
+    def secret(self, name: str) -> bytes:
+        """
+        Return the secret of this name.
+        """
+        return derivedSecret(self.root, name)
+
+    # Leases.
+
+    def acquire(self, name: str, owner: str, ttl: float) -> Deferred[bool]:
+        """
+        Take a lease that nobody has.
+        """
+        known = self._known(self._leases.acquire(name, owner, ttl))
+        return self._changes.ask(AcquireLease(name, owner, self._now(), ttl), known)
+
+    def renew(self, name: str, owner: str, ttl: float) -> Deferred[bool]:
+        """
+        Go on with one's own lease.
+        """
+        known = self._known(self._leases.renew(name, owner, ttl))
+        return self._changes.ask(RenewLease(name, owner, self._now(), ttl), known)
+
+    def release(self, name: str, owner: str) -> Deferred[bool]:
+        """
+        Give a lease back.
+        """
+        known = self._known(self._leases.release(name, owner))
+        return self._changes.ask(ReleaseLease(name, owner, self._now()), known)
+
+    def _known(self, fired: Deferred[bool]) -> bool:
+        return cast(bool, cast(Any, fired).result)

@@ -1,0 +1,74 @@
+"""
+Tests for L{openai_server.store.migrations}.
+"""
+
+from __future__ import annotations
+
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, Engine, inspect
+
+from openai_server.store.location import Location
+from openai_server.store.migrations import migrate
+from openai_server.store.schema import metadata
+from tests.store.support import PostgreSQL, SQLiteFile
+
+
+class MigrationContract:
+    """
+    The steps lead to the tables that are used.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.successResultOf(self.store.stopService())
+        self.where = self.newURL()
+        self.engine: Engine = Location(self.where).engine()
+        self.addCleanup(self.engine.dispose)
+
+    def tables(self, connection: Connection) -> set[str]:
+        """
+        The names of all tables.
+        """
+        return set(inspect(connection).get_table_names())
+
+    def test_steps(self) -> None:
+        """
+        All of them together make what the newest schema says, and are taken
+        once.
+        """
+        location = Location(self.where)
+        with location.alone(), location.migrating(self.engine) as connection:
+            migrate(connection)
+            migrate(connection)
+        with self.engine.connect() as connection:
+            context = MigrationContext.configure(connection)
+            self.assertEqual(compare_metadata(context, metadata), [])
+            self.assertEqual(self.tables(connection), {*metadata.tables, "alembic_version"})
+
+    def test_failed(self) -> None:
+        """
+        A step that fails leaves nothing behind.
+        """
+        location = Location(self.where)
+        with (
+            self.assertRaises(ZeroDivisionError),
+            location.alone(),
+            location.migrating(self.engine) as connection,
+        ):
+            migrate(connection)
+            raise ZeroDivisionError
+        with self.engine.connect() as connection:
+            self.assertEqual(self.tables(connection), set())
+
+
+class FileMigrationTests(MigrationContract, SQLiteFile):
+    """
+    A file's steps.
+    """
+
+
+class PostgreSQLMigrationTests(MigrationContract, PostgreSQL):
+    """
+    A server's steps.
+    """

@@ -1,0 +1,234 @@
+"""
+What every store of state does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+
+from openai_server.store.saved import KINDS, LOOKUPS, SavedAnswer, SavedCall, SavedHint, SavedSession, keyOf
+from tests.store.support import NOW, InMemory, PostgreSQL, SQLiteFile, SQLiteInMemory
+
+SESSION = SavedSession("s1", "a", b"c", b"t", b"n", None, "Be brief.", 5, b"\0\xff", NOW, NOW + 100)
+HINT = SavedHint(b"h", True, NOW + 100)
+CALL = SavedCall(
+    "call_1", "a", "s1", "toolu_1", "w", "c", b"d", None, True, "42", b"x", NOW, NOW + 50, NOW + 100
+)
+ANSWER = SavedAnswer(b"k", "a", b"r", b"all", NOW + 100)
+ALL = (SESSION, HINT, CALL, ANSWER)
+
+
+class StateContract:
+    """
+    What is saved, found and forgotten.
+    """
+
+    store: Any
+
+    def result(self, deferred: Deferred[Any]) -> Any:
+        """
+        What came of it, at once.
+        """
+        return self.successResultOf(deferred)
+
+    def get(self, kind: Any, key: Any) -> Any:
+        """
+        What is saved under a key.
+        """
+        return self.result(self.store.state.get(kind, key))
+
+    def sids(self, limit: int = 9, **fields: Any) -> str:
+        """
+        The numbers of the sessions that are found.
+        """
+        found = self.result(self.store.state.find(SavedSession, limit=limit, **fields))
+        return "".join([each.sid[1:] for each in found])
+
+    def test_kinds(self) -> None:
+        """
+        Each kind comes back as it was, with nothing in place of what it has
+        not.
+        """
+        empty = msgspec.structs.replace(SESSION, sid="s2", name=None, systemPrompt=None)
+        self.store.state.save(*ALL, empty, msgspec.structs.replace(ANSWER, key=b"l", data=None))
+        for saved in (*ALL, empty):
+            self.assertEqual(self.get(type(saved), keyOf(saved)), saved)
+        self.assertIsNone(self.get(SavedAnswer, b"l").data)
+        self.assertEqual(
+            [self.get(kind, b"" if kind in (SavedHint, SavedAnswer) else "") for kind in KINDS], [None] * 4
+        )
+
+    def test_again(self) -> None:
+        """
+        What is saved under a key takes the place of what was.
+        """
+        state = self.store.state
+        state.save(SESSION, msgspec.structs.replace(SESSION, seen=b"u"))
+        self.assertEqual(self.get(SavedSession, "s1").seen, b"u")
+        state.save(SESSION)
+        self.assertEqual(self.get(SavedSession, "s1"), SESSION)
+        state.forget(SavedSession, "s1")
+        self.assertIsNone(self.get(SavedSession, "s1"))
+        state.save(SESSION)
+        state.forget(SavedSession, "s1")
+        state.save(SESSION)
+        self.assertEqual(self.get(SavedSession, "s1"), SESSION)
+
+    def test_find(self) -> None:
+        """
+        By one field, by several, and all; what expires last comes first.
+        """
+        for number in range(4):
+            changed: dict[str, Any] = {"sid": f"s{number}", "expiresAt": NOW + 10 + number}
+            self.store.state.save(msgspec.structs.replace(SESSION, **changed, context=b"%d" % (number % 2)))
+        self.assertEqual((self.sids(), self.sids(limit=2)), ("3210", "32"))
+        self.assertEqual(self.sids(account="a", context=b"1", seen=b"t"), "31")
+        self.assertEqual(
+            (self.sids(name=b"n"), self.sids(user=None), self.sids(name=None)), ("3210", "3210", "")
+        )
+        self.store.state.save(CALL)
+        calls = self.result(self.store.state.find(SavedCall, limit=9, sid="s1", isOpen=True))
+        self.assertEqual(calls, [CALL])
+        for kind, lookups in LOOKUPS.items():
+            for fields in lookups:
+                self.assertLessEqual(set(fields), set(kind.__struct_fields__))
+
+    def test_expired(self) -> None:
+        """
+        It is not there any more.
+        """
+        self.store.state.save(*ALL)
+        self.clock.advance(100)
+        self.assertEqual([self.get(type(saved), keyOf(saved)) for saved in ALL], [None] * 4)
+        self.assertEqual(self.sids(), "")
+        self.assertFalse(self.result(self.store.state.take(SavedCall, "call_1")))
+
+    def test_take(self) -> None:
+        """
+        Once.
+        """
+        state = self.store.state
+        self.assertFalse(self.result(state.take(SavedCall, "call_1")))
+        state.save(CALL)
+        self.assertTrue(self.result(state.take(SavedCall, "call_1")))
+        self.assertFalse(self.result(state.take(SavedCall, "call_1")))
+        state.save(CALL)
+        self.assertTrue(self.result(state.take(SavedCall, "call_1")))
+        self.assertIsNone(self.get(SavedCall, "call_1"))
+
+    def test_leases(self) -> None:
+        """
+        One owner at a time, until the lease is over or given back.
+        """
+        state, result = self.store.state, self.result
+        self.assertTrue(result(state.acquire("sid:1", "p1", 5)))
+        self.assertTrue(result(state.acquire("sid:1", "p1", 5)))
+        self.assertFalse(result(state.acquire("sid:1", "p2", 5)))
+        self.assertTrue(result(state.acquire("sid:2", "p2", 5)))
+        self.assertEqual(
+            (result(state.renew("sid:1", "p1", 5)), result(state.renew("sid:1", "p2", 5))), (True, False)
+        )
+        self.assertEqual(
+            [result(state.release("sid:1", owner)) for owner in ("p2", "p1", "p1")], [False, True, False]
+        )
+        self.assertFalse(result(state.renew("sid:1", "p1", 5)))
+        self.assertTrue(result(state.acquire("sid:1", "p2", -1)))
+        self.assertTrue(result(state.acquire("sid:1", "p3", 5)))
+        self.assertFalse(result(state.renew("sid:1", "p2", 5)))
+
+    def test_secrets(self) -> None:
+        """
+        One for each name.
+        """
+        secret = self.store.state.secret
+        self.assertEqual((len(secret("a")), secret("a")), (32, secret("a")))
+        self.assertNotEqual(secret("a"), secret("b"))
+
+
+class LastingContract(StateContract):
+    """
+    What is there after a restart, and what another process sees.
+    """
+
+    def test_durable(self) -> None:
+        """
+        Once that is said, another process has it.
+        """
+        other = self.opened()
+        self.store.state.save(*ALL)
+        self.assertIsNone(self.result(other.state.get(SavedCall, "call_1")))
+        self.assertTrue(self.result(self.store.state.durable()))
+        self.assertEqual(self.result(other.state.get(SavedCall, "call_1")), CALL)
+        self.assertTrue(self.result(self.store.state.durable()))
+
+    def test_restart(self) -> None:
+        """
+        A stop saves what is unsaved; secrets stay what they were.
+        """
+        secret = self.store.state.secret("a")
+        self.store.state.save(*ALL)
+        self.store.records.put("a", "r", b"data")
+        self.result(self.store.stopService())
+        self.store = self.opened()
+        self.assertEqual([self.get(type(saved), keyOf(saved)) for saved in ALL], list(ALL))
+        self.assertEqual(self.result(self.store.records.get("a", "r")), b"data")
+        self.assertEqual(self.store.state.secret("a"), secret)
+
+    def test_others(self) -> None:
+        """
+        A lease and a call are one process's.
+        """
+        other = self.opened()
+        self.assertTrue(self.result(self.store.state.acquire("sid:1", "p1", 5)))
+        self.assertFalse(self.result(other.state.acquire("sid:1", "p2", 5)))
+        self.store.state.save(CALL)
+        self.assertTrue(self.result(self.store.state.durable()))
+        self.assertTrue(self.result(other.state.take(SavedCall, "call_1")))
+        self.assertFalse(self.result(self.store.state.take(SavedCall, "call_1")))
+
+    def test_sweep(self) -> None:
+        """
+        What has expired is deleted some time later.
+        """
+        self.store.state.save(*ALL)
+        self.assertTrue(self.result(self.store.state.durable()))
+        self.clock.advance(200)
+        self.store.state.save(msgspec.structs.replace(SESSION, sid="s9", expiresAt=NOW + 900))
+        self.assertTrue(self.result(self.store.state.durable()))
+        self.clock.pump([-200])
+        self.assertEqual(
+            (self.sids(), self.get(SavedCall, "call_1"), self.get(SavedHint, b"h")), ("9", None, None)
+        )
+
+
+class MemoryStateTests(StateContract, InMemory):
+    """
+    State in memory.
+    """
+
+    def test_durable(self) -> None:
+        """
+        Nothing ever is.
+        """
+        self.assertFalse(self.successResultOf(self.store.state.durable()))
+
+
+class SQLiteStateTests(StateContract, SQLiteInMemory):
+    """
+    State in SQLite.
+    """
+
+
+class FileStateTests(LastingContract, SQLiteFile):
+    """
+    State in a file.
+    """
+
+
+class PostgreSQLStateTests(LastingContract, PostgreSQL):
+    """
+    State in PostgreSQL.
+    """
