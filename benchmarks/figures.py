@@ -23,12 +23,15 @@ class Figure:
     One row of the table.
 
     @ivar aim: the ratio to the relay that the server should stay within.
+    @ivar beside: the server's own figure that stands in the relay's place,
+        where the relay has none.
     """
 
     name: str
     label: str
     unit: str
     aim: float | None = None
+    beside: str | None = None
 
 
 def _figures() -> Iterable[Figure]:
@@ -40,6 +43,10 @@ def _figures() -> Iterable[Figure]:
         yield Figure(
             f"paced {streams} cpu", f"50 tokens/s each, {streams} at once: CPU", "s/100k tokens", 1.6
         )
+    for kind, label in (("flood", "flood of Responses"), ("paced", "Responses at 50 tokens/s each")):
+        name = f"{kind} 16 cpu"
+        row = f"{label}, 16 at once: CPU, beside chat"
+        yield Figure(f"responses {name}", row, "s/100k tokens", 1.3, beside=name)
     yield Figure("latency p50", "50 tokens/s each, 128 at once: a token's way, p50", "ms")
     yield Figure("latency p99", "50 tokens/s each, 128 at once: a token's way, p99", "ms")
     yield Figure("first p50", "64 requests at once: first token, p50", "ms")
@@ -78,7 +85,10 @@ def summary(rounds: Rounds) -> dict[str, dict[str, Any]]:
         if not values:
             continue
         medians = {target: statistics.median(each) for target, each in values.items()}
-        row: dict[str, Any] = {"unit": figure.unit, **medians, "ratio": _ratio(medians), "aim": figure.aim}
+        ratio = _ratio(medians)
+        if figure.beside is not None and (chat := rounds.get(SERVER, {}).get(figure.beside)):
+            ratio = medians[SERVER] / statistics.median(chat)
+        row: dict[str, Any] = {"unit": figure.unit, **medians, "ratio": ratio, "aim": figure.aim}
         found[figure.name] = {**row, "rounds": values}
     return found
 

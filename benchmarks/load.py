@@ -110,7 +110,8 @@ class Exchange:
         if self.question is None:
             json.loads(body)
             return
-        text = textOfStream(body) if self.isStream else _completion(body).choices[0].message.content or ""
+        read = textOfResponse if body.startswith(b"event: ") else textOfStream
+        text = read(body) if self.isStream else _completion(body).choices[0].message.content or ""
         if not self.question.isAnsweredBy(text):
             raise LoadError(f"{self.question} was answered with {text[:200]!r}, {len(text)} characters")
 
@@ -272,6 +273,16 @@ def ask(question: Question, isStream: bool, padding: int = 0) -> Exchange:
     return Exchange(head.encode() + b"Content-Type: application/json\r\n\r\n" + body, question, isStream)
 
 
+def askResponse(question: Question) -> Exchange:
+    """
+    A streamed response, which is not kept: a chat completion is not either.
+    """
+    said = {"model": MODEL, "input": question.text, "stream": True, "store": False}
+    body = json.dumps(said).encode()
+    head = f"POST /v1/responses HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
+    return Exchange(head.encode() + b"Content-Type: application/json\r\n\r\n" + body, question, True)
+
+
 def listModels() -> Exchange:
     """
     The list of models.
@@ -316,6 +327,24 @@ def textOfStream(body: bytes) -> str:
     if reasons != ["stop"]:
         raise LoadError(f"the stream finished with {reasons}")
     return "".join(texts)
+
+
+def textOfResponse(body: bytes) -> str:
+    """
+    The text of a whole stream of the Responses API.
+
+    @raise LoadError: the stream is none, was cut, or its events are not
+        numbered without a gap.
+    """
+    *events, done, nothing = body.split(b"\n\n")
+    if (done, nothing) != (b"data: [DONE]", b""):
+        raise LoadError(f"the stream ends with {body[-200:]!r}")
+    told = [json.loads(event.partition(b"\ndata: ")[2]) for event in events]
+    if [event["sequence_number"] for event in told] != list(range(len(told))):
+        raise LoadError("the events of a stream are not numbered one by one")
+    if told[-1]["type"] != "response.completed":
+        raise LoadError(f"the stream finished with {told[-1]['type']}")
+    return "".join([event["delta"] for event in told if event["type"] == "response.output_text.delta"])
 
 
 def _header(head: bytes, name: bytes) -> bytes | None:

@@ -10,8 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from benchmarks.figures import percentile
-from benchmarks.load import Connection, Exchange, ask, close, drive, hasFirstToken, listModels
+from benchmarks.figures import SERVER, percentile
+from benchmarks.load import (
+    Connection,
+    Exchange,
+    ask,
+    askResponse,
+    close,
+    drive,
+    hasFirstToken,
+    listModels,
+)
 from benchmarks.processes import Target
 from benchmarks.question import Question, fresh
 
@@ -53,7 +62,16 @@ def warmUp(target: Target, size: Size) -> Figures:
     """
     _exchanged(target, [[ask(fresh(50), isStream=True)] for _ in range(8)])
     _exchanged(target, [[ask(fresh(50), isStream=False), listModels()] for _ in range(8)])
+    if target.name == SERVER:
+        _exchanged(target, [[askResponse(fresh(50))] for _ in range(8)])
     return {}
+
+
+def streamed(question: Question) -> Exchange:
+    """
+    A streamed chat completion.
+    """
+    return ask(question, isStream=True)
 
 
 def flood(streams: int) -> Callable[[Target, Size], Figures]:
@@ -62,13 +80,34 @@ def flood(streams: int) -> Callable[[Target, Size], Figures]:
     """
 
     def measure(target: Target, size: Size) -> Figures:
-        questions = [fresh(size.tokens // streams) for _ in range(streams)]
-        used = _exchanged(target, [[ask(question, isStream=True)] for question in questions])
-        tokens = sum(question.tokens for question in questions)
+        found = _flooded(target, size, streams, streamed)
         name = f"flood {streams}"
-        return used.cpuFor(f"{name} cpu", 1e5 / tokens) | {f"{name} speed": tokens / used.seconds}
+        return found.used.cpuFor(f"{name} cpu", 1e5 / found.tokens) | {
+            f"{name} speed": found.tokens / found.used.seconds
+        }
 
     return measure
+
+
+def responses(target: Target, size: Size) -> Figures:
+    """
+    The same of the Responses API, which the relay does not speak.
+    """
+    if target.name != SERVER:
+        return {}
+    flooded = _flooded(target, size, 16, askResponse)
+    slow = [fresh(int(size.seconds * 50), rate=50) for _ in range(16)]
+    used = _exchanged(target, [[askResponse(question)] for question in slow])
+    tokens = sum(question.tokens for question in slow)
+    return flooded.used.cpuFor("responses flood 16 cpu", 1e5 / flooded.tokens) | used.cpuFor(
+        "responses paced 16 cpu", 1e5 / tokens
+    )
+
+
+def _flooded(target: Target, size: Size, streams: int, make: Callable[[Question], Exchange]) -> _Flood:
+    questions = [fresh(size.tokens // streams) for _ in range(streams)]
+    used = _exchanged(target, [[make(question)] for question in questions])
+    return _Flood(used, sum(question.tokens for question in questions))
 
 
 def paced(streams: int) -> Callable[[Target, Size], Figures]:
@@ -78,7 +117,7 @@ def paced(streams: int) -> Callable[[Target, Size], Figures]:
 
     def measure(target: Target, size: Size) -> Figures:
         questions = [fresh(int(size.seconds * 50), rate=50) for _ in range(streams)]
-        used = _exchanged(target, [[ask(question, isStream=True)] for question in questions])
+        used = _exchanged(target, [[streamed(question)] for question in questions])
         tokens = sum(question.tokens for question in questions)
         found = used.cpuFor(f"paced {streams} cpu", 1e5 / tokens)
         if streams == 128:
@@ -172,6 +211,7 @@ ONCE: Final[Mapping[str, Callable[[Target, Size], Figures]]] = {"warm-up": warmU
 EACH: Final[Mapping[str, Callable[[Target, Size], Figures]]] = {
     **{f"flood {streams}": flood(streams) for streams in (1, 16, 128)},
     **{f"paced {streams}": paced(streams) for streams in (1, 16, 128)},
+    "responses": responses,
     "first": firstToken,
     "plain": plain,
     "models": models,
@@ -196,6 +236,16 @@ class _Used:
         The CPU seconds in other terms, if they are known.
         """
         return {} if self.cpu is None else {name: self.cpu * factor}
+
+
+@dataclass(frozen=True)
+class _Flood:
+    """
+    What a flood of so many tokens took.
+    """
+
+    used: _Used
+    tokens: int
 
 
 def _exchanged(target: Target, queues: Sequence[Sequence[Exchange]]) -> _Used:

@@ -14,7 +14,7 @@ from twisted.internet.testing import StringTransport
 from benchmarks import __main__, relay, scenarios
 from benchmarks.daemon import BREATH, Bee
 from benchmarks.figures import FIGURES, RELAY, SERVER, percentile, summary, table, written
-from benchmarks.load import Exchange, LoadError, ask, textOfStream, unchunked
+from benchmarks.load import Exchange, LoadError, ask, askResponse, textOfStream, unchunked
 from benchmarks.question import Question, fresh, questionFromPrompt
 from tests.support import SyncCase
 
@@ -97,6 +97,16 @@ class FigureTests(SyncCase):
         self.assertTrue(plain.endswith("2.50x  <= 2.00x missed"), plain)
         self.assertTrue(first.endswith("12.0      -      -"), first)
         self.assertEqual(head.index("server") + len("server"), first.index("12.0") + len("12.0"))
+
+    def test_besideItself(self) -> None:
+        """
+        What the relay does not speak is held against the server's own chat.
+        """
+        rounds = {SERVER: {"flood 16 cpu": [2.0, 4.0, 3.0], "responses flood 16 cpu": [3.0, 3.6]}}
+        row = summary(rounds)["responses flood 16 cpu"]
+        self.assertAlmostEqual(row["ratio"], 1.1)
+        del rounds[SERVER]["flood 16 cpu"]
+        self.assertIsNone(summary(rounds)["responses flood 16 cpu"]["ratio"])
 
     def test_nothingMeasured(self) -> None:
         """
@@ -217,6 +227,37 @@ class LoadTests(SyncCase):
         A stream without its C{[DONE]} has no text.
         """
         self.assertRaises(LoadError, textOfStream, event("a") + event(None, "stop"))
+
+    def test_responses(self) -> None:
+        """
+        A stream of the Responses API has its text, unless it was cut, misses
+        an event or did not complete.
+        """
+        question = fresh(2)
+
+        def stream(*numbers: int, last: str = "completed", done: bytes = b"data: [DONE]\n\n") -> bytes:
+            kinds = ["created", *["output_text.delta"] * (len(numbers) - 2), last]
+            texts = ["", question.delta(0), question.delta(1), ""]
+            told = [
+                {"type": f"response.{kind}", "delta": text, "sequence_number": number}
+                for kind, text, number in zip(kinds, texts, numbers, strict=True)
+            ]
+            return b"".join(
+                [f"event: {each['type']}\ndata: {json.dumps(each)}\n\n".encode() for each in told] + [done]
+            )
+
+        for body, isGood in [
+            (stream(0, 1, 2, 3), True),
+            (stream(0, 1, 3, 4), False),
+            (stream(0, 1, 2, 3, last="incomplete"), False),
+            (stream(0, 1, 2, 3, done=b""), False),
+        ]:
+            exchange = askResponse(question)
+            exchange.receive(1.0, HEAD + chunked(body))
+            if isGood:
+                exchange.check()
+            else:
+                self.assertRaises(LoadError, exchange.check)
 
     def test_timesOfTokens(self) -> None:
         """

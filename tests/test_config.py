@@ -15,7 +15,15 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openai_server.config import SETTINGS, Configuration, ConfigurationError, Loaded, load, markdownTable, passwordsIn
+from openai_server.config import (
+    SETTINGS,
+    Configuration,
+    ConfigurationError,
+    Loaded,
+    load,
+    markdownTable,
+    passwordsIn,
+)
 from openai_server.config.exposure import descriptionFromAddress, isLoopback, isPrivate, withSocketMode
 from openai_server.config.folders import keyPath
 from openai_server.config.layers import Given
@@ -37,6 +45,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "keepAlive": ("off", "off", "off"),
     "userHint": ("never", "never", "never"),
     "ownTools": ("never", "never", "never"),
+    "onDisconnect": ("finish", "finish", "finish"),
     "keyFile": ("/k", "/k", "/k"),
     "registryFile": ("/r", "/r", "/r"),
     "thrumSocket": ("/s", "/s", "/s"),

@@ -346,7 +346,8 @@ class FailureTests(ResponsesCase):
         Its turn is cancelled.
         """
         world = World(self)
-        client = self.post(world, plays({"say": "some"}, {"sleep": 5}, {"say": "more"}), stream=True)
+        steps = plays({"say": "some"}, {"sleep": 5}, {"say": "more"})
+        client = self.post(world, steps, stream=True, store=False)
         world.advance(1)
         client.leave()
         world.advance(1)

@@ -4,11 +4,11 @@ Faults of databases: L{openai_server.store.database} and what stands on it.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import stat
 import subprocess
 import sys
-import contextlib
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest

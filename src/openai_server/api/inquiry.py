@@ -189,6 +189,8 @@ class Inquiry(msgspec.Struct, frozen=True, kw_only=True):
         answered behind the former ones, in the same answer.
     @ivar isIsolated: whether it is asked in a session of its own, which is
         used for nothing else.
+    @ivar isBackground: whether it is answered before it is asked, and goes on
+        with nobody attached.
     @ivar ignored: names of fields that were accepted without effect, fit for
         a header.
     @ivar own: what the dialect needs again for the answer; nobody else reads
@@ -212,6 +214,7 @@ class Inquiry(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] = {}
     others: tuple[tuple[Message, ...], ...] = ()
     isIsolated: bool = False
+    isBackground: bool = False
     ignored: tuple[str, ...] = ()
     own: object = None
 

@@ -15,6 +15,7 @@ import msgspec
 
 from openai_server.api.inquiry import Inquiry
 from openai_server.api.output import Output
+from openai_server.api.renderer import Renderer
 
 
 class RecordsWanted(msgspec.Struct, frozen=True):
@@ -41,14 +42,18 @@ class Keeping(msgspec.Struct, frozen=True):
 
     @ivar id: of its record.
     @ivar previous: the id of the record that it goes on from.
-    @ivar record: returns the record of an answer. It takes all of the answer,
-        whose last event is no C{Finished} or C{Failed} when it goes on, and
-        whether it was cancelled.
+    @ivar body: returns an answer whole. It takes all of the answer, whose last
+        event is no C{Finished} or C{Failed} when it goes on; None for one that
+        waits to be asked.
+    @ivar record: returns its record, of the same.
+    @ivar renderer: returns what writes the answer once more.
     """
 
     id: str
     previous: str | None
-    record: Callable[[Sequence[Output], bool], bytes]
+    body: Callable[[Sequence[Output] | None], bytes]
+    record: Callable[[Sequence[Output] | None], bytes]
+    renderer: Callable[[], Renderer]
 
 
 class RecordReader(Protocol):
@@ -65,6 +70,21 @@ class RecordReader(Protocol):
         """
         Return the items that led to the answer of the last record of a chain,
         in order, each with its C{id}.
+        """
+
+    def replay(self, record: bytes) -> tuple[Renderer, Sequence[Output]]:
+        """
+        Return what an answer that has ended was made of, and a renderer that
+        writes its stream from that.
+        """
+
+    def resumed(self, renderer: Renderer, after: int) -> Renderer:
+        """
+        Return what writes only the rest of a stream.
+
+        @param renderer: a new one, which would write all of it.
+        @param after: the number of the last event that is not wanted; the
+            first one's is 0.
         """
 
     def deletedBody(self, id: str) -> bytes:

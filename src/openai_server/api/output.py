@@ -3,12 +3,14 @@
 What any answer is made of, in words that belong to no dialect.
 
 An answer is a row of these events. The last one is L{Finished} or L{Failed},
-and nothing comes after it.
+and nothing comes after it. As JSON each has a C{type}, so that a row can be
+kept.
 """
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -43,7 +45,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-class Text(msgspec.Struct):
+class Text(msgspec.Struct, tag="text"):
     """
     Some of the answer.
 
@@ -54,7 +56,7 @@ class Text(msgspec.Struct):
     pieces: list[str]
 
 
-class Reasoning(msgspec.Struct, gc=False):
+class Reasoning(msgspec.Struct, gc=False, tag="reasoning"):
     """
     A piece of the model's reasoning. Never empty.
     """
@@ -62,7 +64,7 @@ class Reasoning(msgspec.Struct, gc=False):
     text: str
 
 
-class WorkerTool(msgspec.Struct, gc=False):
+class WorkerTool(msgspec.Struct, gc=False, tag="tool"):
     """
     A tool that the worker runs by itself.
 
@@ -83,7 +85,7 @@ class WorkerTool(msgspec.Struct, gc=False):
     isError: bool = False
 
 
-class ToolCalls(msgspec.Struct, frozen=True):
+class ToolCalls(msgspec.Struct, frozen=True, tag="calls"):
     """
     The calls that the client is to answer: all of one answer's, right before
     it is finished.
@@ -92,7 +94,7 @@ class ToolCalls(msgspec.Struct, frozen=True):
     calls: tuple[Call, ...]
 
 
-class Separator(msgspec.Struct, frozen=True, gc=False):
+class Separator(msgspec.Struct, frozen=True, gc=False, tag="separator"):
     """
     The answer to one question of several is complete; that to the next one
     follows.
@@ -103,7 +105,7 @@ class Separator(msgspec.Struct, frozen=True, gc=False):
     reason: FinishReason
 
 
-class Finished(msgspec.Struct):
+class Finished(msgspec.Struct, tag="finished"):
     """
     The answer is complete.
 
@@ -116,12 +118,45 @@ class Finished(msgspec.Struct):
     isEstimated: bool = False
 
 
-class Failed(msgspec.Struct):
+class Failed(msgspec.Struct, tag="failed"):
     """
     The answer cannot be completed.
+
+    @ivar usage: what it has cost until then.
+    @ivar isCancelled: whether that is because nobody wanted it any more.
     """
 
     error: APIError
+    usage: Usage = Usage()
+    isCancelled: bool = False
 
 
 Output: TypeAlias = Text | Reasoning | WorkerTool | ToolCalls | Separator | Finished | Failed
+
+
+def rowJSON(events: Sequence[Output]) -> bytes:
+    """
+    Return a row of events as JSON. Of an error its name, words and parameter
+    are kept, and when to ask again.
+    """
+    return _encode(events)
+
+
+def rowFromJSON(row: bytes) -> list[Output]:
+    """
+    Return the events of such a row.
+    """
+    return _decode(row)
+
+
+def _plain(error: APIError) -> list[Any]:
+    return [error.name, error.message.encode("utf-8", "replace").decode(), error.param, error.retryAfter]
+
+
+def _error(kind: type[APIError], plain: list[Any]) -> APIError:
+    name, message, param, retryAfter = plain
+    return kind(name, message, param=param, retryAfter=retryAfter)
+
+
+_encode = msgspec.json.Encoder(enc_hook=_plain).encode
+_decode = msgspec.json.Decoder(list[Output], dec_hook=_error).decode

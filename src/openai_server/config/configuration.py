@@ -129,6 +129,10 @@ class Configuration(Struct, frozen=True, kw_only=True):
         bool, _does("ask once more when an answer does not match the JSON Schema asked for")
     ] = True
     registerTools: Annotated[bool, _does("tell the daemon the names of clients' tools")] = True
+    onDisconnect: Annotated[
+        Literal["cancel", "finish"],
+        _does("what becomes of a turn whose clients have left: cancel, finish"),
+    ] = "cancel"
     store: Annotated[
         _Text,
         _does(

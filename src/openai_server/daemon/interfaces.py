@@ -84,6 +84,12 @@ class Turn(Protocol):
         when the turn is over or draining already.
         """
 
+    def leave(self) -> None:
+        """
+        Nobody waits for this turn, though its audience still wants to be told
+        of it: C{cancel} is sent, and nothing else changes.
+        """
+
     def park(self) -> None:
         """
         The model waits for a tool's result: silence is expected, and the turn

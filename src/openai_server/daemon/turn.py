@@ -171,6 +171,16 @@ class PromptedTurn:
         elif self._state in states.CANCEL:
             self._drain(None)
 
+    def leave(self) -> None:
+        """
+        Ask the worker to stop, and go on telling what comes of it. A turn that
+        the daemon does not have ends.
+        """
+        if self.refusal is not None or not self._wire.isReady:
+            self.ended(self.refusal or Lost(Loss.DAEMON_LOST, self.seen))
+        elif self._state in states.LEAVE:
+            self._wire.send(Cancel(rid=self._wire.newRid(), sid=self.sid))
+
     def park(self) -> None:
         """
         Expect silence: the model waits for a tool's result.

@@ -44,6 +44,9 @@ SETTLE: Final[Moves] = {ASKED: SETTLING, RUNNING: SETTLING, PARKED: SETTLING}
 #: The audience wants the turn no more.
 CANCEL: Final[Moves] = {ASKED: DRAINING, RUNNING: DRAINING, PARKED: DRAINING, SETTLING: DRAINING}
 
+#: The audience wants to hear what comes of it, and nobody waits for that.
+LEAVE: Final = frozenset({ASKED, RUNNING})
+
 #: A deadline has passed, or the audience failed.
 GIVE_UP: Final[Moves] = {**CANCEL, DRAINING: ENDED}
 

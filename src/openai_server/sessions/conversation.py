@@ -289,6 +289,17 @@ class Conversation:
         self._close()
         self._settle()
 
+    def leave(self) -> None:
+        """
+        Nobody reads the answer that attends any more, but it is kept: the
+        worker is asked to stop, and what it still says is told. The slot is
+        not held for long, and the session is not used again.
+        """
+        if self._turn is not None and self.phase is Phase.ATTENDED:
+            self._slot.drain()
+            self._settle()
+            self._turn.leave()
+
     # The audience of the turn.
 
     def turnEchoed(self) -> None:

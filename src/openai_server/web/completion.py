@@ -11,9 +11,11 @@ from functools import partial
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 
-from openai_server.api.dialect import Dialect, Renderer
+from openai_server.api.dialect import Dialect
 from openai_server.api.inquiry import Inquiry
+from openai_server.api.keeping import Keeping
 from openai_server.api.output import Finished, Usage
+from openai_server.api.renderer import Renderer
 from openai_server.coroutines import begun
 from openai_server.errors import APIError
 from openai_server.sessions.conversation import Conversation
@@ -28,6 +30,7 @@ from openai_server.web.response import Response
 from openai_server.web.results import WaitingTurns
 from openai_server.web.series import Series
 from openai_server.web.submission import Submission, Submitter
+from openai_server.web.survivors import Survivors
 
 
 class Completion:
@@ -43,12 +46,14 @@ class Completion:
         modelIsKnown: Callable[[str], bool],
         takenNames: Callable[[], Container[str]],
         kept: KeptAnswers,
+        survivors: Survivors,
     ) -> None:
         """
         @param modelIsKnown: tells whether a model that nobody serves now may
             come back.
         @param takenNames: gives the names that no tool can have at the daemon.
         @param kept: the answers that are kept.
+        @param survivors: those that are made with nobody attached.
         """
         self._submitter = submitter
         self._retries = retries
@@ -60,8 +65,10 @@ class Completion:
             submitter.memory,
             retries,
             kept,
+            survivors,
             modelIsKnown,
             tellsTools=submitter.configuration.workerTools,
+            letsFinish=submitter.configuration.onDisconnect == "finish",
         )
         self._waiting = WaitingTurns(submitter, self._keeper)
         self._series = Series(self._askAgain)
@@ -104,7 +111,13 @@ class Completion:
         response = None if attempt is None else await self._joined(attempt)
         # Whoever waits for an earlier attempt only looks as if it were there.
         isAlone = response is not None and attempt is not None and attempt.key is None
-        if response is None:
+        keeping = dialect.keeping(inquiry) if response is None else None
+        if response is None and inquiry.isBackground:
+            assert keeping is not None
+            response = await self._inBackground(request, keeping, submission, attempt)
+            if response is None:
+                return
+        elif response is None:
             response = await self._first(submission, attempt)
         request.mayHaveRun = True
         request.session = response.session
@@ -114,13 +127,36 @@ class Completion:
             if response.own is not inquiry.own:
                 # A retry is told of the answer under the ids that it has already.
                 renderer = dialect.renderer(replace(inquiry, own=response.own))
-            elif (keeping := dialect.keeping(inquiry)) is not None:
+            elif keeping is not None and not inquiry.isBackground:
                 self._kept.begun(account, keeping, response)
-            response.attach(request, renderer, interval, isAlone)
+            if inquiry.isBackground and not inquiry.isStreamed:
+                request.answer(renderer.body(response.said()), contentType=renderer.bodyType)
+            else:
+                response.attach(request, renderer, interval, isAlone=isAlone)
         except Exception:
             # A mistake of ours must not leave a worker running for nobody.
             response.abandon()
             raise
+
+    async def _inBackground(
+        self,
+        request: Request,
+        keeping: Keeping,
+        submission: Submission,
+        attempt: Attempt[Response] | None,
+    ) -> Response | None:
+        """
+        Begin what goes on with nobody attached.
+
+        @return: None where its client was told that it has begun, and wants
+            nothing more now.
+        """
+        asking = self._first(submission, attempt)
+        running = self._kept.inBackground(submission.account, keeping, asking)
+        if not submission.inquiry.isStreamed:
+            request.answer(keeping.body(None))
+            return None
+        return await running.whenAsked()
 
     async def _joined(self, attempt: Attempt[Response]) -> Response | None:
         """

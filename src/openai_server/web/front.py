@@ -41,6 +41,7 @@ from openai_server.web.response import Response
 from openai_server.web.routes import Routes
 from openai_server.web.site import APISite
 from openai_server.web.submission import Submitter
+from openai_server.web.survivors import Survivors
 
 
 class WebFront(Service):
@@ -51,6 +52,7 @@ class WebFront(Service):
     @ivar submitter: what all questions share.
     @ivar completion: what answers all requests.
     @ivar models: what can be asked for.
+    @ivar kept: the answers that can be asked for again.
     """
 
     def __init__(
@@ -114,9 +116,10 @@ class WebFront(Service):
             keeps=configuration.keptResponses > 0,
             now=now,
         )
-        kept = KeptAnswers(store.records)
+        kept = self.kept = KeptAnswers(store.records)
+        survivors = Survivors()
         self.completion = Completion(
-            self.submitter, self.retries, self.models.isKnown, self._takenNames, kept
+            self.submitter, self.retries, self.models.isKnown, self._takenNames, kept, survivors
         )
         completions = CompletionDialect(
             strict=configuration.strict,
@@ -133,7 +136,7 @@ class WebFront(Service):
             "/v1/responses": responses,
             **(dialects or {}),
         }
-        further = KeptResponses(responses, kept).routes()
+        further = KeptResponses(responses, kept, configuration.keepAliveInterval).routes()
         routes = Routes(
             self.completion,
             spoken,
@@ -151,6 +154,7 @@ class WebFront(Service):
             bodyBudget=configuration.bodyBudget,
             maxConnections=configuration.maxConnections,
             onStopping=self.submitter.stop,
+            survivors=survivors,
         )
 
     def startService(self) -> None:

@@ -54,8 +54,11 @@ class StreamWords(Protocol):
         complete; if not, it is cut behind them.
     """
 
-    streamType: bytes
-    errorIsEnd: bool
+    @property
+    def streamType(self) -> bytes: ...
+
+    @property
+    def errorIsEnd(self) -> bool: ...
 
     def keepAlive(self) -> bytes:
         """

@@ -24,6 +24,7 @@ from openai_server.translate.tools import inputText
 from openai_server.web.kept import KeptAnswers
 from openai_server.web.response import Response, ResponseTimes
 from openai_server.web.submission import Submission
+from openai_server.web.survivors import Survivors
 
 
 class ResponseKeeper:
@@ -37,22 +38,28 @@ class ResponseKeeper:
         memory: SessionMemory,
         retries: Retries[Response],
         kept: KeptAnswers,
+        survivors: Survivors,
         modelIsKnown: Callable[[str], bool],
         *,
         tellsTools: bool,
+        letsFinish: bool,
     ) -> None:
         """
         @param kept: the answers that can be asked for again.
+        @param survivors: those that are made with nobody attached.
         @param modelIsKnown: tells whether a model that nobody serves now may
             come back.
         @param tellsTools: whether responses tell what the worker's own tools
             were called with and what came of them.
+        @param letsFinish: whether turns go on when their clients have left.
         """
         self._times = ResponseTimes(clock)
         self._memory = memory
         self._retries = retries
         self._kept = kept
         self._tellsTools = tellsTools
+        self._letsFinish = letsFinish
+        self._survivors = survivors
         self.modelIsKnown = modelIsKnown
 
     def newResponse(
@@ -70,7 +77,8 @@ class ResponseKeeper:
         inquiry, transcript = submission.inquiry, submission.transcript
         isContinued = plan is None or plan.kind is SessionKind.CONTINUED
         held = conversation.context.session.size if isContinued and not transcript.showsHistory else 0
-        return Response(
+        survives = self._letsFinish or inquiry.isBackground
+        response = Response(
             self,
             self._times,
             conversation,
@@ -89,7 +97,11 @@ class ResponseKeeper:
             size=promptSize(inquiry, submission.offer, held),
             asked=None if inquiry.showsCallIds else transcript.digestBefore(len(transcript.entries)),
             own=inquiry.own,
+            survives=survives,
         )
+        if survives:
+            self._survivors.begun(response)
+        return response
 
     def callFrom(self, response: Response, call: ParkedCall) -> Call:
         """
@@ -108,6 +120,7 @@ class ResponseKeeper:
         else:
             self._memory.release(response.conversation.context.session, False)
         self._kept.ended(response)
+        self._survivors.ended(response)
         attempt = response.attempt
         if attempt is None:
             return

@@ -8,19 +8,21 @@ account sees another's: to everybody else there is nothing under its id.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final
 
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from openai_server.api.inquiry import Inquiry
 from openai_server.api.keeping import Keeping, RecordsWanted
-from openai_server.api.output import Output
+from openai_server.api.output import Failed, Output
+from openai_server.coroutines import begun
 from openai_server.errors import APIError
 from openai_server.store.interfaces import RecordStore
 from openai_server.web.interfaces import Request
 from openai_server.web.mistakes import errorFromMistake
-from openai_server.web.response import Response
+from openai_server.web.response import Response, cancelled
 
 _SHOWN_ID: Final = 200
 
@@ -31,26 +33,58 @@ class RunningAnswer:
 
     @ivar account: whose it is.
     @ivar keeping: how it will be kept.
-    @ivar isCancelled: whether it was cancelled by a request.
+    @ivar response: what is made; None while it waits to be asked.
+    @ivar asking: asks it, until it is asked; else None.
     """
 
-    __slots__ = ("account", "isCancelled", "keeping", "response")
+    __slots__ = ("_error", "_waiting", "account", "asking", "keeping", "response")
 
-    def __init__(self, account: str, keeping: Keeping, response: Response) -> None:
+    def __init__(self, account: str, keeping: Keeping, response: Response | None) -> None:
         self.account = account
         self.keeping = keeping
         self.response = response
-        self.isCancelled = False
+        self.asking: Deferred[None] | None = None
+        self._error: APIError | None = None
+        self._waiting: list[Deferred[Response]] = []
 
-    def record(self) -> bytes:
+    def said(self) -> list[Output] | None:
         """
-        Return its record, as far as it has come.
+        Return all that was said; None where it waits to be asked.
         """
-        response = self.response
-        events: list[Output] = list(response.output or ())
-        if response.ended is not None:
-            events.append(response.ended)
-        return self.keeping.record(events, self.isCancelled or response.isAbandoned)
+        return None if self.response is None else self.response.said()
+
+    def whenAsked(self) -> Deferred[Response]:
+        """
+        Fires with what is made when it does not wait to be asked any more;
+        fails with an L{APIError} where that came to nothing.
+        """
+        if self.response is not None:
+            return succeed(self.response)
+        if self._error is not None:
+            return fail(self._error)
+        waiting: Deferred[Response] = Deferred(self._waiting.remove)
+        self._waiting.append(waiting)
+        return waiting
+
+    def wasAsked(self, response: Response) -> None:
+        """
+        Tell those who wait.
+        """
+        self.response = response
+        self.asking = None
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(response)
+
+    def wasNotAsked(self, error: APIError) -> None:
+        """
+        Tell those who wait that it came to nothing.
+        """
+        self._error = error
+        self.asking = None
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.errback(error)
 
 
 class KeptAnswers:
@@ -85,8 +119,12 @@ class KeptAnswers:
         """
         Keep what answers a request.
         """
-        running = RunningAnswer(account, keeping, response)
-        self._running[response] = self._byId[account, keeping.id] = running
+        running = self._byId[account, keeping.id] = RunningAnswer(account, keeping, response)
+        self._follow(running, response)
+
+    def _follow(self, running: RunningAnswer, response: Response) -> None:
+        response.isKept = True
+        self._running[response] = running
         if response.ended is not None:
             self.ended(response)
 
@@ -97,13 +135,58 @@ class KeptAnswers:
         running = self._running.pop(response, None)
         if running is None:
             return
-        keeping = running.keeping
-        del self._byId[running.account, keeping.id]
         if response.output is None:
             # It has become too long for that.
-            return
-        putting = self.store.put(running.account, keeping.id, running.record(), keeping.previous)
+            del self._byId[running.account, running.keeping.id]
+        else:
+            self._put(running, response.said())
+
+    def _put(self, running: RunningAnswer, events: list[Output]) -> None:
+        keeping = running.keeping
+        del self._byId[running.account, keeping.id]
+        putting = self.store.put(running.account, keeping.id, keeping.record(events), keeping.previous)
         putting.addErrback(_notKept, keeping.id)
+
+    # In the background.
+
+    def inBackground(
+        self, account: str, keeping: Keeping, asking: Coroutine[Any, Any, Response]
+    ) -> RunningAnswer:
+        """
+        Ask for an answer with nobody attached.
+
+        @param asking: asks.
+        @raise Exception: what that raises before it has to wait; then nothing
+            is kept.
+        """
+        running = self._byId[account, keeping.id] = RunningAnswer(account, keeping, None)
+        try:
+            waiting = begun(self._ask(running, asking))
+        except BaseException:
+            del self._byId[account, keeping.id]
+            raise
+        if waiting is not None:
+            running.asking = waiting
+            waiting.addErrback(self._notAsked, running)
+        return running
+
+    async def _ask(self, running: RunningAnswer, asking: Coroutine[Any, Any, Response]) -> None:
+        response = await asking
+        self._follow(running, response)
+        running.wasAsked(response)
+
+    def _notAsked(self, failure: Failure, running: RunningAnswer) -> None:
+        error = failure.value
+        isCancelled = isinstance(error, CancelledError)
+        if isCancelled:
+            error = cancelled()
+        elif not isinstance(error, APIError):
+            error = errorFromMistake(failure, running.keeping.id, "background")
+        if self._byId.get((running.account, running.keeping.id)) is running:
+            self._put(running, [Failed(error, isCancelled=isCancelled)])
+        running.wasNotAsked(error)
+
+    # What can be asked of them.
 
     def running(self, account: str, id: str) -> RunningAnswer | None:
         """
@@ -118,22 +201,41 @@ class KeptAnswers:
         @raise APIError: 404.
         """
         running = self.running(account, id)
-        record = running.record() if running is not None else await self.store.get(account, id)
+        if running is not None:
+            return running.keeping.record(running.said())
+        record = await self.store.get(account, id)
         if record is None:
             raise notFound(id)
         return record
 
     async def forget(self, account: str, id: str) -> None:
         """
-        Forget an answer. One that is being made goes on, and is not kept.
+        Forget an answer. One that is being made goes on while somebody reads
+        it, and is not kept.
 
         @raise APIError: 404.
         """
         running = self._byId.pop((account, id), None)
-        if running is not None:
-            del self._running[running.response]
-        elif not await self.store.remove(account, id):
-            raise notFound(id)
+        if running is None:
+            if not await self.store.remove(account, id):
+                raise notFound(id)
+        elif running.asking is not None:
+            running.asking.cancel()
+        elif (response := running.response) is not None:
+            del self._running[response]
+            response.isKept = response.survives = False
+            if not response.hasClients:
+                response.abandon()
+
+    async def cancel(self, account: str, id: str) -> None:
+        """
+        Cancel an answer that is being made; one that has ended stays as it is.
+        """
+        running = self.running(account, id)
+        if running is not None and running.asking is not None:
+            running.asking.cancel()
+        elif running is not None and running.response is not None:
+            running.response.cancel()
 
 
 def accountOf(request: Request) -> str:

@@ -5,13 +5,20 @@ What can be asked of kept responses.
 
 from __future__ import annotations
 
+from typing import Final
+
 from openai_server.api.keeping import RecordReader
 from openai_server.api.listing import pageBody
 from openai_server.errors import APIError
+from openai_server.web.headers import keepAliveInterval
 from openai_server.web.interfaces import Request
 from openai_server.web.kept import KeptAnswers, accountOf
-from openai_server.web.query import isNewestFirst, limitOf, queryOf
+from openai_server.web.query import isNewestFirst, limitOf, numberOf, oneOf, queryOf
+from openai_server.web.response import tooLong
 from openai_server.web.routes import Answer
+
+#: The highest number of an event: JSON's readers are exact up to there.
+_LAST: Final = 2**53
 
 
 class KeptResponses:
@@ -19,11 +26,14 @@ class KeptResponses:
     The routes of kept responses.
     """
 
-    def __init__(self, reader: RecordReader, kept: KeptAnswers) -> None:
+    def __init__(self, reader: RecordReader, kept: KeptAnswers, keepAliveInterval: float) -> None:
         """
         @param reader: the dialect of the responses.
+        @param keepAliveInterval: seconds of silence after which a stream says
+            something.
         """
         self._reader = reader
+        self._keepAliveInterval = keepAliveInterval
         self._kept = kept
 
     def routes(self) -> list[tuple[str, str, Answer]]:
@@ -38,16 +48,36 @@ class KeptResponses:
             ("GET", f"{one}/input_items", self.inputItems),
         ]
 
-    async def retrieve(self, request: Request, id: str) -> bytes:
+    async def retrieve(self, request: Request, id: str) -> bytes | None:
         """
-        Return a response, as far as it has come.
+        Return a response, as far as it has come; or give what is left of its
+        stream, behind the event C{starting_after}, and go on with it.
 
         @raise APIError: 404.
         """
-        if queryOf(request).get("stream", "false") != "false":
-            said = "Streams cannot be resumed at this server."
-            raise APIError("unsupported_parameter", said, param="stream")
-        return self._reader.answerOf(await self._kept.found(accountOf(request), id))
+        query, account = queryOf(request), accountOf(request)
+        if oneOf(query, "stream", ("false", "true")) == "false":
+            running = self._kept.running(account, id)
+            if running is not None:
+                return running.keeping.body(running.said())
+            return self._reader.answerOf(await self._kept.found(account, id))
+        await self._stream(request, account, id, numberOf(query, "starting_after", -1, 0, _LAST))
+        return None
+
+    async def _stream(self, request: Request, account: str, id: str, after: int) -> None:
+        running = self._kept.running(account, id)
+        if running is not None:
+            response = await running.whenAsked()
+            if response.output is None:
+                raise tooLong()
+            renderer = self._reader.resumed(running.keeping.renderer(), after)
+            interval = keepAliveInterval(request, self._keepAliveInterval)
+            response.attach(request, renderer, interval, isStreamed=True)
+            return
+        renderer, said = self._reader.replay(await self._kept.found(account, id))
+        renderer = self._reader.resumed(renderer, after)
+        request.begin(renderer, 0.0)
+        request.complete(renderer.start() + renderer.feed(said))
 
     async def delete(self, request: Request, id: str) -> bytes:
         """
@@ -65,13 +95,9 @@ class KeptResponses:
 
         @raise APIError: 404.
         """
-        running = self._kept.running(accountOf(request), id)
-        if running is None:
-            return self._reader.answerOf(await self._kept.found(accountOf(request), id))
-        running.isCancelled = True
-        running.response.conversation.cancel()
-        running.response.failed(APIError("worker_error", "The response was cancelled.", mayRetry=False))
-        return self._reader.answerOf(running.record())
+        account = accountOf(request)
+        await self._kept.cancel(account, id)
+        return self._reader.answerOf(await self._kept.found(account, id))
 
     async def inputItems(self, request: Request, id: str) -> bytes:
         """

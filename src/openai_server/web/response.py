@@ -19,9 +19,18 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from openai_server import constants
-from openai_server.api.dialect import Renderer
 from openai_server.api.inquiry import Call
-from openai_server.api.output import Failed, Finished, Output, Reasoning, Text, ToolCalls, WorkerTool
+from openai_server.api.output import (
+    Failed,
+    Finished,
+    Output,
+    Reasoning,
+    Text,
+    ToolCalls,
+    Usage,
+    WorkerTool,
+)
+from openai_server.api.renderer import Renderer
 from openai_server.clock import Timeout, Timeouts
 from openai_server.errors import APIError, End
 from openai_server.sessions.calls import ParkedCall
@@ -95,9 +104,10 @@ class Delivery:
     One client's share of a response; the owner of its request.
 
     @ivar request: the client's.
+    @ivar isStreamed: whether it is given in pieces.
     """
 
-    __slots__ = ("_hasBegun", "_isStreamed", "_keepAliveInterval", "_renderer", "_response", "request")
+    __slots__ = ("_hasBegun", "_keepAliveInterval", "_renderer", "_response", "isStreamed", "request")
 
     def __init__(
         self,
@@ -113,7 +123,7 @@ class Delivery:
         """
         self._response = response
         self._renderer = renderer
-        self._isStreamed = isStreamed
+        self.isStreamed = isStreamed
         self._keepAliveInterval = keepAliveInterval
         self._hasBegun = False
         self.request = request
@@ -126,8 +136,8 @@ class Delivery:
         last = events[-1]
         kind = type(last)
         if kind is Failed:
-            self._fail(events[:-1], cast("Failed", last).error)
-        elif self._isStreamed:
+            self._fail(events[:-1], cast("Failed", last))
+        elif self.isStreamed:
             data = self._renderer.feed(events)
             if not self._hasBegun and (data or kind is Finished):
                 data = self._started() + data
@@ -154,27 +164,64 @@ class Delivery:
         Send the headers of a stream and its first event, which says nothing
         yet. Does nothing the second time.
         """
-        if self._isStreamed and not self._hasBegun:
+        if self.isStreamed and not self._hasBegun:
             self.request.write(self._started())
 
     def _started(self) -> bytes:
         self._hasBegun = True
-        self.request.begin(self._renderer, self._keepAliveInterval)
+        self.request.begin(self, self._keepAliveInterval)
         return self._renderer.start()
 
-    def _fail(self, before: Sequence[Output], error: APIError) -> None:
-        if self._isStreamed and before:
-            self.give(before)
-        self.request.fail(error)
+    def _fail(self, before: Sequence[Output], failed: Failed) -> None:
+        if self.isStreamed:
+            if before:
+                self.give(before)
+            self.request.fail(failed.error)
+        elif failed.isCancelled and not self._response.isAbandoned:
+            # By a request of its own: this one is told what there was until then.
+            self._answerWith(failed)
+        else:
+            self.request.fail(failed.error)
 
     def _answer(self, finished: Finished) -> None:
-        assert self._response.output is not None
         if finished.isEstimated:
             self.request.setHeader(b"x-hum-usage", b"estimated")
         if self._response.verdict is not None:
             self.request.setHeader(b"x-hum-schema", self._response.verdict)
-        body = self._renderer.body([*self._response.output, finished])
+        self._answerWith(finished)
+
+    def _answerWith(self, last: Finished | Failed) -> None:
+        body = self._renderer.body([*(self._response.output or ()), last])
         self.request.answer(body, contentType=self._renderer.bodyType)
+
+    # What a stream says beside what is written to it.
+
+    @property
+    def streamType(self) -> bytes:
+        """
+        Its content type.
+        """
+        return self._renderer.streamType
+
+    @property
+    def errorIsEnd(self) -> bool:
+        """
+        Whether it is complete when its last words are an error.
+        """
+        return self._renderer.errorIsEnd
+
+    def keepAlive(self) -> bytes:
+        """
+        Return what is said after a silence.
+        """
+        return self._renderer.keepAlive()
+
+    def error(self, error: APIError) -> bytes:
+        """
+        Return the last words of a stream that cannot be completed, with what
+        it has cost until then.
+        """
+        return self._renderer.feed([Failed(error, self._response.usage())])
 
     # What the request tells its owner.
 
@@ -213,6 +260,8 @@ class Response:
     @ivar verdict: what became of the check against a schema, for a header.
     @ivar check: called with a good end without calls; a Deferred from it holds
         that back until L{conclude}.
+    @ivar isKept: whether it can be asked for when its clients have left.
+    @ivar survives: whether it is made though nobody reads it.
     @ivar listener: called with all that is said, as it is said, where no client
         reads it; else None.
     """
@@ -224,6 +273,7 @@ class Response:
         "_hasHeld",
         "_hold",
         "_isHeld",
+        "_isLeft",
         "_isStreamed",
         "_keeper",
         "_model",
@@ -237,12 +287,14 @@ class Response:
         "conversation",
         "ended",
         "isAbandoned",
+        "isKept",
         "length",
         "listener",
         "output",
         "own",
         "session",
         "size",
+        "survives",
         "verdict",
     )
 
@@ -260,8 +312,10 @@ class Response:
         size: int,
         asked: bytes | None,
         own: object = None,
+        survives: bool = False,
     ) -> None:
         """
+        @param isStreamed: whether its first client wants it in pieces.
         @param attempt: what a retry would find; None where a client that was
             lost cannot come again.
         """
@@ -275,10 +329,13 @@ class Response:
         self.calls: Sequence[Call] = ()
         self.ended: Finished | Failed | None = None
         self.isAbandoned = False
+        self.isKept = attempt is not None and attempt.key is not None
+        self.survives = survives
         self.verdict: bytes | None = None
         self.check: Callable[[Finished], Deferred[None] | None] | None = None
         self.listener: Callable[[Sequence[Output]], None] | None = None
         self._isHeld = False
+        self._isLeft = False
         self._times = times
         self._translation = translation
         self._model = model
@@ -301,6 +358,29 @@ class Response:
             return None
         return "".join([piece for event in self.output if type(event) is Text for piece in event.pieces])
 
+    def usage(self) -> Usage:
+        """
+        Return what the answer has cost so far.
+        """
+        if self.ended is not None and self.ended.usage is not None:
+            return self.ended.usage
+        answer = self.length if self.output is None else answerSize(self.output)
+        return usageOfAnswer(None, self.conversation.told, self.size, answer)
+
+    @property
+    def hasClients(self) -> bool:
+        """
+        Whether anybody reads it, or may come back to.
+        """
+        return bool(self._clients) or self._grace is not None
+
+    def said(self) -> list[Output]:
+        """
+        Return all that was said, with the end when there has been one.
+        """
+        said = list(self.output or ())
+        return said if self.ended is None else [*said, self.ended]
+
     def whenEnded(self) -> Deferred[None]:
         """
         Fires when the answer is complete or has failed; for one listener.
@@ -313,13 +393,21 @@ class Response:
     # Its clients.
 
     def attach(
-        self, request: Request, renderer: Renderer, keepAliveInterval: float, isAlone: bool
+        self,
+        request: Request,
+        renderer: Renderer,
+        keepAliveInterval: float,
+        *,
+        isAlone: bool = False,
+        isStreamed: bool | None = None,
     ) -> None:
         """
         Give this client the answer, from its beginning.
 
         @param keepAliveInterval: seconds of silence after which a stream says
             something.
+        @param isStreamed: whether it wants it in pieces, if not as the first
+            one; then the stream begins at once.
         @param isAlone: whether the connections of clients that were there
             before are dead, whatever they look like: they are ended.
         """
@@ -330,12 +418,15 @@ class Response:
             former, self._clients = self._clients, []
             for each in former:
                 each.request.abort()
-        delivery = Delivery(self, request, renderer, self._isStreamed, keepAliveInterval)
+        isOwnWay = isStreamed is not None
+        delivery = Delivery(
+            self, request, renderer, self._isStreamed if isStreamed is None else isStreamed, keepAliveInterval
+        )
         if self.ended is not None:
-            delivery.conclude([*(self.output or ()), self.ended])
+            delivery.conclude(self.said())
             return
         self._clients.append(delivery)
-        if self._hasHeld or self.output:
+        if self._hasHeld or self.output or isOwnWay:
             delivery.begin()
         if self.output:
             delivery.give(self.output)
@@ -343,21 +434,59 @@ class Response:
     def clientGone(self, delivery: Delivery, mayReturn: bool) -> None:
         """
         This client reads the answer no more. The turn goes on for a moment
-        when a retry may ask for it, and as long as others read it.
+        when it may be asked for again, and as long as others read it.
 
-        @param mayReturn: whether the server will be there for a retry.
+        @param mayReturn: whether the server will be there then.
         """
         if delivery not in self._clients:
             return
         self._clients.remove(delivery)
         if self._clients:
             return
-        grace = self._times.grace
-        if mayReturn and self.attempt is not None and grace.duration and not delivery.request.startedWriting:
-            self._grace = grace.begin(self.abandon)
+        mayRetry = self.attempt is not None and not delivery.request.startedWriting
+        if not (mayReturn and (mayRetry or self.isKept or self.survives)):
+            self.abandon()
+            return
+        if self.attempt is not None:
             self._keeper.delivered(self, False)
+        if self.survives:
+            return
+        grace = self._times.grace
+        if grace.duration:
+            self._grace = grace.begin(self._leave)
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
+        """
+        Nobody has come back. What can be asked for later is told as long as
+        the worker goes on, which is asked to stop.
+        """
+        self._grace = None
+        if self.isKept and not self._isHeld:
+            self._isLeft = True
+            self.conversation.leave()
         else:
             self.abandon()
+
+    def cancel(self) -> None:
+        """
+        End the answer as cancelled: somebody who may has asked for that.
+        """
+        self._stop(Failed(cancelled(), isCancelled=True))
+
+    def cut(self, error: APIError) -> None:
+        """
+        End the answer with this, whatever its worker does.
+        """
+        self._stop(Failed(error))
+
+    def _stop(self, last: Failed) -> None:
+        if self.ended is None:
+            self.conversation.cancel()
+            if self._checking is not None:
+                self._checking.cancel()
+            self._end(last, ())
 
     def delivered(self, inGoodOrder: bool) -> None:
         """
@@ -374,10 +503,8 @@ class Response:
         if self.ended is not None:
             return
         self.isAbandoned = True
-        self.conversation.cancel()
-        if self._checking is not None:
-            self._checking.cancel()
-        self._end(Failed(APIError("internal_error", "The answer was abandoned.", mayRetry=False)), ())
+        said = APIError("internal_error", "The answer was abandoned.", mayRetry=False)
+        self._stop(Failed(said, isCancelled=True))
 
     # What the conversation tells.
 
@@ -475,10 +602,7 @@ class Response:
             delivery.give(events)
 
     def _giveUp(self) -> None:
-        self.conversation.cancel()
-        if self._checking is not None:
-            self._checking.cancel()
-        self._end(Failed(_tooLong()), ())
+        self.cut(tooLong())
 
     def _count(self, finished: Finished) -> None:
         """
@@ -516,7 +640,9 @@ class Response:
         if self.length <= WHOLE_LIMIT:
             return True
         self.output = None
-        return self._isStreamed and all(delivery.request.startedWriting for delivery in self._clients)
+        return bool(self._clients) and all(
+            delivery.isStreamed and delivery.request.startedWriting for delivery in self._clients
+        )
 
     def _holdBack(self, check: Callable[[Finished], Deferred[None] | None], last: Finished) -> None:
         self.check = None
@@ -538,6 +664,9 @@ class Response:
             self._end(last, (last,))
 
     def _end(self, last: Finished | Failed, events: Sequence[Output]) -> None:
+        if type(last) is Failed:
+            last.usage = self.usage()
+            last.isCancelled |= self._isLeft
         self.ended = last
         # Waits hold this object.
         if self._hold is not None:
@@ -559,5 +688,16 @@ class Response:
                 self._whenEnded.callback(None)
 
 
-def _tooLong() -> APIError:
+def cancelled() -> APIError:
+    """
+    Return what is said of an answer that somebody had cancelled.
+    """
+    return APIError("worker_error", "The response was cancelled.", mayRetry=False)
+
+
+def tooLong() -> APIError:
+    """
+    Return what is said of an answer that must be given whole, and is too long
+    for that.
+    """
     return APIError("worker_error", "The answer is too long to be given whole.", mayRetry=False)

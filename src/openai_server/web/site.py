@@ -26,6 +26,7 @@ from openai_server.web.interfaces import Account
 from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.refusals import Refusals
 from openai_server.web.request import APIRequest
+from openai_server.web.survivors import Survivors
 
 #: Bytes that a request's body may have, decoded, unless the site says otherwise.
 BODY_LIMIT: Final = 20 * 1024 * 1024
@@ -61,6 +62,7 @@ class APISite(Factory):
         bodyBudget: int = BODY_BUDGET,
         maxConnections: int = MAX_CONNECTIONS,
         onStopping: Callable[[], None] = lambda: None,
+        survivors: Survivors | None = None,
     ) -> None:
         """
         @param root: answers every path; a leaf.
@@ -68,6 +70,7 @@ class APISite(Factory):
             are closed; when none is idle, nobody is let in until one is closed.
         @param onStopping: turns away whoever still waits to be asked: what is
             cut later must start nothing.
+        @param survivors: answers to wait for as if somebody read them.
         """
         self.resource = root
         self.maxConnections = min(maxConnections, max(_fileLimit() - SPARE_FILES, 1))
@@ -84,6 +87,8 @@ class APISite(Factory):
         self._ports: Sequence[IPushProducer] = ()
         self._isFull = False
         self._open: set[APIRequest] = set()
+        self._survivors = Survivors() if survivors is None else survivors
+        self._survivors.onNone = self._checkIdle
         self._waiting: list[Deferred[None]] = []
         self._leaving: list[Deferred[None]] = []
 
@@ -135,6 +140,7 @@ class APISite(Factory):
         """
         for request in list(self._open):
             request.cut(_tooLate(request))
+        self._survivors.cut()
 
     def closeIdle(self) -> None:
         """
@@ -255,7 +261,7 @@ class APISite(Factory):
         self._checkGone()
 
     def _checkIdle(self) -> None:
-        if not self._open:
+        if not self._open and not self._survivors:
             waiting, self._waiting = self._waiting, []
             for idle in waiting:
                 idle.callback(None)

@@ -150,15 +150,21 @@ class Grammar:
 
         @return: the response that it ends with.
         """
-        for number, event in enumerate(events):
-            assert event["sequence_number"] == number, (number, event)
+        number = -1
+        for event in events:
             if event["type"] == "keepalive":
-                assert number >= 1 and event.keys() == {"type", "sequence_number"}, event
+                # It is no event of the response's, and repeats the last one's number.
+                assert number >= 0 and event.keys() == {"type", "sequence_number"}, event
             else:
+                number += 1
                 checkTypes(event)
+            assert event["sequence_number"] == number, (number, event)
         self._left = [event for event in events if event["type"] != "keepalive"][::-1]
-        for kind in ("response.created", "response.in_progress"):
-            self._lifecycle(self._take(kind), "in_progress")
+        beginnings = [("response.created", "in_progress"), ("response.in_progress", "in_progress")]
+        if self._left[-1]["response"]["background"]:
+            beginnings[:1] = [("response.created", "queued"), ("response.queued", "queued")]
+        for kind, status in beginnings:
+            self._lifecycle(self._take(kind), status)
             assert self.response["output"] == [] and self.response["usage"] is None
         while self._left[-1]["type"] == "response.output_item.added":
             self._item()
@@ -183,7 +189,7 @@ class Grammar:
         assert (response["completed_at"] is None) == (status != "completed")
         assert (response["error"] is None) == (status != "failed")
         assert (response["incomplete_details"] is None) == (status != "incomplete")
-        assert (response["usage"] is None) == (status in ("in_progress", "failed"))
+        assert (response["usage"] is None) == (status in ("queued", "in_progress"))
 
     def _item(self) -> None:
         added = self._take("response.output_item.added")

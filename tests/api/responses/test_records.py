@@ -106,12 +106,12 @@ class RecordTests(SyncCase):
         assert keeping is not None
         return keeping
 
-    def record(self, *events: Output, isCancelled: bool = False, **fields: Any) -> bytes:
+    def record(self, *events: Output, **fields: Any) -> bytes:
         """
         The record of an answer to C{one}.
         """
         body = json.dumps({"model": "m", "input": "one", **fields}).encode()
-        return self.keeping(self.inquiry(body)).record(events, isCancelled)
+        return self.keeping(self.inquiry(body)).record(events)
 
     def answer(self, record: bytes) -> Any:
         """
@@ -127,15 +127,15 @@ class RecordTests(SyncCase):
         """
         text = Text(["a", "b"])
         failed = Failed(APIError("worker_error", "No."))
-        for events, isCancelled, status, itemStatus in (
-            ((text, GOOD), False, "completed", "completed"),
-            ((text, Finished("length", Usage())), False, "incomplete", "incomplete"),
-            ((text, failed), False, "failed", "incomplete"),
-            ((text,), False, "in_progress", "incomplete"),
-            ((text, failed), True, "cancelled", "incomplete"),
-            ((text,), True, "cancelled", "incomplete"),
+        cancelled = Failed(APIError("worker_error", "No."), Usage(1, 2), isCancelled=True)
+        for events, status, itemStatus in (
+            ((text, GOOD), "completed", "completed"),
+            ((text, Finished("length", Usage())), "incomplete", "incomplete"),
+            ((text, failed), "failed", "incomplete"),
+            ((text,), "in_progress", "incomplete"),
+            ((text, cancelled), "cancelled", "incomplete"),
         ):
-            found = self.answer(self.record(*events, isCancelled=isCancelled))
+            found = self.answer(self.record(*events))
             (item,) = found["output"]
             self.assertEqual((found["status"], item["status"]), (status, itemStatus))
             self.assertEqual(item["content"][0]["text"], "ab")
@@ -156,7 +156,7 @@ class RecordTests(SyncCase):
         )
         keeping = self.keeping(inquiry)
         self.assertEqual((keeping.id, keeping.previous), (f"resp_{TOKEN}", "resp_1"))
-        second = keeping.record([Text(["so"]), GOOD], False)
+        second = keeping.record([Text(["so"]), GOOD])
         roles = [item["role"] for item in self.dialect.inputOf([self.record(Text(["yes"]), GOOD), second])]
         self.assertEqual(roles, ["user", "assistant", "user"])
         error = self.assertRaises(APIError, wanted.read, [], {})

@@ -29,6 +29,7 @@ from openai_server.api.responses.request import inquiryFromBody
 from openai_server.api.sse import keepAliveFrom
 from openai_server.errors import APIError
 from tests.api.responses.grammar import Grammar, checkResponse, eventsFrom
+from tests.api.responses.strategies import answers, words
 from tests.support import SyncCase
 
 USAGE = Usage(input=10, output=3, cached=4, cacheWritten=5)
@@ -237,13 +238,13 @@ class StreamTests(SyncCase):
 
     def test_keepAlive(self) -> None:
         """
-        An event with a number of its own; or what is set.
+        An event with the number of the last one; or what is set.
         """
         writer = renderer()
         said = writer.start() + writer.keepAlive() + writer.feed([Text(["a"])]) + writer.keepAlive()
         events = eventsFrom(said + writer.feed([GOOD]))
         Grammar().check(events)
-        self.assertEqual(events[2], {"type": "keepalive", "sequence_number": 2})
+        self.assertEqual(events[2], {"type": "keepalive", "sequence_number": 1})
         for said in (keepAliveFrom("comment"), b""):
             self.assertEqual(renderer(keepAlive=said).keepAlive(), said)
 
@@ -261,41 +262,13 @@ class StreamTests(SyncCase):
         self.assertEqual(ended(*said)["output"][0]["content"][0]["text"], odd)
 
 
-_words = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5)
-_shown: st.SearchStrategy[Output] = st.one_of(
-    st.builds(Text, st.lists(_words, min_size=1, max_size=4)),
-    st.builds(Reasoning, _words),
-    st.builds(WorkerTool, st.sampled_from(["mcp__a__b", "Bash"]), st.booleans(), st.sampled_from(["", "1"])),
-    st.builds(
-        WorkerTool,
-        st.just("Bash"),
-        st.just(True),
-        st.sampled_from(["", "1"]),
-        _words,
-        _words,
-        st.booleans(),
-    ),
-)
-_calls = st.lists(
-    st.builds(Call, _words, _words, _words, st.sampled_from(["function", "custom"])), min_size=1, max_size=3
-)
-_ends: st.SearchStrategy[list[Output]] = st.one_of(
-    st.builds(
-        lambda reason: [Finished(reason, USAGE)], st.sampled_from(["stop", "length", "content_filter"])
-    ),
-    st.builds(lambda calls: [ToolCalls(tuple(calls)), Finished("tool_calls", USAGE)], _calls),
-    st.just([Failed(APIError("worker_error", "No."))]),
-)
-_answers = st.builds(lambda shown, end: [*shown, *end], st.lists(_shown, max_size=8), _ends)
-
-
 class GrammarTests(SyncCase):
     """
     Any output, in any batches.
     """
 
     @settings(deadline=None)
-    @given(_answers, st.data())
+    @given(answers, st.data())
     def test_anySplit(self, output: list[Output], data: st.DataObject) -> None:
         """
         The stream follows the grammar wherever the output is cut into batches
@@ -322,7 +295,7 @@ class GrammarTests(SyncCase):
             self.assertEqual(body, whole)
 
     @settings(deadline=None)
-    @given(st.lists(st.lists(_words, min_size=1, max_size=3), min_size=1, max_size=4))
+    @given(st.lists(st.lists(words, min_size=1, max_size=3), min_size=1, max_size=4))
     def test_joinedPieces(self, pieces: list[list[str]]) -> None:
         """
         Text that is given again as one event is the same stream.

@@ -220,7 +220,7 @@ class RequestTests(SyncCase):
             ({"max_output_tokens": 0}, ("invalid_value", "max_output_tokens")),
             ({"top_logprobs": 2}, ("unsupported_parameter", "top_logprobs")),
             ({"prompt": {"id": "p"}}, ("unsupported_parameter", "prompt")),
-            ({"background": True}, ("unsupported_parameter", "background")),
+            ({"background": True}, ("invalid_value", "background")),
             ({"conversation": "conv_1"}, ("unsupported_parameter", "conversation")),
             ({"metadata": {"k": "v" * 513}}, ("invalid_value", "metadata")),
             ({"text": {"format": {"type": "xml"}}}, ("invalid_value", "text.format.type")),

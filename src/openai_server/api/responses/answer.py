@@ -26,6 +26,8 @@ _USAGE: Final = (
 _CODES: Final = {
     name: name for name in ("context_length_exceeded", "insufficient_quota", "rate_limit_exceeded")
 }
+#: What is said of a response that is neither complete nor has failed.
+_OPEN: Final = b'"completed_at":null,"error":null,"incomplete_details":null'
 #: Seconds after which to ask again, when nothing says it.
 _SOON: Final = 1
 
@@ -57,6 +59,40 @@ class ResponseHead(msgspec.Struct, frozen=True):
         """
         return f"resp_{self.token}"
 
+    @property
+    def isBackground(self) -> bool:
+        """
+        Whether the response is made with nobody attached.
+        """
+        return self.repeated["background"] is True
+
+
+#: Members of the object that do not repeat the request.
+_OWN: Final = frozenset(
+    (
+        "id",
+        "object",
+        "created_at",
+        "status",
+        "completed_at",
+        "error",
+        "incomplete_details",
+        "output",
+        "usage",
+    )
+)
+
+
+def headFrom(response: bytes) -> tuple[ResponseHead, int]:
+    """
+    Return what a response said of itself, and when it was completed, in
+    seconds since 1970; 0 for one that was not.
+    """
+    found = msgspec.json.decode(response)
+    repeated = {name: value for name, value in found.items() if name not in _OWN}
+    token = found["id"].removeprefix("resp_")
+    return ResponseHead(token, found["created_at"], repeated, True), found["completed_at"] or 0
+
 
 class ResponseObject:
     """
@@ -72,12 +108,17 @@ class ResponseObject:
         )
         self._rest = jsonLine(head.repeated)[1:]
 
+    def queued(self) -> bytes:
+        """
+        Return a response that waits for its turn.
+        """
+        return self._written("queued", _OPEN, b"")
+
     def unfinished(self, output: bytes = b"") -> bytes:
         """
         Return a response that goes on.
         """
-        said = b'"completed_at":null,"error":null,"incomplete_details":null'
-        return self._written("in_progress", said, output)
+        return self._written("in_progress", _OPEN, output)
 
     def finished(self, output: bytes, usage: Usage | None, at: int, reason: str | None = None) -> bytes:
         """
@@ -93,19 +134,18 @@ class ResponseObject:
         said = b'"completed_at":null,"error":null,"incomplete_details":{"reason":"%b"}' % reason.encode()
         return self._written("incomplete", said, output, usage)
 
-    def failed(self, output: bytes, error: APIError) -> bytes:
+    def failed(self, output: bytes, error: APIError, usage: Usage) -> bytes:
         """
         Return a response that could not be completed.
         """
         said = b'"completed_at":null,"error":%b,"incomplete_details":null' % jsonLine(_errorObject(error))
-        return self._written("failed", said, output)
+        return self._written("failed", said, output, usage)
 
-    def cancelled(self, output: bytes) -> bytes:
+    def cancelled(self, output: bytes, usage: Usage) -> bytes:
         """
         Return a response that was cancelled.
         """
-        said = b'"completed_at":null,"error":null,"incomplete_details":null'
-        return self._written("cancelled", said, output)
+        return self._written("cancelled", _OPEN, output, usage)
 
     def _written(self, status: str, said: bytes, output: bytes, usage: Usage | None = None) -> bytes:
         return b'%b%b",%b,"output":[%b],"usage":%b,%b' % (

@@ -16,11 +16,13 @@ import msgspec
 from openai_server.api.inquiry import Inquiry
 from openai_server.api.keeping import Keeping, RecordsWanted
 from openai_server.api.listing import deletedBody
-from openai_server.api.output import Output
-from openai_server.api.responses.answer import ResponseHead
+from openai_server.api.output import Output, rowFromJSON, rowJSON
+from openai_server.api.renderer import Renderer
+from openai_server.api.responses.answer import ResponseHead, headFrom
 from openai_server.api.responses.records import Record, historyFrom, readRecord
 from openai_server.api.responses.render import ResponsesRenderer
 from openai_server.api.responses.request import inquiryFromBody
+from openai_server.api.responses.resume import ResumedRenderer
 from openai_server.api.sse import keepAliveFrom
 
 
@@ -111,12 +113,30 @@ class ResponsesDialect:
         Return how the response is kept, if it is to be.
         """
         head = _headOf(inquiry)
-        return None if head.input is None else Keeping(head.id, head.previous, partial(self._record, head))
+        if head.input is None:
+            return None
+        return Keeping(
+            head.id,
+            head.previous,
+            partial(self._body, head),
+            partial(self._record, head),
+            partial(self._renderer, head),
+        )
 
-    def _record(self, head: ResponseHead, events: Sequence[Output], isCancelled: bool) -> bytes:
+    def _body(self, head: ResponseHead, events: Sequence[Output] | None) -> bytes:
         renderer = self._renderer(head)
-        body = renderer.cancelledBody(events) if isCancelled else renderer.body(events)
-        return msgspec.json.encode(Record(head.input or [], msgspec.Raw(body)))
+        return renderer.queuedBody() if events is None else renderer.body(events)
+
+    def _record(self, head: ResponseHead, events: Sequence[Output] | None) -> bytes:
+        return msgspec.json.encode(
+            Record(
+                head.input or [],
+                msgspec.Raw(self._body(head, events)),
+                msgspec.Raw(rowJSON(events or ())),
+                self._showsReasoning and head.showsReasoning,
+                self._showsTools,
+            )
+        )
 
     def answerOf(self, record: bytes) -> bytes:
         """
@@ -130,6 +150,29 @@ class ResponsesDialect:
         """
         last = readRecord(records[-1])
         return [*historyFrom(records[:-1], {}).items, *last.input]
+
+    def replay(self, record: bytes) -> tuple[ResponsesRenderer, list[Output]]:
+        """
+        Return what a response was made of, and what writes its stream.
+        """
+        found = readRecord(record)
+        head, completedAt = headFrom(found.response)
+        # It is shown as it was then, whatever the settings are now.
+        renderer = ResponsesRenderer(
+            head,
+            now=lambda: completedAt,
+            showsReasoning=found.showsReasoning,
+            showsTools=found.showsTools,
+        )
+        return renderer, rowFromJSON(found.output)
+
+    def resumed(self, renderer: Renderer, after: int) -> ResumedRenderer:
+        """
+        Return what writes the rest of a stream.
+
+        @param after: the number of the last event that is not wanted.
+        """
+        return ResumedRenderer(renderer, after)
 
     def deletedBody(self, id: str) -> bytes:
         """

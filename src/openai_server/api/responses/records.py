@@ -32,10 +32,17 @@ class Record(msgspec.Struct):
     What is kept.
 
     @ivar input: the items of the request alone, each with an id.
+    @ivar response: the response's object.
+    @ivar output: the row of events that it was made from, for its stream.
+    @ivar showsReasoning: whether reasoning is among its items.
+    @ivar showsTools: whether tools that the worker ran are.
     """
 
     input: list[Item]
     response: msgspec.Raw
+    output: msgspec.Raw
+    showsReasoning: bool
+    showsTools: bool
 
     @property
     def items(self) -> list[Item]:

@@ -8,7 +8,7 @@ comes; calls and tools come whole. Items are numbered as they come, and their
 ids follow from their numbers, so a stream and an object that are made of the
 same output have the same items::
 
-    start: created, in_progress
+    start: created, in_progress         in the background: created, queued, in_progress
         |
         v        Text, Reasoning           another kind, or the end
       nothing open ---------------> open part ---------------------> nothing open
@@ -51,6 +51,8 @@ from openai_server.errors import APIError
 
 #: The events that every stream begins with; output may be written before them.
 _BEGINNINGS: Final = (b"response.created", b"response.in_progress")
+#: Those of a response in the background: it has waited in all of them but the last.
+_BACKGROUND: Final = (b"response.created", b"response.queued", b"response.in_progress")
 #: Why a response is incomplete.
 _INCOMPLETE: Final[dict[FinishReason, str]] = {
     "length": "max_output_tokens",
@@ -68,6 +70,7 @@ class ResponsesRenderer(ItemWriter):
     """
 
     __slots__ = (
+        "_beginnings",
         "_keepAlive",
         "_now",
         "_object",
@@ -96,7 +99,8 @@ class ResponsesRenderer(ItemWriter):
             shown.
         @param keepAlive: what a silent stream says; None for an event.
         """
-        super().__init__(head.token, len(_BEGINNINGS))
+        self._beginnings = _BACKGROUND if head.isBackground else _BEGINNINGS
+        super().__init__(head.token, len(self._beginnings))
         self._object = ResponseObject(head)
         self._now = now
         self._showsReasoning = showsReasoning and head.showsReasoning
@@ -111,7 +115,16 @@ class ResponsesRenderer(ItemWriter):
         Return the events of a response that has begun.
         """
         begun = b'"response":%b' % self._object.unfinished()
-        return b"".join([written(kind, number, begun) for number, kind in enumerate(_BEGINNINGS)])
+        if self._beginnings is _BEGINNINGS:
+            return b"".join([written(kind, number, begun) for number, kind in enumerate(_BEGINNINGS)])
+        last = len(_BACKGROUND) - 1
+        queued = b'"response":%b' % self._object.queued()
+        return b"".join(
+            [
+                written(kind, number, begun if number == last else queued)
+                for number, kind in enumerate(_BACKGROUND)
+            ]
+        )
 
     def feed(self, events: Sequence[Output]) -> bytes:
         """
@@ -126,15 +139,25 @@ class ResponsesRenderer(ItemWriter):
     def keepAlive(self) -> bytes:
         """
         Return an event that says nothing, or what was set for a sign of life.
+
+        It is no event of the response's: whoever reads that later, or another
+        connection now, is silent at other times. So it has the number of the
+        last event, and any number that a client has seen is good for
+        C{starting_after}.
         """
-        return self._event(b"keepalive") if self._keepAlive is None else self._keepAlive
+        if self._keepAlive is not None:
+            return self._keepAlive
+        return written(b"keepalive", self._sequence - 1, b"")
 
     def error(self, error: APIError) -> bytes:
         """
         Return what closes the open item, and the response's failure.
         """
+        return self._failed(Failed(error))
+
+    def _failed(self, event: Failed) -> bytes:
         closed = self._close("incomplete")
-        failed = self._object.failed(b",".join(self._items), error)
+        failed = self._object.failed(b",".join(self._items), event.error, event.usage)
         return closed + self._event(b"response.failed", b'"response":%b' % failed) + DONE
 
     def _events(self, event: Output) -> bytes:
@@ -149,7 +172,7 @@ class ResponsesRenderer(ItemWriter):
         if isinstance(event, Finished):
             return self._finish(event)
         assert isinstance(event, Failed)
-        return self.error(event.error)
+        return self._failed(event)
 
     def _tool(self, tool: WorkerTool) -> bytes:
         # Items do not overlap, and tools may: each is shown when it is done.
@@ -200,13 +223,14 @@ class ResponsesRenderer(ItemWriter):
             return self._ended(last)[1]
         self._close("incomplete")
         items = b",".join(self._items)
-        if isinstance(last, Failed):
-            return self._object.failed(items, last.error)
-        return self._object.unfinished(items)
+        if not isinstance(last, Failed):
+            return self._object.unfinished(items)
+        if last.isCancelled:
+            return self._object.cancelled(items, last.usage)
+        return self._object.failed(items, last.error, last.usage)
 
-    def cancelledBody(self, events: Sequence[Output]) -> bytes:
+    def queuedBody(self) -> bytes:
         """
-        Return the object of a response that was cancelled.
+        Return the object of a response that waits for its turn.
         """
-        self.body([event for event in events if type(event) is not Finished and type(event) is not Failed])
-        return self._object.cancelled(b",".join(self._items))
+        return self._object.queued()

@@ -96,6 +96,9 @@ def inquiryFromBody(
     unread = UnreadNames()
     found = _read(body, unread, strict)
     _refuse(found)
+    if found.background and not (keeps and found.store is not False):
+        said = "A response in the background must be kept: leave 'store' out, or let it be true."
+        raise APIError("invalid_value", said, param="background")
     if history is None:
         previous, others = found.previous_response_id, namedBy(found.input)
         if previous is not None or others:
@@ -143,6 +146,7 @@ def inquiryFromBody(
         isParallel=found.parallel_tool_calls is not False,
         user=found.user,
         metadata=found.metadata or {},
+        isBackground=found.background is True,
         ignored=unread.all,
         own=ResponseHead(
             token,
@@ -192,9 +196,6 @@ def _refuse(found: ResponsesBody) -> None:
     if found.prompt is not None:
         said = "Prompts are not kept by this server: send 'instructions' and 'input'."
         raise APIError("unsupported_parameter", said, param="prompt")
-    if found.background:
-        said = "Responses cannot run in the background of this server."
-        raise APIError("unsupported_parameter", said, param="background")
     if found.conversation is not None:
         said = "Conversations are not kept by this server."
         raise APIError("unsupported_parameter", said, param="conversation")
@@ -269,7 +270,7 @@ def _repeated(found: ResponsesBody, model: str, tools: list[dict[str, Any]], isK
         "max_output_tokens": found.max_output_tokens,
         "max_tool_calls": found.max_tool_calls,
         "store": isKept,
-        "background": False,
+        "background": found.background is True,
         "service_tier": "default",
         "safety_identifier": found.safety_identifier,
         "prompt_cache_key": found.prompt_cache_key,
