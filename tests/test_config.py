@@ -67,6 +67,7 @@ def example(name: str) -> tuple[object, str, object]:
         return ["a", "b/c"], "a, b/c", ("a", "b/c")
     return 77, "77", 77
 
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=12),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

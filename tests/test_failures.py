@@ -13,9 +13,9 @@ from tests.support import SyncCase
 TESTS = Path(__file__).parent
 FAILURES = TESTS.parent / "docs" / "failures.md"
 
-_NAMED = re.compile(r"\b[CKPSUXV][0-9]{1,2}\b")
-_TEST = re.compile(r"^- ([CKPSUXV][0-9]{1,2}): `(\S+)\.(\w+)\.(test_\w+)`$", re.MULTILINE)
-_ROW = re.compile(r"^\| ([CKPSUXV][0-9]{1,2}) \|", re.MULTILINE)
+_NAMED = re.compile(r"\b[CDKPSUXV][0-9]{1,2}\b")
+_TEST = re.compile(r"^- ([CDKPSUXV][0-9]{1,2}): `(\S+)\.(\w+)\.(test_\w+)`$", re.MULTILINE)
+_ROW = re.compile(r"^\| ([CDKPSUXV][0-9]{1,2}) \|", re.MULTILINE)
 
 
 def namedIn(source: str) -> set[str]:

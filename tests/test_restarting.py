@@ -76,7 +76,7 @@ class RestartTests(AsyncCase):
 
     async def test_killed(self) -> None:
         """
-        A file in the state folder outlasts SIGKILL.
+        (D12) A file in the state folder outlasts SIGKILL.
         """
         await self.keepsThrough(signal.SIGKILL, "sqlite:")
         self.assertEqual((self.home / "hum" / "openai-server.db").stat().st_mode & 0o777, 0o600)

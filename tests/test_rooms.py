@@ -55,6 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": set(),
     "runtime": set(),
     "ask": {"ask"},
+    "admin": {"admin", "config", "store"},
 }
 
 #: Room -> packages of others that it must not import.
@@ -79,6 +80,7 @@ NEVER = {
     "metrics": {"klein"},
     "runtime": {"klein", "twisted"},
     "ask": {"klein"},
+    "admin": {"klein"},
 }
 
 #: Programs of their own, which need not know the names of the others' classes.

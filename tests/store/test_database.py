@@ -109,7 +109,7 @@ class FileTests(LoggedFile):
 
     def test_damaged(self) -> None:
         """
-        The same when it shows later that it is.
+        (D4) The same when it shows later that it is.
         """
         self.store.state.save(*[SavedHint(b"%d" % number * 50, True, NOW + 99) for number in range(3000)])
         self.store.records.put("a", "r", b"data")
@@ -141,7 +141,7 @@ class FileTests(LoggedFile):
 
     def test_newer(self) -> None:
         """
-        It is refused, in one line, and left as it is.
+        (D5) It is refused, in one line, and left as it is.
         """
         self.successResultOf(self.store.stopService())
         with self.other() as connection:
@@ -189,7 +189,7 @@ class TroubleTests(LoggedFile):
 
     def test_locked(self) -> None:
         """
-        Another program holds it.
+        (D1) Another program holds it.
         """
         connection = self.other()
         connection.execute("BEGIN IMMEDIATE")
@@ -199,7 +199,7 @@ class TroubleTests(LoggedFile):
 
     def test_full(self) -> None:
         """
-        There is no room on the disk.
+        (D2) There is no room on the disk.
         """
         self.successResultOf(self.store.stopService())
         folder = Path(self.mktemp()).absolute()
@@ -223,7 +223,7 @@ class TroubleTests(LoggedFile):
 
     def test_readOnly(self) -> None:
         """
-        The file may not be written to.
+        (D3) The file may not be written to.
         """
         engine = self.store._database._engine  # type: ignore[attr-defined]
         with engine.connect() as connection:
@@ -241,7 +241,7 @@ class StartTests(SQLiteFile):
 
     def test_unreachable(self) -> None:
         """
-        The server starts, and goes on with the database once it is there.
+        (D8) The server starts, and goes on with the database once it is there.
         """
         self.successResultOf(self.store.stopService())
         folder = Path(self.mktemp()).absolute()
@@ -263,7 +263,7 @@ class StartTests(SQLiteFile):
 
     def test_together(self) -> None:
         """
-        Several processes that start at once make the tables once, and have one
+        (D10) Several processes that start at once make the tables once, and have one
         secret.
         """
         self.successResultOf(self.store.stopService())
@@ -278,7 +278,7 @@ class PostgreSQLFaultTests(PostgreSQL):
 
     def test_stopped(self) -> None:
         """
-        Requests go on from memory; nothing is lost when it is there again.
+        (D6) Requests go on from memory; nothing is lost when it is there again.
         """
         self.store.records.put("a", "before", b"data")
         self.assertTrue(self.successResultOf(self.store.state.durable()))
@@ -322,7 +322,7 @@ class PostgreSQLFaultTests(PostgreSQL):
 
     def test_NUL(self) -> None:
         """
-        A text that PostgreSQL does not take is left out, and nothing else is.
+        (D11) A text that PostgreSQL does not take is left out, and nothing else is.
         """
         bad = msgspec.structs.replace(SESSION, sid="bad", systemPrompt="a\0b")
         self.store.state.save(SESSION, bad, HINT)
@@ -387,8 +387,10 @@ def together(url: str) -> set[str]:
     """
     code = (
         "import sys, time; from openai_server.store.database import Database;"
-        "from openai_server.store.location import Location; from openai_server.store.interfaces import Bounds;"
-        "base = Database(Location(sys.argv[1]), Bounds(1, 1, 1), time.time); base.open(); print(base.root.hex())"
+        "from openai_server.store.location import Location;"
+        "from openai_server.store.interfaces import Bounds;"
+        "base = Database(Location(sys.argv[1]), Bounds(1, 1, 1), time.time);"
+        "base.open(); print(base.root.hex())"
     )
     started = [
         subprocess.Popen([sys.executable, "-c", code, url], stdout=subprocess.PIPE, text=True)

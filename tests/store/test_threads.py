@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.logger import LogEvent, globalLogPublisher
 
 from openai_server.clock import MonotonicClock
 from openai_server.metrics import Counters
@@ -79,37 +80,41 @@ class FileThreadTests(ThreadContract, AsyncCase):
         self.file = getattr(self, "file", None) or Path(self.mktemp()).absolute()
         return f"sqlite:///{self.file}"
 
+    def whenWell(self) -> Deferred[None]:
+        """
+        Fires when the log says that a store is well again.
+        """
+        well: Deferred[None] = Deferred()
+
+        def look(event: LogEvent) -> None:
+            if "well again" in str(event.get("log_format")):
+                globalLogPublisher.removeObserver(look)
+                well.callback(None)
+
+        globalLogPublisher.addObserver(look)
+        return well
+
     async def test_slow(self) -> None:
         """
-        Nobody waits for a database that takes too long, neither for what is
+        (D7) Nobody waits for a database that takes too long, neither for what is
         written nor for what is read; and all is written once it goes on.
         """
-        self.patch(writebehind, "PATIENCE", 0.05)
-        self.patch(reading, "PATIENCE", 0.05)
         store = self.opened()
         store.records.put("a", "r", b"data")
         self.assertEqual(await store.records.get("a", "r"), b"data")
-        held = threading.Event()
         base: Any = store._database  # type: ignore[attr-defined]
-        write, read = base.write, base.read
-        base.read = lambda query: held.wait(30) and read(query)
-        self.assertEqual(await store.records.get("a", "r"), b"data")
-        self.assertEqual(store.whyDegraded, "slow")
-        base.read = read
-        written: Deferred[None] = Deferred()
-
-        def slowly(changes: Any) -> Any:
-            held.wait(30)
-            came = write(changes)
-            reactor.callFromThread(reactor.callLater, 0, written.callback, None)  # type: ignore[attr-defined]
-            base.write = write
-            return came
-
-        base.write = slowly
-        store.state.save(CALL)
-        self.assertFalse(await store.state.durable())
-        held.set()
-        await written
+        patience = [self.patch(module, "PATIENCE", 0.05) for module in (reading, writebehind)]
+        for name in ("write", "read"):
+            held, well, work = threading.Event(), self.whenWell(), getattr(base, name)
+            setattr(base, name, lambda asked, held=held, work=work: held.wait(30) and work(asked))
+            store.state.save(CALL)
+            self.assertEqual(await store.records.get("a", "r"), b"data")
+            self.assertEqual(store.whyDegraded, "slow")
+            setattr(base, name, work)
+            held.set()
+            await well
+        for each in patience:
+            each.restore()
         self.assertTrue(await store.state.durable())
         self.assertEqual(await store.state.get(type(CALL), "call_1"), CALL)
 
@@ -120,11 +125,20 @@ class FileThreadTests(ThreadContract, AsyncCase):
         workers = ThreadWorkers(reactor)
         workers.start()
         held, begun = threading.Event(), threading.Event()
-        doing = workers.write(lambda: begun.set() or held.wait(30))
+        over: Deferred[None] = Deferred()
+
+        def stuck() -> None:
+            begun.set()
+            held.wait(30)
+            reactor.callFromThread(reactor.callLater, 0, over.callback, None)  # type: ignore[attr-defined]
+
+        doing = workers.write(stuck)
         begun.wait(30)
+        doing.cancel()
+        self.failureResultOf(doing, CancelledError)
         workers.stop()
         held.set()
-        self.assertTrue(await doing)
+        await over
         workers.stop()
 
 

@@ -266,7 +266,7 @@ class WriteBehindTests(SyncCase):
 
     def test_tooMany(self) -> None:
         """
-        The oldest that nobody was to wait for are dropped and counted, the
+        (D9) The oldest that nobody was to wait for are dropped and counted, the
         others much later.
         """
         self.patch(writebehind, "MOST_UNSAVED", 4)

@@ -62,8 +62,9 @@ def withoutPasswords(url: str) -> str:
     user, at, place = parts.netloc.rpartition("@")
     name, colon, password = user.partition(":")
     netloc = f"{name}{colon}{'********' if password else ''}{at}{place}"
+    pairs = [field.partition("=") for field in parts.query.split("&")]
     fields = [
-        f"{field.partition('=')[0]}=********" if "pass" in field else field for field in parts.query.split("&")
+        f"{name}=********" if "pass" in name else f"{name}{equals}{value}" for name, equals, value in pairs
     ]
     shown = urlunsplit((parts.scheme, netloc, parts.path, "&".join(fields), parts.fragment))
     return shown if parts.scheme.startswith("postgresql") else url

@@ -99,7 +99,9 @@ class Database:
         self._bounds.recount()
 
     def _rootIn(self, connection: Connection) -> bytes:
-        made = inserting(connection, secrets).values(name="root", value=self.root or token_bytes(32))
+        made = inserting(connection.dialect.name, secrets).values(
+            name="root", value=self.root or token_bytes(32)
+        )
         connection.execute(made.on_conflict_do_nothing())
         root: bytes = connection.execute(select(secrets.c.value).where(secrets.c.name == "root")).scalar_one()
         return root

@@ -184,7 +184,8 @@ class StateStore(Protocol):
     def secret(self, name: str) -> bytes:
         """
         Return 32 random bytes that are the same for this name after a restart
-        and in all processes that share the store.
+        and in all processes that share the store. Where that could not be
+        reached at the start, they are this process's own.
         """
 
     # Leases.

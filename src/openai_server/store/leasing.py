@@ -7,9 +7,10 @@ Time is the database's where it has one, since machines differ.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from functools import cache
+from typing import Any, ClassVar, Final
 
-from sqlalchemy import Connection, Float, delete, literal, literal_column, update
+from sqlalchemy import ColumnElement, Connection, Float, bindparam, cast, delete, literal_column, update
 
 from openai_server.store.operations import Operation, inserting
 from openai_server.store.saved import KINDS
@@ -30,6 +31,16 @@ class _Leasing(Operation):
         self.now = now
         self.ttl = ttl
 
+    @property
+    def values(self) -> dict[str, object]:
+        """
+        What stands in the statements for it.
+        """
+        return {"this": self.name, "by": self.owner, "now": self.now, "ttl": self.ttl}
+
+
+_own: Final = (leases.c.name == bindparam("this")) & (leases.c.owner == bindparam("by"))
+
 
 class AcquireLease(_Leasing):
     """
@@ -42,16 +53,23 @@ class AcquireLease(_Leasing):
         """
         Insert it, or write over one that is free.
         """
-        now = _timeIn(connection, self.now)
-        made = inserting(connection, leases)
-        until = made.excluded.expires_at
-        isFree = (leases.c.expires_at <= now) | (leases.c.owner == self.owner)
-        statement = made.values(
-            name=self.name, owner=self.owner, expires_at=now + self.ttl
-        ).on_conflict_do_update(
-            index_elements=[leases.c.name], set_={"owner": self.owner, "expires_at": until}, where=isFree
-        )
-        return connection.execute(statement.returning(leases.c.name)).first() is not None
+        statement = _acquiring(connection.dialect.name)
+        return connection.execute(statement, self.values).first() is not None
+
+
+@cache
+def _acquiring(dialect: str) -> Any:
+    now = _timeIn(dialect)
+    owner: ColumnElement[str] = bindparam("by")
+    made = inserting(dialect, leases).values(
+        name=bindparam("this"), owner=owner, expires_at=now + bindparam("ttl", type_=Float(53))
+    )
+    taking = made.on_conflict_do_update(
+        index_elements=[leases.c.name],
+        set_={"owner": made.excluded.owner, "expires_at": made.excluded.expires_at},
+        where=(leases.c.expires_at <= now) | (leases.c.owner == made.excluded.owner),
+    )
+    return taking.returning(leases.c.name)
 
 
 class RenewLease(_Leasing):
@@ -65,9 +83,9 @@ class RenewLease(_Leasing):
         """
         Update it, if it is there.
         """
-        now = _timeIn(connection, self.now)
-        own = (leases.c.name == self.name) & (leases.c.owner == self.owner)
-        return connection.execute(update(leases).where(own).values(expires_at=now + self.ttl)).rowcount > 0
+        until = _timeIn(connection.dialect.name) + bindparam("ttl", type_=Float(53))
+        statement = update(leases).where(_own).values(expires_at=until)
+        return connection.execute(statement, self.values).rowcount > 0
 
 
 class ReleaseLease(_Leasing):
@@ -81,11 +99,11 @@ class ReleaseLease(_Leasing):
         """
         Delete it, if it is the owner's.
         """
-        own = (leases.c.name == self.name) & (leases.c.owner == self.owner)
-        return connection.execute(delete(leases).where(own)).rowcount > 0
+        values = {"this": self.name, "by": self.owner}
+        return connection.execute(delete(leases).where(_own), values).rowcount > 0
 
 
-def _timeIn(connection: Connection, now: float) -> Any:
-    if connection.dialect.name == "postgresql":
-        return literal_column("extract(epoch from clock_timestamp())", Float(53)).cast(Float(53))
-    return literal(now, Float(53))
+def _timeIn(dialect: str) -> ColumnElement[float]:
+    if dialect == "postgresql":
+        return cast(literal_column("extract(epoch from clock_timestamp())", Float(53)), Float(53))
+    return bindparam("now", type_=Float(53))

@@ -14,7 +14,7 @@ from functools import cache
 from itertools import groupby
 from typing import Any, ClassVar, Final, TypeAlias, cast
 
-from sqlalchemy import Connection, Insert, Table, bindparam, delete, func, select
+from sqlalchemy import Connection, Delete, Insert, Table, bindparam, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from openai_server.store.saved import KINDS, Key, Saved
@@ -91,11 +91,11 @@ def writeAll(connection: Connection, changes: Iterable[Operation]) -> list[Any]:
     return [came[number] for number in range(len(came))]
 
 
-def inserting(connection: Connection, table: Table) -> Any:
+def inserting(dialect: str, table: Table) -> Any:
     """
     Return an insert that can say what is done in case of a conflict.
     """
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 class SaveState(Operation):
@@ -154,9 +154,9 @@ class SaveState(Operation):
 @cache
 def _upsertOf(dialect: str, kind: type[Saved]) -> Insert:
     table = TABLES[kind]
-    made = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+    made = inserting(dialect, table)
     key, *others = table.columns
-    return made.on_conflict_do_update(
+    return made.on_conflict_do_update(  # type: ignore[no-any-return]
         index_elements=[key], set_={column.name: made.excluded[column.name] for column in others}
     )
 
@@ -198,11 +198,15 @@ class ForgetState(Operation):
         """
         Delete them.
         """
-        table = TABLES[changes[0].kind]
-        (key,) = table.primary_key.columns
-        statement = delete(table).where(key == bindparam("one"))
-        connection.execute(statement, [{"one": change.name} for change in changes])
+        connection.execute(_deleteOf(changes[0].kind), [{"one": change.name} for change in changes])
         return [None] * len(changes)
+
+
+@cache
+def _deleteOf(kind: type[Saved]) -> Delete:
+    table = TABLES[kind]
+    (key,) = table.primary_key.columns
+    return delete(table).where(key == bindparam("one"))
 
 
 class TakeState(ForgetState):
@@ -233,10 +237,9 @@ class TakeState(ForgetState):
         """
         Delete it.
         """
-        table = TABLES[self.kind]
-        (key,) = table.primary_key.columns
-        isThere = table.c.expires_at > self._now
-        return connection.execute(delete(table).where(key == self.name, isThere)).rowcount > 0
+        isThere = TABLES[self.kind].c.expires_at > bindparam("now")
+        statement = _deleteOf(self.kind).where(isThere)
+        return connection.execute(statement, {"one": self.name, "now": self._now}).rowcount > 0
 
 
 def sweep(connection: Connection, table: Table, now: float, most: int) -> None:

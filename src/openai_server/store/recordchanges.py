@@ -6,10 +6,11 @@ Changes of records and their items.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from math import inf
 from typing import Any, ClassVar, Final
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Insert, bindparam, delete, func, select, update
 from sqlalchemy.sql.expression import Select
 
 from openai_server.store.interfaces import OVERHEAD, Bounds, Entry
@@ -20,6 +21,16 @@ from openai_server.store.schema import items, records
 #: One part in so many of the bound is deleted beyond what has to be: not with
 #: each change there is something to delete then.
 _SLACK: Final = 100
+
+_one: Final = (records.c.account == bindparam("one")) & (records.c.id == bindparam("two"))
+_using: Final = update(records).where(_one).values(used=bindparam("at"))
+_forgetting: Final = delete(records).where(records.c.used <= bindparam("since"))
+_held: Final = (
+    select(func.coalesce(func.sum(func.length(items.c.data) + OVERHEAD), 0))
+    .where(items.c.record == records.c.place)
+    .scalar_subquery()
+)
+_measuring: Final = update(records).where(_one).values(size=func.length(records.c.data) + OVERHEAD + _held)
 
 
 class RecordChange(Operation):
@@ -67,15 +78,8 @@ class PutRecord(RecordChange):
     @classmethod
     def write(cls, connection: Connection, changes: Sequence[PutRecord]) -> Sequence[Any]:
         """
-        Insert them, or write them over those that are there. The size of one
-        that has items is put right later.
+        Insert them, or write them over those that are there.
         """
-        made = inserting(connection, records)
-        fields = ("previous", "used", "size", "data")
-        statement = made.on_conflict_do_update(
-            index_elements=[records.c.account, records.c.id],
-            set_={name: made.excluded[name] for name in fields},
-        )
         rows = [
             {
                 "account": change.account,
@@ -87,8 +91,24 @@ class PutRecord(RecordChange):
             }
             for change in changes
         ]
-        connection.execute(statement, rows)
+        connection.execute(_putting(connection.dialect.name), rows)
         return [None] * len(rows)
+
+
+@cache
+def _putting(dialect: str) -> Insert:
+    made = inserting(dialect, records)
+    isIn = made.excluded
+    return made.on_conflict_do_update(  # type: ignore[no-any-return]
+        index_elements=[records.c.account, records.c.id],
+        set_={
+            "previous": isIn.previous,
+            "used": isIn.used,
+            # The items stay, and their sizes with them.
+            "size": records.c.size - func.length(records.c.data) + func.length(isIn.data),
+            "data": isIn.data,
+        },
+    )
 
 
 class UseRecord(RecordChange):
@@ -109,10 +129,8 @@ class UseRecord(RecordChange):
         """
         Update them.
         """
-        isThis = (records.c.account == bindparam("one")) & (records.c.id == bindparam("two"))
-        statement = update(records).where(isThis).values(used=bindparam("at"))
         rows = [{"one": change.account, "two": change.id, "at": change.used} for change in changes]
-        connection.execute(statement, rows)
+        connection.execute(_using, rows)
         return [None] * len(rows)
 
 
@@ -149,7 +167,7 @@ class AppendItems(RecordChange):
         place = connection.execute(using).scalar()
         if place is None:
             return False
-        made = inserting(connection, items)
+        made = inserting(connection.dialect.name, items)
         statement = made.on_conflict_do_update(
             index_elements=[items.c.record, items.c.id], set_={"data": made.excluded.data}
         )
@@ -201,7 +219,7 @@ class RecordBounds:
         """
         Delete those that were not used for too long.
         """
-        connection.execute(delete(records).where(records.c.used <= now - self._bounds.age))
+        connection.execute(_forgetting, {"since": now - self._bounds.age})
 
     def makeRoom(self, connection: Connection, changes: Sequence[RecordChange]) -> None:
         """
@@ -209,24 +227,11 @@ class RecordBounds:
         that was used longest ago first.
         """
         growing = [change for change in changes if isinstance(change, (PutRecord, AppendItems))]
-        others = [change for change in changes if isinstance(change, RemoveItem)]
-        self._measure(connection, [*growing, *others])
+        _measure(connection, [change for change in changes if isinstance(change, (AppendItems, RemoveItem))])
         self._count += len(growing)
         self._size += sum([change.size + OVERHEAD * (1 + _itemsIn(change)) for change in growing])
         if growing and (self._count > self._bounds.count or self._size > self._bounds.size):
             self._cut(connection)
-
-    def _measure(self, connection: Connection, changes: Sequence[RecordChange]) -> None:
-        if not changes:
-            return
-        held = (
-            select(func.coalesce(func.sum(func.length(items.c.data) + OVERHEAD), 0))
-            .where(items.c.record == records.c.place)
-            .scalar_subquery()
-        )
-        isThis = (records.c.account == bindparam("one")) & (records.c.id == bindparam("two"))
-        statement = update(records).where(isThis).values(size=func.length(records.c.data) + OVERHEAD + held)
-        connection.execute(statement, [{"one": change.account, "two": change.id} for change in changes])
 
     def _cut(self, connection: Connection) -> None:
         bounds = self._bounds
@@ -246,6 +251,15 @@ class RecordBounds:
         tooMany = (oldest.c.number <= count) | (oldest.c.before < size)
         connection.execute(delete(records).where(records.c.place.in_(select(oldest.c.place).where(tooMany))))
         self._count, self._size = _totals(connection)
+
+
+def _measure(connection: Connection, changes: Sequence[RecordChange]) -> None:
+    """
+    Put the sizes of records right whose items were changed.
+    """
+    if changes:
+        rows = [{"one": change.account, "two": change.id} for change in changes]
+        connection.execute(_measuring, rows)
 
 
 def _itemsIn(change: RecordChange) -> int:

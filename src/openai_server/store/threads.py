@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 #: Threads that read; one more writes.
@@ -96,13 +96,19 @@ class ThreadWorkers:
         return self._do(self._readers, partial(work, *args, **kwargs))
 
     def _do(self, pool: ThreadPool, work: Callable[[], T]) -> Deferred[T]:
-        def done(result: Any) -> Any:
-            self._working -= 1
-            return result
+        done: Deferred[T] = Deferred()
+
+        def inThread(isDone: bool, result: Any) -> None:
+            self._reactor.callFromThread(self._finish, done, result)
 
         self._working += 1
-        doing: Deferred[T] = deferToThreadPool(self._reactor, pool, work)
-        return doing.addBoth(done)
+        pool.callInThreadWithCallback(inThread, work)
+        return done
+
+    def _finish(self, done: Deferred[Any], result: Any) -> None:
+        # Also when nobody waits for it any more.
+        self._working -= 1
+        (done.errback if isinstance(result, Failure) else done.callback)(result)
 
     def stop(self) -> None:
         """

@@ -18,6 +18,16 @@ from sqlalchemy import Connection
 from openai_server.store.interfaces import StoreError
 
 
+def checkSchema(connection: Connection) -> None:
+    """
+    @raise StoreError: the schema is not the one that this server makes.
+    """
+    current = MigrationContext.configure(connection).get_current_revision()
+    newest = ScriptDirectory(str(Path(__file__).parent)).get_current_head()
+    if current != newest:
+        raise StoreError(f"its schema is {current}, and {newest} is wanted: start this server with it once")
+
+
 def migrate(connection: Connection) -> None:
     """
     Take all steps that are still to be taken, within the transaction that was

@@ -1,0 +1,145 @@
+# -*- test-case-name: tests.admin.test_program -*-
+"""
+The command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+import msgspec
+from twisted.python import usage
+
+from openai_server.config import ConfigurationError, load
+from openai_server.store.administration import Administration, Summary
+from openai_server.store.interfaces import StoreError
+
+
+def _time(said: str) -> float:
+    """
+    Return the seconds since 1970 of a day or a moment, in UTC if it says no zone.
+    """
+    try:
+        moment = datetime.fromisoformat(said)
+    except ValueError:
+        raise ValueError(f"{said!r} is no day and no moment, as 2026-01-31 is") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+class Nothing(usage.Options):
+    """
+    A command without options.
+    """
+
+
+class Forgetting(usage.Options):
+    """
+    What is to be forgotten.
+    """
+
+    optParameters = [
+        ["session", "s", None, "sid of a session, which goes with its parked calls"],
+        ["response", "r", None, "id of a response, conversation or chat"],
+        ["before", "b", None, "all that was not used since this day or moment, in UTC", _time],
+    ]
+
+    def postOptions(self) -> None:
+        """
+        @raise usage.UsageError: not one thing was said.
+        """
+        if len([value for value in self.values() if value is not None]) != 1:
+            raise usage.UsageError("forget what? one of --session, --response, --before")
+
+
+class AdminOptions(usage.Options):
+    """
+    The command line.
+    """
+
+    synopsis = "python -m openai_server.admin [options] state|forget|vacuum|export"
+    longdesc = "Looks into the store of openai-server. Settings come from where the server has them."
+    optParameters = [
+        ["config", "c", None, "The configuration file to read in place of the default one."],
+        ["store", None, None, "The store, in place of the one that the settings name."],
+    ]
+    subCommands = [
+        ["state", None, Nothing, "show what is in the store"],
+        ["forget", None, Forgetting, "forget a session, a response, or what is old"],
+        ["vacuum", None, Nothing, "give back the room of what was forgotten"],
+        ["export", None, Nothing, "write all but secrets as lines of JSON"],
+    ]
+
+    def postOptions(self) -> None:
+        """
+        @raise usage.UsageError: there is nothing to do.
+        """
+        if self.subCommand is None:
+            raise usage.UsageError("no command; see --help")
+
+
+def run(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err: TextIO, now: float) -> int:
+    """
+    Do what the command line says.
+
+    @param now: in seconds since 1970.
+    @return: the exit code: 1 where it cannot be done, 2 where it was not
+        understood.
+    """
+    options = AdminOptions()
+    try:
+        options.parseOptions(list(arguments))
+        given = {"store": options["store"]} if options["store"] else {}
+        url = load(given, environ, options["config"]).configuration.store
+    except (usage.UsageError, ConfigurationError, ValueError) as error:
+        print(f"admin: {error}", file=err)
+        return 2
+    if url == "memory:":
+        print("admin: the store is memory: only the server itself sees what is in it", file=err)
+        return 1
+    try:
+        store = Administration(url)
+        try:
+            for line in _linesOf(options, store, now):
+                print(line, file=out)
+        finally:
+            store.close()
+    except StoreError as error:
+        print(f"admin: {error}", file=err)
+        return 1
+    return 0
+
+
+def _linesOf(options: Any, store: Administration, now: float) -> Iterator[str]:
+    match options.subCommand:
+        case "state":
+            yield from _stateLines(store.where, store.summary(now))
+        case "forget":
+            yield f"{_forget(store, options.subOptions)} rows are gone"
+        case "vacuum":
+            store.vacuum()
+        case _:
+            for row in store.export():
+                yield msgspec.json.encode(row).decode()
+
+
+def _forget(store: Administration, said: Mapping[str, Any]) -> int:
+    if said["session"] is not None:
+        return store.forgetSession(said["session"])
+    if said["response"] is not None:
+        return store.forgetRecord(said["response"])
+    return store.forgetBefore(said["before"])
+
+
+def _stateLines(where: str, summary: Summary) -> Iterator[str]:
+    yield f"store: {where}, {summary.size:,} bytes"
+    yield f"sessions: {summary.sessions:,}; hints: {summary.hints:,}"
+    yield f"idempotency keys: {summary.answers:,}; leases: {summary.leases:,}"
+    for kind, (count, size) in summary.records.items():
+        yield f"kept under {kind}_...: {count:,}, {size:,} bytes"
+    yield f"parked calls: {len(summary.calls):,}"
+    for call in summary.calls:
+        left = f"ends in {call.left:.0f} s" if call.left > 0 else f"should have ended {-call.left:.0f} s ago"
+        whose = f"session {call.sid}, account {call.account}"
+        yield f"  {call.id} {call.name}, {whose}: {call.age:.0f} s old, {left}"
