@@ -283,7 +283,7 @@ class World:
             registry=self.registry,
             timeouts=timeouts or WaitLimits(),
             registerTools=self.configuration.registerTools,
-            incarnationOf=lambda transport: self.daemon.incarnation,
+            incarnationOf=lambda transport: str(self.daemon.incarnation),
             now=lambda: NOW + self.clock.seconds(),
             jitter=lambda: 0.5,
         )

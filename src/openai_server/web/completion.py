@@ -20,6 +20,7 @@ from openai_server.coroutines import begun
 from openai_server.errors import APIError
 from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.matching import matchFromTranscript
+from openai_server.sessions.restoring import Restoration
 from openai_server.sessions.retries import Attempt, Retries
 from openai_server.web.headers import attemptFrom, cwdOf, hintsOf, keepAliveInterval
 from openai_server.web.interfaces import Request
@@ -47,6 +48,7 @@ class Completion:
         takenNames: Callable[[], Container[str]],
         kept: KeptAnswers,
         survivors: Survivors,
+        restoration: Restoration | None = None,
     ) -> None:
         """
         @param modelIsKnown: tells whether a model that nobody serves now may
@@ -54,6 +56,8 @@ class Completion:
         @param takenNames: gives the names that no tool can have at the daemon.
         @param kept: the answers that are kept.
         @param survivors: those that are made with nobody attached.
+        @param restoration: of what earlier processes have left; None where
+            they leave nothing.
         """
         self._submitter = submitter
         self._retries = retries
@@ -67,9 +71,11 @@ class Completion:
             kept,
             survivors,
             modelIsKnown,
+            submitter.turns,
             tellsTools=submitter.configuration.workerTools,
             letsFinish=submitter.configuration.onDisconnect == "finish",
         )
+        self._restoration = restoration
         self._waiting = WaitingTurns(submitter, self._keeper)
         self._series = Series(self._askAgain)
         self._schemas = SchemaCheck(self._keeper, self._askAgain, submitter.configuration.schemaRepair)
@@ -178,6 +184,8 @@ class Completion:
             if self._submitter.daemon.whyNotReady is not None:
                 # Until then others may answer calls, and another daemon knows none.
                 await self._submitter.reach()
+            if self._restoration is not None and (restored := self._restoration.whenDone()) is not None:
+                await restored
             match = matchFromTranscript(self._submitter.calls, submission.account, submission.transcript)
             if isinstance(match.owner, Conversation):
                 response = await self._waiting.answerTo(submission, attempt, match.owner, match)

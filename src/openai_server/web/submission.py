@@ -30,6 +30,7 @@ from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.hints import Hints
 from openai_server.sessions.memory import SessionMemory
 from openai_server.sessions.owntools import Left, OwnTools
+from openai_server.sessions.parkedturns import LastingTurns
 from openai_server.sessions.plans import Claim, Session, SessionKind, SessionPlan
 from openai_server.sessions.pool import Slot
 from openai_server.sessions.scheduler import Scheduler
@@ -160,6 +161,7 @@ class Submitter:
     calls: CallTable
     folder: AttachmentFolder
     counters: Counters
+    turns: LastingTurns | None = None
 
     def submission(
         self,
@@ -223,6 +225,8 @@ class Submitter:
         files: Sequence[Stored | None] = ()
         slot: Slot | None = None
         try:
+            if (written := self.memory.whenWritten(plan)) is not None:
+                await written
             question = _questionFrom(plan, submission, submission.offer)
             if question.attachments:
                 files = await self._store(question.attachments)

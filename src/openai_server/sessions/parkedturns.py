@@ -1,0 +1,228 @@
+# -*- test-case-name: tests.flow.test_restart -*-
+"""
+Parked turns that outlast the process.
+
+Each call that a client is given is saved with all that it takes to go on with
+its turn, before the client sees it. It is noted that a call has its result
+before the model is given that: a call whose result may or may not have reached
+the model is none that can be answered once more.
+
+Three things can be read of a saved call: it is open; it has had its result,
+and its turn was not gone on with (C{details} are there); it is too late for it
+(they are gone).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Final, Protocol
+
+import msgspec
+from msgspec.structs import replace
+from twisted.internet.defer import Deferred
+
+from openai_server.api.output import Usage
+from openai_server.sessions.calls import REMEMBERED, CallState, ParkedCall
+from openai_server.sessions.digests import digestOf
+from openai_server.sessions.lasting import LastingSessions
+from openai_server.sessions.pool import Slot
+from openai_server.sessions.turncontext import TurnContext
+from openai_server.store.interfaces import StateStore
+from openai_server.store.saved import SavedCall, SavedSession
+from openai_server.wire.tones import ToolDefinition
+
+#: Parked calls that are looked for at a start.
+MOST_CALLS: Final = 10_000
+
+
+class TurnDetails(msgspec.Struct, frozen=True, array_like=True):
+    """
+    A parked turn.
+
+    @ivar tools: the definitions that its worker knows, as JSON.
+    @ivar told: what its answers were told to cost so far.
+    @ivar seenCalls: see L{Conversation.seenCalls
+        <openai_server.sessions.conversation.Conversation>}.
+    """
+
+    model: str
+    session: SavedSession
+    names: Mapping[str, str]
+    customTools: Sequence[str]
+    isParallel: bool
+    parkTimeout: float
+    tools: Sequence[bytes]
+    told: Usage
+    seenCalls: Sequence[str]
+
+
+class CallDetails(msgspec.Struct, frozen=True, array_like=True):
+    """
+    A call of a parked turn.
+
+    @ivar isShown: whether its client was given it.
+    """
+
+    turn: TurnDetails
+    arguments: str
+    isShown: bool
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(CallDetails).decode
+_decodeTool = msgspec.json.Decoder(ToolDefinition).decode
+
+
+class Parked(Protocol):
+    """
+    A turn that waits for results.
+    """
+
+    @property
+    def context(self) -> TurnContext: ...
+
+    @property
+    def slot(self) -> Slot: ...
+
+    @property
+    def told(self) -> Usage: ...
+
+    @property
+    def seenCalls(self) -> Iterable[str]: ...
+
+    @property
+    def openCalls(self) -> Sequence[ParkedCall]:
+        """
+        The calls that have no result.
+        """
+
+
+class LastingTurns:
+    """
+    Saves parked turns, and what becomes of their calls.
+
+    @ivar isStopped: whether what happens from now on is the end of this
+        process, and nothing that the next one need know.
+    """
+
+    def __init__(
+        self,
+        state: StateStore,
+        sessions: LastingSessions,
+        incarnation: Callable[[], str | None],
+        clock: Callable[[], float],
+        now: Callable[[], float],
+    ) -> None:
+        """
+        @param incarnation: tells which daemon process has the turns.
+        @param clock: the monotonic clock, in seconds.
+        @param now: the wall clock, in seconds since 1970.
+        """
+        self.isStopped = False
+        self._state = state
+        self._sessions = sessions
+        self._incarnation = incarnation
+        self._clock = clock
+        self._now = now
+
+    def keep(self, parked: Parked) -> Deferred[bool]:
+        """
+        Save a turn that waits for results.
+
+        @return: fires when it would outlast this process, or that cannot be
+            had for now.
+        """
+        turn, incarnation = self._turn(parked), self._incarnation()
+        ago = self._now() - self._clock()
+        for call in parked.openCalls:
+            deadline = ago + call.arrivedAt + turn.parkTimeout
+            call.saved = SavedCall(
+                publicId=call.publicId,
+                account=call.account,
+                sid=call.sid,
+                callId=call.callId,
+                wireName=call.wireName,
+                clientName=call.clientName,
+                arguments=digestOf([call.arguments]),
+                asked=None if call.legacyKey is None else call.legacyKey[2],
+                isOpen=True,
+                incarnation=incarnation or "",
+                details=_encode(CallDetails(turn, call.arguments, call.state is CallState.SHOWN)),
+                createdAt=ago + call.arrivedAt,
+                deadline=deadline,
+                expiresAt=deadline + REMEMBERED,
+            )
+            self._state.save(call.saved)
+        return self._state.durable()
+
+    def _turn(self, parked: Parked) -> TurnDetails:
+        context, tools = parked.context, parked.slot.tools
+        definitions = () if tools is None else {**tools.former, **tools.own}.values()
+        return TurnDetails(
+            parked.slot.model,
+            self._sessions.savedFrom(context.session),
+            context.names,
+            tuple(context.customTools),
+            context.parallel,
+            context.parkTimeout,
+            [tool.encoded for tool in definitions],
+            parked.told,
+            tuple(parked.seenCalls),
+        )
+
+    def taking(self, calls: Iterable[ParkedCall]) -> Deferred[bool] | None:
+        """
+        Note that these calls are about to have their results.
+
+        @return: fires when that would outlast this process, or that cannot be
+            had for now; None when it is noted of all of them.
+        """
+        isNew = False
+        for call in calls:
+            if call.saved is not None and call.saved.isOpen and not self.isStopped:
+                call.saved = replace(call.saved, isOpen=False)
+                self._state.save(call.saved)
+                isNew = True
+        return self._state.durable() if isNew else None
+
+    def closed(self, call: ParkedCall) -> None:
+        """
+        Note that the call can take no result, or has one.
+        """
+        saved, call.saved = call.saved, None
+        if saved is None or self.isStopped:
+            return
+        if call.state is CallState.LATE:
+            self.isLate(saved)
+        else:
+            self._state.forget(SavedCall, saved.publicId)
+
+    def isLate(self, saved: SavedCall) -> None:
+        """
+        Note that the model waits no longer.
+        """
+        self._state.save(replace(saved, isOpen=False, details=b""))
+
+    async def calls(self) -> Sequence[SavedCall]:
+        """
+        Return what was saved of calls.
+        """
+        return await self._state.find(SavedCall, limit=MOST_CALLS)
+
+
+def detailsOf(saved: SavedCall) -> CallDetails | None:
+    """
+    Return what it takes to go on with the turn of a call; None when nothing
+    does, or another version has saved it.
+    """
+    with suppress(msgspec.MsgspecError):
+        return _decode(saved.details)
+    return None
+
+
+def toolsOf(turn: TurnDetails) -> list[ToolDefinition]:
+    """
+    Return the definitions that a turn's worker knows.
+    """
+    return [_decodeTool(tool) for tool in turn.tools]
