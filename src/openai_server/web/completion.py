@@ -17,9 +17,9 @@ from openai_server.api.keeping import Keeping
 from openai_server.api.output import Finished, Usage
 from openai_server.api.renderer import Renderer
 from openai_server.coroutines import begun
-from openai_server.errors import APIError
+from openai_server.errors import APIError, callExpired
 from openai_server.sessions.conversation import Conversation
-from openai_server.sessions.matching import matchFromTranscript
+from openai_server.sessions.matching import Match, Outcome, matchFromTranscript
 from openai_server.sessions.restoring import Restoration
 from openai_server.sessions.retries import Attempt, Retries
 from openai_server.web.headers import attemptFrom, cwdOf, hintsOf, keepAliveInterval
@@ -28,7 +28,7 @@ from openai_server.web.keeper import ResponseKeeper
 from openai_server.web.kept import KeptAnswers
 from openai_server.web.repair import SchemaCheck
 from openai_server.web.response import Response
-from openai_server.web.results import WaitingTurns
+from openai_server.web.results import WaitingTurns, bringsOnlyResults
 from openai_server.web.series import Series
 from openai_server.web.submission import Submission, Submitter
 from openai_server.web.survivors import Survivors
@@ -186,9 +186,22 @@ class Completion:
                 await self._submitter.reach()
             if self._restoration is not None and (restored := self._restoration.whenDone()) is not None:
                 await restored
-            match = matchFromTranscript(self._submitter.calls, submission.account, submission.transcript)
+            match = self._match(submission)
+            turns = self._submitter.turns
+            if turns is not None and match.outcome is Outcome.ALL:
+                noted = turns.taking([call for call, _ in match.results])
+                if noted is not None:
+                    await noted
+                    match = self._match(submission)
+                    if match.outcome is not Outcome.ALL and attempt is not None:
+                        # The same request may have been quicker.
+                        joined = await self._joined(attempt)
+                        if joined is not None:
+                            return joined
             if isinstance(match.owner, Conversation):
                 response = await self._waiting.answerTo(submission, attempt, match.owner, match)
+            elif bringsOnlyResults(submission.transcript):
+                raise callExpired()
             else:
                 attend = partial(self._keeper.newResponse, submission, attempt)
                 response = await self._submitter.ask(submission, attend)
@@ -206,6 +219,9 @@ class Completion:
         elif submission.inquiry.others:
             response.check = partial(self._series.goOn, submission, response)
         return response
+
+    def _match(self, submission: Submission) -> Match:
+        return matchFromTranscript(self._submitter.calls, submission.account, submission.transcript)
 
     async def _askAgain(self, submission: Submission) -> Response:
         attend = partial(self._keeper.newResponse, submission, None)
