@@ -321,6 +321,7 @@ class World:
             workers=self.workers,
             now=machine.now,
         )
+        self.store.startService()
         self.registry = FileRegistry(str(self.daemon.registryPath), self.clock)
         self.link = Link(
             clock=self.clock,
@@ -348,7 +349,6 @@ class World:
         self.logged: list[LogEvent] = []
         globalLogPublisher.addObserver(self.logged.append)
         test.addCleanup(self._end)
-        self.store.startService()
         self.registry.startService()
         self.link.startService()
         self.front.startService()

@@ -15,7 +15,7 @@ from openai_server.embedded.content import givenResults
 from openai_server.embedded.models import ModelPrompt
 from openai_server.embedded.playback import Step
 from openai_server.sessions.conversation import LATE_RESULT
-from tests.flow.support import FlowCase, Talk, function, user
+from tests.flow.support import FlowCase, Talk, function, steps, user
 from tests.machinery.models import TEST_MODELS
 from tests.machinery.steps import Call, CallTools, Say, Words
 from tests.world import Client, Machine, World
@@ -107,3 +107,363 @@ class ParkedTurnTests(RestartCase):
             self.assertEqual(self.machine.recorder.sent("cancel"), [])
             world.settle()
             world.stop()
+
+    def test_sameResultsOnceMore(self) -> None:
+        """
+        What was answered before the restart, or behind it, is answered no more.
+        """
+        for isKilled in (False, True):
+            world, talk = self.parked()
+            before = list(talk.messages)
+            results = talk.resultsOf("grey", "fishy")
+            sent = len(world.sent("tool-result"))
+            self.assertSaid(talk.ask(*results), "[grey][fishy]", "continued")
+            world = self.restarted(world, talk, isKilled=isKilled)
+            for _ in range(2):
+                talk.messages = list(before)
+                self.assertSaid(talk.ask(*results), "look: grey; smell: fishy")
+            self.assertEqual(len(world.sent("tool-result")) - sent, 2)
+            world.settle()
+            world.stop()
+
+    def test_oneAtATime(self) -> None:
+        """
+        A call that the client was not given yet is not lost; one that was
+        answered before the restart stays so.
+        """
+        world = self.world()
+        talk = Talk(world, model="calling", tools=BOTH, parallel_tool_calls=False)
+        self.assertCalls(talk.ask(user("Go.")), "look")
+        world = self.restarted(world, talk, isKilled=True)
+        self.assertCalls(talk.results("grey"), "smell")
+        world = self.restarted(world, talk, isKilled=True)
+        self.assertSaid(talk.results("fishy"), "[grey][fishy]", "continued")
+        self.assertResults(world, ("grey", False), ("fishy", False))
+        self.assertEqual(len(self.prompts()), 1)
+        world.settle()
+
+    def test_nobodyComesBack(self) -> None:
+        """
+        The turn ends at its deadline, which the restart does not put off.
+        """
+        world, talk = self.parked(parkTimeout=20)
+        world.advance(13)
+        # Six seconds pass in the start.
+        world = self.restarted(world, talk, isKilled=True, parkTimeout=20)
+        self.assertEqual((world.link.turnCount, world.front.submitter.scheduler.taken), (1, 1))
+        self.assertResults(world)
+        world.advance(1)
+        self.assertResults(world, (LATE_RESULT, True), (LATE_RESULT, True))
+        world.settle()
+        self.assertSaid(talk.results("grey", "fishy"), "look: grey; smell: fishy")
+
+    def test_deadlinePassedMeanwhile(self) -> None:
+        """
+        The turn ends as soon as the daemon is reached; results that come then
+        go into a fresh one.
+        """
+        world, talk = self.parked(parkTimeout=20)
+        world.kill()
+        self.machine.clock.advance(25)
+        world = talk.world = self.world()
+        self.assertResults(world, (LATE_RESULT, True), (LATE_RESULT, True))
+        world.settle()
+        self.assertSaid(talk.results("grey", "fishy"), "look: grey; smell: fishy")
+        self.assertEqual(len(self.prompts()), 2)
+
+    def test_otherDaemon(self) -> None:
+        """
+        U19: a daemon that was restarted as well knows nothing of the calls.
+        """
+        for hasHistory in (True, False):
+            world, talk = self.parked()
+            results = talk.resultsOf("grey", "fishy")
+            world.kill()
+            self.successResultOf(self.machine.daemon.restart())
+            world = talk.world = self.world()
+            self.assertEqual(world.link.turnCount, 0)
+            if hasHistory:
+                self.assertSaid(talk.ask(*results), "look: grey; smell: fishy")
+            else:
+                talk.messages.clear()
+                self.assertExpired(talk.ask(*results))
+            self.assertResults(world)
+            world.stop()
+        self.machine.clock.advance(61)
+
+    def test_resultsBeforeTheDaemonIsReached(self) -> None:
+        """
+        X23: they wait for the attempt, or may come again.
+        """
+        world, talk = self.parked()
+        before, results = list(talk.messages), talk.resultsOf("grey", "fishy")
+        world.kill()
+        self.machine.daemon.faults.muteBreath = True
+        world = talk.world = self.world(isConnected=False)
+        client = talk.post(*results)
+        world.advance(2)
+        self.assertRefused(client, 503, "daemon_unavailable")
+        self.machine.daemon.faults.muteBreath = False
+        world.advance(15)
+        talk.messages = before
+        self.assertSaid(talk.ask(*results), "[grey][fishy]", "continued")
+        self.assertEqual(len(self.prompts()), 1)
+        world.settle()
+
+    def test_namesOfTheToolsAreSaidAgain(self) -> None:
+        """
+        The turn makes further calls of its tools, which reach the new process.
+        """
+        world = self.world()
+        talk = Talk(world, tools=BOTH)
+        script = [{"tool": "look", "args": {}}, {"tool": "smell", "args": {}}, {"say": "Done."}]
+        self.assertCalls(talk.ask(steps(*script)), "look")
+        for isKilled in (True, False):
+            world = self.restarted(world, talk, isKilled=isKilled)
+            hello = world.sent("hello")[-1]
+            self.assertEqual([tool["name"] for tool in hello["tools"]], ["look", "smell"])
+            self.assertEqual(hello["tools"], world.sent("prompt")[0]["tools"])
+        self.assertCalls(talk.results("grey"), "smell")
+        world = self.restarted(world, talk, isKilled=True)
+        self.assertSaid(talk.results("fishy"), "[fishy]Done.", "continued")
+        self.assertEqual(len(self.prompts()), 1)
+        world.settle()
+
+    def test_functions(self) -> None:
+        """
+        The deprecated shape shows no ids: its results are found by the
+        transcript.
+        """
+        world = self.world()
+        declared = [{"name": "look", "parameters": {"type": "object"}}]
+        script = [{"tool": "look", "args": {"at": 1}}, {"say": "Done."}]
+        client = world.ask([steps(*script)], functions=declared)
+        world.until(lambda: client.isComplete)
+        asked = [steps(*script), client.message]
+        world = self.restarted(world, isKilled=True)
+        said = {"role": "function", "name": "look", "content": "grey"}
+        client = world.ask([*asked, said], functions=declared)
+        world.until(lambda: client.isComplete)
+        self.assertSaid(client, "[grey]Done.", "continued")
+        self.assertEqual(len(self.prompts()), 1)
+        world.settle()
+
+    def test_goesOnBehindTheTurn(self) -> None:
+        """
+        The session of a turn that was gone on with is as warm as any.
+        """
+        world, talk = self.parked()
+        world = self.restarted(world, talk, isKilled=True)
+        talk.results("grey", "fishy")
+        client = talk.ask(user("Next."))
+        self.assertEqual(client.header("x-hum-session"), "continued")
+        self.assertEqual(len(set(self.sids(world))), 1)
+        talk.results("1", "2")
+        world.settle()
+
+    def test_killedWhileResultsAreOnTheirWay(self) -> None:
+        """
+        Nobody knows whether the model has them: they go into a fresh turn.
+        """
+        world, talk = self.parked()
+        before, results = list(talk.messages), talk.resultsOf("grey", "fishy")
+        world.workers.isHolding = True
+        talk.post(*results)
+        self.assertResults(world)
+        held = world.workers.held
+        world.kill()
+        for work in held:
+            work()
+        world = talk.world = self.world()
+        talk.messages = before
+        self.assertSaid(talk.ask(*results), "look: grey; smell: fishy")
+        self.assertEqual(len(set(self.sids(world))), 2)
+        self.assertResults(world)
+        world.advance(61)
+        world.settle()
+
+
+class DurabilityTests(RestartCase):
+    """
+    What a client is shown is kept already.
+    """
+
+    def test_callsAreKeptBeforeTheyAreShown(self) -> None:
+        """
+        The answer that hands them out waits for the store.
+        """
+        for isStreamed in (False, True):
+            world = self.world()
+            talk = Talk(world, model="calling", tools=BOTH, stream=isStreamed)
+            world.workers.isHolding = True
+            client = talk.post(user("Go."))
+            world.advance(1)
+            self.assertFalse(client.isComplete)
+            world.workers.release()
+            world.advance(0.05)
+            self.assertCalls(talk.heard(client), "look", "smell")
+            self.assertSaid(talk.results("grey", "fishy"), "[grey][fishy]", "continued")
+            world.settle()
+            world.stop()
+
+    def test_clientThatLeavesMeanwhile(self) -> None:
+        """
+        The turn stays parked: its client may have seen a part, and comes again.
+        """
+        world = self.world()
+        talk = Talk(world, model="calling", tools=BOTH)
+        world.workers.isHolding = True
+        talk.post(user("Go.")).leave()
+        world.advance(1)
+        world.workers.release()
+        world.advance(70)
+        world.settle()
+
+    def test_turnThatEndsMeanwhile(self) -> None:
+        """
+        The calls are handed out all the same; their results are late.
+        """
+        world = self.world()
+        talk = Talk(world, model="calling", tools=BOTH)
+        world.workers.isHolding = True
+        client = talk.post(user("Go."))
+        world.advance(1)
+        self.successResultOf(self.machine.daemon.restart())
+        world.advance(5)
+        world.workers.release()
+        world.advance(0.05)
+        self.assertCalls(talk.heard(client), "look", "smell")
+        self.assertSaid(talk.results("grey", "fishy"), "look: grey; smell: fishy")
+        self.machine.clock.advance(61)
+        world.settle()
+
+    def test_storeThatIsTooSlow(self) -> None:
+        """
+        The answer does not wait for ever.
+        """
+        world = self.world()
+        talk = Talk(world, model="calling", tools=BOTH)
+        world.workers.isHolding = True
+        client = talk.post(user("Go."))
+        world.until(lambda: client.isComplete, 20)
+        self.assertCalls(talk.heard(client), "look", "smell")
+        world.workers.release()
+        world.advance(5)
+        self.assertSaid(talk.results("grey", "fishy"), "[grey][fishy]", "continued")
+        world.settle()
+
+    def test_promptWaitsUntilItsSessionIsTaken(self) -> None:
+        """
+        A session that may have been told something is never prompted again.
+        """
+        world = self.world()
+        talk = Talk(world, model="echo")
+        talk.ask(user("One."))
+        world.advance(1)
+        world.workers.isHolding = True
+        client = talk.post(user("Two."))
+        self.assertEqual(len(self.prompts()), 1)
+        world.workers.release()
+        world.until(lambda: client.isComplete)
+        self.assertEqual(len(set(self.sids(world))), 1)
+        talk.messages.pop()
+        talk.world = world = self.restarted(world, isKilled=True)
+        world.settle()
+
+
+class SessionTests(RestartCase):
+    """
+    Sessions go on, and hints name them.
+    """
+
+    def test_warm(self) -> None:
+        """
+        A conversation goes on in its session, and is told what is new.
+        """
+        for isKilled in (False, True):
+            world = self.world()
+            talk = Talk(world, model="echo")
+            talk.ask(user("One."))
+            world.advance(1)
+            world = self.restarted(world, talk, isKilled=isKilled)
+            client = talk.ask(user("Two."))
+            self.assertEqual(client.header("x-hum-session"), "continued")
+            self.assertEqual(self.contents(world)[-1], "Two.")
+            self.assertEqual(len(set(self.sids(world)[-2:])), 1)
+            world.settle()
+            world.stop()
+
+    def test_busyOnesAreForgotten(self) -> None:
+        """
+        A session whose turn ran when the process died is not used again: the
+        same request gets a fresh one.
+        """
+        world = self.world()
+        talk = Talk(world)
+        talk.ask(user("One."))
+        world.advance(1)
+        said = steps({"sleep": 2}, {"say": "Two."})
+        talk.post(said)
+        world.advance(0.5)
+        talk.messages.pop()
+        world = self.restarted(world, talk, isKilled=True)
+        client = talk.ask(said)
+        self.assertSaid(client, "Two.")
+        self.assertNotIn(self.sids(world)[-1], self.sids(world)[:-1])
+        world.advance(10)
+        world.settle()
+
+    def test_hints(self) -> None:
+        """
+        A lone message under a session's name goes on in it.
+        """
+        world = self.world()
+        headers = {"x-hum-session": "mine"}
+        Talk(world, headers, model="echo").ask(user("One."))
+        world.advance(1)
+        world = self.restarted(world, isKilled=True)
+        client = Talk(world, headers, model="echo").ask(user("Two."))
+        self.assertEqual(client.header("x-hum-session"), "continued")
+        self.assertEqual(len(set(self.sids(world))), 1)
+        world.settle()
+
+    def test_systemPrompt(self) -> None:
+        """
+        One that a client says nothing of is said again, as before.
+        """
+        world = self.world()
+        headers = {"x-hum-session": "mine"}
+        system = {"role": "system", "content": "Be brief."}
+        Talk(world, headers, model="echo").ask(system, user("One."))
+        world.advance(1)
+        world = self.restarted(world, isKilled=True)
+        client = Talk(world, headers, model="echo").ask(user("Two."))
+        self.assertEqual(client.header("x-hum-session"), "continued")
+        self.assertEqual(world.sent("prompt")[-1]["systemPrompt"], world.sent("prompt")[0]["systemPrompt"])
+        world.settle()
+
+    def test_usersThatShowHistory(self) -> None:
+        """
+        A lone message of theirs is a new chat, as before.
+        """
+        world = self.world()
+        talk = Talk(world, model="echo", user="u")
+        talk.ask(user("One."))
+        talk.ask(user("Two."))
+        world.advance(1)
+        world = self.restarted(world, isKilled=True)
+        client = Talk(world, model="echo", user="u").ask(user("Three."))
+        self.assertEqual(client.header("x-hum-session"), "forked; why=hint")
+        world.settle()
+
+    def test_switchedOff(self) -> None:
+        """
+        Without continuation nothing is gone on with.
+        """
+        world = self.world()
+        talk = Talk(world, model="echo")
+        talk.ask(user("One."))
+        world.advance(1)
+        world = self.restarted(world, talk, isKilled=True, continuation=False)
+        self.assertEqual(talk.ask(user("Two.")).header("x-hum-session"), "new")
+        world.settle()

@@ -50,6 +50,13 @@ class InlineWorkers:
 
     read = write
 
+    @property
+    def held(self) -> list[Callable[[], Any]]:
+        """
+        What waits.
+        """
+        return [work for work, _ in self._held]
+
     def kill(self) -> None:
         """
         Do nothing any more, ever: the process has died.

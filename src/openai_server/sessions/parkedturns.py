@@ -3,13 +3,10 @@
 Parked turns that outlast the process.
 
 Each call that a client is given is saved with all that it takes to go on with
-its turn, before the client sees it. It is noted that a call has its result
-before the model is given that: a call whose result may or may not have reached
-the model is none that can be answered once more.
-
-Three things can be read of a saved call: it is open; it has had its result,
-and its turn was not gone on with (C{details} are there); it is too late for it
-(they are gone).
+its turn, before the client sees it. A call is forgotten before the model is
+given its result: one whose result may or may not have reached the model is none
+that can be answered once more, and what the client brings goes into a fresh
+turn. One for which it is too late is remembered for a while.
 """
 
 from __future__ import annotations
@@ -180,9 +177,9 @@ class LastingTurns:
         """
         isNew = False
         for call in calls:
-            if call.saved is not None and call.saved.isOpen and not self.isStopped:
-                call.saved = replace(call.saved, isOpen=False)
-                self._state.save(call.saved)
+            if call.saved is not None and not self.isStopped:
+                self._state.forget(SavedCall, call.publicId)
+                call.saved = None
                 isNew = True
         return self._state.durable() if isNew else None
 

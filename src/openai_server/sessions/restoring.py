@@ -114,7 +114,7 @@ class Restoration:
         await self._around.memory.load()
         turns: dict[str, list[SavedCall]] = {}
         for saved in await self._turns.calls():
-            if saved.details:
+            if saved.isOpen:
                 turns.setdefault(saved.sid, []).append(saved)
             else:
                 self._around.calls.remembered(_callFrom(saved))
@@ -147,9 +147,6 @@ class Restoration:
         for call, each, detail in zip(calls, saved, details, strict=True):
             around.calls.adopted(call, detail.isShown, each.asked)
         conversation.adopt(around.daemon, calls, min(each.deadline for each in saved) - self._now())
-        if not all(each.isOpen for each in saved):
-            # Its results were on their way: what became of them nobody knows.
-            conversation.cancel()
 
     def _conversation(self, turn: TurnDetails) -> Conversation:
         around = self._around
