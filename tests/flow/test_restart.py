@@ -16,6 +16,8 @@ from openai_server.embedded.models import ModelPrompt
 from openai_server.embedded.playback import Step
 from openai_server.sessions.conversation import LATE_RESULT
 from tests.flow.support import FlowCase, Talk, function, steps, user
+from tests.flow.test_responses import LOOK, ResponsesCase, plays, responseOf, says, textOf
+from tests.flow.test_responses import result as itemResult
 from tests.machinery.models import TEST_MODELS
 from tests.machinery.steps import Call, CallTools, Say, Words
 from tests.world import Client, Machine, World
@@ -94,7 +96,7 @@ class ParkedTurnTests(RestartCase):
 
     def test_resultsGoOnWithTheTurn(self) -> None:
         """
-        On the same worker process: nothing is prompted, and each call is
+        X40: on the same worker process: nothing is prompted, and each call is
         answered once.
         """
         for isKilled in (False, True):
@@ -395,7 +397,7 @@ class SessionTests(RestartCase):
 
     def test_busyOnesAreForgotten(self) -> None:
         """
-        A session whose turn ran when the process died is not used again: the
+        X42: a session whose turn ran when the process died is not used again: the
         same request gets a fresh one.
         """
         world = self.world()
@@ -467,3 +469,64 @@ class SessionTests(RestartCase):
         world = self.restarted(world, talk, isKilled=True, continuation=False)
         self.assertEqual(talk.ask(user("Two.")).header("x-hum-session"), "new")
         world.settle()
+
+
+class ResponsesTests(ResponsesCase, RestartCase):
+    """
+    Responses, which leave the history to the server.
+    """
+
+    def test_previousResponse(self) -> None:
+        """
+        Outputs alone go on with the turn, since the server has the calls.
+        """
+        for isKilled in (False, True):
+            before = len(self.prompts())
+            world = self.world()
+            first = self.ask(world, plays({"tool": "look", "args": {}}, {"say": "Done."}), tools=[LOOK])
+            [call] = self.callsOf(first)
+            world = self.restarted(world, isKilled=isKilled)
+            previous = responseOf(first)["id"]
+            again = self.ask(world, itemResult(call, "grey"), tools=[LOOK], previous_response_id=previous)
+            self.assertEqual(textOf(again), "[grey]Done.")
+            self.assertEqual(again.header("x-hum-session"), "continued")
+            self.assertEqual(len(self.prompts()) - before, 1)
+            last = self.ask(world, says("Next."), tools=[LOOK], previous_response_id=responseOf(again)["id"])
+            self.assertEqual(last.header("x-hum-session"), "continued")
+            world.settle()
+            world.stop()
+
+    def test_outputsAlone(self) -> None:
+        """
+        X41: they find their turn by their ids, or nothing can be made of them.
+        """
+        world = self.world()
+        first = self.ask(world, plays({"tool": "look", "args": {}}, {"say": "Done."}), tools=[LOOK])
+        [call] = self.callsOf(first)
+        output = itemResult(call, "grey")
+        world = self.restarted(world, isKilled=True)
+        self.assertEqual(textOf(self.ask(world, output, tools=[LOOK])), "[grey]Done.")
+        world = self.restarted(world, isKilled=True)
+        self.assertExpired(self.ask(world, output, tools=[LOOK]))
+        madeUp = {**call, "call_id": "call_" + "x" * 32}
+        self.assertExpired(self.ask(world, itemResult(madeUp, "grey"), tools=[LOOK]))
+        self.assertEqual(len(self.prompts()), 1)
+        world.settle()
+
+    def test_lateOutputsAlone(self) -> None:
+        """
+        X20: they go on in the session that their turn has left in good order,
+        if it has.
+        """
+        for end in ({"say": "Done."}, {"result_error": "API Error: 500"}):
+            world = self.world(parkTimeout=5)
+            first = self.ask(world, plays({"tool": "look", "args": {}}, end), tools=[LOOK])
+            [call] = self.callsOf(first)
+            world.advance(8)
+            client = self.ask(world, itemResult(call, "grey"), tools=[LOOK])
+            if "say" in end:
+                self.assertEqual(client.header("x-hum-session"), "continued")
+            else:
+                self.assertExpired(client)
+            world.settle()
+            world.stop()

@@ -132,7 +132,13 @@ class WebFront(Service):
         kept = self.kept = KeptAnswers(store.records)
         survivors = Survivors()
         self.completion = Completion(
-            self.submitter, self.retries, self.models.isKnown, self._takenNames, kept, survivors, self._restoration
+            self.submitter,
+            self.retries,
+            self.models.isKnown,
+            self._takenNames,
+            kept,
+            survivors,
+            self._restoration,
         )
         completions = CompletionDialect(
             strict=configuration.strict,
