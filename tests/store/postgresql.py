@@ -4,7 +4,6 @@ A PostgreSQL server of the tests' own, on a Unix socket in a folder of its own.
 
 from __future__ import annotations
 
-import atexit
 import os
 import pwd
 import shutil
@@ -60,12 +59,20 @@ class Server:
         """
         self._run("pg_ctl", "stop", "--wait", "--mode=immediate", mayFail=True)
 
-    def remove(self) -> None:
+    def endWithThisProcess(self) -> None:
         """
-        Stop it for good.
+        Let it be stopped and removed when this process ends, however it does.
         """
-        self.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        script = 'read -r _; "$0" -D "$1/data" stop --mode=immediate; rm -rf "$1"'
+        self._watch = subprocess.Popen(
+            ["/bin/sh", "-c", script, str(self._bin / "pg_ctl"), str(self._folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+            **self._as,
+        )
 
     def cut(self) -> None:
         """
@@ -115,7 +122,7 @@ def server() -> Server:
     if bin is None:
         raise SkipTest("PostgreSQL is not installed")
     made = Server(Path(tempfile.mkdtemp(prefix="openai-server-pg-")), bin)
-    atexit.register(made.remove)
+    made.endWithThisProcess()
     made.start()
     return made
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-from unittest import SkipTest
+from unittest import SkipTest, mock
 
 import msgspec
 from sqlalchemy import text
@@ -20,7 +20,7 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from openai_server.store import location
 from openai_server.store.interfaces import StoreError
 from openai_server.store.location import Location
-from openai_server.store.saved import SavedHint, SavedSession
+from openai_server.store.saved import SavedCall, SavedHint, SavedSession
 from openai_server.store.troubles import Trouble, troubleOf
 from tests.store.postgresql import server
 from tests.store.support import NOW, PostgreSQL, SQLiteFile
@@ -234,6 +234,68 @@ class TroubleTests(LoggedFile):
         self.recovered()
 
 
+class AloneTests(LoggedFile):
+    """
+    A process that decides for itself while the store is degraded.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.assertTrue(self.save(CALL, SESSION))
+        connection = self.other()
+        connection.execute("BEGIN IMMEDIATE")
+        self.assertFalse(self.save(HINT))
+
+    def test_take(self) -> None:
+        """
+        What is not known to be gone is taken once.
+        """
+        take = self.store.state.take
+        self.assertTrue(self.successResultOf(take(SavedCall, "call_1")))
+        self.assertFalse(self.successResultOf(take(SavedCall, "call_1")))
+        self.store.state.save(msgspec.structs.replace(CALL, expiresAt=NOW))
+        self.assertFalse(self.successResultOf(take(SavedCall, "call_1")))
+        self.store.state.save(CALL)
+        self.store.state.forget(SavedCall, "call_1")
+        self.assertFalse(self.successResultOf(take(SavedCall, "call_1")))
+
+    def test_find(self) -> None:
+        """
+        What is unsaved is found.
+        """
+        find = self.store.state.find
+        other = msgspec.structs.replace(SESSION, sid="s2", name=b"m")
+        self.store.state.save(other)
+        self.assertEqual(self.successResultOf(find(SavedSession, limit=9)), [other])
+        self.assertEqual(self.successResultOf(find(SavedSession, limit=9, name=b"n")), [])
+
+    def test_leases(self) -> None:
+        """
+        They hold within the process.
+        """
+        state = self.store.state
+        self.assertTrue(self.successResultOf(state.acquire("sid:1", "p1", 5)))
+        self.assertFalse(self.successResultOf(state.acquire("sid:1", "p2", 5)))
+        self.assertTrue(self.successResultOf(state.renew("sid:1", "p1", 5)))
+        self.assertTrue(self.successResultOf(state.release("sid:1", "p1")))
+        self.assertTrue(self.successResultOf(state.acquire("sid:1", "p2", 5)))
+
+    def test_records(self) -> None:
+        """
+        They are listed, changed and removed in memory.
+        """
+        records = self.store.records
+        records.put("a", "r1", b"1")
+        records.put("a", "r2", b"2", "r1")
+        self.assertEqual(list(self.successResultOf(records.chain("a", "r2"))), [b"1", b"2"])
+        self.assertTrue(self.successResultOf(records.append("a", "r1", [("i", b"x")])))
+        self.assertEqual(list(self.successResultOf(records.items("a", "r1"))), [("i", b"x")])
+        self.assertEqual(self.successResultOf(records.item("a", "r1", "i")), b"x")
+        self.assertTrue(self.successResultOf(records.removeItem("a", "r1", "i")))
+        self.assertTrue(self.successResultOf(records.remove("a", "r2")))
+        self.assertEqual(list(self.successResultOf(records.records("a", "r", limit=9))), [("r1", b"1")])
+
+
 class StartTests(SQLiteFile):
     """
     A start in trouble.
@@ -362,7 +424,9 @@ class OtherTests(SQLiteFile):
         """
         It is said what to install.
         """
-        self.patch(sys, "modules", {**sys.modules, "psycopg": None})
+        patched = mock.patch.dict(sys.modules, {"psycopg": None})
+        patched.start()
+        self.addCleanup(patched.stop)
         with self.assertRaises(StoreError) as caught:
             Location("postgresql+psycopg://me:secret@here/db").engine()
         self.assertIn("pip install 'openai-server[postgresql]'", str(caught.exception))

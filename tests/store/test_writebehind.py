@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from openai_server.metrics import Counters
-from openai_server.store import writebehind
+from openai_server.store import unsaved, writebehind
 from openai_server.store.operations import Operation
 from openai_server.store.troubles import Trouble
 from openai_server.store.writebehind import WriteBehind
@@ -269,7 +269,7 @@ class WriteBehindTests(SyncCase):
         (D9) The oldest that nobody was to wait for are dropped and counted, the
         others much later.
         """
-        self.patch(writebehind, "MOST_UNSAVED", 4)
+        self.patch(unsaved, "MOST_UNSAVED", 4)
         self.add("p", "q")
         self.changes.written()
         self.broken()
@@ -286,7 +286,7 @@ class WriteBehindTests(SyncCase):
         """
         The same for their bytes.
         """
-        self.patch(writebehind, "MOST_BYTES", 10_000)
+        self.patch(unsaved, "MOST_BYTES", 10_000)
         self.changes.readFailed(Trouble("full"))
         for number in range(5):
             self.changes.add(Change(f"{number}", size=4000))

@@ -83,6 +83,7 @@ class PromptedTurn:
     @ivar model: what was asked.
     @ivar isOver: whether the worker is done with it; a draining turn is not over.
     @ivar isHeard: whether the audience is told what comes.
+    @ivar isLeft: whether its worker was asked to stop though it is heard.
     @ivar refusal: the daemon had no worker yet and said so; the prompt is to
         be asked again, and nothing of it is anywhere now. Else None.
     @ivar isLive: whether the worker has shown a sign of life.
@@ -109,6 +110,7 @@ class PromptedTurn:
         "formerTools",
         "isEchoed",
         "isHeard",
+        "isLeft",
         "isLive",
         "isOver",
         "lookAt",
@@ -133,6 +135,7 @@ class PromptedTurn:
         self.model = prompt.modelId
         self.isOver = False
         self.isHeard = True
+        self.isLeft = False
         self.refusal: Error | None = None
         self.isLive = False
         self.isEchoed = False
@@ -195,7 +198,8 @@ class PromptedTurn:
         """
         if self.refusal is not None or not self._wire.isReady:
             self.ended(self.refusal or Lost(Loss.DAEMON_LOST, self.seen))
-        elif self._state in states.LEAVE:
+        elif self._state in states.LEAVE and not self.isLeft:
+            self.isLeft = True
             self._wire.send(Cancel(rid=self._wire.newRid(), sid=self.sid))
 
     def park(self) -> None:
@@ -404,7 +408,8 @@ class PromptedTurn:
         self._limit = inf
         self._await(self._wire.clock.seconds(), self._wire.limits.drain, Loss.DRAIN_LIMIT)
         if isReady:
-            self._wire.send(Cancel(rid=self._wire.newRid(), sid=self.sid))
+            if not self.isLeft:
+                self._wire.send(Cancel(rid=self._wire.newRid(), sid=self.sid))
             self._refuseOpenCalls()
         if why is not None:
             self._tellEnd(Lost(why, self.seen))

@@ -11,9 +11,7 @@ nobody was to wait for are dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from itertools import count, islice
-from math import inf
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from twisted.internet.defer import Deferred, succeed
@@ -25,6 +23,7 @@ from openai_server.clock import Deadline
 from openai_server.metrics import Counters
 from openai_server.store.operations import Operation
 from openai_server.store.troubles import Trouble
+from openai_server.store.unsaved import UnsavedChanges
 
 #: Seconds for which a change may be unsaved, and how many may be.
 DELAY: Final = 0.1
@@ -34,11 +33,6 @@ PATIENCE: Final = 5.0
 #: Seconds until a batch is tried again, at first and at most.
 FIRST_RETRY: Final = 0.25
 LAST_RETRY: Final = 8.0
-#: Changes that are kept while none can be written, and their bytes. Of those
-#: that somebody was to wait for, so many times more are.
-MOST_UNSAVED: Final = 10_000
-MOST_BYTES: Final = 64 * 2**20
-_PROMISED: Final = 4
 
 
 class _Waiting(NamedTuple):
@@ -79,10 +73,7 @@ class WriteBehind:
         self._clock = clock
         self._write = write
         self._counters = counters
-        self._numbers = count()
-        self._queue: dict[int, Operation] = {}
-        self._latest: dict[Hashable, int] = {}
-        self._size = 0
+        self._queue = UnsavedChanges()
         self._batch: dict[int, Operation] = {}
         self._isWriting = False
         self._waiting: list[_Waiting] = []
@@ -104,7 +95,7 @@ class WriteBehind:
         Yield the changes that are unsaved, in order.
         """
         yield from self._batch.values()
-        yield from self._queue.values()
+        yield from self._queue
 
     # What is done with changes.
 
@@ -114,16 +105,7 @@ class WriteBehind:
 
         @return: its number.
         """
-        number = self._latest.get(change.key, -1)
-        former = self._queue.get(number)
-        if former is not None and change.replaces(former):
-            change.isPromised = former.isPromised
-            self._size -= former.size
-        else:
-            number = next(self._numbers)
-            self._latest[change.key] = number
-        self._queue[number] = change
-        self._size += change.size
+        number = self._queue.add(change)
         self._dropTooMany()
         if self.whyDegraded is None and not self._isStopped:
             if len(self._queue) >= BATCH:
@@ -151,11 +133,10 @@ class WriteBehind:
 
         @return: fires with whether they are written; never fails.
         """
-        for change in self._queue.values():
-            change.isPromised = True
+        self._queue.promise()
         if self.whyDegraded is not None or not len(self):
             return succeed(self.whyDegraded is None)
-        last = next(reversed(self._queue or self._batch))
+        last = self._queue.last if self._queue else next(reversed(self._batch))
         return self._wait(_Waiting(last, Deferred(), False, False))
 
     def _wait(self, waiting: _Waiting) -> Deferred[Any]:
@@ -190,12 +171,7 @@ class WriteBehind:
         """
         Write a batch; an empty one just tries.
         """
-        self._batch = dict(islice(self._queue.items(), BATCH))
-        for number, change in self._batch.items():
-            del self._queue[number]
-            self._size -= change.size
-            if self._latest.get(change.key) == number:
-                del self._latest[change.key]
+        self._batch = self._queue.take(BATCH)
         self._isWriting = True
         deadline = Deadline(self._clock, PATIENCE, lambda: self._degrade("slow", f"not done in {PATIENCE} s"))
         writing = self._write(list(self._batch.values()))
@@ -210,7 +186,7 @@ class WriteBehind:
         refused = sum([isinstance(each, Exception) for each in came])
         if refused:
             self._counters.add("store_refused", times=refused)
-        first = next(iter(self._queue), inf)
+        first = self._queue.first
         done = [each for each in self._waiting if each.number < first]
         self._waiting = [each for each in self._waiting if each.number >= first]
         if self.whyDegraded is not None:
@@ -232,11 +208,7 @@ class WriteBehind:
     def _failed(self, failure: Failure) -> None:
         self._isWriting = False
         batch, self._batch = self._batch, {}
-        # The last one of a key counts, and what was added since before it.
-        for number, change in reversed(batch.items()):
-            self._size += change.size
-            self._latest.setdefault(change.key, number)
-        self._queue = {**batch, **self._queue}
+        self._queue.putBack(batch)
         trouble = failure.value
         if isinstance(trouble, Trouble):
             self._degrade(trouble.word, str(trouble))
@@ -288,18 +260,10 @@ class WriteBehind:
         self._dropped = 0
 
     def _dropTooMany(self) -> None:
-        while len(self._queue) > MOST_UNSAVED or self._size > MOST_BYTES:
-            oldest = next((number for number, each in self._queue.items() if not each.isPromised), None)
-            if oldest is None:
-                if len(self._queue) <= _PROMISED * MOST_UNSAVED and self._size <= _PROMISED * MOST_BYTES:
-                    return
-                oldest = next(iter(self._queue))
-            change = self._queue.pop(oldest)
-            self._size -= change.size
-            if self._latest.get(change.key) == oldest:
-                del self._latest[change.key]
-            self._dropped += 1
-            self._counters.add("store_dropped")
+        dropped = self._queue.dropTooMany()
+        if dropped:
+            self._dropped += dropped
+            self._counters.add("store_dropped", times=dropped)
 
     # The end.
 

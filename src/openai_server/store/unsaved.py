@@ -1,0 +1,127 @@
+# -*- test-case-name: tests.store.test_writebehind -*-
+"""
+The changes that wait to be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from itertools import count, islice
+from math import inf
+from typing import Final
+
+from openai_server.store.operations import Operation
+
+#: Changes that are kept while none can be written, and their bytes. Of those
+#: that somebody was to wait for, so many times more are.
+MOST_UNSAVED: Final = 10_000
+MOST_BYTES: Final = 64 * 2**20
+_PROMISED: Final = 4
+
+
+class UnsavedChanges:
+    """
+    Changes by their numbers, in order; of one key not more than needed.
+
+    @ivar _latest: the number of the last change of each key.
+    """
+
+    def __init__(self) -> None:
+        self._numbers = count()
+        self._queue: dict[int, Operation] = {}
+        self._latest: dict[Hashable, int] = {}
+        self._size = 0
+
+    def __len__(self) -> int:
+        """
+        Return how many changes wait.
+        """
+        return len(self._queue)
+
+    def __iter__(self) -> Iterator[Operation]:
+        """
+        Yield the changes in order.
+        """
+        return iter(self._queue.values())
+
+    @property
+    def first(self) -> float:
+        """
+        The lowest number; infinite when nothing waits.
+        """
+        return next(iter(self._queue), inf)
+
+    @property
+    def last(self) -> int:
+        """
+        The highest number.
+        """
+        return next(reversed(self._queue))
+
+    def add(self, change: Operation) -> int:
+        """
+        Let a change wait, in the place of one that it replaces.
+
+        @return: its number.
+        """
+        number = self._latest.get(change.key, -1)
+        former = self._queue.get(number)
+        if former is not None and change.replaces(former):
+            change.isPromised = former.isPromised
+            self._size -= former.size
+        else:
+            number = next(self._numbers)
+            self._latest[change.key] = number
+        self._queue[number] = change
+        self._size += change.size
+        return number
+
+    def promise(self) -> None:
+        """
+        Note that somebody waits for all of them.
+        """
+        for change in self._queue.values():
+            change.isPromised = True
+
+    def take(self, most: int) -> dict[int, Operation]:
+        """
+        Take out the first ones.
+        """
+        taken = dict(islice(self._queue.items(), most))
+        for number in taken:
+            self._remove(number)
+        return taken
+
+    def putBack(self, taken: dict[int, Operation]) -> None:
+        """
+        Let those that were taken out wait again, before all others.
+        """
+        # The last one of a key counts, and what was added since before it.
+        for number, change in reversed(taken.items()):
+            self._size += change.size
+            self._latest.setdefault(change.key, number)
+        self._queue = {**taken, **self._queue}
+
+    def dropTooMany(self) -> int:
+        """
+        Drop the oldest for which there is no room, and those that somebody
+        waits for only when there are far too many.
+
+        @return: how many were dropped.
+        """
+        dropped = 0
+        while len(self._queue) > MOST_UNSAVED or self._size > MOST_BYTES:
+            oldest = next((number for number, each in self._queue.items() if not each.isPromised), None)
+            if oldest is None:
+                if len(self._queue) <= _PROMISED * MOST_UNSAVED and self._size <= _PROMISED * MOST_BYTES:
+                    break
+                oldest = next(iter(self._queue))
+            self._remove(oldest)
+            dropped += 1
+        return dropped
+
+    def _remove(self, number: int) -> None:
+        change = self._queue.pop(number)
+        self._size -= change.size
+        if self._latest.get(change.key) == number:
+            del self._latest[change.key]
