@@ -54,8 +54,8 @@ def looping(question: ModelPrompt) -> Sequence[Step]:
     results it is shown.
     """
     shown = sum(header.startswith("result") for header, _ in sectionsOf(question.content))
-    calls = [CallTools([Call(name, {"chi": "tool-call", "name": name, "args": {}})]) for name in STEPS[shown:]]
-    return [*calls, Say("All is done.")]
+    calls = [Call(name, {"chi": "tool-call", "name": name, "args": {}}) for name in STEPS[shown:]]
+    return [*(CallTools([call]) for call in calls), Say("All is done.")]
 
 
 class NotAnswered(Exception):
@@ -67,6 +67,8 @@ class NotAnswered(Exception):
 class Server:
     """
     A server that may die, and its successors.
+
+    @ivar points: a file with a byte for each point that they have passed.
     """
 
     def __init__(self, folder: Path, daemon: FaultyDaemon, zygote: Zygote) -> None:
@@ -74,6 +76,7 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
         self.points = folder / "points"
+        self.hasDied = False
         self._folder = folder
         self._daemon = daemon
         self._zygote = zygote
@@ -112,6 +115,7 @@ class Server:
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             if not self._zygote.isAlive:
+                self.hasDied = True
                 self.start()
             try:
                 return self._asked(path, json.dumps(body).encode())
@@ -224,10 +228,12 @@ def _messageFromStream(said: bytes) -> Any:
         if event.startswith("data: {"):
             [choice] = json.loads(event.removeprefix("data: "))["choices"] or [{"delta": {}}]
             message["content"] += choice["delta"].get("content") or ""
-            for call in choice["delta"].get("tool_calls", ()):
-                message.setdefault("tool_calls", []).append(
-                    {"id": call["id"], "type": "function", "function": call["function"]}
-                )
+            for piece in choice["delta"].get("tool_calls", ()):
+                calls = message.setdefault("tool_calls", [])
+                if "id" in piece:
+                    calls.append({"id": piece["id"], "type": "function", "function": piece["function"]})
+                else:
+                    calls[-1]["function"]["arguments"] += piece["function"]["arguments"]
     return message
 
 
@@ -259,10 +265,12 @@ class Sweep:
 
     @ivar failures: what did not hold, in words.
     @ivar deaths: how many servers died.
+    @ivar points: at how many they might have.
     """
 
     def __init__(self) -> None:
         self.failures: list[str] = []
+        self.points = 0
         self.deaths = 0
         self._zygote = Zygote()
 
@@ -292,10 +300,10 @@ class Sweep:
         ran: Counter[str] = Counter()
         try:
             server.start(deadly)
-            word = responsesLoop(server, ran) if kind == "responses" else chatLoop(server, ran, kind == "stream")
+            isChat = kind != "responses"
+            word = chatLoop(server, ran, kind == "stream") if isChat else responsesLoop(server, ran)
             points = server.points.stat().st_size
             log = (folder / "log").read_text()
-            self.deaths += log.count("listens on ") > 1
             problems = [*self._problems(recorder, ran, word), *self._problemsOf(server, folder, log)]
         except Exception as error:
             points, problems = 0, [f"{type(error).__name__}: {error}; log: {_tailOf(folder / 'log')}"]
@@ -329,7 +337,9 @@ class Sweep:
 
     def _problemsOf(self, server: Server, folder: Path, log: str) -> Iterable[str]:
         status = server.stop()
-        if status != 0:
+        self.deaths += server.hasDied or status == -signal.SIGKILL
+        # It may come to its deadly point on its way out.
+        if status not in (0, -signal.SIGKILL, None):
             yield f"the last server ended with {status}"
         for word in ("Traceback", "critical", "degraded"):
             if word in log:
@@ -347,22 +357,22 @@ def _tailOf(log: Path) -> str:
     return log.read_text()[-3000:] if log.exists() else "none"
 
 
-def sweep(kinds: Sequence[str], every: int) -> tuple[int, Sequence[str]]:
+def sweep(kinds: Sequence[str], every: int) -> Sweep:
     """
     Sweep, in a thread that is not the reactor's.
 
     @param every: only each point of so many.
-    @return: how many servers died, and what did not hold.
     """
     swept = Sweep()
     try:
         for kind in kinds:
             points = swept.count(kind)
+            swept.points += points
             for deadly in range(1, points + 1, every):
                 swept.run(kind, deadly)
     finally:
         swept.close()
-    return swept.deaths, swept.failures
+    return swept
 
 
 def main() -> None:
@@ -373,7 +383,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="only each point of so many")
     parser.add_argument("--kinds", default=",".join(KINDS))
     options = parser.parse_args()
-    found: list[tuple[int, Sequence[str]]] = []
+    found: list[Sweep] = []
 
     def work() -> None:
         try:
@@ -383,10 +393,10 @@ def main() -> None:
 
     reactor.callWhenRunning(threading.Thread(target=work).start)  # type: ignore[attr-defined]
     reactor.run()  # type: ignore[attr-defined]
-    [(deaths, failures)] = found
-    print("\n".join(failures))
-    print(f"{deaths} servers were killed, {len(failures)} things did not hold")
-    sys.exit(bool(failures) or not deaths)
+    [swept] = found
+    print("\n".join(swept.failures))
+    print(f"{swept.deaths} of {swept.points} servers were killed, {len(swept.failures)} things did not hold")
+    sys.exit(bool(swept.failures) or not swept.deaths)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """
 A server that dies where it is told to: before or after a write to the daemon,
-to a client, or to the store.
+to a client, or to the store, and any statement of that.
 
     python -m tests.machinery.mortal
 
@@ -62,6 +62,7 @@ def serve(order: dict[str, Any]) -> NoReturn:
     """
     Be a server.
     """
+    from sqlalchemy import Engine, event
     from twisted.scripts.twistd import run
 
     from openai_server.outlet import Outlet
@@ -70,6 +71,8 @@ def serve(order: dict[str, Any]) -> NoReturn:
     points = Points(order["deadly"], order["points"])
     points.around(Outlet, "put")
     points.around(Database, "write")
+    for name in ("before_cursor_execute", "after_cursor_execute", "commit"):
+        event.listen(Engine, name, lambda *_: points.passed())
     os.environ.update(order["environ"])
     output = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(output, 1)
