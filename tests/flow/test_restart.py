@@ -23,6 +23,7 @@ from tests.machinery.steps import Call, CallTools, Say, Words
 from tests.world import Client, Machine, World
 
 BOTH = [function("look"), function("smell")]
+CALLS = [Call(name, {"chi": "tool-call", "name": name, "args": {}}) for name in ("look", "smell")]
 
 
 def calling(question: ModelPrompt) -> Sequence[Step]:
@@ -35,8 +36,14 @@ def calling(question: ModelPrompt) -> Sequence[Step]:
         return [Words("; ".join(f"{name}: {said}" for name, said in results))]
     if "assistant" in question.content:
         return [Say("I have read it.")]
-    calls = [Call(name, {"chi": "tool-call", "name": name, "args": {}}) for name in ("look", "smell")]
-    return [CallTools(calls)]
+    return [CallTools(CALLS)]
+
+
+def apart(question: ModelPrompt) -> Sequence[Step]:
+    """
+    A model that calls the second tool a second after the first.
+    """
+    return [CallTools(CALLS, gap=1.0)]
 
 
 class RestartCase(FlowCase):
@@ -46,7 +53,7 @@ class RestartCase(FlowCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.machine = Machine(self, {"models": {**TEST_MODELS, "calling": calling}})
+        self.machine = Machine(self, {"models": {**TEST_MODELS, "calling": calling, "apart": apart}})
         self.url = f"sqlite:///{Path(self.mktemp()).absolute()}/store.db"
 
     def world(self, **settings: Any) -> World:
@@ -141,6 +148,70 @@ class ParkedTurnTests(RestartCase):
         world = self.restarted(world, talk, isKilled=True)
         self.assertSaid(talk.results("fishy"), "[grey][fishy]", "continued")
         self.assertResults(world, ("grey", False), ("fishy", False))
+        self.assertEqual(len(self.prompts()), 1)
+        world.settle()
+
+    def test_callThatComesBehindTheAnswer(self) -> None:
+        """
+        It waits for the next answer, also behind a restart.
+        """
+        world = self.world()
+        talk = Talk(world, model="apart", tools=BOTH)
+        self.assertCalls(talk.ask(user("Go.")), "look")
+        world.advance(2)
+        world = self.restarted(world, talk, isKilled=True)
+        self.assertCalls(talk.results("grey"), "smell")
+        self.assertSaid(talk.results("fishy"), "[grey][fishy]", "continued")
+        self.assertEqual(len(self.prompts()), 1)
+        world.settle()
+
+    def test_workerThatDiedMeanwhile(self) -> None:
+        """
+        U20: the turn is lost with it, though there is another one.
+        """
+        world, talk = self.parked()
+        world.kill()
+        self.machine.daemon.killWorker(self.machine.daemon.workers[0])
+        self.machine.daemon.addWorker(*self.machine.daemon.settings.models)
+        world = talk.world = self.world()
+        self.assertEqual(world.link.turnCount, 0)
+        self.assertSaid(talk.results("grey", "fishy"), "look: grey; smell: fishy")
+        self.assertResults(world)
+        world.settle()
+
+    def test_clientThatLeavesBeforeItsResultsAreUsed(self) -> None:
+        """
+        They can be given again, to the next server too.
+        """
+        world, talk = self.parked()
+        before, results = list(talk.messages), talk.resultsOf("grey", "fishy")
+        world.workers.isHolding = True
+        talk.post(*results).leave()
+        world.workers.release()
+        world.advance(1)
+        self.assertResults(world)
+        world = self.restarted(world, talk, isKilled=True)
+        talk.messages = before
+        self.assertSaid(talk.ask(*results), "[grey][fishy]", "continued")
+        self.assertEqual(len(self.prompts()), 1)
+        world.settle()
+
+    def test_resultsTwiceAtOnce(self) -> None:
+        """
+        X22: while the first ones wait for the store; each is sent once, and
+        both clients are given the same answer.
+        """
+        world, talk = self.parked()
+        before, results = list(talk.messages), talk.resultsOf("grey", "fishy")
+        world.workers.isHolding = True
+        one = talk.post(*results, headers={"idempotency-key": "k"})
+        talk.messages = before
+        other = talk.post(*results, headers={"idempotency-key": "k"})
+        world.workers.release()
+        world.until(lambda: one.isComplete and other.isComplete)
+        self.assertResults(world, ("grey", False), ("fishy", False))
+        self.assertSaid(one, "[grey][fishy]")
+        self.assertSaid(other, "[grey][fishy]")
         self.assertEqual(len(self.prompts()), 1)
         world.settle()
 

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -103,6 +103,11 @@ class CallKeeper(Protocol):
     Who is told what becomes of calls.
     """
 
+    def keep(self, parked: Any) -> object:
+        """
+        A parked turn has made a further call.
+        """
+
     def closed(self, call: ParkedCall) -> None:
         """
         The call is late or closed.
@@ -176,6 +181,13 @@ class CallTable:
             if asked is not None:
                 call.legacyKey = (call.account, call.clientName, asked)
                 self._legacy.setdefault(call.legacyKey, []).append(call)
+
+    def addedTo(self, owner: object) -> None:
+        """
+        This owner's turn is parked, and has made a further call.
+        """
+        if self._keeper is not None:
+            self._keeper.keep(owner)
 
     def adopted(self, call: ParkedCall, isShown: bool, asked: bytes | None = None) -> None:
         """

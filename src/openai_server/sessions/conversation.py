@@ -451,6 +451,8 @@ class Conversation:
         self._batch.add(call)
         if self._answer is not None:
             self._batch.collect(self._handOut)
+        elif self.phase is Phase.PARKED:
+            self._table.addedTo(self)
 
     def _fail(self, error: APIError) -> None:
         answer = self._answer

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 
 from openai_server.api.output import Usage
+from openai_server.daemon.interfaces import Daemon, Registry
 from openai_server.sessions.calls import REMEMBERED, CallState, ParkedCall
 from openai_server.sessions.digests import digestOf
 from openai_server.sessions.lasting import LastingSessions
@@ -37,6 +38,7 @@ class TurnDetails(msgspec.Struct, frozen=True, array_like=True):
     """
     A parked turn.
 
+    @ivar workers: the daemon's names of those that may have it.
     @ivar tools: the definitions that its worker knows, as JSON.
     @ivar told: what its answers were told to cost so far.
     @ivar seenCalls: see L{Conversation.seenCalls
@@ -44,6 +46,7 @@ class TurnDetails(msgspec.Struct, frozen=True, array_like=True):
     """
 
     model: str
+    workers: Sequence[str]
     session: SavedSession
     names: Mapping[str, str]
     customTools: Sequence[str]
@@ -107,19 +110,19 @@ class LastingTurns:
         self,
         state: StateStore,
         sessions: LastingSessions,
-        incarnation: Callable[[], str | None],
+        daemon: Daemon,
         clock: Callable[[], float],
         now: Callable[[], float],
     ) -> None:
         """
-        @param incarnation: tells which daemon process has the turns.
+        @param daemon: has the turns.
         @param clock: the monotonic clock, in seconds.
         @param now: the wall clock, in seconds since 1970.
         """
         self.isStopped = False
         self._state = state
         self._sessions = sessions
-        self._incarnation = incarnation
+        self._daemon = daemon
         self._clock = clock
         self._now = now
 
@@ -130,7 +133,7 @@ class LastingTurns:
         @return: fires when it would outlast this process, or that cannot be
             had for now.
         """
-        turn, incarnation = self._turn(parked), self._incarnation()
+        turn, incarnation = self._turn(parked), self._daemon.incarnation
         ago = self._now() - self._clock()
         for call in parked.openCalls:
             deadline = ago + call.arrivedAt + turn.parkTimeout
@@ -158,6 +161,7 @@ class LastingTurns:
         definitions = () if tools is None else {**tools.former, **tools.own}.values()
         return TurnDetails(
             parked.slot.model,
+            workersOf(self._daemon.registry, parked.slot.model),
             self._sessions.savedFrom(context.session),
             context.names,
             tuple(context.customTools),
@@ -206,6 +210,14 @@ class LastingTurns:
         Return what was saved of calls.
         """
         return await self._state.find(SavedCall, limit=MOST_CALLS)
+
+
+def workersOf(registry: Registry, model: str) -> Sequence[str]:
+    """
+    Return the daemon's names of the workers that may have a turn of this model;
+    none where nothing is known of them.
+    """
+    return [bee.name for bee in registry.bees() if model in bee.models] if registry.isKnown else ()
 
 
 def detailsOf(saved: SavedCall) -> CallDetails | None:

@@ -24,7 +24,14 @@ from openai_server.sessions.catalogue.wirenames import NamedTools
 from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.lasting import LastingSessions, sessionFrom
 from openai_server.sessions.memory import SessionMemory
-from openai_server.sessions.parkedturns import CallDetails, LastingTurns, TurnDetails, detailsOf, toolsOf
+from openai_server.sessions.parkedturns import (
+    CallDetails,
+    LastingTurns,
+    TurnDetails,
+    detailsOf,
+    toolsOf,
+    workersOf,
+)
 from openai_server.sessions.scheduler import Scheduler
 from openai_server.sessions.turncontext import TurnContext
 from openai_server.store.saved import SavedCall
@@ -125,7 +132,8 @@ class Restoration:
 
     def _bringBack(self, saved: Sequence[SavedCall], incarnation: str | None) -> None:
         details = [found for each in saved if (found := detailsOf(each)) is not None]
-        if incarnation != saved[0].incarnation or not incarnation or len(details) < len(saved):
+        isThere = bool(incarnation) and incarnation == saved[0].incarnation and len(details) == len(saved)
+        if not isThere or self._hasLostItsWorker(details[0].turn):
             self._tooLate(saved)
             return
         try:
@@ -134,6 +142,12 @@ class Restoration:
             # It is one of many.
             self._log.failure("a parked turn could not be gone on with")
             self._tooLate(saved)
+
+    def _hasLostItsWorker(self, turn: TurnDetails) -> bool:
+        registry = self._around.daemon.registry
+        if not turn.workers or not registry.isKnown:
+            return False
+        return set(turn.workers).isdisjoint(workersOf(registry, turn.model))
 
     def _tooLate(self, saved: Iterable[SavedCall]) -> None:
         for each in saved:

@@ -191,7 +191,13 @@ class Completion:
             if turns is not None and match.outcome is Outcome.ALL:
                 noted = turns.taking([call for call, _ in match.results])
                 if noted is not None:
-                    await noted
+                    try:
+                        await noted
+                    except BaseException:
+                        # They were not used, and may come again.
+                        if isinstance(match.owner, Conversation) and match.owner.isParked:
+                            turns.keep(match.owner)
+                        raise
                     match = self._match(submission)
                     if match.outcome is not Outcome.ALL and attempt is not None:
                         # The same request may have been quicker.

@@ -88,7 +88,7 @@ class WebFront(Service):
         state, lasting, turns = store.state, None, None
         if state.lasts:
             lasting = LastingSessions(state, now)
-            turns = LastingTurns(state, lasting, lambda: daemon.incarnation, clock.seconds, now)
+            turns = LastingTurns(state, lasting, daemon, clock.seconds, now)
         self.submitter = Submitter(
             clock=clock,
             configuration=configuration,
