@@ -12,11 +12,29 @@ from typing import Any
 
 from twisted.internet.threads import deferToThread
 
+from tests.crashsweep import KINDS, sweep
 from tests.program import Program, launch
 from tests.store.postgresql import server
 from tests.support import AsyncCase
 
 KEY = "sk-lasting"
+
+
+class CrashTests(AsyncCase):
+    """
+    A tool loop whose server dies on its way.
+    """
+
+    timeout = 240
+
+    async def test_someOfAllPoints(self) -> None:
+        """
+        X40, X42: nothing is lost and nothing done twice, wherever the server is
+        killed. All points: C{python -m tests.crashsweep}.
+        """
+        swept = await deferToThread(sweep, KINDS, 61)
+        self.assertEqual(swept.failures, [])
+        self.assertGreater(swept.deaths, 3)
 
 
 class RestartTests(AsyncCase):

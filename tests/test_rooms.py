@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wire": {"wire"},
     "api": {"api"},
     "translate": {"translate", "wire", "api"},
-    "sessions": {"sessions", "wire", "api", "daemon.interfaces"},
+    "sessions": {"sessions", "wire", "api", "daemon.interfaces", "store.interfaces", "store.saved"},
     "store": {"store"},
     "daemon": {"daemon", "wire"},
     "embedded": {"embedded", "wire"},

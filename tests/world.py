@@ -25,9 +25,12 @@ from openai_server.config import Configuration
 from openai_server.daemon.link import Link
 from openai_server.daemon.registry import FileRegistry
 from openai_server.daemon.waitlimits import WaitLimits
-from openai_server.web.front import WebFront
+from openai_server.metrics import Counters
+from openai_server.store.opening import storeFrom
+from openai_server.web.front import WebFront, boundsFrom
 from tests.machinery.daemon import DaemonSettings, FaultyDaemon
 from tests.recorder import StrictRecorder
+from tests.store.support import InlineWorkers
 from tests.support import SyncCase, TestClock
 from tests.web.transports import WireTransport
 
@@ -263,11 +266,48 @@ class Client:
         return (self.header("content-type") or "").startswith("text/event-stream")
 
 
+class Machine:
+    """
+    What outlasts a server: its daemon, its files, its wall clock.
+
+    @ivar recorder: sees all that passes between servers and daemon.
+    """
+
+    def __init__(self, test: SyncCase, daemonSettings: Mapping[str, Any] | None = None) -> None:
+        self.clock = TestClock()
+        self.folder = Path(test.mktemp()).absolute()
+        self.folder.mkdir(parents=True)
+        self.daemon = FaultyDaemon(
+            clock=self.clock,
+            settings=DaemonSettings(**{"startUp": START_UP, **(daemonSettings or {})}),
+            directory=self.folder,
+            now=self.now,
+        )
+        self.recorder = StrictRecorder()
+        self.recorder.watch(self.daemon)
+        self.daemon.start()
+        self._test = test
+        test.addCleanup(self._end)
+
+    def now(self) -> float:
+        """
+        The time of day.
+        """
+        return NOW + self.clock.seconds()
+
+    def _end(self) -> None:
+        self._test.successResultOf(self.daemon.stop())
+        self._test.assertEqual(self.recorder.violations, [])
+        self._test.assertEqual([call for call in self.clock.getDelayedCalls() if call.active()], [])
+        self._test.assertEqual(list(self.folder.iterdir()), [], "files are left")
+
+
 class World:
     """
     The server, started and connected to its daemon.
 
     @ivar api: the one that its clients ask in: the test's.
+    @ivar machine: where it runs.
     @ivar recorder: sees all that passes between server and daemon.
     @ivar ends: the end codes of all requests so far.
     @ivar logged: every log event.
@@ -281,24 +321,32 @@ class World:
         timeouts: WaitLimits | None = None,
         isConnected: bool = True,
         dialects: Mapping[str, Dialect] | None = None,
+        machine: Machine | None = None,
         **settings: Any,
     ) -> None:
+        """
+        @param machine: where it runs, if that has been there before and will
+            be afterwards: then the server has a clock of its own.
+        """
         self._test = test
         self.api = test.api
-        self.clock = TestClock()
-        self.folder = Path(test.mktemp()).absolute()
-        self.folder.mkdir(parents=True)
+        self._isGuest = machine is not None
+        self.machine = machine = machine or Machine(test, daemonSettings)
+        self.clock = TestClock() if self._isGuest else machine.clock
+        self.folder, self.daemon, self.recorder = machine.folder, machine.daemon, machine.recorder
         self.configuration = Configuration(**settings)
-        self.daemon = FaultyDaemon(
-            clock=self.clock,
-            settings=DaemonSettings(**{"startUp": START_UP, **(daemonSettings or {})}),
-            directory=self.folder,
-            now=lambda: NOW + self.clock.seconds(),
-        )
-        self.recorder = StrictRecorder()
-        self.recorder.watch(self.daemon)
         self.endpoint = MemoryEndpoint(self.daemon)
-        self.daemon.start()
+        self._isStopped = False
+        self.workers = InlineWorkers()
+        self.store = storeFrom(
+            self.configuration.store,
+            boundsFrom(self.configuration),
+            clock=self.clock,
+            counters=Counters(),
+            workers=self.workers,
+            now=machine.now,
+        )
+        self.store.startService()
         self.registry = FileRegistry(str(self.daemon.registryPath), self.clock)
         self.link = Link(
             clock=self.clock,
@@ -308,8 +356,8 @@ class World:
             registry=self.registry,
             timeouts=timeouts or WaitLimits(),
             registerTools=self.configuration.registerTools,
-            incarnationOf=lambda transport: self.daemon.incarnation,
-            now=lambda: NOW + self.clock.seconds(),
+            incarnationOf=lambda transport: str(self.daemon.incarnation),
+            now=machine.now,
             jitter=lambda: 0.5,
         )
         self.front = WebFront(
@@ -318,13 +366,14 @@ class World:
             daemon=self.link,
             hid=HID,
             runtimeDirectory=self.folder,
-            now=lambda: NOW + self.clock.seconds(),
+            now=machine.now,
             dialects=dialects,
+            store=self.store,
         )
         self.clients: list[Client] = []
         self.logged: list[LogEvent] = []
         globalLogPublisher.addObserver(self.logged.append)
-        test.addCleanup(self._stop)
+        test.addCleanup(self._end)
         self.registry.startService()
         self.link.startService()
         self.front.startService()
@@ -352,6 +401,8 @@ class World:
         self.flush()
         while seconds > 1e-9:
             self.clock.advance(min(step, seconds))
+            if self._isGuest:
+                self.machine.clock.advance(min(step, seconds))
             seconds -= step
             self.flush()
         for client in self.clients:
@@ -433,8 +484,11 @@ class World:
             {"turns": 0, "slots": 0, "calls": 0},
         )
 
-    def _stop(self) -> None:
-        globalLogPublisher.removeObserver(self.logged.append)
+    def stop(self) -> None:
+        """
+        Stop the server in good order; the daemon goes on.
+        """
+        self._isStopped = True
         for client in self.clients:
             client.wire.leave()
         self.flush()
@@ -443,14 +497,31 @@ class World:
         self.advance(3)
         self._test.successResultOf(stopped)
         self.registry.stopService()
-        self._test.successResultOf(self.daemon.stop())
-        self.advance(0)
-        self._test.assertEqual(self.recorder.violations, [])
         for client in self.clients:
             if client.isAsking:
                 self.api.check(client)
-        self._test.assertEqual([call for call in self.clock.getDelayedCalls() if call.active()], [])
-        self._test.assertEqual(list(self.folder.iterdir()), [], "files are left")
+        self._test.successResultOf(self.store.stopService())
+        if self._isGuest:
+            self._test.assertEqual([call for call in self.clock.getDelayedCalls() if call.active()], [])
+        self._assertNothingIsLeft()
+
+    def kill(self) -> None:
+        """
+        Let the process of the server die where it stands.
+        """
+        self._isStopped = True
+        self.workers.kill()
+        self.clients.clear()
+        # It never hears of this, and its clock stands still.
+        self.endpoint.pumps.clear()
+        self.daemon.cutConnections()
+
+    def _end(self) -> None:
+        globalLogPublisher.removeObserver(self.logged.append)
+        if not self._isStopped:
+            self.stop()
+
+    def _assertNothingIsLeft(self) -> None:
         submitter = self.front.submitter
         slots = submitter.scheduler
         self._test.assertEqual((slots.taken, slots.waiting, self.link.turnCount), (0, 0, 0))

@@ -86,6 +86,7 @@ KINDS: Final[dict[str, Kind]] = {
     "request_timeout": Kind(408, "timeout", "request_timeout", End.CLIENT_SLOW),
     "session_busy": Kind(409, "conflict", "session_busy", End.BAD),
     "conversation_locked": Kind(409, "conflict", "conversation_locked", End.BAD),
+    "call_expired": Kind(409, "conflict", "call_expired", End.BAD),
     "idempotency_key_reused": Kind(409, "conflict", "idempotency_key_reused", End.BAD),
     "request_too_large": Kind(413, _INVALID, "request_too_large", End.BAD),
     "unsupported_content_type": Kind(415, _INVALID, "unsupported_content_type", End.BAD),
@@ -152,6 +153,18 @@ class APIError(Exception):
         self.retryAfter = retryAfter
         self.mayRetry = mayRetry
         self.headers = headers or {}
+
+
+def callExpired() -> APIError:
+    """
+    The error for results of calls whose turn cannot be gone on with, from a
+    client that shows nothing of which a fresh one could be made.
+    """
+    said = (
+        "The model waits no longer for the result of this call, and the request shows nothing of the"
+        " conversation. Send all of it: the messages before the call, the call, and its result."
+    )
+    return APIError("call_expired", said, mayRetry=False)
 
 
 def shuttingDown() -> APIError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from secrets import token_hex
 from typing import Any
 
 from twisted.application.service import IService
@@ -100,6 +101,8 @@ class Joining:
         """
         configuration = self._configuration
         embedded: EmbeddedDaemon | None = None
+        # It dies with the process, and the next one counts anew.
+        run = token_hex(8)
         if configuration.embedded:
             embedded = EmbeddedDaemon(
                 clock=self._clock, directory=runtimeDirectory(self._environ), reactor=self._reactor
@@ -124,7 +127,7 @@ class Joining:
                 turn=configuration.turnTimeout,
             ),
             registerTools=configuration.registerTools,
-            incarnationOf=(lambda _: embedded.incarnation) if embedded else peerProcess,
+            incarnationOf=(lambda _: f"{run}-{embedded.incarnation}") if embedded else peerProcess,
         )
         start(link)
         return link

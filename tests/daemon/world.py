@@ -269,7 +269,7 @@ class LinkCase(SyncCase):
         self.clock = TestClock()
         self.endpoint = FakeEndpoint(self.clock)
         self.registry = FakeRegistry()
-        self.daemonProcess: object | None = 4711
+        self.daemonProcess: str | None = "4711"
         self.jitter = 1.0
         self.link = self.newLink()
         self.addCleanup(self.nothingIsLeft)

@@ -63,6 +63,16 @@ class ChainTests(SyncCase):
         longer.extend(history[cut:])
         self.assertEqual((longer.digest, chain.digest), (found[-1], found[min(cut, len(history))]))
 
+    @settings(deadline=None, max_examples=100)
+    @given(transcripts, st.integers(0, 4))
+    def test_goesOnFromADigest(self, history: list[Entry], cut: int) -> None:
+        """
+        Whoever has kept nothing but a digest goes on from it as from the
+        transcript.
+        """
+        chain = Chain(history[cut:], digests(history)[min(cut, len(history))])
+        self.assertEqual(chain.digest, Chain(history).digest)
+
     def test_systemPromptIsNotInTheChain(self) -> None:
         """
         What stands before the head's end belongs to the context; a later

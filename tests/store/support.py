@@ -32,6 +32,7 @@ class InlineWorkers:
 
     def __init__(self) -> None:
         self.isHolding = False
+        self.isDead = False
         self._held: list[tuple[Callable[[], Any], Deferred[Any]]] = []
 
     def start(self) -> None: ...
@@ -39,6 +40,8 @@ class InlineWorkers:
     def stop(self) -> None: ...
 
     def write(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        if self.isDead:
+            return Deferred()
         if not self.isHolding:
             return execute(work, *args, **kwargs)  # type: ignore[no-any-return]
         done: Deferred[T] = Deferred(lambda _: None)
@@ -46,6 +49,20 @@ class InlineWorkers:
         return done
 
     read = write
+
+    @property
+    def held(self) -> list[Callable[[], Any]]:
+        """
+        What waits.
+        """
+        return [work for work, _ in self._held]
+
+    def kill(self) -> None:
+        """
+        Do nothing any more, ever: the process has died.
+        """
+        self.isDead = True
+        self._held.clear()
 
     def release(self) -> None:
         """

@@ -115,10 +115,11 @@ def _errno(failure: Failure) -> int | None:
     return number if isinstance(number, int) else None
 
 
-def peerProcess(transport: ITransport) -> int | None:
+def peerProcess(transport: ITransport) -> str | None:
     """
-    The process id at the other end of a Unix socket, or None when it cannot
-    be known.
+    What tells the process at the other end of a Unix socket from all others
+    of this machine, before and after a start of it; or None when it cannot be
+    known.
     """
     handle = socketOf(transport)
     if handle is None or handle.family != socket.AF_UNIX:
@@ -128,4 +129,17 @@ def peerProcess(transport: ITransport) -> int | None:
         pid = struct.unpack("3i", handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[0]
     except (OSError, AttributeError):
         return None
-    return pid or None
+    return _incarnationOf(pid) if pid else None
+
+
+def _incarnationOf(pid: int) -> str:
+    # Ids come again; with the ticks since the machine was started, and which
+    # start that was, they do not.
+    found = str(pid)
+    with suppress(OSError, IndexError):
+        with open(f"/proc/{pid}/stat") as stat:
+            # The name, which stands in parentheses, may have any character.
+            found += "-" + stat.read().rpartition(")")[2].split()[19]
+        with open("/proc/sys/kernel/random/boot_id") as boot:
+            found += "-" + boot.read().strip()
+    return found

@@ -18,7 +18,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 
 from openai_server.wire.ends import TurnEnd
-from openai_server.wire.tones import Prompt, Shown, ToolDefinition
+from openai_server.wire.tones import Prompt, Shown, ToolCall, ToolDefinition
 
 
 class Audience(Protocol):
@@ -107,6 +107,12 @@ class Turn(Protocol):
         nothing is cancelled; its audience goes on being told.
         """
 
+    def letGo(self) -> None:
+        """
+        Leave a parked turn to the next process: nothing is sent, and its
+        audience is told nothing more, not even that it is over.
+        """
+
     def answer(self, callId: str, toolName: str, text: str, isError: bool) -> None:
         """
         Send the result of one tool-call of this turn, as one C{tool-result}.
@@ -179,6 +185,19 @@ class Daemon(Protocol):
             second in any case; None when there is nothing to wait for.
         """
 
+    def whenReached(self) -> Deferred[str | None]:
+        """
+        Fires with the L{incarnation} when the daemon is reached, at once when
+        it is.
+        """
+
+    @property
+    def incarnation(self) -> str | None:
+        """
+        What tells the daemon's process that was reached last from others; None
+        where that cannot be known.
+        """
+
     @property
     def registry(self) -> Registry: ...
 
@@ -203,4 +222,21 @@ class Daemon(Protocol):
             session before: its process, when it is warm, may call these at
             once. They are this bee's too, and not offered.
         @raise APIError: C{daemon_unavailable}, nothing was sent.
+        """
+
+    def adopt(
+        self,
+        sid: str,
+        model: str,
+        calls: Sequence[ToolCall],
+        tools: Sequence[ToolDefinition],
+        audience: Audience,
+    ) -> Turn:
+        """
+        Go on with a turn that an earlier process has asked this daemon's, and
+        that is parked. The sid has no live turn (a programming error).
+
+        @param calls: those that wait for results.
+        @param tools: whatever its worker may know; the names are this bee's
+            until the turn is over.
         """

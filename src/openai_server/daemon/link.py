@@ -43,6 +43,7 @@ from openai_server.wire.tones import (
     Hello,
     Prompt,
     Propensity,
+    ToolCall,
     ToolDefinition,
 )
 
@@ -70,6 +71,7 @@ class Link(Service):
 
     Start and stop it as a service; the registry is a service of its own.
 
+    @ivar incarnation: of the daemon that was reached last.
     @ivar counts: tones and calls that were dropped or refused, by reason.
     @ivar badTones: lines of the daemon's that could not be read, by reason.
     """
@@ -88,7 +90,7 @@ class Link(Service):
         source: str | None = None,
         timeouts: WaitLimits = DEFAULT_LIMITS,
         registerTools: bool = True,
-        incarnationOf: Callable[[ITransport], object | None] = peerProcess,
+        incarnationOf: Callable[[ITransport], str | None] = peerProcess,
         now: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -130,7 +132,8 @@ class Link(Service):
         )
         registry.onChange(self._router.registryChanged)
         self._problem: str | None = "not started"
-        self._lastIncarnation: object | None = None
+        self.incarnation: str | None = None
+        self._reached: list[Deferred[str | None]] = []
         self._protoVersion: object = PROTO_VERSION
         factory = Factory.forProtocol(cast("Any", self._newProtocol))
         factory.noisy = False
@@ -193,6 +196,18 @@ class Link(Service):
         self._connector.hasten()
         return None if waiting.called else waiting
 
+    def whenReached(self) -> Deferred[str | None]:
+        reached: Deferred[str | None] = Deferred(self._reached.remove)
+        self._reached.append(reached)
+        if self._router.isReady:
+            self._wasReached()
+        return reached
+
+    def _wasReached(self) -> None:
+        reached, self._reached = self._reached, []
+        for each in reached:
+            each.callback(self.incarnation)
+
     @property
     def registry(self) -> FileRegistry:
         return self._registry
@@ -216,20 +231,31 @@ class Link(Service):
     ) -> PromptedTurn:
         return self._router.ask(prompt, audience, formerTools)
 
+    def adopt(
+        self,
+        sid: str,
+        model: str,
+        calls: Sequence[ToolCall],
+        tools: Sequence[ToolDefinition],
+        audience: Audience,
+    ) -> PromptedTurn:
+        return self._router.adopt(sid, model, calls, tools, audience)
+
     # One connection after the other.
 
     def opening(self, protocol: ThrumProtocol) -> Iterable[FromBee]:
         assert protocol.transport is not None
         self._router.protocol = protocol
         incarnation = self._incarnationOf(protocol.transport)
-        isSame = incarnation is not None and incarnation == self._lastIncarnation
-        self._lastIncarnation = incarnation
+        isSame = incarnation is not None and incarnation == self.incarnation
+        self.incarnation = incarnation
         return self._router.opening(isSame)
 
     def connectionReady(self, protocol: ThrumProtocol) -> None:
         self._backoff.reset()
         self._note(None)
         self._router.connectionReady()
+        self._wasReached()
         self._waiters.attemptEnded()
 
     def tonesReceived(self, tones: list[FromDaemon]) -> None:

@@ -102,6 +102,14 @@ class Registration:
                 self._live = None
             self._registered = self.live
 
+    def adopt(self, sid: str, tools: Tools) -> None:
+        """
+        A turn of an earlier process has declared these.
+        """
+        if self.concerns(tools):
+            self._bySid[sid] = tools
+            self._live = None
+
     def withdraw(self, sid: str) -> None:
         """
         The turn is over.

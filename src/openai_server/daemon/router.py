@@ -172,6 +172,31 @@ class Router:
         self._noteAsked(turn)
         return turn
 
+    def adopt(
+        self,
+        sid: str,
+        model: str,
+        calls: Sequence[ToolCall],
+        tools: Sequence[ToolDefinition],
+        audience: Audience,
+    ) -> PromptedTurn:
+        """
+        Go on with a parked turn of an earlier process's: see
+        L{openai_server.daemon.interfaces.Daemon.adopt}.
+        """
+        if sid in self._turns:
+            raise ValueError("the sid has a turn that is not over")
+        turn = self._turns[sid] = PromptedTurn.adopted(sid, model, calls, audience, self)
+        turn.askedVersion = self._registry.version
+        turn.askedAt = self._now()
+        self._registration.adopt(sid, tools)
+        if self.isReady:
+            self.send(Attach(rid=self.newRid(), sid=sid))
+            if self._tidying is None and self._registration.isStale:
+                # One hello for all that are adopted now.
+                self._tidying = self.clock.callLater(0, self._tidy)
+        return turn
+
     def _whyNotNow(self) -> str | None:
         protocol = self.protocol
         if protocol is None or not protocol.isReady:

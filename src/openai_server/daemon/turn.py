@@ -154,6 +154,23 @@ class PromptedTurn:
         self.lookAt = now + min(limits.echo, limits.turn)
         wire.deadlines.add(self.lookAt, self)
 
+    @classmethod
+    def adopted(
+        cls, sid: str, model: str, calls: Iterable[ToolCall], audience: Audience, wire: Wire
+    ) -> PromptedTurn:
+        """
+        Return a turn that an earlier process has asked, and that is parked.
+
+        @param calls: those that wait for results.
+        """
+        turn = cls(Prompt(rid="", sid=sid, hive="", modelId=model, content=""), audience, wire)
+        turn.prompt = None
+        turn.isEchoed = turn.isLive = turn.seen = True
+        turn._calls = {call.callId: call for call in calls}
+        turn._state = states.RUNNING
+        turn.park()
+        return turn
+
     # The turn, as its audience has it.
 
     @property
@@ -204,6 +221,17 @@ class PromptedTurn:
         lost.
         """
         self._goOn(states.SETTLE)
+
+    def letGo(self) -> None:
+        """
+        Leave a parked turn to the next process, with its open calls.
+        """
+        if self._state == states.PARKED:
+            self._state = states.ENDED
+            self.isOver = True
+            self.isHeard = False
+            self._wire.turnOver(self)
+            self._audience = None
 
     def answer(self, callId: str, toolName: str, text: str, isError: bool) -> None:
         """

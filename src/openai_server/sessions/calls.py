@@ -14,13 +14,14 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
 from openai_server.api.arguments import argumentsText
 from openai_server.errors import APIError
 from openai_server.sessions.ids import newPublicCallId
+from openai_server.store.saved import SavedCall
 from openai_server.wire.tones import ToolCall
 
 #: Calls of one turn that may be open at once.
@@ -79,6 +80,7 @@ class ParkedCall:
     @ivar arrivedAt: on the monotonic clock, in seconds.
     @ivar closedAt: since when it is late or closed, on the same clock.
     @ivar legacyKey: how it is found without an id.
+    @ivar saved: what outlasts this process of it.
     """
 
     publicId: str
@@ -93,6 +95,23 @@ class ParkedCall:
     state: CallState = CallState.KEPT
     closedAt: float = field(default=0.0, repr=False)
     legacyKey: tuple[str, str, bytes] | None = field(default=None, repr=False)
+    saved: SavedCall | None = field(default=None, repr=False)
+
+
+class CallKeeper(Protocol):
+    """
+    Who is told what becomes of calls.
+    """
+
+    def keep(self, parked: Any) -> object:
+        """
+        A parked turn has made a further call.
+        """
+
+    def closed(self, call: ParkedCall) -> None:
+        """
+        The call is late or closed.
+        """
 
 
 class CallTable:
@@ -106,8 +125,9 @@ class CallTable:
     @ivar _past: the late and the closed ones, the oldest first.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, keeper: CallKeeper | None = None) -> None:
         self._clock = clock
+        self._keeper = keeper
         self._byId: dict[tuple[str, str], ParkedCall] = {}
         self._legacy: dict[tuple[str, str, bytes], list[ParkedCall]] = {}
         self._open: dict[object, list[ParkedCall]] = {}
@@ -162,6 +182,31 @@ class CallTable:
                 call.legacyKey = (call.account, call.clientName, asked)
                 self._legacy.setdefault(call.legacyKey, []).append(call)
 
+    def addedTo(self, owner: object) -> None:
+        """
+        This owner's turn is parked, and has made a further call.
+        """
+        if self._keeper is not None:
+            self._keeper.keep(owner)
+
+    def adopted(self, call: ParkedCall, isShown: bool, asked: bytes | None = None) -> None:
+        """
+        A call of an earlier process waits for its result.
+
+        @param isShown: whether a client was given it.
+        @param asked: see L{shown}.
+        """
+        self._open.setdefault(call.owner, []).append(call)
+        if isShown:
+            self.shown([call], asked)
+
+    def remembered(self, call: ParkedCall) -> None:
+        """
+        An earlier process gave a client this call, and it can take no result.
+        """
+        self._byId[call.account, call.publicId] = call
+        self._close(call, CallState.CLOSED)
+
     def taken(self, call: ParkedCall) -> bool:
         """
         The call's result goes to the model now, by whatever way.
@@ -198,6 +243,8 @@ class CallTable:
             # An owner holds a turn and all that belongs to it.
             call.owner = None
             self._forgetLegacy(call)
+        if self._keeper is not None:
+            self._keeper.closed(call)
         if wasShown:
             call.closedAt = self._clock.seconds()
             self._past[call] = None
@@ -227,6 +274,13 @@ class CallTable:
                 del self._legacy[key]
 
     # Which calls there are.
+
+    @property
+    def owners(self) -> Sequence[object]:
+        """
+        Whose calls are kept or shown.
+        """
+        return tuple(self._open)
 
     @property
     def hasShown(self) -> bool:

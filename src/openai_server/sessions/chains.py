@@ -8,14 +8,16 @@ messages up to there are the same, as L{openai_server.sessions.entries} means
 it. The system and developer messages at the head are left out: they are the
 system prompt and belong to the L{Context}.
 
-A transcript may have ten thousand messages, so each is hashed only where its
-digest is needed, and those before are not hashed again.
+Each digest is made of the one before and of the message behind it: whoever has
+kept one can go on from it. A transcript may have ten thousand messages, so each
+is hashed only where its digest is needed, and those before are not hashed again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from hashlib import blake2b
+from hashlib import sha256
+from typing import Final
 
 import msgspec
 
@@ -24,17 +26,27 @@ from openai_server.sessions.entries import Entry, entriesFrom
 
 _encode = msgspec.msgpack.Encoder().encode
 
+#: Bytes of a digest.
+_SIZE: Final = 16
+
 
 class Chain:
     """
-    A transcript as far as it has come: it can be gone on with, and knows its
-    digest.
+    A transcript as far as it has come: it can be gone on with, also by
+    somebody who has nothing of it but its digest.
+
+    @ivar digest: 16 bytes, made of those before the last message and of that
+        message.
     """
 
-    __slots__ = ("_hash",)
+    __slots__ = ("digest",)
 
-    def __init__(self, entries: Iterable[Entry] = ()) -> None:
-        self._hash = blake2b(digest_size=16)
+    def __init__(self, entries: Iterable[Entry] = (), digest: bytes = bytes(_SIZE)) -> None:
+        """
+        @param digest: of what was said before these messages; that of nothing
+            unless it is given.
+        """
+        self.digest = digest
         if entries:
             self.extend(entries)
 
@@ -42,18 +54,16 @@ class Chain:
         """
         The same transcript, that goes its own way.
         """
-        made = Chain.__new__(Chain)
-        made._hash = self._hash.copy()
-        return made
+        return Chain((), self.digest)
 
     def extend(self, entries: Iterable[Entry]) -> None:
         """
         Go on with these messages.
         """
-        # The bytes of each message tell where it ends.
-        update = self._hash.update
+        digest = self.digest
         for entry in entries:
-            update(_encode(entry))
+            digest = sha256(digest + _encode(entry)).digest()[:_SIZE]
+        self.digest = digest
 
     def extendNoting(self, entries: Iterable[Entry], role: str) -> Iterator[tuple[int, bytes]]:
         """
@@ -62,18 +72,12 @@ class Chain:
         @return: the number of messages up to each one of this role, and the
             digest there.
         """
-        update = self._hash.update
+        digest = self.digest
         for count, entry in enumerate(entries, 1):
-            update(_encode(entry))
+            digest = sha256(digest + _encode(entry)).digest()[:_SIZE]
             if entry.role == role:
-                yield count, self._hash.digest()
-
-    @property
-    def digest(self) -> bytes:
-        """
-        16 bytes.
-        """
-        return self._hash.digest()
+                yield count, digest
+        self.digest = digest
 
 
 class Transcript:

@@ -47,7 +47,7 @@ from openai_server.daemon.interfaces import Daemon, Turn
 from openai_server.errors import APIError
 from openai_server.metrics import Counters
 from openai_server.sessions.callbatch import CallBatch
-from openai_server.sessions.calls import CallTable, ParkedCall
+from openai_server.sessions.calls import CallState, CallTable, ParkedCall
 from openai_server.sessions.plans import Session
 from openai_server.sessions.pool import Slot
 from openai_server.sessions.turncontext import Attendant, TurnContext
@@ -118,6 +118,7 @@ class Conversation:
     @ivar context: what it was begun with.
     @ivar phase: where it is.
     @ivar seenCalls: ids of all calls that this side answers, or has refused.
+    @ivar slot: its place in its worker.
     @ivar told: what its answers were told to cost so far, all together.
     """
 
@@ -133,7 +134,6 @@ class Conversation:
         "_onReady",
         "_onSettled",
         "_park",
-        "_slot",
         "_table",
         "_turn",
         "_unheard",
@@ -143,6 +143,7 @@ class Conversation:
         "context",
         "phase",
         "seenCalls",
+        "slot",
         "told",
     )
 
@@ -171,7 +172,7 @@ class Conversation:
         self.told = _NOTHING
         self._clock = clock
         self._table = calls
-        self._slot = slot
+        self.slot = slot
         self._counters = counters
         self._onSettled = onSettled
         self._onOver = onOver
@@ -205,6 +206,40 @@ class Conversation:
         """
         self._answer = answer
         self._turn = daemon.ask(prompt, self, formerTools)
+
+    def adopt(self, daemon: Daemon, calls: Sequence[ParkedCall], seconds: float) -> None:
+        """
+        Go on with a parked turn that an earlier process asked.
+
+        @param calls: those that wait for results.
+        @param seconds: how long the model waits for them.
+        """
+        context = self.context
+        self.phase = Phase.PARKED
+        self._hasLife = True
+        for call in calls:
+            self._batch.open[call.callId] = call
+            if call.state is CallState.KEPT:
+                self._batch.new.append(call)
+        tools = () if self.slot.tools is None else tuple(self.slot.tools.own.values())
+        asked = [ToolCall(sid=context.sid, callId=call.callId, toolName=call.wireName) for call in calls]
+        self._turn = daemon.adopt(context.sid, self.slot.model, asked, tools, self)
+        self._park = Deadline(self._clock, max(seconds, 0), self._parkPassed)
+
+    def letGo(self) -> None:
+        """
+        Leave a parked turn to the next process.
+        """
+        self._stopPark()
+        self._asked().letGo()
+        self.slot.release()
+
+    @property
+    def openCalls(self) -> Sequence[ParkedCall]:
+        """
+        The calls that have no result.
+        """
+        return tuple(self._batch.open.values())
 
     @property
     def isParked(self) -> bool:
@@ -285,7 +320,7 @@ class Conversation:
             return
         self._move(Step.CANCEL)
         self._turn.cancel()
-        self._slot.drain()
+        self.slot.drain()
         self._close()
         self._settle()
 
@@ -296,7 +331,7 @@ class Conversation:
         not held for long, and the session is not used again.
         """
         if self._turn is not None and self.phase is Phase.ATTENDED:
-            self._slot.drain()
+            self.slot.drain()
             self._settle()
             self._turn.leave()
 
@@ -315,7 +350,7 @@ class Conversation:
         """
         if not self._hasLife:
             self._hasLife = True
-            self._slot.showedLife()
+            self.slot.showedLife()
         answer = self._answer
         if self.context.names:
             self._batch.watch(tones)
@@ -368,7 +403,7 @@ class Conversation:
         self._move(Step.END)
         if not self._asked().isOver:
             # It was given up, and its worker goes on.
-            self._slot.drain()
+            self.slot.drain()
         answer, self._answer = self._answer, None
         self._close()
         if answer is not None:
@@ -382,7 +417,7 @@ class Conversation:
         """
         The worker is done: this is the one place where a slot is released.
         """
-        self._slot.release()
+        self.slot.release()
         if self._onOver is not None:
             self._onOver()
         # It holds the prompt, and an answer may be kept for minutes.
@@ -416,6 +451,8 @@ class Conversation:
         self._batch.add(call)
         if self._answer is not None:
             self._batch.collect(self._handOut)
+        elif self.phase is Phase.PARKED:
+            self._table.addedTo(self)
 
     def _fail(self, error: APIError) -> None:
         answer = self._answer

@@ -29,9 +29,11 @@ once, so that its sid is never used again.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from msgspec import MsgspecError
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
@@ -39,8 +41,9 @@ from openai_server.clock import Timeouts
 from openai_server.errors import APIError, shuttingDown
 from openai_server.sessions.chains import Chain
 from openai_server.sessions.entries import answerEntry
-from openai_server.sessions.hints import SessionKeys
+from openai_server.sessions.hints import HintKeys, SessionKeys
 from openai_server.sessions.index import AnsweredTranscripts, IdleSessions, NamedSessions
+from openai_server.sessions.lasting import LastingSessions, sessionFrom
 from openai_server.sessions.plans import Claim, Session, SessionKind, SessionPlan, UserHint
 from openai_server.sessions.selection import Selection, Wanted
 from openai_server.sessions.waiting import Waiter
@@ -80,8 +83,18 @@ class SessionMemory:
     @ivar _promptSize: characters of the system prompts that are kept.
     """
 
-    def __init__(self, clock: IReactorTime, keys: SessionKeys, settings: Memory) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        keys: SessionKeys,
+        settings: Memory,
+        lasting: LastingSessions | None = None,
+    ) -> None:
+        """
+        @param lasting: what outlasts the process; None for nothing.
+        """
         self._keys = keys
+        self._lasting = lasting
         self._settings = settings
         self._named = NamedSessions(settings.sessions)
         self._idle = IdleSessions(settings.sessions)
@@ -104,6 +117,8 @@ class SessionMemory:
         wanted = self._wantedFrom(claim)
         user = wanted.keys.user
         if user is not None and claim.transcript.showsHistory:
+            if self._lasting is not None and not self._named.showsHistory(user):
+                self._lasting.historyShown(user)
             self._named.historyShown(user)
         found = self._find(wanted)
         return found if isinstance(found, SessionPlan) else self._wait(found, wanted)
@@ -148,6 +163,8 @@ class SessionMemory:
             self._forget(session)
         else:
             tooMany = self._idle.add(session)
+            if self._lasting is not None and not session.isSaved:
+                self._lasting.released(session)
             if tooMany is not None:
                 self._forget(tooMany)
         if session in self._waiting:
@@ -172,6 +189,43 @@ class SessionMemory:
         for waiter in waiters:
             waiter.turnAway(shuttingDown())
         self._patience.stop()
+
+    # What outlasts the process.
+
+    async def load(self) -> None:
+        """
+        Remember what earlier processes have left, the latest first, as much as
+        there is place for.
+        """
+        if self._lasting is None or not self._settings.continuation:
+            return
+        limit = self._settings.sessions
+        for key in reversed(await self._lasting.hints(limit)):
+            self._named.historyShown(key)
+        for saved in reversed(await self._lasting.sessions(limit)):
+            with suppress(MsgspecError):
+                session = sessionFrom(saved)
+                session.isSaved = True
+                self.found(session)
+                self.release(session, mayGoOn=True)
+
+    def found(self, session: Session) -> None:
+        """
+        Note a session of an earlier process, which somebody uses now.
+        """
+        self._named.use(session, HintKeys(session.name, session.user))
+        self._promptSize += len(session.systemPrompt or "")
+        self._answered.add(session)
+
+    def whenWritten(self, plan: SessionPlan) -> Deferred[bool] | None:
+        """
+        Return what fires when the next process would know that the session of
+        this plan is used: its prompt must not go out before. None where there
+        is nothing to wait for.
+        """
+        if self._lasting is None or plan.kind is not SessionKind.CONTINUED:
+            return None
+        return self._lasting.whenWritten()
 
     # Which session.
 
@@ -199,6 +253,8 @@ class SessionMemory:
         claim = wanted.claim
         self._idle.remove(session)
         session.isBusy = True
+        if self._lasting is not None:
+            self._lasting.taken(session)
         before = session.seen.copy()
         self._named.use(session, wanted.keys)
         session.told(claim.transcript.entries[start:])
@@ -219,6 +275,8 @@ class SessionMemory:
 
     def _forget(self, session: Session) -> None:
         session.isForgotten = True
+        if self._lasting is not None:
+            self._lasting.taken(session)
         self._named.withdraw(session)
         self._promptSize -= len(session.systemPrompt or "")
         # What was answered may be remembered for long.

@@ -87,6 +87,7 @@ class Session:
     @ivar isBusy: whether somebody uses it.
     @ivar isForgotten: whether it will never be used again.
     @ivar isIsolated: whether it is used once.
+    @ivar isSaved: whether it would be gone on with after a restart.
     @ivar seen: the transcript as the session has seen it.
     @ivar size: bytes of text that it held after its last answer.
     @ivar name: the key of the hint that named it last.
@@ -101,6 +102,7 @@ class Session:
         "isBusy",
         "isForgotten",
         "isIsolated",
+        "isSaved",
         "name",
         "seen",
         "sid",
@@ -110,13 +112,17 @@ class Session:
         "wireNames",
     )
 
-    def __init__(self, account: str, context: Context, seen: Chain) -> None:
-        self.sid = newSessionId()
+    def __init__(self, account: str, context: Context, seen: Chain, sid: str | None = None) -> None:
+        """
+        @param sid: the one that it has already.
+        """
+        self.sid = sid or newSessionId()
         self.account = account
         self.context = context
         self.isBusy = True
         self.isForgotten = False
         self.isIsolated = False
+        self.isSaved = False
         self.seen = seen
         self.size = 0
         self.name: bytes | None = None

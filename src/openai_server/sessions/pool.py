@@ -154,6 +154,15 @@ class Pool:
         isFull = limit and len(self._slots) + len(self._barrier.waiting) >= limit
         return None if isFull or not self._barrier.isOpenFor(tools) else self._begin(model, tools)
 
+    def hold(self, model: str, tools: NamedTools | None) -> Slot:
+        """
+        Return a slot for a turn that runs already.
+        """
+        slot = Slot(self, model)
+        slot.tools = tools
+        self._slots[slot] = None
+        return slot
+
     def enter(self, request: SlotRequest) -> None:
         """
         Let a request wait that L{take} had nothing for.

@@ -30,7 +30,7 @@ from openai_server.clock import Timeouts
 from openai_server.daemon.interfaces import Bee, Registry
 from openai_server.errors import shuttingDown
 from openai_server.sessions.catalogue import Catalogue
-from openai_server.sessions.catalogue.wirenames import PromptTools
+from openai_server.sessions.catalogue.wirenames import NamedTools, PromptTools
 from openai_server.sessions.pool import Limits, Pool, Slot, SlotRequest
 
 #: The pool of all models that no known worker serves: without a registry file, of all.
@@ -70,10 +70,7 @@ class Scheduler:
         """
         if self._isStopped:
             raise shuttingDown()
-        models = self._sharing.current()
-        # While somebody is being given a slot, this can wait for the next request.
-        if models is not self._models and not any(pool.isMoving for pool in self._byName.values()):
-            self._regroup(models)
+        self._follow()
         pool = self._byName.get(self._models.get(model, ELSEWHERE)) or self._poolOf(model)
         slot = pool.take(model, tools)
         if slot is not None:
@@ -81,6 +78,15 @@ class Scheduler:
         request = SlotRequest(pool, account, model, tools)
         pool.enter(request)
         return request.deferred
+
+    def hold(self, model: str, tools: NamedTools | None) -> Slot:
+        """
+        Return a slot for a turn that runs already, however many there are.
+
+        @param tools: what its worker knows.
+        """
+        self._follow()
+        return self._poolOf(model).hold(model, tools)
 
     @property
     def taken(self) -> int:
@@ -113,6 +119,12 @@ class Scheduler:
         self._queueTimes.stop()
         self._drains.stop()
         self._catalogue.stop()
+
+    def _follow(self) -> None:
+        models = self._sharing.current()
+        # While somebody is being given a slot, this can wait for the next request.
+        if models is not self._models and not any(pool.isMoving for pool in self._byName.values()):
+            self._regroup(models)
 
     def _poolOf(self, model: str) -> Pool:
         name = self._models.get(model, ELSEWHERE)

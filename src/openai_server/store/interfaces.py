@@ -142,6 +142,12 @@ class StateStore(Protocol):
     processes may do a thing.
     """
 
+    @property
+    def lasts(self) -> bool:
+        """
+        Whether what is saved outlasts the process.
+        """
+
     def save(self, *saved: Saved) -> None:
         """
         Keep these, each in place of what is there under its key. They are

@@ -25,6 +25,8 @@ class MemoryState:
     the process.
     """
 
+    lasts = False
+
     def __init__(self, now: Callable[[], float]) -> None:
         """
         @param now: the wall clock, in seconds since 1970.

@@ -28,6 +28,8 @@ class SQLState:
     itself what it may do.
     """
 
+    lasts = True
+
     def __init__(self, reading: Reading, now: Callable[[], float]) -> None:
         """
         @param now: the wall clock, in seconds since 1970.

@@ -18,9 +18,10 @@ from openai_server.api.keeping import Keeping, RecordsWanted
 from openai_server.api.output import Finished, Usage
 from openai_server.api.renderer import Renderer
 from openai_server.coroutines import begun
-from openai_server.errors import APIError
+from openai_server.errors import APIError, callExpired
 from openai_server.sessions.conversation import Conversation
-from openai_server.sessions.matching import matchFromTranscript
+from openai_server.sessions.matching import Match, Outcome, matchFromTranscript
+from openai_server.sessions.restoring import Restoration
 from openai_server.sessions.retries import Attempt, Retries
 from openai_server.web.exchanges import Exchanges
 from openai_server.web.headers import attemptFrom, cwdOf, hintsOf, keepAliveInterval
@@ -29,7 +30,7 @@ from openai_server.web.keeper import ResponseKeeper
 from openai_server.web.kept import KeptAnswers, accountOf
 from openai_server.web.repair import SchemaCheck
 from openai_server.web.response import Response
-from openai_server.web.results import WaitingTurns
+from openai_server.web.results import WaitingTurns, bringsOnlyResults
 from openai_server.web.series import Series
 from openai_server.web.submission import Submission, Submitter
 from openai_server.web.survivors import Survivors
@@ -50,6 +51,7 @@ class Completion:
         kept: KeptAnswers,
         exchanges: Exchanges,
         survivors: Survivors,
+        restoration: Restoration | None = None,
     ) -> None:
         """
         @param modelIsKnown: tells whether a model that nobody serves now may
@@ -58,6 +60,8 @@ class Completion:
         @param kept: the answers that are kept.
         @param exchanges: answers in conversations.
         @param survivors: those that are made with nobody attached.
+        @param restoration: of what earlier processes have left; None where
+            they leave nothing.
         """
         self._submitter = submitter
         self._retries = retries
@@ -72,9 +76,11 @@ class Completion:
             kept,
             survivors,
             modelIsKnown,
+            submitter.turns,
             tellsTools=submitter.configuration.workerTools,
             letsFinish=submitter.configuration.onDisconnect == "finish",
         )
+        self._restoration = restoration
         self._waiting = WaitingTurns(submitter, self._keeper)
         self._series = Series(self._askAgain)
         self._schemas = SchemaCheck(self._keeper, self._askAgain, submitter.configuration.schemaRepair)
@@ -211,9 +217,30 @@ class Completion:
             if self._submitter.daemon.whyNotReady is not None:
                 # Until then others may answer calls, and another daemon knows none.
                 await self._submitter.reach()
-            match = matchFromTranscript(self._submitter.calls, submission.account, submission.transcript)
+            if self._restoration is not None and (restored := self._restoration.whenDone()) is not None:
+                await restored
+            match = self._match(submission)
+            turns = self._submitter.turns
+            if turns is not None and match.outcome is Outcome.ALL:
+                noted = turns.taking([call for call, _ in match.results])
+                if noted is not None:
+                    try:
+                        await noted
+                    except BaseException:
+                        # They were not used, and may come again.
+                        if isinstance(match.owner, Conversation) and match.owner.isParked:
+                            turns.keep(match.owner)
+                        raise
+                    match = self._match(submission)
+                    if match.outcome is not Outcome.ALL and attempt is not None:
+                        # The same request may have been quicker.
+                        joined = await self._joined(attempt)
+                        if joined is not None:
+                            return joined
             if isinstance(match.owner, Conversation) and not submission.inquiry.isIsolated:
                 response = await self._waiting.answerTo(submission, attempt, match.owner, match)
+            elif bringsOnlyResults(submission.transcript):
+                raise callExpired()
             else:
                 attend = partial(self._keeper.newResponse, submission, attempt)
                 response = await self._submitter.ask(submission, attend)
@@ -231,6 +258,9 @@ class Completion:
         elif submission.inquiry.others:
             response.check = partial(self._series.goOn, submission, response)
         return response
+
+    def _match(self, submission: Submission) -> Match:
+        return matchFromTranscript(self._submitter.calls, submission.account, submission.transcript)
 
     async def _askAgain(self, submission: Submission) -> Response:
         attend = partial(self._keeper.newResponse, submission, None)

@@ -25,10 +25,13 @@ from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallTable
 from openai_server.sessions.catalogue import Catalogue
 from openai_server.sessions.hints import SessionKeys
+from openai_server.sessions.lasting import LastingSessions
 from openai_server.sessions.memory import Memory, SessionMemory
 from openai_server.sessions.owntools import OwnTools
+from openai_server.sessions.parkedturns import LastingTurns
 from openai_server.sessions.plans import UserHint
 from openai_server.sessions.pool import Limits
+from openai_server.sessions.restoring import Restoration, Surroundings
 from openai_server.sessions.retries import Retries
 from openai_server.sessions.scheduler import Scheduler
 from openai_server.store.interfaces import Bounds, Store
@@ -91,17 +94,27 @@ class WebFront(Service):
         ownTools = OwnTools(configuration.ownTools, configuration.allowedTools, configuration.disallowedTools)
         catalogue = Catalogue(clock, ownTools.roomBeside, lambda: daemon.liveTools)
         self.retries: Retries[Response] = Retries(clock)
+        state, lasting, turns = store.state, None, None
+        if state.lasts:
+            lasting = LastingSessions(state, now)
+            turns = LastingTurns(state, lasting, daemon, clock.seconds, now)
         self.submitter = Submitter(
             clock=clock,
             configuration=configuration,
             daemon=daemon,
-            memory=SessionMemory(clock, SessionKeys(store.state.secret("hints")), _memoryFrom(configuration)),
+            memory=SessionMemory(
+                clock, SessionKeys(store.state.secret("hints")), _memoryFrom(configuration), lasting
+            ),
             scheduler=Scheduler(clock, _limitsFrom(configuration), daemon.registry, catalogue),
             catalogue=catalogue,
             ownTools=ownTools,
-            calls=CallTable(clock),
+            calls=CallTable(clock, turns),
             folder=AttachmentFolder(clock, runtimeDirectory),
             counters=counters or Counters(),
+            turns=turns,
+        )
+        self._restoration = (
+            None if lasting is None or turns is None else self._restorationOf(lasting, turns, ownTools, now)
         )
         self._daemon = daemon
         self._bees: Sequence[Bee] = ()
@@ -140,6 +153,7 @@ class WebFront(Service):
             kept,
             self._exchanges,
             survivors,
+            self._restoration,
         )
         completions = CompletionDialect(
             strict=configuration.strict,
@@ -194,6 +208,8 @@ class WebFront(Service):
         """
         super().startService()
         self.submitter.folder.start()
+        if self._restoration is not None:
+            self._restoration.start()
 
     def stopService(self) -> None:
         """
@@ -202,11 +218,32 @@ class WebFront(Service):
         super().stopService()
         self._turnAway()
         self.completion.stop()
+        if self._restoration is not None:
+            self._restoration.stop()
         self.submitter.folder.stop()
 
     def _turnAway(self) -> None:
         self._exchanges.stop()
         self.submitter.stop()
+
+    def _restorationOf(
+        self,
+        lasting: LastingSessions,
+        turns: LastingTurns,
+        ownTools: OwnTools,
+        now: Callable[[], float],
+    ) -> Restoration:
+        submitter = self.submitter
+        around = Surroundings(
+            submitter.clock,
+            submitter.daemon,
+            submitter.memory,
+            submitter.scheduler,
+            submitter.calls,
+            submitter.counters,
+            ownTools.learn,
+        )
+        return Restoration(lasting, turns, around, now)
 
     def _takenNames(self) -> TakenNames:
         bees = self._daemon.registry.bees()

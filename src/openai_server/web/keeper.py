@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from openai_server.api.inquiry import Call
@@ -16,6 +17,7 @@ from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.entries import callWithoutId
 from openai_server.sessions.memory import SessionMemory
+from openai_server.sessions.parkedturns import LastingTurns
 from openai_server.sessions.plans import SessionKind, SessionPlan
 from openai_server.sessions.retries import Attempt, Retries
 from openai_server.translate.estimate import promptSize
@@ -40,6 +42,7 @@ class ResponseKeeper:
         kept: KeptAnswers,
         survivors: Survivors,
         modelIsKnown: Callable[[str], bool],
+        turns: LastingTurns | None = None,
         *,
         tellsTools: bool,
         letsFinish: bool,
@@ -49,6 +52,7 @@ class ResponseKeeper:
         @param survivors: those that are made with nobody attached.
         @param modelIsKnown: tells whether a model that nobody serves now may
             come back.
+        @param turns: the parked turns that outlast the process; None for none.
         @param tellsTools: whether responses tell what the worker's own tools
             were called with and what came of them.
         @param letsFinish: whether turns go on when their clients have left.
@@ -57,6 +61,7 @@ class ResponseKeeper:
         self._memory = memory
         self._retries = retries
         self._kept = kept
+        self._turns = turns
         self._tellsTools = tellsTools
         self._letsFinish = letsFinish
         self._survivors = survivors
@@ -111,9 +116,12 @@ class ResponseKeeper:
             return Call(call.publicId, call.clientName, inputText(call.arguments), "custom")
         return Call(call.publicId, call.clientName, call.arguments)
 
-    def ended(self, response: Response) -> None:
+    def ended(self, response: Response) -> Deferred[bool] | None:
         """
         Note how an answer has ended. Its clients are told next.
+
+        @return: fires when the calls that it ends with would outlast this
+            process; None where nothing is to be waited for.
         """
         if type(response.ended) is Finished:
             self.told(response)
@@ -122,8 +130,13 @@ class ResponseKeeper:
         self._kept.ended(response)
         self._survivors.ended(response)
         attempt = response.attempt
-        if attempt is None:
-            return
+        if attempt is not None:
+            self._noteAttempt(response, attempt)
+        if response.calls and self._turns is not None and response.conversation.isParked:
+            return self._turns.keep(response.conversation)
+        return None
+
+    def _noteAttempt(self, response: Response, attempt: Attempt[Response]) -> None:
         mayBeAskedAgain = type(response.ended) is Failed and response.ended.error.mayRetry
         if response.isAbandoned or mayBeAskedAgain:
             self._retries.forget(attempt)

@@ -12,7 +12,7 @@ headers, the bytes, the leaving.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -88,9 +88,11 @@ class Keeper(Protocol):
         Return what the client sees of a parked call.
         """
 
-    def ended(self, response: Response) -> None:
+    def ended(self, response: Response) -> Deferred[Any] | None:
         """
         The answer is complete or has failed. Its clients are told next.
+
+        @return: fires when they may be told; None when that is at once.
         """
 
     def delivered(self, response: Response, inGoodOrder: bool) -> None:
@@ -283,6 +285,7 @@ class Response:
         "_keeper",
         "_model",
         "_times",
+        "_told",
         "_translation",
         "_whenEnded",
         "asked",
@@ -350,6 +353,8 @@ class Response:
         self._keeper = keeper
         self.attempt = attempt
         self._clients: list[Delivery] = []
+        # Who is told of the end when what it promises is kept.
+        self._told: dict[Delivery, Sequence[Output]] | None = None
         self._checking: Deferred[None] | None = None
         self._hasHeld = False
         self._hold: Timeout | None = None
@@ -429,6 +434,9 @@ class Response:
         delivery = Delivery(
             self, request, renderer, self._isStreamed if isStreamed is None else isStreamed, keepAliveInterval
         )
+        if self._told is not None:
+            self._told[delivery] = self.said()
+            return
         if self.ended is not None:
             delivery.conclude(self.said())
             return
@@ -445,6 +453,9 @@ class Response:
 
         @param mayReturn: whether the server will be there then.
         """
+        if self._told is not None and self._told.pop(delivery, None) is not None:
+            # The answer itself is as good as delivered: it may be asked for again.
+            self._keeper.delivered(self, False)
         if delivery not in self._clients:
             return
         self._clients.remove(delivery)
@@ -684,17 +695,26 @@ class Response:
         if self._grace is not None:
             self._grace.cancel()
             self._grace = None
-        clients, self._clients = self._clients, []
+        self._told = dict.fromkeys(self._clients, events or (last,))
+        self._clients = []
         self.check = None
+        kept: Deferred[Any] | None = None
         try:
             if self.listener is not None and len(events) > 1:
                 self.listener(events[:-1])
-            self._keeper.ended(self)
+            kept = self._keeper.ended(self)
         finally:
-            for delivery in clients:
-                delivery.conclude(events or (last,))
-            if self._whenEnded is not None and not self._whenEnded.called:
-                self._whenEnded.callback(None)
+            if kept is None:
+                self._tell()
+            else:
+                kept.addBoth(self._tell)
+
+    def _tell(self, _: object = None) -> None:
+        told, self._told = self._told, None
+        for delivery, events in (told or {}).items():
+            delivery.conclude(events)
+        if self._whenEnded is not None and not self._whenEnded.called:
+            self._whenEnded.callback(None)
 
 
 def cancelled() -> APIError:

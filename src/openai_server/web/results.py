@@ -13,7 +13,9 @@ from twisted.internet.defer import TimeoutError
 
 from openai_server.errors import APIError
 from openai_server.sessions.calls import ParkedCall
+from openai_server.sessions.chains import Transcript
 from openai_server.sessions.conversation import Conversation
+from openai_server.sessions.ids import isPublicCallId
 from openai_server.sessions.matching import Match, Outcome
 from openai_server.sessions.retries import Attempt
 from openai_server.translate.tools import resultText
@@ -58,7 +60,12 @@ class WaitingTurns:
             raise missing(match, submission.inquiry.messagesParam)
         if match.outcome is Outcome.ALL and not bringsFiles(submission, match):
             response = attend(conversation, None)
-            conversation.resume(resultsAndMoreFrom(submission, match), response)
+            try:
+                conversation.resume(resultsAndMoreFrom(submission, match), response)
+            except APIError:
+                if (turns := self._submitter.turns) is not None:
+                    turns.keep(conversation)
+                raise
             told = sorted([*(at for _, at in match.results), *match.extra])
             conversation.context.session.toldResults(submission.transcript, match.answer, told)
             return response
@@ -80,6 +87,15 @@ class WaitingTurns:
             await conversation.whenSettled().addTimeout(SETTLE_PATIENCE, self._submitter.clock)
         except TimeoutError:
             conversation.cancel()
+
+
+def bringsOnlyResults(transcript: Transcript) -> bool:
+    """
+    Return whether a request says nothing but what came of calls of this
+    server's.
+    """
+    told = transcript.told
+    return bool(told) and all(isPublicCallId(entry.resultFor or "") for entry in told)
 
 
 def bringsFiles(submission: Submission, match: Match) -> bool:

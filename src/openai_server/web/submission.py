@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 from openai_server.api.inquiry import Inquiry, Message
 from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Daemon
-from openai_server.errors import APIError
+from openai_server.errors import APIError, callExpired
 from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallTable
 from openai_server.sessions.catalogue import Catalogue
@@ -30,6 +30,7 @@ from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.hints import Hints
 from openai_server.sessions.memory import SessionMemory
 from openai_server.sessions.owntools import Left, OwnTools
+from openai_server.sessions.parkedturns import LastingTurns
 from openai_server.sessions.plans import Claim, Session, SessionKind, SessionPlan
 from openai_server.sessions.pool import Slot
 from openai_server.sessions.scheduler import Scheduler
@@ -163,6 +164,7 @@ class Submitter:
     calls: CallTable
     folder: AttachmentFolder
     counters: Counters
+    turns: LastingTurns | None = None
 
     def submission(
         self,
@@ -211,21 +213,26 @@ class Submitter:
 
         @param attend: makes the answer that attends the turn from its
             beginning.
-        @param session: the one to go on in, if that is possible, although the
-            transcript does not say so.
+        @param session: the one to go on in, although the transcript says
+            nothing of it.
         @return: the answer.
-        @raise APIError: it was not asked, and nothing is left behind.
+        @raise APIError: it was not asked, and nothing is left behind:
+            C{call_expired} where that session is not to be gone on with.
         """
         if self.daemon.whyNotReady is not None:
             await self.reach()
         claim = submission.claim(self.ownTools)
         plan = None if session is None else self.memory.goOn(session, claim)
+        if plan is None and session is not None:
+            raise callExpired()
         if plan is None:
             claimed = self.memory.claim(claim)
             plan = await claimed if isinstance(claimed, Deferred) else claimed
         files: Sequence[Stored | None] = ()
         slot: Slot | None = None
         try:
+            if (written := self.memory.whenWritten(plan)) is not None:
+                await written
             question = _questionFrom(plan, submission, submission.offer)
             if question.attachments:
                 files = await self._store(question.attachments)

@@ -32,26 +32,26 @@ class WireNames:
     """
     What the tools of one session have been called so far.
 
-    @ivar _names: by their usual names those that were ever called otherwise,
+    @ivar had: by their usual names those that were ever called otherwise,
         with all their names, the latest last. None before the first prompt.
     """
 
-    __slots__ = ("_names",)
+    __slots__ = ("had",)
 
     def __init__(self) -> None:
-        self._names: Mapping[str, Sequence[str]] | None = None
+        self.had: Mapping[str, Sequence[str]] | None = None
 
     def of(self, usual: str) -> Sequence[str]:
         """
         Return the names that this tool has had, the latest last.
         """
-        return () if self._names is None else self._names.get(usual, (usual,))
+        return () if self.had is None else self.had.get(usual, (usual,))
 
     def all(self) -> Iterator[str]:
         """
         Return all names that any tool has had otherwise than usual.
         """
-        return (name for names in (self._names or {}).values() for name in names)
+        return (name for names in (self.had or {}).values() for name in names)
 
     def use(self, current: Mapping[str, str]) -> None:
         """
@@ -60,7 +60,7 @@ class WireNames:
         @param current: the name of each tool by its usual one.
         """
         had = {usual: [each for each in self.of(usual) if each != name] for usual, name in current.items()}
-        self._names = {
+        self.had = {
             usual: (*had[usual], name) for usual, name in current.items() if had[usual] or name != usual
         }
 

@@ -1,0 +1,135 @@
+"""
+Parked turns that one process leaves to the next.
+"""
+
+from __future__ import annotations
+
+from openai_server.wire.tones import ToolCall
+from tests.daemon.world import BREATH, LinkCase, Listening, call, chunk, finish, tool
+
+
+class AdoptionTests(LinkCase):
+    """
+    What an earlier process asked, gone on with.
+    """
+
+    def adopted(self, sid: str = "s1") -> Listening:
+        """
+        A turn that waits for the result of one call.
+        """
+        listening = Listening()
+        waiting = ToolCall(sid=sid, callId="c1", toolName="f")
+        listening.turn = self.link.adopt(sid, "m", [waiting], [tool("f")], listening)
+        return listening
+
+    def test_attachedAndNamed(self) -> None:
+        """
+        It is attached at once, one hello names the tools of all, and the result
+        goes out as for any other.
+        """
+        daemon = self.start()
+        one, other = self.adopted(), self.adopted("s2")
+        self.clock.advance(0)
+        self.assertEqual([tone["sid"] for tone in daemon.heardOf("attach")], ["s1", "s2"])
+        self.clock.advance(5)
+        assert one.turn is not None and other.turn is not None
+        one.turn.answer("c1", "f", "r", False)
+        one.turn.answer("c1", "f", "r", False)
+        one.turn.resume()
+        [result] = daemon.heardOf("tool-result")
+        self.assertEqual((result["sid"], result["callId"], result["output"]), ("s1", "c1", "r"))
+        daemon.say(chunk("s1", "on"), call("s1", "c2"), finish("s1"), finish("s2"))
+        self.assertEqual((one.text, one.over is not None, other.over is not None), ("on", True, True))
+
+    def test_oneHello(self) -> None:
+        """
+        However many there are.
+        """
+        daemon = self.start()
+        turns = [self.adopted(f"s{number}") for number in range(20)]
+        self.clock.advance(0)
+        [hello] = daemon.heardOf("hello")
+        self.assertEqual([each["name"] for each in hello["tools"]], ["f"])
+        daemon.say(*[finish(f"s{number}") for number in range(20)])
+        self.assertTrue(all(each.over for each in turns))
+
+    def test_silenceIsExpected(self) -> None:
+        """
+        No deadline but its audience's ends it, for as long as a turn may last.
+        """
+        daemon = self.start()
+        heard = self.adopted()
+        self.clock.advance(30)
+        self.assertEqual(heard.told, [])
+        daemon.say(finish("s1"))
+
+    def test_beforeTheDaemonIsReached(self) -> None:
+        """
+        The connection begins with its names, and attaches it, if it is the
+        daemon that has it.
+        """
+        self.link.incarnation = self.daemonProcess
+        heard = self.adopted()
+        self.link.startService()
+        [hello, attach] = self.daemon.heard()
+        self.assertEqual([each["name"] for each in hello["tools"]], ["f"])
+        self.assertEqual((attach["chi"], attach["sid"]), ("attach", "s1"))
+        self.daemon.say(BREATH, finish("s1"))
+        self.assertIsNotNone(heard.over)
+
+    def test_twice(self) -> None:
+        """
+        A sid has one turn.
+        """
+        self.start()
+        self.adopted()
+        self.assertRaises(ValueError, self.adopted)
+
+    def test_left(self) -> None:
+        """
+        A turn that is let go of is neither cancelled nor answered, and nobody
+        is told of it.
+        """
+        daemon = self.start()
+        heard = self.asked(tools=[tool("f")])
+        daemon.say(call("s1", "c1"))
+        assert heard.turn is not None
+        before = list(heard.told)
+        heard.turn.letGo()
+        self.assertNotEqual(before, [])
+        heard.turn.park()
+        self.assertFalse(heard.turn.isOver)
+        heard.turn.letGo()
+        self.assertTrue(heard.turn.isOver)
+        daemon.say(chunk("s1", "late"), finish("s1"))
+        self.assertEqual((heard.told, heard.over), (before, None))
+        stopped = self.link.stopService()
+        self.assertEqual([tone["chi"] for tone in daemon.heard() if tone["chi"] != "prompt"], [])
+        daemon.lose()
+        self.successResultOf(stopped)
+
+
+class ReachedTests(LinkCase):
+    """
+    Which daemon it is, when there is one.
+    """
+
+    def test_later(self) -> None:
+        """
+        Whoever waits is told with the first breath, before anybody asks.
+        """
+        reached = self.link.whenReached()
+        given = self.link.whenReached()
+        given.addErrback(lambda _: None)
+        given.cancel()
+        self.link.startService()
+        self.assertNoResult(reached)
+        self.daemon.say(BREATH)
+        self.assertEqual(self.successResultOf(reached), self.daemonProcess)
+
+    def test_now(self) -> None:
+        """
+        At once, when it is reached.
+        """
+        self.start()
+        self.assertEqual(self.successResultOf(self.link.whenReached()), self.daemonProcess)
