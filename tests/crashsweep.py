@@ -144,7 +144,10 @@ class Zygote:
 
     def __init__(self) -> None:
         command = [sys.executable, "-m", "tests.machinery.mortal"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        here = Path(__file__).parent.parent
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=here
+        )
         self._lines: queue.Queue[str] = queue.Queue()
         self._pid: int | None = None
         threading.Thread(target=self._read, daemon=True).start()
