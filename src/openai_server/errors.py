@@ -81,6 +81,7 @@ KINDS: Final[dict[str, Kind]] = {
     "request_timeout": Kind(408, "timeout", "request_timeout", End.CLIENT_SLOW),
     "session_busy": Kind(409, "conflict", "session_busy", End.BAD),
     "call_expired": Kind(409, "conflict", "call_expired", End.BAD),
+    "conversation_locked": Kind(409, "conflict", "conversation_locked", End.BAD),
     "idempotency_key_reused": Kind(409, "conflict", "idempotency_key_reused", End.BAD),
     "request_too_large": Kind(413, _INVALID, "request_too_large", End.BAD),
     "unsupported_content_type": Kind(415, _INVALID, "unsupported_content_type", End.BAD),

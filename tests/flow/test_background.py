@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from openai_server.api.responses import dialect
+from openai_server.api import ids
 from openai_server.api.responses.dialect import ResponsesDialect
 from openai_server.web import response
 from tests.api.responses.grammar import Grammar, checkResponse, eventsFrom
@@ -415,7 +415,7 @@ class ResumedTests(KeptCase):
         """
         Let the next response have the id L{known}.
         """
-        self.patch(dialect, "token_hex", lambda size: "0" * 2 * size)
+        self.patch(ids, "token_hex", lambda size: "0" * 2 * size)
 
     def test_everyCut(self) -> None:
         """

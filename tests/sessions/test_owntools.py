@@ -64,9 +64,22 @@ class OwnToolsTests(SyncCase):
         tools.learn(["a b", "a,b", "", "Bash(x)", "x" * 129, "\0", "é"])
         self.assertEqual(tools.disallowed("none"), BUILT_IN)
 
-    def test_learnsNothingForNothing(self) -> None:
+    def test_mayNotAct(self) -> None:
         """
-        Where all are left, all of the room is the client's.
+        A request whose worker may use none has none, whatever the policy says;
+        but what opens its files.
+        """
+        for policy in ("auto", "always"):
+            tools = OwnTools(policy)  # type: ignore[arg-type]
+            left = [tools.left(False, bringsFiles, mayAct=False) for bringsFiles in (False, True)]
+            self.assertEqual(left, ["none", "reader"])
+            tools.learn(["New"])
+            self.assertEqual(tools.disallowed("none"), (*BUILT_IN, "New"))
+        self.assertEqual(OwnTools("never").left(False, True, mayAct=False), "none")
+
+    def test_roomWhereAllAreLeft(self) -> None:
+        """
+        All of it is the client's.
         """
         tools = OwnTools("always", (), ["Write"])
         tools.learn(["New"])

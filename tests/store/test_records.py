@@ -249,7 +249,8 @@ class ItemContract(RecordContract):
 
     def test_room(self) -> None:
         """
-        They go with their record, and count as its size.
+        They go with their record, and count as its size; those for which there
+        is no room at all are not added, and leave it as it was.
         """
         self.limit(Bounds(9, 4000, 100))
         self.put("1")
@@ -260,8 +261,8 @@ class ItemContract(RecordContract):
         self.successResultOf(self.records.removeItem("a", "1", "b"))
         self.put("2")
         self.assertEqual(self.get("1"), b"x")
-        self.assertTrue(self.append("1", "b", data=b"x" * 4000))
-        self.assertEqual((self.get("1"), self.get("2"), self.items("1")), (None, b"x", ""))
+        self.assertFalse(self.append("1", "b", "c", data=b"x" * 1000))
+        self.assertEqual((self.get("1"), self.get("2"), self.items("1")), (b"x", b"x", "a"))
 
 
 class MemoryKeepingTests(KeepingContract, InMemory):

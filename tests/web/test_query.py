@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from openai_server.errors import APIError
-from openai_server.web.query import isNewestFirst, limitOf, numberOf, oneOf, queryOf
+from openai_server.web.query import isNewestFirst, limitOf, membersOf, numberOf, oneOf, queryOf
 from tests.support import SyncCase
 
 
@@ -31,8 +31,16 @@ class QueryTests(SyncCase):
         self.assertEqual(self.query(b""), {})
         self.assertEqual(self.query(b"a=1&b=%20x&a=2&c"), {"a": "2", "b": " x"})
         self.assertEqual(self.query(b"a=%ff"), {"a": "\ufffd"})
+        self.assertEqual(self.query(b"a=1&a="), {"a": "1"})
         error = self.assertRaises(APIError, self.query, b"a=1&" * 100 + b"b=2")
         self.assertEqual(error.kind.status, 400)
+
+    def test_members(self) -> None:
+        """
+        Those of an object, empty ones too.
+        """
+        request: Any = SimpleNamespace(query=b"m[a]=1&m%5Bb%5D=&m[c=2&n[a]=3&m=4&m[[]]=5&m[]=6")
+        self.assertEqual(membersOf(request, "m"), {"a": "1", "b": "", "[]": "5", "": "6"})
 
     def test_values(self) -> None:
         """

@@ -191,6 +191,8 @@ class Inquiry(msgspec.Struct, frozen=True, kw_only=True):
         used for nothing else.
     @ivar isBackground: whether it is answered before it is asked, and goes on
         with nobody attached.
+    @ivar mayAct: whether the worker may use tools of its own, as the settings
+        have it.
     @ivar ignored: names of fields that were accepted without effect, fit for
         a header.
     @ivar own: what the dialect needs again for the answer; nobody else reads
@@ -215,6 +217,7 @@ class Inquiry(msgspec.Struct, frozen=True, kw_only=True):
     others: tuple[tuple[Message, ...], ...] = ()
     isIsolated: bool = False
     isBackground: bool = False
+    mayAct: bool = True
     ignored: tuple[str, ...] = ()
     own: object = None
 

@@ -55,4 +55,5 @@ class Renderer(Protocol):
         Return the whole answer.
 
         @param events: all of them; the last one is a C{Finished}.
+        @raise APIError: they are not what was asked for.
         """

@@ -1,6 +1,7 @@
 # -*- test-case-name: tests.api.chat.test_render -*-
 """
-What an answer cost, as OpenAI tells it with chat and legacy completions.
+What an answer cost, as OpenAI tells it with chat and legacy completions; and
+what an input would cost.
 """
 
 from __future__ import annotations
@@ -24,3 +25,10 @@ def usageJSON(usage: Usage) -> bytes:
     """
     total = usage.input + usage.output
     return _USAGE % (usage.input, usage.output, total, usage.cached, usage.cacheWritten)
+
+
+def inputTokensBody(tokens: int) -> bytes:
+    """
+    Return what is said of the input of a response that is not asked for.
+    """
+    return b'{"object":"response.input_tokens","input_tokens":%d}' % tokens

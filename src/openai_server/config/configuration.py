@@ -142,12 +142,12 @@ class Configuration(Struct, frozen=True, kw_only=True):
         ),
     ] = "memory:"
     keptResponses: Annotated[
-        int, Meta(ge=0, le=1_000_000), _does("responses that are kept; 0: none")
+        int, Meta(ge=0, le=1_000_000), _does("responses and chat completions that are kept; 0: none")
     ] = 10_000
     keptBytes: Annotated[int, Meta(ge=0, le=1 << 40), _does("all that are kept together", unit="bytes")] = (
         256 << 20
     )
-    keptAge: Annotated[_Seconds, _does("how long a response is kept after its last use")] = 2_592_000
+    keptAge: Annotated[_Seconds, _does("how long each is kept after its last use")] = 2_592_000
     workerTools: Annotated[bool, _does("show the worker's own tool use as reasoning")] = False
     listen: Annotated[
         _Texts, _does("Twisted endpoint string to listen on in place of host and port; repeatable")

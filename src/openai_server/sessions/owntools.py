@@ -64,8 +64,7 @@ class OwnTools:
         self._spared = {*(name.partition("(")[0] for name in allowed), *disallowed, _FINDER}
         self._known: dict[str, None] = {}
         self._room = MAX_LEARNED
-        if policy != "always":
-            self._known.update(dict.fromkeys(name for name in BUILT_IN if name not in self._spared))
+        self._known.update(dict.fromkeys(name for name in BUILT_IN if name not in self._spared))
 
     @property
     def roomBeside(self) -> int:
@@ -73,7 +72,10 @@ class OwnTools:
         Bytes of the argument for disallowed tools that are left for other names,
         whatever workers will name.
         """
-        return roomBeside((*self._disallowed, *self._known)) - (0 if self._policy == "always" else self._room)
+        if self._policy == "always":
+            # What takes them away nevertheless has no tools of the client's.
+            return roomBeside(self._disallowed)
+        return roomBeside((*self._disallowed, *self._known)) - self._room
 
     def learn(self, tools: object) -> None:
         """
@@ -81,7 +83,7 @@ class OwnTools:
 
         @param tools: names, or nothing that can be used.
         """
-        if self._policy == "always" or not isinstance(tools, list):
+        if not isinstance(tools, list):
             return
         for name in tools:
             if isinstance(name, str) and name not in self._known and name not in self._spared:
@@ -93,7 +95,7 @@ class OwnTools:
             self._known[name] = None
             self._room -= len(name) + 1
 
-    def left(self, bringsTools: bool, bringsFiles: bool) -> Left:
+    def left(self, bringsTools: bool, bringsFiles: bool, mayAct: bool = True) -> Left:
         """
         Return which tools of its own a worker has for a request, but for those
         that the settings name.
@@ -101,10 +103,11 @@ class OwnTools:
         @param bringsTools: whether the request has tools of the client's.
         @param bringsFiles: whether it has images or files, which the model can
             but read from where they are written.
+        @param mayAct: whether it may have them at all.
         """
         if self._policy == "never":
             return "none"
-        if self._policy == "always" or not bringsTools:
+        if mayAct and (self._policy == "always" or not bringsTools):
             return "all"
         return "reader" if bringsFiles else "none"
 

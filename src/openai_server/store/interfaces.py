@@ -101,7 +101,9 @@ class RecordStore(Protocol):
         Add items to the end of a record's list, all or none; one whose id is
         there already takes that one's place. The record counts as used.
 
-        @return: whether there is such a record.
+        @return: whether they are kept: not where there is no such record, nor
+            where all that may be kept has no room for it with these items,
+            which leaves it as it was.
         """
 
     def items(

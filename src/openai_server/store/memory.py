@@ -127,9 +127,11 @@ class MemoryStore:
         kept = self._used(account, id) if all(isId(each) for each, _ in items) else None
         if kept is None:
             return succeed(False)
-        self.size -= kept.size
-        kept.items.update(items)
-        self.size += kept.size
+        grown = _Kept(kept.data, kept.previous, kept.used, kept.place, kept.items | dict(items))
+        if grown.size > self._bounds.size:
+            return succeed(False)
+        self.size += grown.size - kept.size
+        kept.items = grown.items
         self._makeRoomFor((account, id))
         return succeed(True)
 

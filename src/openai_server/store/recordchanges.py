@@ -153,19 +153,32 @@ class AppendItems(RecordChange):
     Adds items to a record's list.
     """
 
-    __slots__ = ("added",)
+    __slots__ = ("_most", "added")
 
-    def __init__(self, account: str, id: str, used: float, added: Sequence[Entry]) -> None:
+    def __init__(self, account: str, id: str, used: float, added: Sequence[Entry], most: int) -> None:
+        """
+        @param most: bytes that the record may have with all its items.
+        """
         super().__init__(account, id, used, sum([len(data) for _, data in added]))
         self.added = added
+        self._most = most
 
     def run(self, connection: Connection) -> bool:
         """
-        Insert them, if the record is there.
+        Insert them, if the record is there and there is room for it with them.
         """
-        using = update(records).where(self.isThis).values(used=self.used).returning(records.c.place)
-        place = connection.execute(using).scalar()
-        if place is None:
+        columns = (records.c.place, func.length(records.c.data))
+        using = update(records).where(self.isThis).values(used=self.used).returning(*columns)
+        row = connection.execute(using).first()
+        if row is None:
+            return False
+        place, size = row
+        added = dict(self.added)
+        others = select(func.sum(func.length(items.c.data) + OVERHEAD)).where(
+            items.c.record == place, items.c.id.not_in(list(added))
+        )
+        size += OVERHEAD + int(connection.scalar(others) or 0)
+        if size + sum([len(data) + OVERHEAD for data in added.values()]) > self._most:
             return False
         made = inserting(connection.dialect.name, items)
         statement = made.on_conflict_do_update(

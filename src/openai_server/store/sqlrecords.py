@@ -113,7 +113,7 @@ class SQLRecords:
         if not all(isId(each) for each in (id, *[itemId for itemId, _ in items])):
             return succeed(False)
         known = _resultOf(self._memory.append(account, id, items))
-        return self._changes.ask(AppendItems(account, id, self._use(), items), known)
+        return self._changes.ask(AppendItems(account, id, self._use(), items, self._bounds.size), known)
 
     def items(
         self,

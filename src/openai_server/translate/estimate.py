@@ -90,7 +90,7 @@ def usageOfAnswer(reported: Usage | None, told: Usage, prompt: int, answer: int)
     @param answer: bytes of text of the answer.
     """
     if reported is None:
-        return Usage(_tokens(prompt), _tokens(answer))
+        return Usage(tokensOf(prompt), tokensOf(answer))
     input = max(reported.input - told.input, 0)
     # What is read from the cache or put into it is some of the input.
     cached = min(reported.cached, input)
@@ -98,5 +98,8 @@ def usageOfAnswer(reported: Usage | None, told: Usage, prompt: int, answer: int)
     return Usage(input, max(reported.output - told.output, 0), cached, cacheWritten)
 
 
-def _tokens(size: int) -> int:
+def tokensOf(size: int) -> int:
+    """
+    Return about how many tokens so many bytes of text are.
+    """
     return -(-size // BYTES_PER_TOKEN)

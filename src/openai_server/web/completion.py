@@ -5,15 +5,16 @@ The way of one request, whatever its dialect, from top to bottom.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Coroutine
 from functools import partial
+from typing import Any
 
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 
 from openai_server.api.dialect import Dialect
 from openai_server.api.inquiry import Inquiry
-from openai_server.api.keeping import Keeping
+from openai_server.api.keeping import Keeping, RecordsWanted
 from openai_server.api.output import Finished, Usage
 from openai_server.api.renderer import Renderer
 from openai_server.coroutines import begun
@@ -22,10 +23,11 @@ from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.matching import Match, Outcome, matchFromTranscript
 from openai_server.sessions.restoring import Restoration
 from openai_server.sessions.retries import Attempt, Retries
+from openai_server.web.exchanges import Exchanges
 from openai_server.web.headers import attemptFrom, cwdOf, hintsOf, keepAliveInterval
 from openai_server.web.interfaces import Request
 from openai_server.web.keeper import ResponseKeeper
-from openai_server.web.kept import KeptAnswers
+from openai_server.web.kept import KeptAnswers, accountOf
 from openai_server.web.repair import SchemaCheck
 from openai_server.web.response import Response
 from openai_server.web.results import WaitingTurns, bringsOnlyResults
@@ -47,6 +49,7 @@ class Completion:
         modelIsKnown: Callable[[str], bool],
         takenNames: Callable[[], Container[str]],
         kept: KeptAnswers,
+        exchanges: Exchanges,
         survivors: Survivors,
         restoration: Restoration | None = None,
     ) -> None:
@@ -55,6 +58,7 @@ class Completion:
             come back.
         @param takenNames: gives the names that no tool can have at the daemon.
         @param kept: the answers that are kept.
+        @param exchanges: answers in conversations.
         @param survivors: those that are made with nobody attached.
         @param restoration: of what earlier processes have left; None where
             they leave nothing.
@@ -63,6 +67,7 @@ class Completion:
         self._retries = retries
         self._takenNames = takenNames
         self._kept = kept
+        self._exchanges = exchanges
         self._keepAliveInterval = submitter.configuration.keepAliveInterval
         self._keeper = ResponseKeeper(
             submitter.clock,
@@ -118,13 +123,17 @@ class Completion:
         # Whoever waits for an earlier attempt only looks as if it were there.
         isAlone = response is not None and attempt is not None and attempt.key is None
         keeping = dialect.keeping(inquiry) if response is None else None
-        if response is None and inquiry.isBackground:
-            assert keeping is not None
-            response = await self._inBackground(request, keeping, submission, attempt)
+        if response is None:
+            if isinstance(parsed, RecordsWanted) and parsed.conversation is not None:
+                asking = self._inConversation(submission, attempt, parsed, cwd)
+            else:
+                asking = self._first(submission, attempt)
+            if keeping is not None and inquiry.isBackground:
+                response = await self._inBackground(request, keeping, inquiry.isStreamed, asking)
+            else:
+                response = await asking
             if response is None:
                 return
-        elif response is None:
-            response = await self._first(submission, attempt)
         request.mayHaveRun = True
         request.session = response.session
         request.setHeader(b"x-hum-session", request.session.encode())
@@ -148,8 +157,8 @@ class Completion:
         self,
         request: Request,
         keeping: Keeping,
-        submission: Submission,
-        attempt: Attempt[Response] | None,
+        isStreamed: bool,
+        asking: Coroutine[Any, Any, Response],
     ) -> Response | None:
         """
         Begin what goes on with nobody attached.
@@ -157,9 +166,8 @@ class Completion:
         @return: None where its client was told that it has begun, and wants
             nothing more now.
         """
-        asking = self._first(submission, attempt)
-        running = self._kept.inBackground(submission.account, keeping, asking)
-        if not submission.inquiry.isStreamed:
+        running = self._kept.inBackground(accountOf(request), keeping, asking)
+        if not isStreamed:
             request.answer(keeping.body(None))
             return None
         return await running.whenAsked()
@@ -176,6 +184,31 @@ class Completion:
             raise APIError("worker_error", said, mayRetry=False)
         return joined
 
+    async def _inConversation(
+        self,
+        submission: Submission,
+        attempt: Attempt[Response] | None,
+        wanted: RecordsWanted,
+        cwd: str | None,
+    ) -> Response:
+        """
+        Return what answers a question in a conversation, when it is its turn:
+        more may have been said there since it was read.
+        """
+        account, own, hints = submission.account, submission.inquiry.own, submission.hints
+
+        async def ask(inquiry: Inquiry) -> Response:
+            asked = replace(inquiry, own=own)
+            again = self._submitter.submission(account, asked, hints, submission.taken, cwd)
+            return await self._first(again, attempt)
+
+        try:
+            return await self._exchanges.answer(account, wanted, ask)
+        except BaseException:
+            if attempt is not None:
+                self._retries.forget(attempt)
+            raise
+
     async def _first(self, submission: Submission, attempt: Attempt[Response] | None) -> Response:
         """
         Return what answers a question that nothing answers yet.
@@ -187,8 +220,8 @@ class Completion:
             if self._restoration is not None and (restored := self._restoration.whenDone()) is not None:
                 await restored
             match = self._match(submission)
-            turns = self._submitter.turns
-            if turns is not None and match.outcome is Outcome.ALL:
+            turns, isIsolated = self._submitter.turns, submission.inquiry.isIsolated
+            if turns is not None and not isIsolated and match.outcome is Outcome.ALL:
                 noted = turns.taking([call for call, _ in match.results])
                 if noted is not None:
                     try:
@@ -204,9 +237,9 @@ class Completion:
                         joined = await self._joined(attempt)
                         if joined is not None:
                             return joined
-            if isinstance(match.owner, Conversation):
+            if isinstance(match.owner, Conversation) and not isIsolated:
                 response = await self._waiting.answerTo(submission, attempt, match.owner, match)
-            elif bringsOnlyResults(submission.transcript):
+            elif not isIsolated and bringsOnlyResults(submission.transcript):
                 raise callExpired()
             else:
                 attend = partial(self._keeper.newResponse, submission, attempt)

@@ -15,6 +15,9 @@ from twisted.internet.interfaces import IReactorTime
 from openai_server.api.chat.dialect import ChatDialect
 from openai_server.api.completions.dialect import CompletionDialect
 from openai_server.api.dialect import Dialect
+from openai_server.api.ids import newToken
+from openai_server.api.responses.compaction import CompactionDialect
+from openai_server.api.responses.conversations import Conversations
 from openai_server.api.responses.dialect import ResponsesDialect
 from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Bee, Daemon
@@ -37,11 +40,16 @@ from openai_server.translate.names import TakenNames
 from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
 from openai_server.web.completion import Completion
+from openai_server.web.conversations import ConversationRoutes
+from openai_server.web.exchanges import Exchanges
+from openai_server.web.inputtokens import InputTokens
 from openai_server.web.kept import KeptAnswers
+from openai_server.web.keptchats import KeptChats
 from openai_server.web.keptresponses import KeptResponses
 from openai_server.web.models import OfferedModels
 from openai_server.web.response import Response
 from openai_server.web.routes import Routes
+from openai_server.web.sealing import SealingKey
 from openai_server.web.site import APISite
 from openai_server.web.submission import Submitter
 from openai_server.web.survivors import Survivors
@@ -118,6 +126,7 @@ class WebFront(Service):
             reasoningField=configuration.reasoningField,
             showsWorkerTools=configuration.workerTools,
             keepAlive=configuration.keepAlive,
+            keeps=configuration.keptResponses > 0,
             now=now,
         )
         responses = ResponsesDialect(
@@ -129,14 +138,19 @@ class WebFront(Service):
             keeps=configuration.keptResponses > 0,
             now=now,
         )
-        kept = self.kept = KeptAnswers(store.records)
+        kept = self.kept = KeptAnswers(store.records, SealingKey(store.state.secret("seals")))
         survivors = Survivors()
+        conversations = Conversations(
+            responses.renderer, strict=configuration.strict, now=now, newToken=newToken
+        )
+        self._exchanges = Exchanges(clock, conversations, kept, configuration.keptBytes)
         self.completion = Completion(
             self.submitter,
             self.retries,
             self.models.isKnown,
             self._takenNames,
             kept,
+            self._exchanges,
             survivors,
             self._restoration,
         )
@@ -153,9 +167,17 @@ class WebFront(Service):
             "/v1/chat/completions": chat,
             "/v1/completions": completions,
             "/v1/responses": responses,
+            "/v1/responses/compact": CompactionDialect(strict=configuration.strict, now=now),
             **(dialects or {}),
         }
-        further = KeptResponses(responses, kept, configuration.keepAliveInterval).routes()
+        isKept = configuration.keptResponses > 0
+        inputs = InputTokens(responses, kept, self.submitter, self._takenNames)
+        further = [
+            *KeptChats(chat, chat.name, kept).routes(),
+            *KeptResponses(responses, kept, configuration.keepAliveInterval).routes(),
+            *inputs.routes(),
+            *ConversationRoutes(conversations, kept, isKept).routes(),
+        ]
         routes = Routes(
             self.completion,
             spoken,
@@ -172,7 +194,7 @@ class WebFront(Service):
             bodyLimit=configuration.bodyLimit,
             bodyBudget=configuration.bodyBudget,
             maxConnections=configuration.maxConnections,
-            onStopping=self.submitter.stop,
+            onStopping=self._turnAway,
             survivors=survivors,
         )
 
@@ -190,6 +212,7 @@ class WebFront(Service):
         Turn away whoever still waits, and remove all files.
         """
         super().stopService()
+        self._turnAway()
         self.completion.stop()
         if self._restoration is not None:
             self._restoration.stop()
@@ -213,6 +236,10 @@ class WebFront(Service):
             ownTools.learn,
         )
         return Restoration(lasting, turns, around, now)
+
+    def _turnAway(self) -> None:
+        self._exchanges.stop()
+        self.submitter.stop()
 
     def _takenNames(self) -> TakenNames:
         bees = self._daemon.registry.bees()

@@ -15,7 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from openai_server.api.inquiry import Inquiry
-from openai_server.api.keeping import Keeping, RecordsWanted
+from openai_server.api.keeping import Keeping, RecordNames, RecordsFound, RecordsWanted
 from openai_server.api.output import Failed, Output
 from openai_server.coroutines import begun
 from openai_server.errors import APIError
@@ -23,15 +23,20 @@ from openai_server.store.interfaces import RecordStore
 from openai_server.web.interfaces import Request
 from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.response import Response, cancelled
+from openai_server.web.sealing import SealingKey
 
 _SHOWN_ID: Final = 200
+
+
+#: What the ids of conversations begin with, which are no answers.
+_CONVERSATION: Final = "conv_"
 
 
 class RunningAnswer:
     """
     An answer that is being made.
 
-    @ivar account: whose it is.
+    @ivar account: whose it is; see L{placeOf}.
     @ivar keeping: how it will be kept.
     @ivar response: what is made; None while it waits to be asked.
     @ivar asking: asks it, until it is asked; else None.
@@ -94,8 +99,12 @@ class KeptAnswers:
     @ivar store: has the records.
     """
 
-    def __init__(self, store: RecordStore) -> None:
+    def __init__(self, store: RecordStore, key: SealingKey) -> None:
+        """
+        @param key: of what clients keep.
+        """
         self.store = store
+        self._key = key
         self._running: dict[Response, RunningAnswer] = {}
         self._byId: dict[tuple[str, str], RunningAnswer] = {}
 
@@ -103,23 +112,53 @@ class KeptAnswers:
         """
         Return what a request asks that needs records to be read.
 
-        @raise APIError: 400, there is none that it names.
+        @raise APIError: 400 or 404, there is none that it names.
         """
+        return wanted.read(await self.lookUp(account, wanted))
+
+    async def lookUp(self, account: str, names: RecordNames) -> RecordsFound:
+        """
+        Return those of these records that there are.
+
+        @raise APIError: 404, there is no such conversation.
+        """
+        store = self.store
         chain: Sequence[bytes] = ()
-        if wanted.previous is not None:
-            chain = await self.store.chain(account, wanted.previous)
-        others = {}
-        for id in wanted.others:
-            record = await self.store.get(account, id)
-            if record is not None:
-                others[id] = record
-        return wanted.read(chain, others)
+        if names.previous is not None and not names.previous.startswith(_CONVERSATION):
+            chain = await store.chain(account, names.previous)
+        conversation: bytes | None = None
+        said: Sequence[bytes] = ()
+        if names.conversation is not None:
+            conversation = await self.conversation(account, names.conversation)
+            said = [item for _, item in await store.items(account, names.conversation)]
+        others = [await store.get(account, id) for id in names.others]
+        items = [await store.item(account, *place) for place in names.items]
+        return RecordsFound(
+            chain=chain,
+            conversation=conversation,
+            said=said,
+            others=[record for record in others if record is not None],
+            items=[item for item in items if item is not None],
+            seal=self._key.sealOf(account),
+        )
+
+    async def conversation(self, account: str, id: str) -> bytes:
+        """
+        Return the record of a conversation.
+
+        @raise APIError: 404.
+        """
+        record = await self.store.get(account, id) if id.startswith(_CONVERSATION) else None
+        if record is None:
+            raise notFound(id, "Conversation")
+        return record
 
     def begun(self, account: str, keeping: Keeping, response: Response) -> None:
         """
         Keep what answers a request.
         """
-        running = self._byId[account, keeping.id] = RunningAnswer(account, keeping, response)
+        place = placeOf(account, keeping.kind)
+        running = self._byId[place, keeping.id] = RunningAnswer(place, keeping, response)
         self._follow(running, response)
 
     def _follow(self, running: RunningAnswer, response: Response) -> None:
@@ -144,8 +183,17 @@ class KeptAnswers:
     def _put(self, running: RunningAnswer, events: list[Output]) -> None:
         keeping = running.keeping
         del self._byId[running.account, keeping.id]
-        putting = self.store.put(running.account, keeping.id, keeping.record(events), keeping.previous)
+        record = keeping.record(events)
+        if not record:
+            return
+        putting = Deferred.fromCoroutine(self._store(running.account, keeping, record))
         putting.addErrback(_notKept, keeping.id)
+
+    async def _store(self, account: str, keeping: Keeping, record: bytes) -> None:
+        await self.store.put(account, keeping.id, record, keeping.previous)
+        if keeping.items and not await self.store.append(account, keeping.id, keeping.items):
+            # There is no room for all of it.
+            await self.store.remove(account, keeping.id)
 
     # In the background.
 
@@ -201,24 +249,28 @@ class KeptAnswers:
         @raise APIError: 404.
         """
         running = self.running(account, id)
+        if id.startswith(_CONVERSATION):
+            raise notFound(id)
         if running is not None:
-            return running.keeping.record(running.said())
-        record = await self.store.get(account, id)
-        if record is None:
+            record: bytes | None = running.keeping.record(running.said())
+        else:
+            record = await self.store.get(account, id)
+        if not record:
             raise notFound(id)
         return record
 
-    async def forget(self, account: str, id: str) -> None:
+    async def forget(self, account: str, id: str, kind: str = "Response") -> None:
         """
         Forget an answer. One that is being made goes on while somebody reads
         it, and is not kept.
 
+        @param kind: what it is called in the error.
         @raise APIError: 404.
         """
         running = self._byId.pop((account, id), None)
         if running is None:
-            if not await self.store.remove(account, id):
-                raise notFound(id)
+            if id.startswith(_CONVERSATION) or not await self.store.remove(account, id):
+                raise notFound(id, kind)
         elif running.asking is not None:
             running.asking.cancel()
         elif (response := running.response) is not None:
@@ -244,6 +296,13 @@ def accountOf(request: Request) -> str:
     """
     assert request.account is not None
     return request.account.name
+
+
+def placeOf(account: str, kind: str) -> str:
+    """
+    Return for whom the store keeps an account's records of a kind.
+    """
+    return f"{account}/{kind}" if kind else account
 
 
 def notFound(id: str, kind: str = "Response") -> APIError:

@@ -107,8 +107,8 @@ class KeptResponses:
         """
         query, account = queryOf(request), accountOf(request)
         isReversed, limit, after = isNewestFirst(query), limitOf(query), query.get("after")
-        records = await self._kept.store.chain(account, id)
-        items = list(self._reader.inputOf(records or [await self._kept.found(account, id)]))
+        record = await self._kept.found(account, id)
+        items = list(self._reader.inputOf(await self._kept.store.chain(account, id) or [record]))
         if isReversed:
             items.reverse()
         ids = [item["id"] for item in items]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Final
-from urllib.parse import parse_qs
+from urllib.parse import parse_qsl
 
 from openai_server.errors import APIError
 from openai_server.web.interfaces import Head
@@ -26,11 +26,30 @@ def queryOf(request: Head) -> dict[str, str]:
 
     @raise APIError: 400, there are too many.
     """
+    return {name: value for name, value in _fieldsOf(request) if value}
+
+
+def membersOf(request: Head, name: str) -> dict[str, str]:
+    """
+    Return the members of a field of a request's query that is an object, as in
+    C{name[member]=value}.
+
+    @raise APIError: 400, there are too many.
+    """
+    start = f"{name}["
+    return {
+        field.removeprefix(start).removesuffix("]"): value
+        for field, value in _fieldsOf(request)
+        if field.startswith(start) and field.endswith("]")
+    }
+
+
+def _fieldsOf(request: Head) -> list[tuple[str, str]]:
+    query = request.query.decode("utf-8", "replace")
     try:
-        found = parse_qs(request.query.decode("utf-8", "replace"), max_num_fields=_FIELDS)
+        return parse_qsl(query, keep_blank_values=True, max_num_fields=_FIELDS)
     except ValueError:
         raise APIError("invalid_value", f"The query has more than {_FIELDS} fields.") from None
-    return {name: values[-1] for name, values in found.items()}
 
 
 def oneOf(query: Mapping[str, str], name: str, known: Sequence[str]) -> str:

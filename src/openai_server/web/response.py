@@ -157,6 +157,9 @@ class Delivery:
         """
         try:
             self.give(events)
+        except APIError as error:
+            # The answer is not what was asked for.
+            self.request.fail(error)
         except Exception:
             self.request.processingFailed(Failure())
             self._response.conversation.cancel()
@@ -264,6 +267,8 @@ class Response:
         that back until L{conclude}.
     @ivar isKept: whether it can be asked for when its clients have left.
     @ivar survives: whether it is made though nobody reads it.
+    @ivar onLeft: called when nobody has come back, and the worker was asked to
+        stop, but what it says is still told.
     @ivar listener: called with all that is said, as it is said, where no client
         reads it; else None.
     """
@@ -293,6 +298,7 @@ class Response:
         "isKept",
         "length",
         "listener",
+        "onLeft",
         "output",
         "own",
         "session",
@@ -337,6 +343,7 @@ class Response:
         self.verdict: bytes | None = None
         self.check: Callable[[Finished], Deferred[None] | None] | None = None
         self.listener: Callable[[Sequence[Output]], None] | None = None
+        self.onLeft: Callable[[], None] | None = None
         self._isHeld = False
         self._isLeft = False
         self._times = times
@@ -477,6 +484,8 @@ class Response:
         if self.isKept and not self._isHeld:
             self._isLeft = True
             self.conversation.leave()
+            if self.onLeft is not None:
+                self.onLeft()
         else:
             self.abandon()
 

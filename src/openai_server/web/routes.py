@@ -37,7 +37,7 @@ from openai_server.web.request import APIRequest
 #: First segments of OpenAI's paths that are not served here.
 UNSUPPORTED: Final = frozenset(
     """
-    assistants audio batches chatkit containers conversations edits embeddings engines evals
+    assistants audio batches chatkit containers edits embeddings engines evals
     files fine-tunes fine_tuning images moderations organization realtime responses skills threads uploads
     vector_stores videos
     """.split()  # noqa: SIM905 - one name a line would be a page of names
@@ -287,8 +287,8 @@ def _errorFromRouting(error: HTTPException, request: APIRequest) -> APIError:
     if segments and segments[0] in UNSUPPORTED:
         return APIError(
             "unsupported_endpoint",
-            f"This server does not offer {segments[0]}: it offers chat and legacy completions, responses "
-            "and models.",
+            f"This server does not offer {segments[0]}: it offers chat and legacy completions, responses, "
+            "conversations and models.",
         )
     return APIError("unknown_url", "There is nothing at this path.")
 

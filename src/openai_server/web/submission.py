@@ -108,8 +108,11 @@ class Submission:
         """
         Return what is left of the worker's own tools.
         """
-        tools, messages = self.inquiry.tools, self.inquiry.messages
-        return ownTools.left(bool(tools), bool(tools) and any(message.hasMedia for message in messages))
+        inquiry = self.inquiry
+        bringsTools = bool(inquiry.tools)
+        mayTake = bringsTools or not inquiry.mayAct
+        bringsFiles = mayTake and any(message.hasMedia for message in inquiry.messages)
+        return ownTools.left(bringsTools, bringsFiles, inquiry.mayAct)
 
     def toolsFor(self, session: Session) -> PromptTools | None:
         """

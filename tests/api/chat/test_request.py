@@ -458,7 +458,7 @@ class FastTests(SyncCase):
         lone = hello.replace(b'"hi"', b'"\\ud800"')
         found, isFast = self.read(lone)
         self.assertEqual((found.messages[0].text, isFast), ("\ufffd", False))
-        for more in (b'"seed":1,', b'"store":true,', b'"session_id":"s",', b'"reasoning":{"x":1},'):
+        for more in (b'"seed":1,', b'"session_id":"s",', b'"reasoning":{"x":1},'):
             found, isFast = self.read(hello.replace(b"{", b"{" + more, 1))
             self.assertEqual((len(found.ignored), isFast), (1, False))
         vendors = hello.replace(b"{", b'{"reasoning":{},', 1)

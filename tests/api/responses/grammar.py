@@ -10,7 +10,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from openai.types.responses import Response, ResponseStreamEvent
+from openai.types.conversations import (
+    Conversation,
+    ConversationDeletedResource,
+    ConversationItem,
+    ConversationItemList,
+)
+from openai.types.responses import CompactedResponse, Response, ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
 #: Members of the response object, by OpenAI's document and Open Responses.
@@ -61,6 +67,11 @@ _CODES: Final = {"context_length_exceeded", "insufficient_quota"}
 
 _EVENT: Final[TypeAdapter[Any]] = TypeAdapter(ResponseStreamEvent)
 _RESPONSE: Final = TypeAdapter(Response)
+_CONVERSATION: Final = TypeAdapter(Conversation)
+_DELETED: Final = TypeAdapter(ConversationDeletedResource)
+_ITEM: Final[TypeAdapter[Any]] = TypeAdapter(ConversationItem)
+_ITEMS: Final = TypeAdapter(ConversationItemList)
+_COMPACTION: Final = TypeAdapter(CompactedResponse)
 
 _TERMINAL: Final = {
     "response.completed": "completed",
@@ -108,7 +119,7 @@ def checkTypes(value: Mapping[str, Any], adapter: TypeAdapter[Any] = _EVENT) -> 
     told: Any = json.loads(json.dumps(value))
     response = told if adapter is _RESPONSE else told.get("response")
     if response is not None:
-        assert response.keys() - {"user"} == MEMBERS, response.keys() ^ MEMBERS
+        assert response.keys() - {"user", "conversation"} == MEMBERS, response.keys() ^ MEMBERS
         if response["error"] is not None and response["error"]["code"] in _CODES:
             response["error"]["code"] = "server_error"
     _checkExtra(adapter.validate_python(told))
@@ -119,6 +130,40 @@ def checkResponse(value: Mapping[str, Any]) -> None:
     Check a whole response object against the package's types.
     """
     checkTypes(value, _RESPONSE)
+
+
+def checkConversation(value: Mapping[str, Any]) -> None:
+    """
+    Check a conversation, or that it was deleted.
+    """
+    checkTypes(value, _DELETED if "deleted" in value else _CONVERSATION)
+
+
+def checkItem(value: Mapping[str, Any]) -> None:
+    """
+    Check an item of a conversation.
+    """
+    checkTypes(value, _ITEM)
+
+
+def checkItems(value: Mapping[str, Any]) -> None:
+    """
+    Check a page of the items of a conversation; the package does not know that
+    an empty one has no first and no last.
+    """
+    ids = [item["id"] for item in value["data"]]
+    assert (value["first_id"], value["last_id"]) == ((ids[0], ids[-1]) if ids else (None, None)), value
+    checkTypes(value if ids else {**value, "first_id": "", "last_id": ""}, _ITEMS)
+
+
+def checkCompaction(value: Mapping[str, Any]) -> None:
+    """
+    Check a compaction against the package's types: it has one item.
+    """
+    checkTypes(value, _COMPACTION)
+    (item,) = value["output"]
+    assert value.keys() == {"id", "object", "created_at", "output", "usage"}, value
+    assert item.keys() == {"id", "type", "encrypted_content"} and item["type"] == "compaction", item
 
 
 def _checkExtra(value: object) -> None:

@@ -163,7 +163,7 @@ class InputTests(SyncCase):
             {"type": "local_shell_call_output", "call_id": "c", "output": "a"},
             {"type": "shell_call_output", "call_id": "d", "output": [{"stdout": "a"}]},
             {"type": "web_search_call", "id": "ws_1", "status": "completed"},
-            {"type": "compaction", "id": "x", "encrypted_content": "y"},
+            {"type": "compaction_trigger"},
             {"type": "web_search_call", "id": "ws_2"},
         )
         self.assertEqual(
@@ -174,7 +174,15 @@ class InputTests(SyncCase):
                 Message("tool", '[{"stdout":"a"}]', callId="d"),
             ),
         )
-        self.assertEqual(self.unread.all, ("input.web_search_call", "input.compaction"))
+        self.assertEqual(self.unread.all, ("input.web_search_call", "input.compaction_trigger"))
+
+    def test_compactionThatNothingOpens(self) -> None:
+        """
+        Is never read as it stands.
+        """
+        sent = {"type": "compaction", "encrypted_content": "x"}
+        error = self.assertRaises(APIError, self.read, USER, sent)
+        self.assertEqual(error.param, "input[1].encrypted_content")
 
     def test_partsOfOtherServers(self) -> None:
         """

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from openai_server.api.inquiry import Inquiry, Message
-from openai_server.api.keeping import Keeping, RecordsWanted
+from openai_server.api.keeping import Keeping, RecordsFound, RecordsWanted
 from openai_server.api.output import Failed, Finished, Output, Text, Usage
 from openai_server.api.responses.dialect import ResponsesDialect
 from openai_server.api.responses.records import isReference, keptItems, namedBy
@@ -49,8 +49,8 @@ class ItemTests(SyncCase):
             [
                 {"id": "msg_t_in0", **message, "content": [text]},
                 {"id": "msg_t_in1", **message, "role": "assistant", "content": [said]},
-                call,
-                {"id": "fco_t_in3", **result},
+                {**call, "status": "completed"},
+                {"id": "fco_t_in3", **result, "status": "completed"},
                 {"id": "item_t_in4", "type": "odd"},
             ],
         )
@@ -72,13 +72,15 @@ class ItemTests(SyncCase):
 
     def test_wanted(self) -> None:
         """
-        The responses of the items that an input names; an id that is none of
-        ours names nothing.
+        The responses of the items that an input names, and the conversations
+        of these; an id that is none of ours names nothing.
         """
-        self.assertFalse(namedBy("hi"))
-        self.assertFalse(namedBy([{"role": "user"}, {"id": "x"}, 5]))
+        nothing = (frozenset(), frozenset())
+        self.assertEqual(namedBy("hi"), nothing)
+        self.assertEqual(namedBy([{"role": "user"}, {"id": "x"}, 5]), nothing)
         named = [{"id": f"msg_{TOKEN}_0"}, {"id": f"fc_{TOKEN}_in12"}]
-        self.assertEqual(namedBy(named), {f"resp_{TOKEN}"})
+        places = {("conv_0123456789abcdef", item["id"]) for item in named}
+        self.assertEqual(namedBy(named), ({f"resp_{TOKEN}"}, places))
 
 
 class RecordTests(SyncCase):
@@ -149,7 +151,7 @@ class RecordTests(SyncCase):
         wanted = self.dialect.parse(body)
         assert isinstance(wanted, RecordsWanted)
         self.assertEqual((wanted.previous, wanted.others), ("resp_1", frozenset()))
-        inquiry = wanted.read([self.record(Text(["yes"]), GOOD)], {})
+        inquiry = wanted.read(RecordsFound(chain=[self.record(Text(["yes"]), GOOD)]))
         self.assertEqual(inquiry.model, "m")
         self.assertEqual(
             inquiry.messages, (Message("user", ("one",)), Message("assistant", "yes"), Message("user", "two"))
@@ -159,7 +161,7 @@ class RecordTests(SyncCase):
         second = keeping.record([Text(["so"]), GOOD])
         roles = [item["role"] for item in self.dialect.inputOf([self.record(Text(["yes"]), GOOD), second])]
         self.assertEqual(roles, ["user", "assistant", "user"])
-        error = self.assertRaises(APIError, wanted.read, [], {})
+        error = self.assertRaises(APIError, wanted.read, RecordsFound())
         self.assertEqual((error.name, error.param), ("previous_response_not_found", "previous_response_id"))
 
     def test_unkept(self) -> None:

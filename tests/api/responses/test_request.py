@@ -221,7 +221,12 @@ class RequestTests(SyncCase):
             ({"top_logprobs": 2}, ("unsupported_parameter", "top_logprobs")),
             ({"prompt": {"id": "p"}}, ("unsupported_parameter", "prompt")),
             ({"background": True}, ("invalid_value", "background")),
-            ({"conversation": "conv_1"}, ("unsupported_parameter", "conversation")),
+            ({"conversation": 5}, ("invalid_type", "conversation")),
+            ({"conversation": {"name": "x"}}, ("missing_required_parameter", "conversation.id")),
+            (
+                {"conversation": "conv_1", "previous_response_id": "resp_1"},
+                ("invalid_value", "previous_response_id"),
+            ),
             ({"metadata": {"k": "v" * 513}}, ("invalid_value", "metadata")),
             ({"text": {"format": {"type": "xml"}}}, ("invalid_value", "text.format.type")),
             (

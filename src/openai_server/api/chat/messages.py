@@ -35,8 +35,8 @@ ROLES: Final = tuple(_ROLES)
 #: Roles whose messages may be no more than a plain text, and must say it.
 _PLAIN: Final = {"user", "system", "developer"}
 #: Kinds of content parts that hold text.
-_TEXTUAL: Final = ("text", "input_text", "output_text")
-_PARTS: Final = {*_TEXTUAL, "refusal", "image_url", "video_url", "input_audio", "file"}
+TEXTUAL: Final = ("text", "input_text", "output_text")
+_PARTS: Final = {*TEXTUAL, "refusal", "image_url", "video_url", "input_audio", "file"}
 #: Kinds of an assistant's parts that are no answer.
 _REASONING: Final = {"thinking", "redacted_thinking", "reasoning", "reasoning_text", "summary_text"}
 
@@ -133,7 +133,7 @@ def _content(found: MessageBody, where: str) -> str | tuple[str | Media, ...]:
 
 
 def _part(part: PartBody, role: str, where: str) -> str | Media:
-    if part.type in _TEXTUAL:
+    if part.type in TEXTUAL:
         return _given(part.text, f"{where}.text")
     if part.type == "refusal":
         return _given(part.refusal, f"{where}.refusal")

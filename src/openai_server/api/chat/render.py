@@ -242,7 +242,7 @@ class ChatRenderer:
     # What the deprecated shape has in its own way.
 
     def _calledWith(self, calls: Sequence[Call]) -> dict[str, Any]:
-        return {"tool_calls": [_callObject(call) for call in calls]}
+        return {"tool_calls": [callObject(call) for call in calls]}
 
     def _reasonOf(self, reason: FinishReason) -> str:
         return reason
@@ -277,7 +277,10 @@ def _shapeOf(call: Call) -> tuple[bytes, bytes]:
     return (b"custom", b"input") if call.kind == "custom" else (b"function", b"arguments")
 
 
-def _callObject(call: Call) -> dict[str, Any]:
+def callObject(call: Call) -> dict[str, Any]:
+    """
+    Return a call as a message shows it.
+    """
     if call.kind == "custom":
         return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
     function = {"name": call.name, "arguments": call.arguments}

@@ -14,7 +14,7 @@ names of what is ignored, and what is wrong, can be told.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -45,6 +45,7 @@ from openai_server.api.inquiry import (
     PLAIN_TEXT,
     Format,
     Inquiry,
+    Message,
     Sampling,
     Tool,
     ToolChoice,
@@ -75,7 +76,6 @@ _WITHOUT_EFFECT: Final = frozenset(
         "safety_identifier",
         "seed",
         "service_tier",
-        "store",
         "web_search_options",
     }
 )
@@ -97,6 +97,7 @@ def inquiryFromBody(
     strict: bool = False,
     model: str | None = None,
     defaultModel: Callable[[], str | None] = lambda: None,
+    keep: Callable[[ChatBody, Sequence[Message]], object] | None = None,
 ) -> Inquiry:
     """
     Return what a request asks.
@@ -105,6 +106,8 @@ def inquiryFromBody(
     @param strict: refuse fields that OpenAI does not know.
     @param model: what the request's path asks for, whatever the body says.
     @param defaultModel: tells what a request without a model asks for.
+    @param keep: makes the C{own} of a request whose answer is to be kept; None
+        where no answers are.
     @raise APIError: 400, with C{param} where one field is at fault.
     """
     containers = containersOf(body)
@@ -118,9 +121,12 @@ def inquiryFromBody(
     if found.messages is None:
         raise missing("messages")
     tools, choice, isLegacy = _tools(found)
+    messages = messagesFromBody(found.messages)
+    if found.store and keep is None:
+        ignored = (*ignored, "store")
     return Inquiry(
         model=checkedModel(model or found.model or defaultModel()),
-        messages=messagesFromBody(found.messages),
+        messages=messages,
         isStreamed=found.stream is True,
         wantsUsage=found.stream_options is not None and found.stream_options.include_usage is True,
         sampling=_sampling(found),
@@ -135,6 +141,7 @@ def inquiryFromBody(
         user=found.user,
         metadata=found.metadata or {},
         ignored=ignored,
+        own=keep(found, messages) if keep is not None and found.store else None,
     )
 
 

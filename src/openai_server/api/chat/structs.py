@@ -224,6 +224,7 @@ class ChatBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     model: str | None = None
     messages: tuple[MessageBody, ...] | None = None
     stream: bool | None = None
+    store: bool | None = None
     stream_options: StreamOptionsBody | None = None
     max_completion_tokens: _Tokens | None = None
     max_tokens: _Tokens | None = None

@@ -43,6 +43,8 @@ class ResponseHead(msgspec.Struct, frozen=True):
     @ivar previous: the id of the response that it goes on from.
     @ivar input: the request's own items, as they are kept; None where nothing
         is.
+    @ivar isKept: whether the response is: it may be that its items are kept in
+        a conversation alone.
     """
 
     token: str
@@ -51,6 +53,7 @@ class ResponseHead(msgspec.Struct, frozen=True):
     showsReasoning: bool = False
     previous: str | None = None
     input: list[dict[str, Any]] | None = None
+    isKept: bool = False
 
     @property
     def id(self) -> str:
@@ -153,12 +156,15 @@ class ResponseObject:
             status.encode(),
             said,
             output,
-            _usageJSON(usage),
+            usageObject(usage),
             self._rest,
         )
 
 
-def _usageJSON(usage: Usage | None) -> bytes:
+def usageObject(usage: Usage | None) -> bytes:
+    """
+    Return the object C{usage} of a response; null while there is none.
+    """
     if usage is None:
         return b"null"
     total = usage.input + usage.output

@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from secrets import token_hex
 from typing import Any
 
 import msgspec
 
+from openai_server.api.ids import newToken
 from openai_server.api.inquiry import Inquiry
-from openai_server.api.keeping import Keeping, RecordsWanted
+from openai_server.api.keeping import Keeping, RecordsFound, RecordsWanted
 from openai_server.api.listing import deletedBody
 from openai_server.api.output import Output, rowFromJSON, rowJSON
 from openai_server.api.renderer import Renderer
@@ -24,10 +24,6 @@ from openai_server.api.responses.render import ResponsesRenderer
 from openai_server.api.responses.request import inquiryFromBody
 from openai_server.api.responses.resume import ResumedRenderer
 from openai_server.api.sse import keepAliveFrom
-
-
-def _newToken() -> str:
-    return token_hex(16)
 
 
 class ResponsesDialect:
@@ -47,7 +43,7 @@ class ResponsesDialect:
         keepAlive: str = "chunk",
         keeps: bool = False,
         now: Callable[[], float] = time.time,
-        newToken: Callable[[], str] = _newToken,
+        newToken: Callable[[], str] = newToken,
     ) -> None:
         """
         @param strict: refuse fields that OpenAI does not know.
@@ -113,7 +109,7 @@ class ResponsesDialect:
         Return how the response is kept, if it is to be.
         """
         head = _headOf(inquiry)
-        if head.input is None:
+        if not head.isKept:
             return None
         return Keeping(
             head.id,
@@ -149,7 +145,7 @@ class ResponsesDialect:
         Return the items that led to the response of the last record.
         """
         last = readRecord(records[-1])
-        return [*historyFrom(records[:-1], {}).items, *last.input]
+        return [*historyFrom(RecordsFound(chain=records[:-1])).items, *last.input]
 
     def replay(self, record: bytes) -> tuple[ResponsesRenderer, list[Output]]:
         """

@@ -17,9 +17,11 @@ import msgspec
 from openai_server.api.arguments import argumentsText
 from openai_server.api.body import converted
 from openai_server.api.inquiry import Call, Media, Message, Role
+from openai_server.api.responses.records import NO_HISTORY, History
 from openai_server.api.responses.structs import (
     InputAddressBody,
     InputCallBody,
+    InputCompactionBody,
     InputMessageBody,
     InputPartBody,
     InputResultBody,
@@ -47,25 +49,26 @@ _SILENT: Final = frozenset({"reasoning", "mcp_call", "mcp_list_tools"})
 
 
 def messagesFromInput(
-    found: str | Sequence[Any], unread: UnreadNames, history: Sequence[Any] = ()
+    found: str | Sequence[Any], unread: UnreadNames, history: History = NO_HISTORY, name: str = "input"
 ) -> tuple[Message, ...]:
     """
     Return what an input says. Items of kinds that are not known here are kept
     as calls and results where they are such, and else left out.
 
     @param unread: is told of what is left out.
-    @param history: items that were said before.
+    @param history: what was said before, and what opens compactions.
+    @param name: the name of the input's field.
     @raise APIError: 400 with a C{param} like C{input[2].content[0].type}.
     """
     if isinstance(found, str):
         found = [{"role": "user", "content": found}] if found else []
-    if len(found) + len(history) > MAX_MESSAGES:
-        raise APIError("invalid_value", f"More than {MAX_MESSAGES} items.", param="input")
-    reader = _Reader(unread)
-    for item in history:
-        reader.read(item, "previous_response_id")
+    if len(found) + len(history.items) > MAX_MESSAGES:
+        raise APIError("invalid_value", f"More than {MAX_MESSAGES} items.", param=name)
+    reader = _Reader(unread, name, history.opened)
+    for item in history.items:
+        reader.read(item, history.source)
     for index, item in enumerate(found):
-        reader.read(item, f"input[{index}]")
+        reader.read(item, f"{name}[{index}]")
     return reader.finish()
 
 
@@ -78,8 +81,10 @@ class _Reader:
     @ivar _isAnswer: whether there was any of that.
     """
 
-    def __init__(self, unread: UnreadNames) -> None:
+    def __init__(self, unread: UnreadNames, name: str, opened: Callable[[str], str | None]) -> None:
         self._unread = unread
+        self._name = name
+        self._opened = opened
         self._messages: list[Message] = []
         self._parts: list[str | Media] = []
         self._calls: list[Call] = []
@@ -139,6 +144,14 @@ class _Reader:
             output = tuple(_parts(found.output, f"{where}.output", True))
         self._say(Message("tool", output, callId=found.call_id))
 
+    def _compaction(self, item: dict[str, Any], where: str) -> None:
+        found = self._as(InputCompactionBody, item, where)
+        text = self._opened(found.encrypted_content)
+        if text is None:
+            said = "This compaction was made elsewhere, with another key or before a restart."
+            raise APIError("invalid_value", said, param=f"{where}.encrypted_content")
+        self._say(Message("user", text))
+
     def _reference(self, item: dict[str, Any], where: str) -> None:
         # Those that are kept stand in the places of their references already.
         said = f"Item with id '{safeName(str(item.get('id')))}' not found: send it whole."
@@ -147,7 +160,7 @@ class _Reader:
     def _foreign(self, kind: str, item: dict[str, Any]) -> None:
         callId = item.get("call_id")
         if not isinstance(callId, str):
-            self._unread.add(safeName(kind), True, "input")
+            self._unread.add(safeName(kind), True, self._name)
         elif kind.endswith("_output"):
             self._say(Message("tool", argumentsText(item.get("output")), callId=callId))
         else:
@@ -186,6 +199,7 @@ _READERS: Final[dict[str, Callable[[_Reader, dict[str, Any], str], None]]] = {
     "custom_tool_call": _Reader._customCall,
     "function_call_output": _Reader._result,
     "custom_tool_call_output": _Reader._result,
+    "compaction": _Reader._compaction,
     "item_reference": _Reader._reference,
 }
 

@@ -10,7 +10,7 @@ unless the server is strict.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from openai_server.api.body import containersOf, converted, objectFromBody
@@ -23,16 +23,18 @@ from openai_server.api.inquiry import (
     Message,
     Sampling,
 )
-from openai_server.api.keeping import RecordsWanted
+from openai_server.api.keeping import RecordsFound, RecordsWanted
 from openai_server.api.responses.answer import ResponseHead
 from openai_server.api.responses.input import messagesFromInput
 from openai_server.api.responses.records import (
     NO_HISTORY,
     History,
     historyFrom,
-    isReference,
+    isSealed,
     keptItems,
     namedBy,
+    resolved,
+    tokenIn,
 )
 from openai_server.api.responses.structs import ResponsesBody, TextFormatBody
 from openai_server.api.responses.tools import choiceFromBody, shownChoice, toolsFromBody
@@ -96,15 +98,19 @@ def inquiryFromBody(
     unread = UnreadNames()
     found = _read(body, unread, strict)
     _refuse(found)
+    previous, conversation = found.previous_response_id, _conversationOf(found)
+    if conversation is not None:
+        token = tokenIn(conversation, token)
     if found.background and not (keeps and found.store is not False):
         said = "A response in the background must be kept: leave 'store' out, or let it be true."
         raise APIError("invalid_value", said, param="background")
     if history is None:
-        previous, others = found.previous_response_id, namedBy(found.input)
-        if previous is not None or others:
+        others, items = namedBy(found.input)
+        goesOn = previous is not None or conversation is not None
+        if goesOn or others or any(map(isSealed, found.input or ())):
 
-            def read(chain: Sequence[bytes], others: Mapping[str, bytes]) -> Inquiry:
-                resolved = inquiryFromBody(
+            def read(records: RecordsFound) -> Inquiry:
+                inquiry = inquiryFromBody(
                     body,
                     token,
                     createdAt,
@@ -112,20 +118,19 @@ def inquiryFromBody(
                     model=model,
                     defaultModel=defaultModel,
                     keeps=keeps,
-                    history=historyFrom(chain, others),
+                    history=historyFrom(records),
                 )
-                assert isinstance(resolved, Inquiry)
-                return resolved
+                assert isinstance(inquiry, Inquiry)
+                return inquiry
 
-            return RecordsWanted(previous, others, read)
+            return RecordsWanted(
+                previous=previous, conversation=conversation, others=others, items=items, read=read
+            )
         history = NO_HISTORY
-    elif found.previous_response_id is not None and history.model is None:
-        raise _previousNotFound(found.previous_response_id)
+    elif previous is not None and history.model is None:
+        raise _previousNotFound(previous)
     if history.known and isinstance(found.input, tuple):
-        known = history.known
-        found.input = tuple(
-            [known.get(each["id"], each) if isReference(each) else each for each in found.input]
-        )
+        found.input = resolved(found.input, history.known)
     tools, shownTools = toolsFromBody(found.tools or (), unread)
     choice = NO_CHOICE if found.tool_choice is None else choiceFromBody(found.tool_choice, tools)
     messages = _messages(found, unread, history)
@@ -151,10 +156,11 @@ def inquiryFromBody(
         own=ResponseHead(
             token,
             createdAt,
-            _repeated(found, model, shownTools, isKept),
+            _repeated(found, model, shownTools, isKept, conversation),
             wish is not None and (wish.summary or wish.generate_summary) is not None,
-            found.previous_response_id,
-            keptItems(found.input or (), token) if isKept else None,
+            previous,
+            _inputOf(found, token, history, conversation) if isKept or conversation is not None else None,
+            isKept,
         ),
     )
 
@@ -196,11 +202,28 @@ def _refuse(found: ResponsesBody) -> None:
     if found.prompt is not None:
         said = "Prompts are not kept by this server: send 'instructions' and 'input'."
         raise APIError("unsupported_parameter", said, param="prompt")
-    if found.conversation is not None:
-        said = "Conversations are not kept by this server."
-        raise APIError("unsupported_parameter", said, param="conversation")
     if found.metadata:
         checkMetadata(found.metadata)
+
+
+def _conversationOf(found: ResponsesBody) -> str | None:
+    conversation = found.conversation
+    if isinstance(conversation, dict):
+        conversation = conversation.get("id")
+        if not isinstance(conversation, str):
+            raise missing("conversation.id")
+    if conversation is not None and found.previous_response_id is not None:
+        said = "A request goes on from a response or goes on a conversation: send 'conversation' alone."
+        raise APIError("invalid_value", said, param="previous_response_id")
+    return conversation
+
+
+def _inputOf(
+    found: ResponsesBody, token: str, history: History, conversation: str | None
+) -> list[dict[str, Any]]:
+    # What is said in a conversation has one place in it.
+    taken = () if conversation is None else [item["id"] for item in history.items]
+    return keptItems(found.input or (), token, taken)
 
 
 def _previousNotFound(previous: str) -> APIError:
@@ -209,7 +232,7 @@ def _previousNotFound(previous: str) -> APIError:
 
 
 def _messages(found: ResponsesBody, unread: UnreadNames, history: History) -> tuple[Message, ...]:
-    said = messagesFromInput(found.input or (), unread, history.items)
+    said = messagesFromInput(found.input or (), unread, history)
     if not said and found.max_output_tokens == 1 and found.input is not None:
         # Codex's question whether anybody is there.
         return ()
@@ -246,8 +269,11 @@ def _format(wanted: TextFormatBody) -> Format:
     return Format("schema", wanted.name, wanted.schema, wanted.description, wanted.strict, where)
 
 
-def _repeated(found: ResponsesBody, model: str, tools: list[dict[str, Any]], isKept: bool) -> dict[str, Any]:
+def _repeated(
+    found: ResponsesBody, model: str, tools: list[dict[str, Any]], isKept: bool, conversation: str | None
+) -> dict[str, Any]:
     wish, user = found.reasoning, {} if found.user is None else {"user": found.user}
+    shared = {} if conversation is None else {"conversation": {"id": conversation}}
     return {
         "instructions": found.instructions,
         "metadata": found.metadata or {},
@@ -275,6 +301,7 @@ def _repeated(found: ResponsesBody, model: str, tools: list[dict[str, Any]], isK
         "safety_identifier": found.safety_identifier,
         "prompt_cache_key": found.prompt_cache_key,
         **user,
+        **shared,
     }
 
 

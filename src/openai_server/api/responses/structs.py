@@ -190,3 +190,14 @@ class InputResultBody(msgspec.Struct):
     type: Any = None
     id: Any = None
     status: Any = None
+
+
+class InputCompactionBody(msgspec.Struct):
+    """
+    What stands for all that was said before.
+    """
+
+    encrypted_content: str
+    type: Any = None
+    id: Any = None
+    created_by: Any = None
