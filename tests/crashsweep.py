@@ -144,7 +144,10 @@ class Zygote:
 
     def __init__(self) -> None:
         command = [sys.executable, "-m", "tests.machinery.mortal"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        here = Path(__file__).parent.parent
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=here
+        )
         self._lines: queue.Queue[str] = queue.Queue()
         self._pid: int | None = None
         threading.Thread(target=self._read, daemon=True).start()
@@ -311,7 +314,9 @@ class Sweep:
             self._zygote.stop()
             blockingCallFromThread(reactor, daemon.stop)
             shutil.rmtree(folder)
-        self.failures += [f"{kind} at {deadly}: {problem}" for problem in problems]
+        for problem in problems:
+            self.failures.append(f"{kind} at {deadly}: {problem}")
+            print(self.failures[-1], file=sys.stderr, flush=True)
         return points
 
     def _daemonIn(self, folder: Path, recorder: StrictRecorder) -> FaultyDaemon:
@@ -394,7 +399,6 @@ def main() -> None:
     reactor.callWhenRunning(threading.Thread(target=work).start)  # type: ignore[attr-defined]
     reactor.run()  # type: ignore[attr-defined]
     [swept] = found
-    print("\n".join(swept.failures))
     print(f"{swept.deaths} of {swept.points} servers were killed, {len(swept.failures)} things did not hold")
     sys.exit(bool(swept.failures) or not swept.deaths)
 

@@ -196,6 +196,28 @@ class ParkedTurnTests(RestartCase):
         self.assertEqual(len(self.prompts()), 1)
         world.settle()
 
+    def test_daemonThatIsLostBeforeResultsAreSent(self) -> None:
+        """
+        X23: they come again, to the next server too.
+        """
+        world, talk = self.parked()
+        before, results = list(talk.messages), talk.resultsOf("grey", "fishy")
+        world.workers.isHolding = True
+        client = talk.post(*results)
+        self.machine.daemon.faults.muteBreath = True
+        self.machine.daemon.cutConnections()
+        world.flush()
+        world.workers.release()
+        world.advance(0.05)
+        self.assertRefused(client, 503, "daemon_unavailable")
+        self.machine.daemon.faults.muteBreath = False
+        world.advance(0.2)
+        world = self.restarted(world, talk, isKilled=True)
+        talk.messages = before
+        self.assertSaid(talk.ask(*results), "[grey][fishy]", "continued")
+        self.assertEqual(len(self.prompts()), 1)
+        world.settle()
+
     def test_resultsTwiceAtOnce(self) -> None:
         """
         X22: while the first ones wait for the store; each is sent once, and

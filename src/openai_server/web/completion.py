@@ -220,8 +220,8 @@ class Completion:
             if self._restoration is not None and (restored := self._restoration.whenDone()) is not None:
                 await restored
             match = self._match(submission)
-            turns = self._submitter.turns
-            if turns is not None and match.outcome is Outcome.ALL:
+            turns, isIsolated = self._submitter.turns, submission.inquiry.isIsolated
+            if turns is not None and not isIsolated and match.outcome is Outcome.ALL:
                 noted = turns.taking([call for call, _ in match.results])
                 if noted is not None:
                     try:
@@ -237,9 +237,9 @@ class Completion:
                         joined = await self._joined(attempt)
                         if joined is not None:
                             return joined
-            if isinstance(match.owner, Conversation) and not submission.inquiry.isIsolated:
+            if isinstance(match.owner, Conversation) and not isIsolated:
                 response = await self._waiting.answerTo(submission, attempt, match.owner, match)
-            elif bringsOnlyResults(submission.transcript):
+            elif not isIsolated and bringsOnlyResults(submission.transcript):
                 raise callExpired()
             else:
                 attend = partial(self._keeper.newResponse, submission, attempt)

@@ -222,10 +222,6 @@ class WebFront(Service):
             self._restoration.stop()
         self.submitter.folder.stop()
 
-    def _turnAway(self) -> None:
-        self._exchanges.stop()
-        self.submitter.stop()
-
     def _restorationOf(
         self,
         lasting: LastingSessions,
@@ -244,6 +240,10 @@ class WebFront(Service):
             ownTools.learn,
         )
         return Restoration(lasting, turns, around, now)
+
+    def _turnAway(self) -> None:
+        self._exchanges.stop()
+        self.submitter.stop()
 
     def _takenNames(self) -> TakenNames:
         bees = self._daemon.registry.bees()
