@@ -11,6 +11,7 @@ import openai
 from openai.types.responses import Response
 from pydantic import BaseModel
 
+from tests.api.responses.grammar import checkResponse
 from tests.serving import ServingCase, inLoop, inThread, script
 
 LOOK: Any = {
@@ -251,3 +252,72 @@ class ResponsesTests(ServingCase):
             with self.assertRaises(openai.NotFoundError):
                 await responses.retrieve(running.id)
         self.gate.isOpen = True
+
+    @inThread
+    def test_everyParameter(self) -> None:
+        """
+        A request with all that the package can say and that is served, in each
+        of its ways to send it; what is not served is named.
+        """
+        responses = self.client.responses
+        asked: Any = {
+            "background": False,
+            "include": ["code_interpreter_call.outputs"],
+            "input": "string",
+            "instructions": "instructions",
+            "max_output_tokens": 16,
+            "max_tool_calls": 0,
+            "metadata": {"foo": "string"},
+            "model": "echo",
+            "parallel_tool_calls": True,
+            "prompt_cache_key": "prompt-cache-key-1234",
+            "reasoning": {"effort": "low", "generate_summary": "auto", "summary": "auto"},
+            "safety_identifier": "safety-identifier-1234",
+            "service_tier": "auto",
+            "store": True,
+            "stream_options": {"include_obfuscation": True},
+            "temperature": 1,
+            "text": {"format": {"type": "text"}, "verbosity": "low"},
+            "tool_choice": "none",
+            "tools": [{**LOOK, "description": "description"}],
+            "top_logprobs": 0,
+            "top_p": 1,
+            "truncation": "auto",
+            "user": "user-1234",
+        }
+        whole = responses.create(**asked)
+        checkResponse(whole.model_dump(mode="json", exclude_unset=True))
+        self.assertEqual(whole, responses.retrieve(whole.id, include=asked["include"]))
+        raw = responses.with_raw_response.create(**asked)
+        self.assertEqual(raw.parse().output_text, "string")
+        with responses.with_streaming_response.create(**asked) as streaming:
+            self.assertEqual(streaming.parse().output_text, "string")
+        last = list(responses.create(**asked, stream=True))[-1]
+        assert last.type == "response.completed"
+        rest = list(responses.retrieve(whole.id, stream=True, include=asked["include"], starting_after=0))
+        self.assertEqual(rest[0].sequence_number, 1)
+        for more, param in (
+            ({"prompt": {"id": "id", "variables": {"foo": "string"}, "version": "v"}}, "prompt"),
+            ({"previous_response_id": "previous_response_id"}, "previous_response_id"),
+            ({"input": openai.omit, "instructions": openai.omit}, "input"),
+        ):
+            with self.assertRaises(openai.BadRequestError) as caught:
+                responses.create(**{**asked, **more})
+            self.assertEqual(caught.exception.param, param)
+
+    @inThread
+    def test_unknownIds(self) -> None:
+        """
+        Whatever is asked of a response that is not there is one and the same.
+        """
+        responses, id = self.client.responses, "resp_677efb5139a88190b512bc3fef8e535d"
+        for ask in (
+            responses.retrieve,
+            responses.delete,
+            responses.cancel,
+            responses.input_items.list,
+            lambda id: responses.retrieve(id, stream=True, starting_after=0),
+        ):
+            with self.assertRaises(openai.NotFoundError) as caught:
+                ask(id)
+            self.assertIn(id, str(caught.exception))

@@ -68,7 +68,7 @@ class ResponsesBody(msgspec.Struct):
     tools: tuple[dict[str, Any], ...] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
-    max_tool_calls: _Tokens | None = None
+    max_tool_calls: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
     max_output_tokens: _Tokens | None = None
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
