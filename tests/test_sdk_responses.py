@@ -178,3 +178,76 @@ class ResponsesTests(ServingCase):
         with self.assertRaises(openai.BadRequestError) as caught:
             responses.create(model="echo", input="three", previous_response_id=second.id)
         self.assertEqual(caught.exception.code, "previous_response_not_found")
+
+    @inThread
+    def test_background(self) -> None:
+        """
+        Polled to its end, and streamed after it; what fails says so.
+        """
+        responses = self.client.responses
+        found = responses.create(model="echo", input="one two", background=True)
+        self.assertEqual((found.status, found.background), ("queued", True))
+        while found.status in ("queued", "in_progress"):
+            found = responses.retrieve(found.id)
+        self.assertEqual((found.status, found.output_text), ("completed", "one two"))
+        streamed = list(responses.create(model="echo", input="one two", background=True, stream=True))
+        self.assertEqual([event.type for event in streamed[:2]], ["response.created", "response.queued"])
+        steps = script({"say": "some"}, {"result_error": "It broke"})
+        found = responses.create(model="script", input=steps, background=True)
+        while found.status in ("queued", "in_progress"):
+            found = responses.retrieve(found.id)
+        assert found.error is not None and found.usage is not None
+        self.assertEqual((found.status, found.error.code), ("failed", "server_error"))
+
+    @inThread
+    def test_resumed(self) -> None:
+        """
+        A stream that was left is read on from where it was cut, while it runs.
+        """
+        responses = self.client.responses
+        stream = responses.create(model="gated", input="x", stream=True)
+        events = []
+        for event in stream:
+            events.append(event)
+            if event.type == "response.output_text.delta":
+                break
+        stream.close()
+        first = events[0]
+        assert first.type == "response.created"
+        id = first.response.id
+        self.assertEqual(responses.retrieve(id).status, "in_progress")
+        self.gate.isOpen = True
+        last = events[-1].sequence_number
+        rest = list(responses.retrieve(id, stream=True, starting_after=last))
+        numbers = [event.sequence_number for event in rest]
+        self.assertEqual(numbers, list(range(last + 1, last + 1 + len(rest))))
+        whole = list(responses.retrieve(id, stream=True))
+        self.assertEqual(events + rest, whole)
+        end = whole[-1]
+        assert end.type == "response.completed"
+        self.assertEqual(end.response.output_text, "one two")
+        with responses.stream(response_id=id) as helper:
+            self.assertEqual(helper.get_final_response().output_text, "one two")
+
+    @inLoop
+    async def test_asyncKept(self) -> None:
+        """
+        The same with the asynchronous client, and one that is cancelled.
+        """
+        async with self.newAsyncClient() as client:
+            responses = client.responses
+            running = await responses.create(model="gated", input="x", background=True)
+            stream = await responses.retrieve(running.id, stream=True)
+            async for event in stream:
+                if event.type == "response.output_text.delta":
+                    break
+            cancelled = await responses.cancel(running.id)
+            self.assertEqual((cancelled.status, cancelled.output_text), ("cancelled", "one "))
+            last = [event async for event in stream][-1]
+            self.assertEqual(last.type, "response.failed")
+            items = [item async for item in responses.input_items.list(running.id)]
+            self.assertEqual(len(items), 1)
+            await responses.delete(running.id)
+            with self.assertRaises(openai.NotFoundError):
+                await responses.retrieve(running.id)
+        self.gate.isOpen = True

@@ -391,6 +391,33 @@ class CancelTests(LinkCase):
         self.assertEqual(heard.told, ["echoed"])
         self.assertEqual(self.link.counts["late_tones"], 1)
 
+    def test_leftTurnIsHeard(self) -> None:
+        """
+        (K21) Cancel is sent once, also when the turn is cancelled later; all
+        that comes is told.
+        """
+        heard = self.asked()
+        assert heard.turn is not None
+        heard.turn.leave()
+        heard.turn.leave()
+        self.daemon.say(chunk("s1", "late"))
+        self.assertEqual((heard.text, heard.turn.isOver), ("late", False))
+        heard.turn.cancel()
+        self.assertEqual([tone["chi"] for tone in self.daemon.heard()], ["cancel"])
+        self.daemon.say(finish("s1"))
+        self.assertIsInstance(heard.over, Finish)
+
+    def test_leftWithoutAConnection(self) -> None:
+        """
+        (K21) It is over, and its end is told.
+        """
+        heard = self.asked()
+        assert heard.turn is not None
+        self.patch(type(self.link._router), "isReady", False)
+        heard.turn.leave()
+        self.assertTrue(heard.turn.isOver)
+        self.assertEqual(heard.end, Lost(Loss.DAEMON_LOST, False))
+
     def test_cancelBeforeTheEcho(self) -> None:
         """
         (U25) Cancelling before the worker knows of it is the same.

@@ -243,7 +243,7 @@ class Router:
         Cancel everything, because this program ends.
         """
         if self.protocol is not None and self.isReady:
-            live = [turn for turn in self._turns.values() if turn.isHeard]
+            live = [turn for turn in self._turns.values() if turn.isHeard and not turn.isLeft]
             self.protocol.sendTones(Cancel(rid=self.newRid(), sid=turn.sid) for turn in live)
         self._endAll(Lost(Loss.DAEMON_LOST, True))
         self._stopTimers()

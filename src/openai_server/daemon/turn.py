@@ -83,6 +83,7 @@ class PromptedTurn:
     @ivar model: what was asked.
     @ivar isOver: whether the worker is done with it; a draining turn is not over.
     @ivar isHeard: whether the audience is told what comes.
+    @ivar isLeft: whether its worker was asked to stop though it is heard.
     @ivar refusal: the daemon had no worker yet and said so; the prompt is to
         be asked again, and nothing of it is anywhere now. Else None.
     @ivar isLive: whether the worker has shown a sign of life.
@@ -98,7 +99,6 @@ class PromptedTurn:
     __slots__ = (
         "_audience",
         "_calls",
-        "_isAskedToStop",
         "_lastTone",
         "_limit",
         "_quiet",
@@ -110,6 +110,7 @@ class PromptedTurn:
         "formerTools",
         "isEchoed",
         "isHeard",
+        "isLeft",
         "isLive",
         "isOver",
         "lookAt",
@@ -134,7 +135,7 @@ class PromptedTurn:
         self.model = prompt.modelId
         self.isOver = False
         self.isHeard = True
-        self._isAskedToStop = False
+        self.isLeft = False
         self.refusal: Error | None = None
         self.isLive = False
         self.isEchoed = False
@@ -180,8 +181,9 @@ class PromptedTurn:
         """
         if self.refusal is not None or not self._wire.isReady:
             self.ended(self.refusal or Lost(Loss.DAEMON_LOST, self.seen))
-        elif self._state in states.LEAVE:
-            self._sayCancel()
+        elif self._state in states.LEAVE and not self.isLeft:
+            self.isLeft = True
+            self._wire.send(Cancel(rid=self._wire.newRid(), sid=self.sid))
 
     def park(self) -> None:
         """
@@ -378,17 +380,13 @@ class PromptedTurn:
         self._limit = inf
         self._await(self._wire.clock.seconds(), self._wire.limits.drain, Loss.DRAIN_LIMIT)
         if isReady:
-            self._sayCancel()
+            if not self.isLeft:
+                self._wire.send(Cancel(rid=self._wire.newRid(), sid=self.sid))
             self._refuseOpenCalls()
         if why is not None:
             self._tellEnd(Lost(why, self.seen))
         if isParted:
             self.unlinked()
-
-    def _sayCancel(self) -> None:
-        if not self._isAskedToStop:
-            self._isAskedToStop = True
-            self._wire.send(Cancel(rid=self._wire.newRid(), sid=self.sid))
 
     def _finish(self, end: TurnEnd) -> None:
         wasHeard = self.isHeard
