@@ -6,7 +6,6 @@ The way of one request, whatever its dialect, from top to bottom.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Coroutine
-from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
@@ -18,9 +17,6 @@ from openai_server.api.keeping import Keeping, RecordsWanted
 from openai_server.api.output import Finished, Usage
 from openai_server.api.renderer import Renderer
 from openai_server.coroutines import begun
-from openai_server.errors import APIError, callExpired
-from openai_server.sessions.conversation import Conversation
-from openai_server.sessions.matching import Match, Outcome, matchFromTranscript
 from openai_server.sessions.restoring import Restoration
 from openai_server.sessions.retries import Attempt, Retries
 from openai_server.web.exchanges import Exchanges
@@ -28,12 +24,10 @@ from openai_server.web.headers import attemptFrom, cwdOf, hintsOf, keepAliveInte
 from openai_server.web.interfaces import Request
 from openai_server.web.keeper import ResponseKeeper
 from openai_server.web.kept import KeptAnswers, accountOf
-from openai_server.web.repair import SchemaCheck
 from openai_server.web.response import Response
-from openai_server.web.results import WaitingTurns, bringsOnlyResults
-from openai_server.web.series import Series
-from openai_server.web.submission import Submission, Submitter
+from openai_server.web.submission import Submitter
 from openai_server.web.survivors import Survivors
+from openai_server.web.turnstart import TurnStart
 
 
 class Completion:
@@ -67,7 +61,6 @@ class Completion:
         self._retries = retries
         self._takenNames = takenNames
         self._kept = kept
-        self._exchanges = exchanges
         self._keepAliveInterval = submitter.configuration.keepAliveInterval
         self._keeper = ResponseKeeper(
             submitter.clock,
@@ -80,10 +73,7 @@ class Completion:
             tellsTools=submitter.configuration.workerTools,
             letsFinish=submitter.configuration.onDisconnect == "finish",
         )
-        self._restoration = restoration
-        self._waiting = WaitingTurns(submitter, self._keeper)
-        self._series = Series(self._askAgain)
-        self._schemas = SchemaCheck(self._keeper, self._askAgain, submitter.configuration.schemaRepair)
+        self._start = TurnStart(submitter, retries, self._keeper, exchanges, restoration)
 
     def answer(self, request: Request, dialect: Dialect) -> Deferred[None]:
         """
@@ -119,15 +109,13 @@ class Completion:
         hints, cwd = hintsOf(request, inquiry), cwdOf(request, inquiry)
         submission = self._submitter.submission(account, inquiry, hints, self._takenNames(), cwd)
         attempt: Attempt[Response] | None = attemptFrom(request, account, body)
-        response = None if attempt is None else await self._joined(attempt)
+        response = None if attempt is None else await self._start.joined(attempt)
         # Whoever waits for an earlier attempt only looks as if it were there.
         isAlone = response is not None and attempt is not None and attempt.key is None
         keeping = dialect.keeping(inquiry) if response is None else None
         if response is None:
-            if isinstance(parsed, RecordsWanted) and parsed.conversation is not None:
-                asking = self._inConversation(submission, attempt, parsed, cwd)
-            else:
-                asking = self._first(submission, attempt)
+            wanted = parsed if isinstance(parsed, RecordsWanted) else None
+            asking = self._start.answerTo(submission, attempt, wanted)
             if keeping is not None and inquiry.isBackground:
                 response = await self._inBackground(request, keeping, inquiry.isStreamed, asking)
             else:
@@ -171,100 +159,6 @@ class Completion:
             request.answer(keeping.body(None))
             return None
         return await running.whenAsked()
-
-    async def _joined(self, attempt: Attempt[Response]) -> Response | None:
-        """
-        Return what answers the same request already.
-        """
-        joined = self._retries.join(attempt)
-        while isinstance(joined, Deferred):
-            joined = await joined or self._retries.join(attempt)
-        if joined is not None and joined.output is None:
-            said = "The answer to this request has become too long to be given once more."
-            raise APIError("worker_error", said, mayRetry=False)
-        return joined
-
-    async def _inConversation(
-        self,
-        submission: Submission,
-        attempt: Attempt[Response] | None,
-        wanted: RecordsWanted,
-        cwd: str | None,
-    ) -> Response:
-        """
-        Return what answers a question in a conversation, when it is its turn:
-        more may have been said there since it was read.
-        """
-        account, own, hints = submission.account, submission.inquiry.own, submission.hints
-
-        async def ask(inquiry: Inquiry) -> Response:
-            asked = replace(inquiry, own=own)
-            again = self._submitter.submission(account, asked, hints, submission.taken, cwd)
-            return await self._first(again, attempt)
-
-        try:
-            return await self._exchanges.answer(account, wanted, ask)
-        except BaseException:
-            if attempt is not None:
-                self._retries.forget(attempt)
-            raise
-
-    async def _first(self, submission: Submission, attempt: Attempt[Response] | None) -> Response:
-        """
-        Return what answers a question that nothing answers yet.
-        """
-        try:
-            if self._submitter.daemon.whyNotReady is not None:
-                # Until then others may answer calls, and another daemon knows none.
-                await self._submitter.reach()
-            if self._restoration is not None and (restored := self._restoration.whenDone()) is not None:
-                await restored
-            match = self._match(submission)
-            turns, isIsolated = self._submitter.turns, submission.inquiry.isIsolated
-            if turns is not None and not isIsolated and match.outcome is Outcome.ALL:
-                noted = turns.taking([call for call, _ in match.results])
-                if noted is not None:
-                    try:
-                        await noted
-                    except BaseException:
-                        # They were not used, and may come again.
-                        if isinstance(match.owner, Conversation) and match.owner.isParked:
-                            turns.keep(match.owner)
-                        raise
-                    match = self._match(submission)
-                    if match.outcome is not Outcome.ALL and attempt is not None:
-                        # The same request may have been quicker.
-                        joined = await self._joined(attempt)
-                        if joined is not None:
-                            return joined
-            if isinstance(match.owner, Conversation) and not isIsolated:
-                response = await self._waiting.answerTo(submission, attempt, match.owner, match)
-            elif not isIsolated and bringsOnlyResults(submission.transcript):
-                raise callExpired()
-            else:
-                attend = partial(self._keeper.newResponse, submission, attempt)
-                response = await self._submitter.ask(submission, attend)
-        except BaseException:
-            if attempt is not None:
-                self._retries.forget(attempt)
-            raise
-        if attempt is not None and response.ended is None:
-            self._retries.begin(attempt, response)
-        elif attempt is not None:
-            # It failed while it was asked.
-            self._retries.forget(attempt)
-        if submission.inquiry.format.schema is not None and not submission.inquiry.isStreamed:
-            response.check = partial(self._schemas.check, submission, response)
-        elif submission.inquiry.others:
-            response.check = partial(self._series.goOn, submission, response)
-        return response
-
-    def _match(self, submission: Submission) -> Match:
-        return matchFromTranscript(self._submitter.calls, submission.account, submission.transcript)
-
-    async def _askAgain(self, submission: Submission) -> Response:
-        attend = partial(self._keeper.newResponse, submission, None)
-        return await self._submitter.ask(submission, attend)
 
     def stop(self) -> None:
         """

@@ -190,6 +190,14 @@ class Submitter:
             self.catalogue.check(submission.tools, inquiry.toolsParam)
         return submission
 
+    def workedOut(self, inquiry: Inquiry, former: Submission) -> Submission:
+        """
+        Work out the same question anew, read with other records.
+        """
+        submission = self.submission(former.account, inquiry, former.hints, former.taken)
+        submission.cwd = former.cwd
+        return submission
+
     async def reach(self) -> None:
         """
         Try to reach the daemon now, which is away.

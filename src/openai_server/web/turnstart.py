@@ -1,0 +1,168 @@
+# -*- test-case-name: tests.flow -*-
+"""
+What answers a question that nothing answers yet: a turn that waits for its
+results, or a new one.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from msgspec.structs import replace
+from twisted.internet.defer import Deferred
+
+from openai_server.api.inquiry import Inquiry
+from openai_server.api.keeping import RecordsWanted
+from openai_server.errors import APIError, callExpired
+from openai_server.sessions.conversation import Conversation
+from openai_server.sessions.matching import Match, Outcome, matchFromTranscript
+from openai_server.sessions.parkedturns import LastingTurns
+from openai_server.sessions.restoring import Restoration
+from openai_server.sessions.retries import Attempt, Retries
+from openai_server.web.exchanges import Exchanges
+from openai_server.web.keeper import ResponseKeeper
+from openai_server.web.repair import SchemaCheck
+from openai_server.web.response import Response
+from openai_server.web.results import WaitingTurns, bringsOnlyResults
+from openai_server.web.series import Series
+from openai_server.web.submission import Submission, Submitter
+
+
+class TurnStart:
+    """
+    Begins what answers questions.
+    """
+
+    def __init__(
+        self,
+        submitter: Submitter,
+        retries: Retries[Response],
+        keeper: ResponseKeeper,
+        exchanges: Exchanges,
+        restoration: Restoration | None,
+    ) -> None:
+        """
+        @param exchanges: answers in conversations.
+        @param restoration: of what earlier processes have left; None where
+            they leave nothing.
+        """
+        self._submitter = submitter
+        self._retries = retries
+        self._keeper = keeper
+        self._exchanges = exchanges
+        self._restoration = restoration
+        self._waiting = WaitingTurns(submitter, keeper)
+        self._series = Series(self._askAgain)
+        self._schemas = SchemaCheck(keeper, self._askAgain, submitter.configuration.schemaRepair)
+
+    async def joined(self, attempt: Attempt[Response]) -> Response | None:
+        """
+        Return what answers the same request already.
+        """
+        joined = self._retries.join(attempt)
+        while isinstance(joined, Deferred):
+            joined = await joined or self._retries.join(attempt)
+        if joined is not None and joined.output is None:
+            said = "The answer to this request has become too long to be given once more."
+            raise APIError("worker_error", said, mayRetry=False)
+        return joined
+
+    async def answerTo(
+        self, submission: Submission, attempt: Attempt[Response] | None, wanted: RecordsWanted | None
+    ) -> Response:
+        """
+        Return what answers a question.
+
+        @param wanted: the records that were needed to read it; None for none.
+        @raise APIError: it is not answered, and nothing is left behind.
+        """
+        if wanted is not None and wanted.conversation is not None:
+            return await self._inConversation(submission, attempt, wanted)
+        return await self._first(submission, attempt)
+
+    async def _inConversation(
+        self,
+        submission: Submission,
+        attempt: Attempt[Response] | None,
+        wanted: RecordsWanted,
+    ) -> Response:
+        """
+        Return what answers a question in a conversation, when it is its turn:
+        more may have been said there since it was read.
+        """
+
+        async def ask(inquiry: Inquiry) -> Response:
+            asked = replace(inquiry, own=submission.inquiry.own)
+            return await self._first(self._submitter.workedOut(asked, submission), attempt)
+
+        try:
+            return await self._exchanges.answer(submission.account, wanted, ask)
+        except BaseException:
+            if attempt is not None:
+                self._retries.forget(attempt)
+            raise
+
+    async def _first(self, submission: Submission, attempt: Attempt[Response] | None) -> Response:
+        """
+        Return what answers a question that nothing answers yet.
+        """
+        try:
+            if self._submitter.daemon.whyNotReady is not None:
+                # Until then others may answer calls, and another daemon knows none.
+                await self._submitter.reach()
+            if self._restoration is not None and (restored := self._restoration.whenDone()) is not None:
+                await restored
+            match = self._match(submission)
+            isIsolated = submission.inquiry.isIsolated
+            turns = self._submitter.turns
+            if turns is not None and match.outcome is Outcome.ALL and not isIsolated:
+                await self._noteTaken(turns, match)
+                match = self._match(submission)
+                if match.outcome is not Outcome.ALL and attempt is not None:
+                    # The same request may have been quicker.
+                    joined = await self.joined(attempt)
+                    if joined is not None:
+                        return joined
+            if isinstance(match.owner, Conversation) and not isIsolated:
+                response = await self._waiting.answerTo(submission, attempt, match.owner, match)
+            elif not isIsolated and bringsOnlyResults(submission.transcript):
+                raise callExpired()
+            else:
+                attend = partial(self._keeper.newResponse, submission, attempt)
+                response = await self._submitter.ask(submission, attend)
+        except BaseException:
+            if attempt is not None:
+                self._retries.forget(attempt)
+            raise
+        if attempt is not None and response.ended is None:
+            self._retries.begin(attempt, response)
+        elif attempt is not None:
+            # It failed while it was asked.
+            self._retries.forget(attempt)
+        if submission.inquiry.format.schema is not None and not submission.inquiry.isStreamed:
+            response.check = partial(self._schemas.check, submission, response)
+        elif submission.inquiry.others:
+            response.check = partial(self._series.goOn, submission, response)
+        return response
+
+    @staticmethod
+    async def _noteTaken(turns: LastingTurns, match: Match) -> None:
+        """
+        Note that these results are used, before they are.
+        """
+        noted = turns.taking([call for call, _ in match.results])
+        try:
+            if noted is not None:
+                await noted
+        except BaseException:
+            # They were not, and may come again.
+            if isinstance(match.owner, Conversation) and match.owner.isParked:
+                turns.keep(match.owner)
+            raise
+
+    def _match(self, submission: Submission) -> Match:
+        return matchFromTranscript(self._submitter.calls, submission.account, submission.transcript)
+
+    async def _askAgain(self, submission: Submission) -> Response:
+        attend = partial(self._keeper.newResponse, submission, None)
+        return await self._submitter.ask(submission, attend)
