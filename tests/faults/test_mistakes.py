@@ -24,12 +24,13 @@ from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.memory import SessionMemory
 from openai_server.sessions.scheduler import Scheduler, SharedWorkers
 from openai_server.translate.output import Translation
-from openai_server.web import completion, headers, keeper, results, submission
+from openai_server.web import completion, headers, keeper, results, submission, turnstart
 from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
+from openai_server.web.delivery import Delivery
 from openai_server.web.mistakes import Bug
 from openai_server.web.request import APIRequest
-from openai_server.web.response import Delivery, Response
+from openai_server.web.response import Response
 from openai_server.web.sendqueue import SendQueue
 from tests.dialects import CHAT, RESPONSES, inBothAPIs
 from tests.faults.support import FaultCase, asked, tool
@@ -75,7 +76,7 @@ BEFORE_ASKING = [
     Place(headers, "hintsFrom"),
     Place(submission, "offerFrom"),
     Place(submission, "contextFrom"),
-    Place(completion, "matchFromTranscript"),
+    Place(turnstart, "matchFromTranscript"),
     Place(SessionMemory, "claim"),
     Place(submission, "textFromInquiry"),
     Place(AttachmentFolder, "write"),

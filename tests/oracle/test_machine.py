@@ -282,7 +282,7 @@ class Machine(RuleBasedStateMachine):
         orders = {
             # What the user adds goes to the last result.
             "reversed": pending[::-1] if plan is None else pending,
-            "twice": [*pending, pending[0]],
+            "twice": [*pending, pending[0]] if plan is None else [pending[0], *pending],
             "some": pending[1:],
             "none": [],
             "forged": [f"call_{number:024d}" for number in range(len(pending))],

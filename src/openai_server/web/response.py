@@ -5,18 +5,17 @@ and the bytes go to each client that asked for them.
 
 A L{Response} is one answer, whoever reads it. It keeps its output, so that a
 retry can be given the same answer from its beginning, and the session can be
-told what its client has read. A L{Delivery} is one client's share of it: the
-headers, the bytes, the leaving.
+told what its client has read. A L{Delivery<openai_server.web.delivery.Delivery>}
+is one client's share of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
 
 from openai_server import constants
 from openai_server.api.inquiry import Call
@@ -32,23 +31,20 @@ from openai_server.api.output import (
 )
 from openai_server.api.renderer import Renderer
 from openai_server.clock import Timeout, Timeouts
-from openai_server.errors import APIError, End
+from openai_server.errors import APIError
 from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.retries import Attempt
 from openai_server.translate.estimate import answerSize, usageOfAnswer
 from openai_server.translate.output import Translation
 from openai_server.translate.words import noWorkerError
+from openai_server.web.delivery import Delivery
 from openai_server.web.interfaces import Request
 from openai_server.wire.ends import TurnEnd
 from openai_server.wire.tones import Error, Shown
 
 #: Characters, reasoning included, of an answer that is kept whole.
 WHOLE_LIMIT: Final = 32 * 1024 * 1024
-
-
-#: How a client is lost who may come back.
-_LEFT: Final = frozenset({End.CLIENT_GONE, End.CLIENT_STUCK})
 
 
 class ResponseTimes:
@@ -99,149 +95,6 @@ class Keeper(Protocol):
         """
         It is known whether a client has all of the answer.
         """
-
-
-class Delivery:
-    """
-    One client's share of a response; the owner of its request.
-
-    @ivar request: the client's.
-    @ivar isStreamed: whether it is given in pieces.
-    """
-
-    __slots__ = ("_hasBegun", "_keepAliveInterval", "_renderer", "_response", "isStreamed", "request")
-
-    def __init__(
-        self,
-        response: Response,
-        request: Request,
-        renderer: Renderer,
-        isStreamed: bool,
-        keepAliveInterval: float,
-    ) -> None:
-        """
-        @param keepAliveInterval: seconds of silence after which a stream says
-            something.
-        """
-        self._response = response
-        self._renderer = renderer
-        self.isStreamed = isStreamed
-        self._keepAliveInterval = keepAliveInterval
-        self._hasBegun = False
-        self.request = request
-        request.owner = self
-
-    def give(self, events: Sequence[Output]) -> None:
-        """
-        Deliver some more of the answer.
-        """
-        last = events[-1]
-        kind = type(last)
-        if kind is Failed:
-            self._fail(events[:-1], cast("Failed", last))
-        elif self.isStreamed:
-            data = self._renderer.feed(events)
-            if not self._hasBegun and (data or kind is Finished):
-                data = self._started() + data
-            if kind is Finished:
-                self.request.complete(data)
-            elif data:
-                self.request.write(data)
-        elif kind is Finished:
-            self._answer(cast("Finished", last))
-
-    def conclude(self, events: Sequence[Output]) -> None:
-        """
-        Deliver the last of the answer. A mistake of ours on the way is told to
-        this client, and no model waits for it.
-        """
-        try:
-            self.give(events)
-        except APIError as error:
-            # The answer is not what was asked for.
-            self.request.fail(error)
-        except Exception:
-            self.request.processingFailed(Failure())
-            self._response.conversation.cancel()
-
-    def begin(self) -> None:
-        """
-        Send the headers of a stream and its first event, which says nothing
-        yet. Does nothing the second time.
-        """
-        if self.isStreamed and not self._hasBegun:
-            self.request.write(self._started())
-
-    def _started(self) -> bytes:
-        self._hasBegun = True
-        self.request.begin(self, self._keepAliveInterval)
-        return self._renderer.start()
-
-    def _fail(self, before: Sequence[Output], failed: Failed) -> None:
-        if self.isStreamed:
-            if before:
-                self.give(before)
-            self.request.fail(failed.error)
-        elif failed.isCancelled and not self._response.isAbandoned:
-            # By a request of its own: this one is told what there was until then.
-            self._answerWith(failed)
-        else:
-            self.request.fail(failed.error)
-
-    def _answer(self, finished: Finished) -> None:
-        if finished.isEstimated:
-            self.request.setHeader(b"x-hum-usage", b"estimated")
-        if self._response.verdict is not None:
-            self.request.setHeader(b"x-hum-schema", self._response.verdict)
-        self._answerWith(finished)
-
-    def _answerWith(self, last: Finished | Failed) -> None:
-        body = self._renderer.body([*(self._response.output or ()), last])
-        self.request.answer(body, contentType=self._renderer.bodyType)
-
-    # What a stream says beside what is written to it.
-
-    @property
-    def streamType(self) -> bytes:
-        """
-        Its content type.
-        """
-        return self._renderer.streamType
-
-    @property
-    def errorIsEnd(self) -> bool:
-        """
-        Whether it is complete when its last words are an error.
-        """
-        return self._renderer.errorIsEnd
-
-    def keepAlive(self) -> bytes:
-        """
-        Return what is said after a silence.
-        """
-        return self._renderer.keepAlive()
-
-    def error(self, error: APIError) -> bytes:
-        """
-        Return the last words of a stream that cannot be completed, with what
-        it has cost until then.
-        """
-        return self._renderer.feed([Failed(error, self._response.usage())])
-
-    # What the request tells its owner.
-
-    def clientGone(self, end: End) -> None:
-        """
-        The client is gone, or was cut, before its answer was complete.
-        """
-        self._response.clientGone(self, mayReturn=end in _LEFT)
-
-    def delivered(self, inGoodOrder: bool) -> None:
-        """
-        The answer was complete, and the client is known to have it or to have
-        left before it had all of it.
-        """
-        self._response.delivered(inGoodOrder)
 
 
 class Response:
@@ -507,6 +360,12 @@ class Response:
             if self._checking is not None:
                 self._checking.cancel()
             self._end(last, ())
+
+    def notDelivered(self) -> None:
+        """
+        A mistake of ours keeps it from a client: no model waits for that one.
+        """
+        self.conversation.cancel()
 
     def delivered(self, inGoodOrder: bool) -> None:
         """
