@@ -237,6 +237,24 @@ class ParkedTurnTests(RestartCase):
         self.assertEqual(len(self.prompts()), 1)
         world.settle()
 
+    def test_othersWereQuicker(self) -> None:
+        """
+        X22: a request with a key that waits for the store finds its results
+        used by one without; it does not wait for itself, and gets a fresh turn.
+        """
+        world, talk = self.parked()
+        before, results = list(talk.messages), talk.resultsOf("grey", "fishy")
+        world.workers.isHolding = True
+        one = talk.post(*results, headers={"idempotency-key": "k"})
+        talk.messages = before
+        other = talk.post(*results)
+        world.workers.release()
+        world.until(lambda: one.isComplete and other.isComplete)
+        self.assertResults(world, ("grey", False), ("fishy", False))
+        self.assertSaid(other, "[grey][fishy]")
+        self.assertSaid(one, "look: grey; smell: fishy")
+        world.settle()
+
     def test_nobodyComesBack(self) -> None:
         """
         The turn ends at its deadline, which the restart does not put off.

@@ -119,7 +119,8 @@ class TurnStart:
                 await self._noteTaken(turns, match)
                 match = self._match(submission)
                 if match.outcome is not Outcome.ALL and attempt is not None:
-                    # The same request may have been quicker.
+                    # The same request may have been quicker; this one is not to wait for itself.
+                    self._retries.forget(attempt)
                     joined = await self.joined(attempt)
                     if joined is not None:
                         return joined
