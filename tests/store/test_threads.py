@@ -59,10 +59,11 @@ class ThreadContract:
         """
         It writes what is unsaved, and leaves no thread.
         """
+        before = set(threading.enumerate())
         store = self.opened()
         store.state.save(CALL)
         await store.stopService()
-        self.assertEqual([each.name for each in threading.enumerate() if "store" in each.name], [])
+        self.assertEqual([each for each in threading.enumerate() if each not in before], [])
         store = self.opened()
         self.assertEqual(await store.state.get(type(CALL), "call_1"), CALL)
         self.assertIsNone(store.whyDegraded)
@@ -125,21 +126,22 @@ class FileThreadTests(ThreadContract, AsyncCase):
         workers = ThreadWorkers(reactor)
         workers.start()
         held, begun = threading.Event(), threading.Event()
-        over: Deferred[None] = Deferred()
 
         def stuck() -> None:
             begun.set()
             held.wait(30)
-            reactor.callFromThread(reactor.callLater, 0, over.callback, None)  # type: ignore[attr-defined]
 
+        before = set(threading.enumerate())
         doing = workers.write(stuck)
         begun.wait(30)
         doing.cancel()
         self.failureResultOf(doing, CancelledError)
         workers.stop()
         held.set()
-        await over
+        # There is one thread that writes: when this is done, the other is.
+        await workers.write(lambda: None)
         workers.stop()
+        self.assertEqual([each for each in threading.enumerate() if each not in before], [])
 
 
 class PostgreSQLThreadTests(ThreadContract, AsyncCase):
