@@ -21,7 +21,10 @@ from tests.support import SyncCase
 SOURCE = Path(openai_server.__file__).parent
 
 #: Modules that any room may use.
-_SHARED = ("clock", "constants", "coroutines", "deadlines", "errors", "log", "metrics", "outlet", "runtime")
+_SHARED = (
+    *("clock", "constants", "coroutines", "deadlines", "errors", "log", "metrics", "outlet", "reports"),
+    "runtime",
+)
 COMMON = {"openai_server", *(f"openai_server.{name}" for name in _SHARED)}
 
 #: What may import everything: they join the rooms.
@@ -53,6 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "logoutput": set(),
     "logwriter": {"logoutput"},
     "metrics": set(),
+    "reports": set(),
     "runtime": set(),
     "ask": {"ask"},
     "admin": {"admin", "config", "store"},
@@ -78,6 +82,7 @@ NEVER = {
     "logoutput": {"klein", "twisted"},
     "logwriter": {"klein", "twisted"},
     "metrics": {"klein"},
+    "reports": {"klein", "twisted"},
     "runtime": {"klein", "twisted"},
     "ask": {"klein"},
     "admin": {"klein"},
