@@ -47,6 +47,7 @@ from openai_server.web.kept import KeptAnswers
 from openai_server.web.keptchats import KeptChats
 from openai_server.web.keptresponses import KeptResponses
 from openai_server.web.models import OfferedModels
+from openai_server.web.page.page import Page
 from openai_server.web.response import Response
 from openai_server.web.routes import Routes
 from openai_server.web.sealing import SealingKey
@@ -65,6 +66,7 @@ class WebFront(Service):
     @ivar completion: what answers all requests.
     @ivar models: what can be asked for.
     @ivar kept: the answers that can be asked for again.
+    @ivar page: what a browser is shown.
     """
 
     def __init__(
@@ -172,12 +174,14 @@ class WebFront(Service):
             **(dialects or {}),
         }
         isKept = configuration.keptResponses > 0
+        self.page = Page(now, daemon, self.submitter, self.models.ids, lambda: store.whyDegraded)
         inputs = InputTokens(responses, kept, self.submitter, self._takenNames)
         further = [
             *KeptChats(chat, chat.name, kept).routes(),
             *KeptResponses(responses, kept, configuration.keepAliveInterval).routes(),
             *inputs.routes(),
             *ConversationRoutes(conversations, kept, isKept).routes(),
+            *self.page.routes(),
         ]
         routes = Routes(
             self.completion,
@@ -187,6 +191,7 @@ class WebFront(Service):
             lambda: daemon.whyNotReady,
             further,
             lambda: store.whyDegraded,
+            self.page.files.answerBrowser,
         )
         self.site = APISite(
             routes.resource(),
@@ -242,6 +247,7 @@ class WebFront(Service):
         return Restoration(lasting, turns, around, now)
 
     def _turnAway(self) -> None:
+        self.page.stop()
         self._exchanges.stop()
         self.submitter.stop()
 

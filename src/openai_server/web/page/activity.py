@@ -1,0 +1,90 @@
+# -*- test-case-name: tests.web.test_page -*-
+"""
+What has happened lately: the last requests, and the tokens of the last hour.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any, Final
+
+import msgspec
+
+from openai_server.reports import RequestReport, TurnReport
+
+#: Requests that are remembered.
+REQUESTS: Final = 200
+#: Minutes whose tokens are.
+MINUTES: Final = 60
+
+#: What the page and probes ask all the time says nothing about the server.
+_UNTOLD: Final = ("/page/", "/healthz", "/readyz", "/metrics")
+
+
+class Minute(msgspec.Struct, gc=False):
+    """
+    The turns that ended in one minute.
+
+    @ivar at: its beginning, in seconds since 1970.
+    """
+
+    at: int
+    turns: int = 0
+    inputTokens: int = 0
+    outputTokens: int = 0
+
+
+class Activity:
+    """
+    Hears of turns and requests, and remembers the latest.
+
+    @ivar count: how many requests it has remembered since the start.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        """
+        @param now: the wall clock, in seconds since 1970.
+        """
+        self.count = 0
+        self._now = now
+        self._requests: deque[dict[str, Any]] = deque(maxlen=REQUESTS)
+        self._minutes: deque[Minute] = deque(maxlen=MINUTES)
+
+    def requestEnded(self, report: RequestReport) -> None:
+        """
+        A request has ended.
+        """
+        if not report.route.startswith(_UNTOLD):
+            self.count += 1
+            self._requests.append({"at": round(self._now(), 3), **msgspec.to_builtins(report)})
+
+    def turnEnded(self, report: TurnReport) -> None:
+        """
+        A turn has ended.
+        """
+        at = int(self._now() // 60) * 60
+        # The wall clock may step back: then the last minute goes on.
+        if not self._minutes or self._minutes[-1].at < at:
+            self._minutes.append(Minute(at))
+        minute = self._minutes[-1]
+        minute.turns += 1
+        minute.inputTokens += report.inputTokens
+        minute.outputTokens += report.outputTokens
+
+    def requests(self, start: int, end: int) -> Sequence[dict[str, Any]]:
+        """
+        Return what is remembered of the requests from one number to another,
+        counted from the start of the server, the oldest first.
+        """
+        oldest = self.count - len(self._requests)
+        return list(islice(self._requests, max(0, start - oldest), max(0, end - oldest)))
+
+    def minutes(self) -> Sequence[Minute]:
+        """
+        Return the minutes in which turns ended, the oldest first, of the last
+        hour.
+        """
+        oldest = self._now() - MINUTES * 60
+        return [minute for minute in self._minutes if minute.at > oldest]

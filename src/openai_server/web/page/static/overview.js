@@ -1,0 +1,142 @@
+// What the server does, as its stream of events tells it.
+import { ask, eventsOf, Refusal } from "./api.js";
+import { drawFirsts, drawTokens } from "./charts.js";
+import { at, element } from "./dom.js";
+
+const REQUESTS = 200;
+// Seconds between attempts to reach the stream again.
+const FIRST_WAIT = 1;
+const LONGEST_WAIT = 10;
+
+export class Overview {
+  /** onState: told what is known after each event; onProblem: why nothing comes. */
+  constructor(onState, onProblem) {
+    this.onState = onState;
+    this.onProblem = onProblem;
+    this.state = null;
+    this.attempt = 0;
+    this.controller = null;
+    this.retry = 0;
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.rest() : this.follow()));
+  }
+
+  /** Listen to the stream, from now on. */
+  async follow() {
+    this.rest();
+    const controller = (this.controller = new AbortController());
+    try {
+      const response = await ask("page/events", { signal: controller.signal, headers: { "x-page": "1" } });
+      this.attempt = 0;
+      for await (const { name, data } of eventsOf(response)) {
+        if (name !== "end") this.take(name, JSON.parse(data));
+      }
+      throw new Error("The stream has ended.");
+    } catch (error) {
+      if (!controller.signal.aborted) this.lost(error);
+    }
+  }
+
+  /** Listen no more. */
+  rest() {
+    clearTimeout(this.retry);
+    this.controller?.abort();
+    this.controller = null;
+  }
+
+  lost(error) {
+    this.onProblem(error);
+    // With this key it would be the same again.
+    if (error instanceof Refusal && [401, 403].includes(error.status)) return;
+    const wait = Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** this.attempt++);
+    this.retry = setTimeout(() => this.follow(), wait * 1000);
+  }
+
+  take(name, told) {
+    const { requests = [], ...sections } = told;
+    const former = name === "change" ? this.state : { requests: [] };
+    this.state = { ...former, ...sections, requests: [...former.requests, ...requests].slice(-REQUESTS) };
+    this.show(sections, requests, name === "snapshot");
+    this.onState(this.state);
+  }
+
+  show(changed, requests, isAll) {
+    at("see-empty").hidden = true;
+    at("see-shown").hidden = false;
+    if (changed.turns || changed.daemon || changed.server) showTiles(this.state);
+    if (changed.daemon) showWorkers(this.state.daemon);
+    if (changed.minutes) drawTokens(this.state.minutes, Date.now() / 1000);
+    if (changed.keys) showKeys(this.state.keys);
+    if (isAll || requests.length) {
+      showRequests(requests, isAll);
+      drawFirsts(this.state.requests);
+    }
+  }
+}
+
+function showTiles({ turns, daemon, server }) {
+  const tiles = [
+    ["Daemon", daemon.why === null ? "connected" : "away", daemon.why === null ? "good" : "bad"],
+    ["Workers", daemon.isKnown ? daemon.workers.length : "unknown"],
+    ["Live turns", turns.live],
+    ["Parked turns", turns.parked],
+    ["Waiting", turns.queued],
+    ["Sessions", turns.sessions],
+  ];
+  if (server.degraded !== null) tiles.push(["Store", `in memory only: ${server.degraded}`, "bad"]);
+  const since = new Date(server.startedAt * 1000).toLocaleString();
+  at("see-about").textContent = `openai-server ${server.version}, running since ${since}.`;
+  at("tiles").replaceChildren(
+    ...tiles.map(([name, value, state]) =>
+      element("div", { "data-state": state }, element("dt", {}, name), element("dd", {}, String(value))),
+    ),
+  );
+}
+
+function showWorkers({ workers, isKnown }) {
+  const rows = workers.map((worker) => row([worker.name, worker.models.join(", "), worker.tools]));
+  const none = isKnown
+    ? "No worker is connected to the daemon. Start one with hum on this machine or on another."
+    : "The daemon's registry file is not there, so nothing is known of workers.";
+  at("workers").replaceChildren(...(rows.length ? rows : [wide(none, 3)]));
+}
+
+function showKeys(keys) {
+  at("keys-part").hidden = keys.length === 0;
+  if (!keys.length) return;
+  const names = Object.keys(keys[0]);
+  at("keys-head").replaceChildren(element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, words(name)))));
+  at("keys").replaceChildren(...keys.map((key) => row(names.map((name) => key[name] ?? ""))));
+}
+
+function showRequests(requests, isAll) {
+  const table = at("requests");
+  const rows = requests.map(requestRow).reverse();
+  if (isAll) table.replaceChildren(...(rows.length ? rows : [wide("No request yet.", 8)]));
+  else {
+    table.querySelector(".none")?.remove();
+    table.prepend(...rows);
+  }
+  while (table.rows.length > REQUESTS) table.lastElementChild.remove();
+}
+
+function requestRow(request) {
+  const made = row([
+    new Date(request.at * 1000).toLocaleTimeString(),
+    `${request.method} ${request.route}`,
+    request.model ?? "",
+    request.status,
+    request.end,
+    inSeconds(request.firstTokenSeconds),
+    inSeconds(request.seconds),
+    request.outputTokens ?? "",
+  ]);
+  if (request.end !== "ok") made.className = "bad";
+  made.title = `${request.requestId} ${request.account}`.trim();
+  return made;
+}
+
+const row = (cells) => element("tr", {}, ...cells.map((cell) => element("td", {}, String(cell))));
+const wide = (text, columns) => element("tr", { class: "none" }, element("td", { colspan: columns }, text));
+const inSeconds = (value) => (value === null ? "" : `${value.toFixed(2)} s`);
+// The names of members are written inCapitals.
+const words = (name) => name.replace(/[A-Z]/g, (each) => ` ${each.toLowerCase()}`).replace(/^./, (each) => each.toUpperCase());

@@ -1,0 +1,78 @@
+# -*- test-case-name: tests.web.test_page -*-
+"""
+What the server is and does at this moment, for who looks at the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import openai_server
+from openai_server.daemon.interfaces import Daemon
+from openai_server.web.page.activity import Activity
+from openai_server.web.submission import Submitter
+
+
+@dataclass(frozen=True)
+class View:
+    """
+    Looks at the rooms, and says what it sees in sections. None holds a text of
+    a prompt or an answer, nor a key.
+
+    @ivar startedAt: seconds since 1970.
+    @ivar models: gives the ids that are offered.
+    @ivar whyDegraded: gives one word for why what is to last is in memory only.
+    @ivar keys: gives what each account has used; nothing where no key is set.
+    """
+
+    startedAt: float
+    daemon: Daemon
+    submitter: Submitter
+    activity: Activity
+    models: Callable[[], Sequence[str]]
+    whyDegraded: Callable[[], str | None]
+    keys: Callable[[], Sequence[Mapping[str, Any]]] = lambda: ()
+
+    def sections(self) -> dict[str, object]:
+        """
+        Return each section by its name. The requests are no section, since
+        they are told one by one.
+        """
+        return {
+            "server": self._server(),
+            "daemon": self._daemon(),
+            "turns": self._turns(),
+            "minutes": self.activity.minutes(),
+            "keys": self.keys(),
+        }
+
+    def _server(self) -> Mapping[str, object]:
+        return {
+            "version": openai_server.__version__,
+            "startedAt": int(self.startedAt),
+            "models": self.models(),
+            "degraded": self.whyDegraded(),
+        }
+
+    def _daemon(self) -> Mapping[str, object]:
+        registry = self.daemon.registry
+        workers = [
+            {"name": bee.name, "models": bee.models, "tools": len(bee.tools)}
+            for bee in registry.bees()
+            if bee.models
+        ]
+        return {"why": self.daemon.whyNotReady, "isKnown": registry.isKnown, "workers": workers}
+
+    def _turns(self) -> Mapping[str, int]:
+        submitter = self.submitter
+        parked = len(submitter.calls.owners)
+        return {
+            # A parked turn has a slot, too.
+            "live": max(0, submitter.scheduler.taken - parked),
+            "parked": parked,
+            "queued": submitter.scheduler.waiting,
+            "calls": len(submitter.calls),
+            "sessions": submitter.memory.idleSessions,
+        }
