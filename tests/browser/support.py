@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -141,7 +142,15 @@ class BrowserCase(ServingCase):
         Choose a model and send a message to it.
         """
         self.choose(model)
-        self.find("#message").send_keys(text, Keys.ENTER)
+        self.fill("#message", text)
+        self.find("#message").send_keys(Keys.ENTER)
+
+    def fill(self, selector: str, text: str) -> None:
+        """
+        Have a field hold this text, as if it was pasted.
+        """
+        fill = "const [it, text] = arguments; it.value = text; it.dispatchEvent(new Event('input'))"
+        self.script(fill, self.find(selector), text)
 
     def choose(self, model: str) -> None:
         """
@@ -196,6 +205,12 @@ class BrowserCase(ServingCase):
         Wait until this is true, and return what it is.
         """
         return WebDriverWait(self.driver, PATIENCE, 0.03).until(lambda _: condition())
+
+    def press(self, *keys: str) -> None:
+        """
+        Press these keys, wherever the keyboard is.
+        """
+        ActionChains(self.driver).send_keys(*keys).perform()
 
     def focused(self) -> str:
         """

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from openai_server.api.sse import STREAM_TYPE, errorEvent, oneLine
 from openai_server.errors import APIError, End, shuttingDown
+from openai_server.web.headers import isFromPage
 from openai_server.web.interfaces import Account, Request
 from openai_server.web.page.activity import Activity
 from openai_server.web.routes import Answer
@@ -27,10 +28,6 @@ LISTENERS: Final = 16
 PERIOD: Final = 1.0
 #: Seconds of silence after which a stream says something.
 _SILENCE: Final = 15.0
-
-#: A page of another origin cannot send this without being allowed to, and so
-#: cannot take the places of listeners.
-HEADER: Final = b"x-page"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -81,7 +78,8 @@ class Feed:
 
         @raise APIError: it may not listen, or too many do.
         """
-        if request.getHeader(HEADER) is None:
+        # A page of another origin is to take no listener's place.
+        if not isFromPage(request):
             raise APIError("bad_request", "The header X-Page is missing: this stream is for the page alone.")
         assert request.account is not None
         self._checkAdmin(request.account)

@@ -24,12 +24,12 @@ export class Refusal extends Error {
 }
 
 /** Ask, and return the response; throw a Refusal where it is an error. */
-export async function ask(path, { body, signal, headers = {} } = {}) {
+export async function ask(path, { body, signal } = {}) {
   const key = storedKey();
   const response = await fetch(address(path), {
     method: body === undefined ? "GET" : "POST",
     headers: {
-      ...headers,
+      "x-page": "1",
       ...(key ? { authorization: `Bearer ${key}` } : {}),
       ...(body === undefined ? {} : { "content-type": "application/json" }),
     },
@@ -51,13 +51,15 @@ async function errorIn(response) {
 
 /** Yield the name and the data of each event of a stream. */
 export async function* eventsOf(response) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  // No TextDecoderStream: where the connection is cut it forgets what came before.
+  const reader = response.body.getReader();
+  const decoder = new TextDecoder();
   let rest = "";
   try {
     for (;;) {
       const { value, done } = await reader.read();
       if (done) return;
-      const events = (rest + value).split("\n\n");
+      const events = (rest + decoder.decode(value, { stream: true })).split("\n\n");
       rest = events.pop();
       if (rest.length > EVENT_LIMIT) throw new Error("The server sent an event without an end.");
       for (const event of events) {

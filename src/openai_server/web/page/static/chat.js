@@ -219,11 +219,15 @@ class Answer {
 
   async read(response) {
     let isComplete = false;
-    for await (const { data } of eventsOf(response)) {
-      if (data === "[DONE]") isComplete = true;
-      else this.take(JSON.parse(data));
+    try {
+      for await (const { data } of eventsOf(response)) {
+        if (data === "[DONE]") isComplete = true;
+        else this.take(JSON.parse(data));
+      }
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error;
     }
-    if (!isComplete) throw new Error("The answer was cut.");
+    if (!isComplete) throw new Error("The answer was cut before its end.");
   }
 
   take(chunk) {

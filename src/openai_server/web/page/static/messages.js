@@ -14,6 +14,7 @@ export class Conversation {
     this.nodes = [];
     this.first = 0;
     this.isAtEnd = true;
+    this.isMoving = false;
     this.log.addEventListener("scroll", () => {
       const { scrollTop, scrollHeight, clientHeight } = this.log;
       this.isAtEnd = scrollHeight - scrollTop - clientHeight < NEAR;
@@ -41,7 +42,12 @@ export class Conversation {
   /** Show the end, if the reader was there before. */
   toEnd(always = false) {
     if (always) this.isAtEnd = true;
-    if (this.isAtEnd) this.log.scrollTop = this.log.scrollHeight;
+    if (!this.isAtEnd || this.isMoving) return;
+    this.isMoving = true;
+    requestAnimationFrame(() => {
+      this.isMoving = false;
+      if (this.isAtEnd) this.log.scrollTop = this.log.scrollHeight;
+    });
   }
 
   showEarlier() {

@@ -25,7 +25,7 @@ export class Overview {
     this.rest();
     const controller = (this.controller = new AbortController());
     try {
-      const response = await ask("page/events", { signal: controller.signal, headers: { "x-page": "1" } });
+      const response = await ask("page/events", { signal: controller.signal });
       this.attempt = 0;
       for await (const { name, data } of eventsOf(response)) {
         if (name !== "end") this.take(name, JSON.parse(data));
