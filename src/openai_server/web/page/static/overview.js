@@ -121,7 +121,7 @@ function showRequests(requests, isAll) {
 
 function requestRow(request) {
   const made = row([
-    new Date(request.at * 1000).toLocaleTimeString(),
+    new Date(request.at * 1000).toLocaleTimeString([], { hourCycle: "h23" }),
     `${request.method} ${request.route}`,
     request.model ?? "",
     request.status,
