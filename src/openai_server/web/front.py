@@ -22,6 +22,7 @@ from openai_server.api.responses.dialect import ResponsesDialect
 from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Bee, Daemon
 from openai_server.metrics import Counters
+from openai_server.reports import TurnReports
 from openai_server.sessions.calls import CallTable
 from openai_server.sessions.catalogue import Catalogue
 from openai_server.sessions.hints import SessionKeys
@@ -54,6 +55,7 @@ from openai_server.web.site import APISite
 from openai_server.web.sockets import ResponsesSockets
 from openai_server.web.submission import Submitter
 from openai_server.web.survivors import Survivors
+from openai_server.web.turnreports import TurnReporter
 
 
 class WebFront(Service):
@@ -80,6 +82,7 @@ class WebFront(Service):
         dialects: Mapping[str, Dialect] | None = None,
         store: Store | None = None,
         counters: Counters | None = None,
+        turnReports: Sequence[TurnReports] = (),
     ) -> None:
         """
         @param hid: this bee's own, whose tools in the registry are no others'.
@@ -88,6 +91,7 @@ class WebFront(Service):
         @param now: the wall clock, in seconds since 1970.
         @param dialects: what else is spoken at which path.
         @param store: what lasts, opened; without one nothing outlasts this object.
+        @param turnReports: who hears of turns that are over.
         """
         store = store or VolatileStore(clock, boundsFrom(configuration), now)
         self.models = OfferedModels(configuration.models, daemon.registry, now)
@@ -111,6 +115,7 @@ class WebFront(Service):
             calls=CallTable(clock, turns),
             folder=AttachmentFolder(clock, runtimeDirectory),
             counters=counters or Counters(),
+            reporter=TurnReporter(turnReports),
             turns=turns,
         )
         self._restoration = (
@@ -238,6 +243,7 @@ class WebFront(Service):
             submitter.calls,
             submitter.counters,
             ownTools.learn,
+            submitter.reporter.turnOver,
         )
         return Restoration(lasting, turns, around, now)
 
