@@ -35,6 +35,7 @@ from openai_server.sessions.restoring import Restoration, Surroundings
 from openai_server.sessions.retries import Retries
 from openai_server.sessions.scheduler import Scheduler
 from openai_server.store.interfaces import Bounds, Store
+from openai_server.store.membership import Membership
 from openai_server.store.opening import VolatileStore
 from openai_server.translate.names import TakenNames
 from openai_server.web.admission import Admission
@@ -65,6 +66,7 @@ class WebFront(Service):
     @ivar completion: what answers all requests.
     @ivar models: what can be asked for.
     @ivar kept: the answers that can be asked for again.
+    @ivar membership: tells which of the processes that share the store live.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class WebFront(Service):
         @param store: what lasts, opened; without one nothing outlasts this object.
         """
         store = store or VolatileStore(clock, boundsFrom(configuration), now)
+        self.membership = Membership(store, hid, clock)
         self.models = OfferedModels(configuration.models, daemon.registry, now)
         ownTools = OwnTools(configuration.ownTools, configuration.allowedTools, configuration.disallowedTools)
         catalogue = Catalogue(clock, ownTools.roomBeside, lambda: daemon.liveTools)
@@ -207,6 +210,7 @@ class WebFront(Service):
         Remove what dead processes left.
         """
         super().startService()
+        self.membership.startService()
         self.submitter.folder.start()
         if self._restoration is not None:
             self._restoration.start()
@@ -221,6 +225,7 @@ class WebFront(Service):
         if self._restoration is not None:
             self._restoration.stop()
         self.submitter.folder.stop()
+        self.membership.stopService()
 
     def _restorationOf(
         self,
