@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.store.test_opening -*-
+# -*- test-case-name: tests.store.test_database -*-
 """
 The store that the settings want.
 """
@@ -73,3 +73,17 @@ def storeFrom(
     from openai_server.store.threads import ThreadWorkers
 
     return SQLStore(url, bounds, clock, counters, workers or ThreadWorkers(reactor), reactor, now)
+
+
+def claimFrom(url: str) -> Callable[[], None]:
+    """
+    Let no other server use the store at this URL, if it is one server's alone.
+
+    @return: gives it back.
+    @raise StoreError: another one uses it.
+    """
+    if not url.startswith("sqlite:"):
+        return lambda: None
+    from openai_server.store.location import Location
+
+    return Location(url).claim()

@@ -87,7 +87,8 @@ class WebFront(Service):
         turnReports: Sequence[TurnReports] = (),
     ) -> None:
         """
-        @param hid: this bee's own, whose tools in the registry are no others'.
+        @param hid: this bee's own, whose tools in the registry are no others'. No other
+            process that runs has it: by it, this one owns what it saves.
         @param runtimeDirectory: where the folder for attachments is made.
         @param boundHosts: the addresses that the ports are bound to.
         @param now: the wall clock, in seconds since 1970.
