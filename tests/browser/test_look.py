@@ -249,7 +249,7 @@ class ForeignTests(BrowserCase):
     @inBrowser
     def test_framed(self) -> None:
         """
-        The page is shown in nobody's frame.
+        C50: the page is shown in nobody's frame.
         """
         self.driver.get(self.foreign)
         self.until(lambda: self.all("iframe"))
@@ -263,7 +263,7 @@ class ForeignTests(BrowserCase):
     @inBrowser
     def test_foreignRequests(self) -> None:
         """
-        Whatever a foreign page asks is refused, and nothing is asked of a
+        C50: whatever a foreign page asks is refused, and nothing is asked of a
         model; nor can it take the places of those who listen.
         """
         self.driver.get(self.foreign)

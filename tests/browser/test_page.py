@@ -196,7 +196,7 @@ class TalkTests(BrowserCase):
     @inBrowser
     def test_harmfulAnswer(self) -> None:
         """
-        HTML and script of a model's are text; nothing of it runs, and nothing
+        C51: HTML and script of a model's are text; nothing of it runs, and nothing
         is fetched. So it is while it comes, and when it is complete.
         """
         self.open()
@@ -220,7 +220,7 @@ class TalkTests(BrowserCase):
     @inBrowser
     def test_failedAnswer(self) -> None:
         """
-        What the server says of a failure is shown, and the same can be asked
+        C54: what the server says of a failure is shown, and the same can be asked
         again.
         """
         self.open()
@@ -276,7 +276,7 @@ class TalkTests(BrowserCase):
     @inBrowser
     def test_manyMessages(self) -> None:
         """
-        A chat goes on to 10,000 messages, as many as a request may have: the document holds few of them, the
+        C53: a chat goes on to 10,000 messages, as many as a request may have: the document holds few of them, the
         earlier ones come on demand, and all of them go to the model.
         """
         self.open()

@@ -340,7 +340,7 @@ class FeedTests(SyncCase):
 
     def test_bound(self) -> None:
         """
-        So many may listen, and a place is free when one leaves.
+        C52: so many may listen, and a place is free when one leaves.
         """
         world = World(self)
         pages = [Listening(world) for _ in range(feed.LISTENERS)]
@@ -352,7 +352,7 @@ class FeedTests(SyncCase):
 
     def test_slowPageIsCut(self) -> None:
         """
-        What a page does not read is not kept without end: it is cut, and the
+        C52: what a page does not read is not kept without end: it is cut, and the
         others go on.
         """
         world = World(self)
@@ -372,7 +372,7 @@ class FeedTests(SyncCase):
 
     def test_strangersTakeNoPlaces(self) -> None:
         """
-        A page of another site can have its browser ask, without reading the
+        C50: a page of another site can have its browser ask, without reading the
         answer: without the header that it cannot send, it takes no place.
         """
         world = World(self)
@@ -404,6 +404,30 @@ class FeedTests(SyncCase):
         page.client.leave()
         before = len(world.clock.getDelayedCalls())
         self.assertEqual(before, len(World(self).clock.getDelayedCalls()))
+
+
+class FailureTests(SyncCase):
+    """
+    How an answer to the page fails.
+    """
+
+    def test_lastWords(self) -> None:
+        """
+        C54: a stream that fails ends well for the page, behind the error, and
+        is cut for everybody else.
+        """
+        world = World(self)
+        steps = json.dumps([{"words": "half"}, {"result_error": "it broke"}])
+        messages = [{"role": "user", "content": f"#script {steps}"}]
+        body = {"model": "script", "stream": True, "messages": messages}
+        page, other = (
+            world.client().post(body, "/v1/chat/completions", **headers) for headers in ({"x_page": "1"}, {})
+        )
+        world.advance(3)
+        for client, isComplete in ((page, True), (other, False)):
+            self.assertIn("it broke", client.events[-1]["error"]["message"])
+            self.assertEqual(client.isComplete, isComplete)
+            self.assertNotIn("[DONE]", client.events)
 
 
 class ActivityTests(SyncCase):
