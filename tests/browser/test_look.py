@@ -70,23 +70,23 @@ class LookCase(BrowserCase):
         """
         Tell of an hour's requests.
         """
-        page = self.serving.front.page
-        now, page.activity._now = page.activity._now, lambda: time
+        activity = self.serving.front.activity
+        now, activity._now = activity._now, lambda: time
         for minute in range(58, -1, -1):
             time = now() - 60 * minute
             for each in range((minute * 7) % 4):
                 seconds = 0.2 + (minute * 37 + each * 11) % 23 / 20
                 tokens = (100 + minute * 13 % 300) * (each + 1)
-                page.activity.turnEnded(
+                activity.turnEnded(
                     TurnReport("a", "chat", "echo", "00", tokens * 2, 0, tokens, 0, 2.0, "ok", False)
                 )
-                page.activity.requestEnded(
+                activity.requestEnded(
                     requestReport(firstTokenSeconds=seconds, seconds=seconds * 4, outputTokens=tokens)
                 )
         time = now()
         failed: Any = {"status": 503, "end": "up-nowork", "firstTokenSeconds": None, "outputTokens": None}
-        page.activity.requestEnded(requestReport(model="other", seconds=0.01, **failed))
-        page.activity._now = now
+        activity.requestEnded(requestReport(model="other", seconds=0.01, **failed))
+        activity._now = now
 
 
 class LoadTests(LookCase):

@@ -276,7 +276,7 @@ class TalkTests(BrowserCase):
     @inBrowser
     def test_manyMessages(self) -> None:
         """
-        C53: a chat goes on to 10,000 messages, as many as a request may have: the document holds few of them, the
+        C53: a chat goes on to 10,000 messages, as many as a request may have: the document holds few, the
         earlier ones come on demand, and all of them go to the model.
         """
         self.open()
@@ -408,7 +408,7 @@ class OverviewTests(BrowserCase):
         """
         Tell of some requests and a turn.
         """
-        activity = self.serving.front.page.activity
+        activity = self.serving.front.activity
         activity.requestEnded(requestReport(firstTokenSeconds=0.25))
         activity.requestEnded(requestReport(firstTokenSeconds=0.75))
         failed: Any = {"status": 503, "end": "up-down", "firstTokenSeconds": None, "outputTokens": None}

@@ -230,8 +230,8 @@ class FeedTests(SyncCase):
         The first event says all that there is.
         """
         world = World(self)
-        world.front.page.activity.requestEnded(requestReport())
-        world.front.page.activity.turnEnded(turnReport(30, 4))
+        world.front.activity.requestEnded(requestReport())
+        world.front.activity.turnEnded(turnReport(30, 4))
         page = Listening(world)
         self.assertEqual(page.client.header("content-type"), "text/event-stream; charset=utf-8")
         ((name, told),) = page.events
@@ -247,6 +247,17 @@ class FeedTests(SyncCase):
         self.assertEqual([minute["outputTokens"] for minute in told["minutes"]], [4])
         self.assertEqual(told["keys"], [])
 
+    def test_tokens(self) -> None:
+        """
+        What a turn has cost is told when it is over.
+        """
+        world = World(self)
+        page = Listening(world)
+        world.script({"words": "one two"}, {"usage": {"input_tokens": 11, "output_tokens": 5}})
+        world.advance(3)
+        (minute,) = page.state["minutes"]
+        self.assertEqual((minute["turns"], minute["inputTokens"], minute["outputTokens"]), (1, 11, 5))
+
     def test_changes(self) -> None:
         """
         What changes is told within a second and at most once a second, and
@@ -256,7 +267,7 @@ class FeedTests(SyncCase):
         page = Listening(world)
         held = world.ask("wait", model="silence", stream=True)
         for at in range(5):
-            world.front.page.activity.requestEnded(requestReport(requestId=f"req_{at}"))
+            world.front.activity.requestEnded(requestReport(requestId=f"req_{at}"))
             world.advance(0.1, 0.1)
         world.advance(0.6, 0.1)
         (_, (name, told)) = page.events
@@ -293,7 +304,7 @@ class FeedTests(SyncCase):
         Also to a page that comes between two looks.
         """
         world = World(self)
-        activity = world.front.page.activity
+        activity = world.front.activity
         first = Listening(world)
         activity.requestEnded(requestReport(requestId="req_a"))
         second = Listening(world)
@@ -323,7 +334,7 @@ class FeedTests(SyncCase):
         An event stays one line for every reader.
         """
         world = World(self)
-        world.front.page.activity.requestEnded(requestReport(model="a\u2028b\nc"))
+        world.front.activity.requestEnded(requestReport(model="a\u2028b\nc"))
         self.assertEqual(Listening(world).state["requests"][0]["model"], "a\u2028b\nc")
         page = Listening(world)
         self.assertNotIn("\u2028".encode(), page.client.content)
@@ -360,7 +371,7 @@ class FeedTests(SyncCase):
         quick = Listening(world)
         for _ in range(60):
             for _ in range(REQUESTS):
-                world.front.page.activity.requestEnded(requestReport(requestId="x" * 100))
+                world.front.activity.requestEnded(requestReport(requestId="x" * 100))
             world.clock.advance(1)
             world.flush()
             quick.client.wire.read()

@@ -49,6 +49,7 @@ from openai_server.web.kept import KeptAnswers
 from openai_server.web.keptchats import KeptChats
 from openai_server.web.keptresponses import KeptResponses
 from openai_server.web.models import OfferedModels
+from openai_server.web.page.activity import Activity
 from openai_server.web.page.page import Page
 from openai_server.web.response import Response
 from openai_server.web.routes import Routes
@@ -69,6 +70,7 @@ class WebFront(Service):
     @ivar completion: what answers all requests.
     @ivar models: what can be asked for.
     @ivar kept: the answers that can be asked for again.
+    @ivar activity: what has happened lately.
     @ivar page: what a browser is shown.
     @ivar membership: tells which of the processes that share the store live.
     """
@@ -101,6 +103,7 @@ class WebFront(Service):
         store = store or VolatileStore(clock, boundsFrom(configuration), now)
         self.membership = Membership(store, hid, clock)
         self.models = OfferedModels(configuration.models, daemon.registry, now)
+        self.activity = Activity(now)
         ownTools = OwnTools(configuration.ownTools, configuration.allowedTools, configuration.disallowedTools)
         catalogue = Catalogue(clock, ownTools.roomBeside, lambda: daemon.liveTools)
         self.retries: Retries[Response] = Retries(clock)
@@ -121,7 +124,7 @@ class WebFront(Service):
             calls=CallTable(clock, turns),
             folder=AttachmentFolder(clock, runtimeDirectory),
             counters=counters or Counters(),
-            reporter=TurnReporter(turnReports),
+            reporter=TurnReporter([*turnReports, self.activity]),
             turns=turns,
         )
         self._restoration = (
@@ -183,7 +186,9 @@ class WebFront(Service):
             **(dialects or {}),
         }
         isKept = configuration.keptResponses > 0
-        self.page = Page(now, daemon, self.submitter, self.models.ids, lambda: store.whyDegraded)
+        self.page = Page(
+            now, self.activity, daemon, self.submitter, self.models.ids, lambda: store.whyDegraded
+        )
         inputs = InputTokens(responses, kept, self.submitter, self._takenNames)
         further = [
             *KeptChats(chat, chat.name, kept).routes(),

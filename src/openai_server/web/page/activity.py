@@ -22,6 +22,12 @@ MINUTES: Final = 60
 #: What the page and probes ask all the time says nothing about the server.
 _UNTOLD: Final = ("/page/", "/healthz", "/readyz", "/metrics")
 
+#: What is told of a request.
+_TOLD: Final = (
+    *("requestId", "account", "method", "route", "status", "end", "model"),
+    *("seconds", "firstTokenSeconds", "outputTokens"),
+)
+
 
 class Minute(msgspec.Struct, gc=False):
     """
@@ -58,7 +64,8 @@ class Activity:
         """
         if not report.route.startswith(_UNTOLD):
             self.count += 1
-            self._requests.append({"at": round(self._now(), 3), **msgspec.to_builtins(report)})
+            told = {name: getattr(report, name) for name in _TOLD}
+            self._requests.append({"at": round(self._now(), 3), **told})
 
     def turnEnded(self, report: TurnReport) -> None:
         """

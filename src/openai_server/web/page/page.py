@@ -20,13 +20,13 @@ class Page:
     """
     The files, the stream, and what that tells of.
 
-    @ivar activity: hears of turns and requests.
     @ivar files: what a browser loads.
     """
 
     def __init__(
         self,
         now: Callable[[], float],
+        activity: Activity,
         daemon: Daemon,
         submitter: Submitter,
         models: Callable[[], Sequence[str]],
@@ -34,11 +34,11 @@ class Page:
     ) -> None:
         """
         @param now: the wall clock, in seconds since 1970.
+        @param activity: hears of turns and requests.
         """
-        self.activity = Activity(now)
         self.files = PageFiles()
-        view = View(now(), daemon, submitter, self.activity, models, whyDegraded)
-        self._feed = Feed(submitter.clock, view.sections, self.activity)
+        view = View(now(), daemon, submitter, activity, models, whyDegraded)
+        self._feed = Feed(submitter.clock, view.sections, activity)
 
     def routes(self) -> list[tuple[str, str, Answer]]:
         """
