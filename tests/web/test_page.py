@@ -11,7 +11,7 @@ from typing import Any
 
 from openai_server.reports import RequestReport, TurnReport
 from openai_server.web.page import feed
-from openai_server.web.page.activity import MINUTES, REQUESTS, Activity
+from openai_server.web.page.activity import ACCOUNTS, MINUTES, REQUESTS, Activity
 from openai_server.web.page.folder import FILES, INDEX
 from tests.support import SyncCase
 from tests.world import Client, World
@@ -53,12 +53,12 @@ def requestReport(**fields: Any) -> RequestReport:
     return RequestReport(**usual | fields)
 
 
-def turnReport(inputTokens: int, outputTokens: int) -> TurnReport:
+def turnReport(inputTokens: int, outputTokens: int, account: str = "anonymous") -> TurnReport:
     """
     The report of a turn that cost this.
     """
     return TurnReport(
-        account="anonymous",
+        account=account,
         api="chat",
         model="echo",
         session="00",
@@ -245,7 +245,8 @@ class FeedTests(SyncCase):
         self.assertEqual(told["turns"], none)
         self.assertEqual([request["requestId"] for request in told["requests"]], ["req_1"])
         self.assertEqual([minute["outputTokens"] for minute in told["minutes"]], [4])
-        self.assertEqual(told["keys"], [])
+        (use,) = told["accounts"]
+        self.assertEqual((use["account"], use["turns"], use["inputTokens"]), ("anonymous", 1, 30))
 
     def test_tokens(self) -> None:
         """
@@ -473,6 +474,23 @@ class ActivityTests(SyncCase):
         self.assertEqual(self.activity.count, 0)
         self.activity.requestEnded(requestReport(route="/"))
         self.assertEqual(self.activity.count, 1)
+
+    def test_accounts(self) -> None:
+        """
+        What each account has used, the last one first, as long as there are
+        not very many.
+        """
+        for at in range(ACCOUNTS):
+            self.activity.turnEnded(turnReport(1, 2, f"account-{at}"))
+        self.time += 5
+        self.activity.turnEnded(turnReport(10, 20, "account-0"))
+        first, second = self.activity.uses()[:2]
+        told = (first.account, first.turns, first.inputTokens, first.outputTokens, first.lastAt)
+        self.assertEqual(told, ("account-0", 2, 11, 22, 1_000_005))
+        self.assertEqual(second.account, f"account-{ACCOUNTS - 1}")
+        self.activity.turnEnded(turnReport(1, 2, "another"))
+        names = {use.account for use in self.activity.uses()}
+        self.assertEqual((len(names), "account-1" in names, "account-0" in names), (ACCOUNTS, False, True))
 
     def test_minutes(self) -> None:
         """

@@ -1,11 +1,12 @@
 # -*- test-case-name: tests.web.test_page -*-
 """
-What has happened lately: the last requests, and the tokens of the last hour.
+What has happened lately: the last requests, the tokens of the last hour, and
+what each account has used since the start.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, Final
@@ -18,6 +19,8 @@ from openai_server.reports import RequestReport, TurnReport
 REQUESTS: Final = 200
 #: Minutes whose tokens are.
 MINUTES: Final = 60
+#: Accounts whose use is, those that used something last.
+ACCOUNTS: Final = 200
 
 #: What the page and probes ask all the time says nothing about the server.
 _UNTOLD: Final = ("/page/", "/healthz", "/readyz", "/metrics")
@@ -42,6 +45,20 @@ class Minute(msgspec.Struct, gc=False):
     outputTokens: int = 0
 
 
+class AccountUse(msgspec.Struct, gc=False):
+    """
+    What an account's turns have cost since the start of the server.
+
+    @ivar lastAt: when the last one ended, in seconds since 1970.
+    """
+
+    account: str
+    turns: int = 0
+    inputTokens: int = 0
+    outputTokens: int = 0
+    lastAt: int = 0
+
+
 class Activity:
     """
     Hears of turns and requests, and remembers the latest.
@@ -57,6 +74,7 @@ class Activity:
         self._now = now
         self._requests: deque[dict[str, Any]] = deque(maxlen=REQUESTS)
         self._minutes: deque[Minute] = deque(maxlen=MINUTES)
+        self._uses: OrderedDict[str, AccountUse] = OrderedDict()
 
     def requestEnded(self, report: RequestReport) -> None:
         """
@@ -71,14 +89,34 @@ class Activity:
         """
         A turn has ended.
         """
-        at = int(self._now() // 60) * 60
+        now = int(self._now())
+        use = self._useOf(report.account)
+        use.lastAt = now
+        for each in (self._minuteAt(now - now % 60), use):
+            each.turns += 1
+            each.inputTokens += report.inputTokens
+            each.outputTokens += report.outputTokens
+
+    def _minuteAt(self, at: int) -> Minute:
         # The wall clock may step back: then the last minute goes on.
         if not self._minutes or self._minutes[-1].at < at:
             self._minutes.append(Minute(at))
-        minute = self._minutes[-1]
-        minute.turns += 1
-        minute.inputTokens += report.inputTokens
-        minute.outputTokens += report.outputTokens
+        return self._minutes[-1]
+
+    def _useOf(self, account: str) -> AccountUse:
+        use = self._uses.get(account)
+        if use is None:
+            use = self._uses[account] = AccountUse(account)
+            if len(self._uses) > ACCOUNTS:
+                self._uses.popitem(last=False)
+        self._uses.move_to_end(account)
+        return use
+
+    def uses(self) -> Sequence[AccountUse]:
+        """
+        Return what each account has used, the last one first.
+        """
+        return list(reversed(self._uses.values()))
 
     def requests(self, start: int, end: int) -> Sequence[dict[str, Any]]:
         """

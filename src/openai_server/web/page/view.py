@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import openai_server
 from openai_server.daemon.interfaces import Daemon
@@ -24,7 +23,6 @@ class View:
     @ivar startedAt: seconds since 1970.
     @ivar models: gives the ids that are offered.
     @ivar whyDegraded: gives one word for why what is to last is in memory only.
-    @ivar keys: gives what each account has used; nothing where no key is set.
     """
 
     startedAt: float
@@ -33,7 +31,6 @@ class View:
     activity: Activity
     models: Callable[[], Sequence[str]]
     whyDegraded: Callable[[], str | None]
-    keys: Callable[[], Sequence[Mapping[str, Any]]] = lambda: ()
 
     def sections(self) -> dict[str, object]:
         """
@@ -45,7 +42,7 @@ class View:
             "daemon": self._daemon(),
             "turns": self._turns(),
             "minutes": self.activity.minutes(),
-            "keys": self.keys(),
+            "accounts": self.activity.uses(),
         }
 
     def _server(self) -> Mapping[str, object]:

@@ -65,7 +65,7 @@ export class Overview {
     if (changed.turns || changed.daemon || changed.server) showTiles(this.state);
     if (changed.daemon) showWorkers(this.state.daemon);
     if (changed.minutes) drawTokens(this.state.minutes, Date.now() / 1000);
-    if (changed.keys) showKeys(this.state.keys);
+    if (changed.accounts) showAccounts(this.state.accounts);
     if (isAll || requests.length) {
       showRequests(requests, isAll);
       drawFirsts(this.state.requests);
@@ -100,12 +100,17 @@ function showWorkers({ workers, isKnown }) {
   at("workers").replaceChildren(...(rows.length ? rows : [wide(none, 3)]));
 }
 
-function showKeys(keys) {
-  at("keys-part").hidden = keys.length === 0;
-  if (!keys.length) return;
-  const names = Object.keys(keys[0]);
-  at("keys-head").replaceChildren(element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, words(name)))));
-  at("keys").replaceChildren(...keys.map((key) => row(names.map((name) => key[name] ?? ""))));
+function showAccounts(accounts) {
+  const rows = accounts.map((use) =>
+    row([
+      use.account === "anonymous" ? "without a key" : use.account,
+      number.format(use.turns),
+      number.format(use.inputTokens),
+      number.format(use.outputTokens),
+      clockTime(use.lastAt),
+    ]),
+  );
+  at("accounts").replaceChildren(...(rows.length ? rows : [wide("No turn has ended since the start.", 5)]));
 }
 
 function showRequests(requests, isAll) {
@@ -121,7 +126,7 @@ function showRequests(requests, isAll) {
 
 function requestRow(request) {
   const made = row([
-    new Date(request.at * 1000).toLocaleTimeString([], { hourCycle: "h23" }),
+    clockTime(request.at),
     `${request.method} ${request.route}`,
     request.model ?? "",
     request.status,
@@ -138,5 +143,5 @@ function requestRow(request) {
 const row = (cells) => element("tr", {}, ...cells.map((cell) => element("td", {}, String(cell))));
 const wide = (text, columns) => element("tr", { class: "none" }, element("td", { colspan: columns }, text));
 const inSeconds = (value) => (value === null ? "" : `${value.toFixed(2)} s`);
-// The names of members are written inCapitals.
-const words = (name) => name.replace(/[A-Z]/g, (each) => ` ${each.toLowerCase()}`).replace(/^./, (each) => each.toUpperCase());
+const clockTime = (at) => new Date(at * 1000).toLocaleTimeString([], { hourCycle: "h23" });
+const number = new Intl.NumberFormat("en");
