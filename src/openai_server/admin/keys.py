@@ -6,7 +6,7 @@ The commands that make, show and change keys.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from twisted.python import usage
@@ -72,6 +72,15 @@ class OneKey(usage.Options):
     """
     A command for one key.
     """
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """
+        Take the name where people write it: in front of the options, too.
+        """
+        said = list(options or ())
+        if said and not said[0].startswith("-"):
+            said.append(said.pop(0))
+        super().parseOptions(said)
 
     def parseArgs(self, name: str) -> None:  # type: ignore[override]
         """

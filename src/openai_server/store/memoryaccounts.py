@@ -5,7 +5,6 @@ Accounts in this process's memory.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from twisted.internet.defer import Deferred, succeed
@@ -15,15 +14,12 @@ from openai_server.store.savedkeys import KeyTable
 
 class MemoryAccounts:
     """
-    See L{AccountStore<openai_server.store.savedkeys.AccountStore>}: no keys, and what this process has seen.
+    See L{AccountStore<openai_server.store.savedkeys.AccountStore>}: there are no keys.
     """
 
     lasts = False
     isShared = False
     atStart = KeyTable(0, ())
-
-    def __init__(self) -> None:
-        self._used: Counter[tuple[str, str]] = Counter()
 
     def version(self) -> Deferred[int | None]:
         """
@@ -39,13 +35,11 @@ class MemoryAccounts:
 
     def use(self, account: str, tokens: Mapping[str, int]) -> None:
         """
-        Add tokens to what an account has used.
+        Count nothing: without keys there are no limits.
         """
-        for period, count in tokens.items():
-            self._used[account, period] += count
 
     def used(self, account: str, periods: Sequence[str]) -> Deferred[Mapping[str, int] | None]:
         """
-        Return what an account has used.
+        Return that nothing was used.
         """
-        return succeed({period: self._used[account, period] for period in periods})
+        return succeed(dict.fromkeys(periods, 0))
