@@ -93,12 +93,14 @@ class KeyRingTests(SyncCase):
             savedKey("sk-hum-replaced-x", expiresAt=NOW + 20, replacedUntil=NOW + 10),
             savedKey("sk-hum-disabled-x", isDisabled=True, expiresAt=NOW - 1),
         )
-        self.assertEqual(self.refusal(ring, b"sk-hum-disabled-x"), "This API key (sk-hum-disa...) is disabled.")
+        said = self.refusal(ring, b"sk-hum-disabled-x")
+        self.assertEqual(said, "This API key (sk-hum-disa...) is disabled.")
         self.now = NOW + 9.9
         for key in (b"sk-hum-expires-x", b"sk-hum-replaced-x"):
             self.assertEqual(ring.accountOf(key).name, "alice")
         self.now = NOW + 10
-        self.assertEqual(self.refusal(ring, b"sk-hum-expires-x"), "This API key (sk-hum-expi...) has expired.")
+        said = self.refusal(ring, b"sk-hum-expires-x")
+        self.assertEqual(said, "This API key (sk-hum-expi...) has expired.")
         self.assertEqual(
             self.refusal(ring, b"sk-hum-replaced-x"),
             "This API key (sk-hum-repl...) was replaced by another one.",

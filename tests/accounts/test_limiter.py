@@ -4,6 +4,7 @@ Tests for L{openai_server.accounts.limiter}.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -99,7 +100,7 @@ class LimiterTests(SyncCase):
         self.store.total["alice", DAY] = 60
         self.store.held = []
         limited = account(tokensPerDay=100)
-        waiting = [self.limiter.letIn(limited, lambda: tokens) for tokens in (20, 21)]
+        waiting: list[Any] = [self.limiter.letIn(limited, partial(int, tokens)) for tokens in (20, 21)]
         self.assertNoResult(waiting[0])
         self.limiter.turnEnded(report("t", 10))
         self.store.answer()

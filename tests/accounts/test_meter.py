@@ -78,7 +78,8 @@ class LimitTests(MeterCase):
         What can never be within the limit is not to be asked again.
         """
         error = self.refusal(101, tpm=100)
-        self.assertEqual((error.kind.code, error.retryAfter, error.mayRetry), ("rate_limit_exceeded", None, False))
+        self.assertEqual(error.kind.code, "rate_limit_exceeded")
+        self.assertEqual((error.retryAfter, error.mayRetry), (None, False))
 
     def test_concurrent(self) -> None:
         """
@@ -97,7 +98,7 @@ class LimitTests(MeterCase):
         """
         self.meter.used = {PERIODS[0]: 50, PERIODS[1]: 900}
         self.letIn(30, tokensPerDay=100, tokensPerMonth=1000)
-        for limits, name in ((dict(tokensPerDay=100), "day"), (dict(tokensPerMonth=950), "month")):
+        for limits, name in (({"tokensPerDay": 100}, "day"), ({"tokensPerMonth": 950}, "month")):
             error = self.refusal(21, **limits)
             self.assertEqual((error.kind.status, error.kind.code), (429, "insufficient_quota"))
             self.assertEqual((error.mayRetry, error.retryAfter), (False, None))

@@ -74,7 +74,8 @@ class KeysContract(Commands):
             digest=digestOf(key.encode()), name="alice", shown=key[:11], account="alice", createdAt=NOW
         )
         self.assertSame(self.keys(), {"alice": kept})
-        limits = "--rpm 1 --tpm 20 --concurrent 3 --tokens-per-day 400 --tokens-per-month 5000".split()
+        limits = ["--rpm", "1", "--tpm", "20", "--concurrent", "3", "--tokens-per-day", "400"]
+        limits += ["--tokens-per-month", "5000"]
         self.ran("add", "bob", "--account", "team", *limits, "--models", "m, n/o,m", "--admin")
         expected = replace(
             self.keys()["bob"], account="team", models="m,n/o", isAdmin=True, rpm=1, tpm=20, concurrent=3,

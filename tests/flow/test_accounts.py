@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from openai_server.admin.program import run
-from tests.flow.support import FlowCase
+from tests.flow.support import FlowCase, function, result, steps
 from tests.flow.test_websocket import SocketCase, WorldClient
 from tests.world import NOW, Client, World
 
@@ -54,7 +54,7 @@ class AccountCase(FlowCase):
         """
         return {"authorization": f"Bearer {self.keys[name]}"}
 
-    def ask(self, world: World, name: str, said: str = "Hello.", **fields: Any) -> Client:
+    def ask(self, world: World, name: str, said: Any = "Hello.", **fields: Any) -> Client:
         """
         Ask with a key, and wait for the answer.
         """
@@ -227,6 +227,60 @@ class LimitTests(AccountCase):
         self.assertEqual((tooLarge.header("x-should-retry"), tooLarge.header("retry-after")), ("false", None))
         self.assertEqual(len(self.sids(world)), 1)
 
+    def test_settled(self) -> None:
+        """
+        What the worker says it has cost takes the place of the estimate.
+        """
+        self.add("alice", "--tpm", "1000")
+        world = self.world()
+        client = self.ask(world, "alice", "x" * 2000)
+        self.assertEqual(client.header("x-ratelimit-remaining-tokens"), "500")
+        world.settle()
+        used = client.json["usage"]["total_tokens"]
+        limiter = world.front.accounts.limiter
+        meter = limiter._known["alice"].meter
+        self.assertEqual((meter.tokens.used, meter.reserved, meter.bySession), (used, 0, {}))
+
+    def test_budgetOutlastsARestart(self) -> None:
+        """
+        A budget that is used up stays so in the next process, and is said in
+        OpenAI's words for it.
+        """
+        self.add("alice")
+        world = self.world()
+        used = self.ask(world, "alice").json["usage"]["total_tokens"]
+        world.settle()
+        world.stop()
+        self.admin("set", "alice", "--tokens-per-day", str(used))
+        self.assertIn(f"({used} used)", self.admin("list"))
+        world = self.world()
+        refused = self.ask(world, "alice")
+        self.assertLimited(refused, "insufficient_quota")
+        self.assertEqual((refused.header("x-should-retry"), refused.header("retry-after")), ("false", None))
+        self.admin("set", "alice", "--tokens-per-day", "none")
+        world.advance(2)
+        self.assertEqual(self.ask(world, "alice").status, 200)
+
+    def test_toolCalls(self) -> None:
+        """
+        A request with results goes on with the turn of the one before, and is
+        settled with it.
+        """
+        self.add("alice", "--tpm", "1000")
+        world = self.world()
+        asked = steps({"tool": "look", "args": {}}, {"say": "x"})
+        fields = {"model": "script", "tools": [function("look")]}
+        first = self.ask(world, "alice", [asked], **fields)
+        meter = world.front.accounts.limiter._known["alice"].meter
+        self.assertEqual((meter.running, len(meter.bySession)), (0, 1))
+        self.assertGreater(meter.reserved, 0)
+        (call,) = first.calls
+        shown = [asked, first.message, result(call["id"], "seen")]
+        self.assertEqual(self.ask(world, "alice", shown, **fields).status, 200)
+        world.settle()
+        self.assertEqual((meter.running, meter.reserved, meter.bySession), (0, 0, {}))
+        self.assertEqual(meter.requests.used, 2)
+
     def test_concurrent(self) -> None:
         """
         A place is given back when an answer is over, and when its client leaves.
@@ -267,6 +321,9 @@ class LimitTests(AccountCase):
         world.until(lambda: client.status is not None)
         self.assertEqual(client.status, 200)
         self.assertLimited(self.ask(world, "alice"))
+        world.advance(4)
+        self.assertEqual(self.ask(world, "alice").status, 200)
+        world.settle()
 
     def test_unlimited(self) -> None:
         """

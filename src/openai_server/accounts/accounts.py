@@ -11,7 +11,9 @@ from twisted.internet.interfaces import IReactorTime
 
 from openai_server.accounts.keyring import KeyRing
 from openai_server.accounts.keywatch import KeyWatch
+from openai_server.accounts.labels import LabelledReports
 from openai_server.accounts.limiter import Limiter
+from openai_server.reports import TurnReports
 from openai_server.store.savedkeys import AccountStore
 
 
@@ -44,3 +46,9 @@ class Accounts:
         self._watch = KeyWatch(clock, store, self.keys)
         self.start = self._watch.start
         self.stop = self._watch.stop
+
+    def labelled(self, listener: TurnReports) -> TurnReports:
+        """
+        Return who hears of turns with the names that people know accounts by.
+        """
+        return LabelledReports(self.keys.labelOf, listener)

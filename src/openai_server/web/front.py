@@ -23,6 +23,7 @@ from openai_server.api.responses.dialect import ResponsesDialect
 from openai_server.config import Configuration, whyKeyNeeded
 from openai_server.daemon.interfaces import Bee, Daemon
 from openai_server.metrics import Counters
+from openai_server.reports import TurnReports
 from openai_server.sessions.calls import CallTable
 from openai_server.sessions.catalogue import Catalogue
 from openai_server.sessions.hints import SessionKeys
@@ -55,6 +56,7 @@ from openai_server.web.site import APISite
 from openai_server.web.sockets import ResponsesSockets
 from openai_server.web.submission import Submitter
 from openai_server.web.survivors import Survivors
+from openai_server.web.turnreports import TurnReporter
 
 
 class WebFront(Service):
@@ -82,6 +84,7 @@ class WebFront(Service):
         dialects: Mapping[str, Dialect] | None = None,
         store: Store | None = None,
         counters: Counters | None = None,
+        turnReports: Sequence[TurnReports] = (),
     ) -> None:
         """
         @param hid: this bee's own, whose tools in the registry are no others'.
@@ -90,6 +93,7 @@ class WebFront(Service):
         @param now: the wall clock, in seconds since 1970.
         @param dialects: what else is spoken at which path.
         @param store: what lasts, opened; without one nothing outlasts this object.
+        @param turnReports: who hears of turns that are over.
         """
         store = store or VolatileStore(clock, boundsFrom(configuration), now)
         self.models = OfferedModels(configuration.models, daemon.registry, now)
@@ -100,6 +104,14 @@ class WebFront(Service):
         if state.lasts:
             lasting = LastingSessions(state, now)
             turns = LastingTurns(state, lasting, daemon, clock.seconds, now)
+        accounts = self.accounts = Accounts(
+            clock,
+            store.accounts,
+            store.state.secret("accounts"),
+            now,
+            configuration.apiKey,
+            needsKey=whyKeyNeeded(configuration) is not None,
+        )
         self.submitter = Submitter(
             clock=clock,
             configuration=configuration,
@@ -113,6 +125,7 @@ class WebFront(Service):
             calls=CallTable(clock, turns),
             folder=AttachmentFolder(clock, runtimeDirectory),
             counters=counters or Counters(),
+            reporter=TurnReporter([accounts.limiter, *map(accounts.labelled, turnReports)]),
             turns=turns,
         )
         self._restoration = (
@@ -147,14 +160,6 @@ class WebFront(Service):
             responses.renderer, strict=configuration.strict, now=now, newToken=newToken
         )
         self._exchanges = Exchanges(clock, conversations, kept, configuration.keptBytes)
-        accounts = self.accounts = Accounts(
-            clock,
-            store.accounts,
-            store.state.secret("accounts"),
-            now,
-            configuration.apiKey,
-            needsKey=whyKeyNeeded(configuration) is not None,
-        )
         self.completion = Completion(
             self.submitter,
             self.retries,
@@ -250,6 +255,7 @@ class WebFront(Service):
             submitter.calls,
             submitter.counters,
             ownTools.learn,
+            submitter.reporter.turnOver,
         )
         return Restoration(lasting, turns, around, now)
 
