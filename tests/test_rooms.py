@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": {"store"},
     "daemon": {"daemon", "wire"},
     "embedded": {"embedded", "wire"},
-    "accounts": {"accounts", "config", "store.interfaces", "store.savedkeys"},
+    "accounts": {"accounts", "config", "store.interfaces", "store.savedkeys", "store.sharing"},
     "web": {
         *("web", "api", "wire", "translate", "sessions", "accounts", "config", "daemon.interfaces", "store"),
     },

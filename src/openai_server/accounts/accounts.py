@@ -9,12 +9,14 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
 
+from openai_server.accounts.exchange import UseExchange
 from openai_server.accounts.keyring import KeyRing
 from openai_server.accounts.keywatch import KeyWatch
 from openai_server.accounts.labels import LabelledReports
 from openai_server.accounts.limiter import Limiter
 from openai_server.reports import TurnReports
 from openai_server.store.savedkeys import AccountStore
+from openai_server.store.sharing import Messaging
 
 
 class Accounts:
@@ -29,6 +31,7 @@ class Accounts:
         self,
         clock: IReactorTime,
         store: AccountStore,
+        messages: Messaging,
         secret: bytes,
         now: Callable[[], float],
         apiKey: str | None,
@@ -36,6 +39,7 @@ class Accounts:
         needsKey: bool,
     ) -> None:
         """
+        @param messages: go to the other processes that use the store.
         @param secret: the key of account names.
         @param now: the wall clock, in seconds since 1970.
         @param apiKey: that of the settings.
@@ -44,8 +48,21 @@ class Accounts:
         self.keys = KeyRing(secret, now, apiKey, isRequired=needsKey)
         self.limiter = Limiter(clock.seconds, now, store)
         self._watch = KeyWatch(clock, store, self.keys)
-        self.start = self._watch.start
-        self.stop = self._watch.stop
+        self._exchange = UseExchange(clock, messages, self.limiter)
+
+    def start(self) -> None:
+        """
+        Look for changes of keys, and hear of other processes.
+        """
+        self._watch.start()
+        self._exchange.start()
+
+    def stop(self) -> None:
+        """
+        Do so no more.
+        """
+        self._watch.stop()
+        self._exchange.stop()
 
     def labelled(self, listener: TurnReports) -> TurnReports:
         """

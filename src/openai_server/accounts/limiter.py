@@ -29,6 +29,9 @@ class Limiter:
 
     _log = Logger()
 
+    #: Called with the name of an account that has had something.
+    onUse: Callable[[str], None] | None = None
+
     def __init__(self, seconds: Callable[[], float], now: Callable[[], float], store: AccountStore) -> None:
         """
         @param seconds: a clock that does not step.
@@ -53,7 +56,7 @@ class Limiter:
         """
         if account.limits is NO_LIMITS or account.limits == NO_LIMITS:
             return None
-        known = self._knownOf(account)
+        known = self._knownOf(account.name)
         if known.isRead or not _hasBudget(account):
             self._refresh(account, known)
             return self._reserve(account, known, tokens())
@@ -65,7 +68,10 @@ class Limiter:
 
     def _reserve(self, account: Account, known: _Known, tokens: int) -> Reservation:
         periods = periodsAt(self._now())
-        return known.meter.letIn(account.limits, self._seconds(), periods, tokens)
+        reserved = known.meter.letIn(account.limits, self._seconds(), periods, tokens)
+        if self.onUse is not None:
+            self.onUse(account.name)
+        return reserved
 
     def headers(self, account: Account) -> Iterable[tuple[bytes, bytes]]:
         """
@@ -73,7 +79,7 @@ class Limiter:
         """
         if account.limits is NO_LIMITS or account.limits == NO_LIMITS:
             return ()
-        return self._knownOf(account).meter.headers(account.limits, self._seconds())
+        return self.meterOf(account.name).headers(account.limits, self._seconds())
 
     def turnEnded(self, report: TurnReport) -> None:
         """
@@ -88,11 +94,19 @@ class Limiter:
         if known is not None:
             known.meter.settle(report.session, tokens, self._seconds())
             known.add(used)
+            if self.onUse is not None:
+                self.onUse(report.account)
 
-    def _knownOf(self, account: Account) -> _Known:
-        known = self._known.get(account.name)
+    def meterOf(self, name: str) -> AccountMeter:
+        """
+        Return what the account of this name has and has had.
+        """
+        return self._knownOf(name).meter
+
+    def _knownOf(self, name: str) -> _Known:
+        known = self._known.get(name)
         if known is None:
-            known = self._known[account.name] = _Known()
+            known = self._known[name] = _Known()
         return known
 
     # What is used of days and months.

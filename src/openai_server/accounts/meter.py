@@ -73,6 +73,7 @@ class Reservation:
         """
         Let some of the tokens not count for the minute.
         """
+        self._meter.cost -= tokens
         self._meter.tokens.takeBack(self._counted, tokens)
 
 
@@ -80,7 +81,11 @@ class AccountMeter:
     """
     What an account has and has had.
 
-    @ivar running: requests that are being answered.
+    @ivar begun: requests that were let in here, from the beginning.
+    @ivar cost: their tokens, as far as they are known or estimated.
+    @ivar running: requests that are being answered here.
+    @ivar others: how many are elsewhere, by process, and until when that is
+        believed.
     @ivar reserved: tokens of those whose cost is not known.
     @ivar requests: those of the last minute.
     @ivar tokens: those of the last minute.
@@ -90,13 +95,17 @@ class AccountMeter:
     """
 
     def __init__(self) -> None:
+        self.begun = 0
+        self.cost = 0
         self.running = 0
+        self.others: dict[str, tuple[int, float]] = {}
         self.reserved = 0
         self.requests = SlidingMinute()
         self.tokens = SlidingMinute()
         self.used: dict[str, int] = {}
         self.unbound: dict[Reservation, None] = {}
         self.bySession: dict[str, list[Reservation]] = {}
+        self._heard: Counted | None = None
 
     def letIn(self, limits: AccountLimits, now: float, periods: tuple[str, str], tokens: int) -> Reservation:
         """
@@ -109,7 +118,7 @@ class AccountMeter:
         """
         self._closeOld(now)
         self._checkBudgets(limits, periods, tokens)
-        if limits.concurrent is not None and self.running >= limits.concurrent:
+        if limits.concurrent is not None and self._runningAnywhere(now) >= limits.concurrent:
             said = f"limit of requests at a time: {limits.concurrent}, all of which are being answered"
             raise _limited(said, _SOON)
         if limits.rpm is not None:
@@ -117,6 +126,8 @@ class AccountMeter:
         if limits.tpm is not None:
             _check(self.tokens, now, tokens, limits.tpm, "tokens per minute (TPM)")
         self.requests.add(now, 1)
+        self.begun += 1
+        self.cost += tokens
         self.running += 1
         self.reserved += tokens
         made = Reservation(self, now, tokens, self.tokens.add(now, tokens))
@@ -137,7 +148,24 @@ class AccountMeter:
             reserved.giveBack(reserved.tokens - cost)
             over -= cost
         if over:
+            self.cost += over
             self.tokens.add(now, over)
+
+    def countOthers(self, begun: int, cost: int, now: float) -> None:
+        """
+        Count what other processes have let in, or what it has cost less than
+        they had thought.
+        """
+        if begun > 0:
+            self.requests.add(now, begun)
+        if cost > 0:
+            self._heard = self.tokens.add(now, cost)
+        elif self._heard is not None:
+            self.tokens.takeBack(self._heard, -cost)
+
+    def _runningAnywhere(self, now: float) -> int:
+        self.others = {name: each for name, each in self.others.items() if each[0] and each[1] > now}
+        return self.running + sum([running for running, _ in self.others.values()])
 
     def _checkBudgets(self, limits: AccountLimits, periods: tuple[str, str], tokens: int) -> None:
         budgets = (limits.tokensPerDay, limits.tokensPerMonth)

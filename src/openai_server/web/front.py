@@ -111,6 +111,7 @@ class WebFront(Service):
         accounts = self.accounts = Accounts(
             clock,
             store.accounts,
+            store.state,
             store.state.secret("accounts"),
             now,
             configuration.apiKey,
