@@ -9,10 +9,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.address import IPv4Address
+
 from openai_server.reports import RequestReport, TurnReport
 from openai_server.web.page import feed
 from openai_server.web.page.activity import ACCOUNTS, MINUTES, REQUESTS, Activity
 from openai_server.web.page.folder import FILES, INDEX
+from tests.flow.test_accounts import AccountCase
 from tests.support import SyncCase
 from tests.world import Client, World
 
@@ -416,6 +419,45 @@ class FeedTests(SyncCase):
         page.client.leave()
         before = len(world.clock.getDelayedCalls())
         self.assertEqual(before, len(World(self).clock.getDelayedCalls()))
+
+
+class AdministratorTests(AccountCase):
+    """
+    Who may watch where there are several keys.
+    """
+
+    def test_keys(self) -> None:
+        """
+        An administrator, and no other account; what is told has the names that
+        people know accounts by.
+        """
+        self.add("alice")
+        self.add("root", "--admin")
+        world = self.world(apiKey="sk-settings")
+        for key, status in ((self.keys["alice"], 403), (self.keys["root"], 200), ("sk-settings", 200)):
+            page = get(world, "/page/events", x_page="1", authorization=f"Bearer {key}")
+            self.assertEqual(page.status, status)
+            if status == 403:
+                self.assertEqual(page.error["code"], "admin_key_required")
+        for headers in (self.bearer("alice"), {"authorization": "Bearer sk-settings"}):
+            world.ask("x", model="echo", headers=headers)
+            world.advance(2)
+        page = Listening(world, authorization=f"Bearer {self.keys['root']}")
+        self.assertEqual({use["account"] for use in page.state["accounts"]}, {"alice", "default"})
+        for key in (*self.keys.values(), "sk-settings"):
+            self.assertNotIn(key.encode(), page.client.content)
+
+    def test_otherMachines(self) -> None:
+        """
+        Where no key is needed, this machine's alone.
+        """
+        world = World(self)
+        client = world.client()
+        elsewhere = IPv4Address("TCP", "192.168.1.7", 50000)
+        self.patch(type(client.wire), "getPeer", lambda wire: elsewhere)
+        client.send(b"GET /page/events HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Page: 1\r\n\r\n")
+        client.wire.read()
+        self.assertEqual((client.status, client.error["code"]), (403, "admin_key_required"))
 
 
 class FailureTests(SyncCase):

@@ -17,8 +17,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from openai_server.api.sse import STREAM_TYPE, errorEvent, oneLine
 from openai_server.errors import APIError, End, shuttingDown
+from openai_server.web.administrators import checkAdministrator
 from openai_server.web.headers import isFromPage
-from openai_server.web.interfaces import Account, Request
+from openai_server.web.interfaces import Request
 from openai_server.web.page.activity import Activity
 from openai_server.web.routes import Answer
 
@@ -42,17 +43,13 @@ class Feed:
         clock: IReactorTime,
         sections: Callable[[], Mapping[str, object]],
         activity: Activity,
-        checkAdmin: Callable[[Account], None] = lambda account: None,
     ) -> None:
         """
         @param sections: gives what there is, by name.
-        @param checkAdmin: raises an L{APIError} for an account that may not
-            see all this.
         """
         self._clock = clock
         self._sections = sections
         self._activity = activity
-        self._checkAdmin = checkAdmin
         self._listeners: dict[Listener, None] = {}
         self._told: Mapping[str, bytes] = {}
         self._count = 0
@@ -81,8 +78,7 @@ class Feed:
         # A page of another origin is to take no listener's place.
         if not isFromPage(request):
             raise APIError("bad_request", "The header X-Page is missing: this stream is for the page alone.")
-        assert request.account is not None
-        self._checkAdmin(request.account)
+        checkAdministrator(request)
         if self._isStopped:
             raise shuttingDown()
         if len(self._listeners) >= LISTENERS:

@@ -57,7 +57,7 @@ function lost(error) {
   } else if ([401, 403].includes(error.status)) {
     at("see-shown").hidden = true;
     at("see-empty").hidden = false;
-    at("see-empty").textContent = "What the server does is shown to those who have the key of an admin. Give it under Key, above.";
+    at("see-empty").textContent = `What the server does is shown to administrators. ${error.message}`;
     refused(error);
     probeReadiness();
   } else {
@@ -142,7 +142,9 @@ function showKey(isShown, problem = "") {
 function refused(error) {
   if (error.code === "invalid_api_key") {
     const wrong = "This key is wrong. Type it again, or ask the operator of the server for another.";
-    showKey(true, storedKey() ? wrong : "This server wants an API key.");
+    // It is known, and says why it is good no longer.
+    const why = error.message.startsWith("This API key") ? error.message : wrong;
+    showKey(true, storedKey() ? why : "This server wants an API key.");
   } else if (error.status === 429 && error.message.includes("wrong API keys")) {
     showKey(true, error.message);
   }
