@@ -317,15 +317,14 @@ class KeyTests(BrowserCase):
         The key is asked for, a wrong one is said to be wrong, and the right
         one opens all. It stays in the tab, and is in no address.
         """
-        self.driver.get("about:blank")
-        self.driver.get(self.address)
+        self.open()
         self.until(lambda: self.find("#key").is_displayed())
         self.until(lambda: "wants an API key" in self.text("#key-problem"))
         self.assertEqual(self.focused(), "key")
         self.find("#key").send_keys("sk-wrong", Keys.ENTER)
         self.until(lambda: "This key is wrong" in self.text("#key-problem"))
         self.driver.get(self.address + "#see")
-        self.until(lambda: "the key of an admin" in self.text("#see-empty"))
+        self.until(lambda: "shown to administrators" in self.text("#see-empty"))
         self.find("#key").send_keys("sk-right", Keys.ENTER)
         self.until(lambda: self.find("#tiles").is_displayed() and not self.find("#key").is_displayed())
         self.driver.get(self.address + "#try")
