@@ -1,6 +1,6 @@
 // How messages look in the conversation.
 import { at, element } from "./dom.js";
-import { GrowingText } from "./markdown.js";
+import { GrowingText } from "./growingtext.js";
 
 // Messages that are in the document at once; the others come on demand.
 const SHOWN = 200;
