@@ -148,6 +148,9 @@ class Configuration(Struct, frozen=True, kw_only=True):
         256 << 20
     )
     keptAge: Annotated[_Seconds, _does("how long each is kept after its last use")] = 2_592_000
+    ledgerDays: Annotated[
+        int, Meta(ge=0, le=36_500), _does("days for which it is kept what each turn cost; 0: nothing of that")
+    ] = 90
     workerTools: Annotated[bool, _does("show the worker's own tool use as reasoning")] = False
     listen: Annotated[
         _Texts, _does("Twisted endpoint string to listen on in place of host and port; repeatable")

@@ -18,6 +18,7 @@ from openai_server.store.operations import Operation, inserting, sweep, writeAll
 from openai_server.store.recordchanges import RecordBounds, RecordChange
 from openai_server.store.schema import TABLES, leases, secrets
 from openai_server.store.troubles import Trouble, troubleOf
+from openai_server.store.turns import forgetTurns
 
 #: Rows of each kind of state that are kept.
 MOST_ROWS: Final = 100_000
@@ -42,7 +43,7 @@ class Database:
 
     def __init__(self, location: Location, bounds: Bounds, now: Callable[[], float]) -> None:
         """
-        @param bounds: of the records.
+        @param bounds: of what is kept.
         @param now: the wall clock, in seconds since 1970.
         """
         self.location = location
@@ -50,6 +51,7 @@ class Database:
         self.root: bytes | None = None
         self._now = now
         self._bounds = RecordBounds(bounds)
+        self._ledgerAge = bounds.ledgerAge
         self._engine: Engine | None = None
         self._isCorrupt = False
         self._swept = 0.0
@@ -182,6 +184,7 @@ class Database:
             sweep(connection, table, now, MOST_ROWS)
         # Those are over by the clocks of others.
         sweep(connection, leases, now - _CLOCKS_DIFFER, MOST_ROWS)
+        forgetTurns(connection, now - self._ledgerAge)
         self._bounds.forgetOld(connection, now)
         self._bounds.recount()
 

@@ -15,6 +15,7 @@ from typing import Final, Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
 
+from openai_server.store.ledger import Ledger
 from openai_server.store.saved import Key, S, Saved
 
 #: Bytes that a record takes beside its data, and an item beside its own.
@@ -41,11 +42,14 @@ class Bounds:
     @ivar count: records; 0 for none.
     @ivar size: bytes of all together.
     @ivar age: seconds after which a record that was not used goes.
+    @ivar ledgerAge: seconds for which it is kept what a turn has cost; 0 for
+        nothing of that.
     """
 
     count: int
     size: int
     age: float
+    ledgerAge: float = 90 * 86400.0
 
 
 class RecordStore(Protocol):
@@ -236,6 +240,9 @@ class Store(Protocol):
 
     @property
     def state(self) -> StateStore: ...
+
+    @property
+    def ledger(self) -> Ledger: ...
 
     @property
     def whyDegraded(self) -> str | None: ...

@@ -20,6 +20,7 @@ from openai_server.store.location import Location
 from openai_server.store.memory import MemoryStore
 from openai_server.store.operations import Operation
 from openai_server.store.reading import Reading
+from openai_server.store.sqlledger import SQLLedger
 from openai_server.store.sqlrecords import SQLRecords
 from openai_server.store.sqlstate import SQLState
 from openai_server.store.threads import Workers
@@ -55,6 +56,7 @@ class SQLStore(Service):
         inMemory = Bounds(bounds.count, min(bounds.size, _IN_MEMORY), bounds.age)
         self.records = SQLRecords(reading, MemoryStore(clock, inMemory), bounds, now)
         self.state = SQLState(reading, now)
+        self.ledger = SQLLedger(reading, bounds.ledgerAge, now)
 
     @property
     def whyDegraded(self) -> str | None:

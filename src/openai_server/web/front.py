@@ -115,7 +115,7 @@ class WebFront(Service):
             calls=CallTable(clock, turns),
             folder=AttachmentFolder(clock, runtimeDirectory),
             counters=counters or Counters(),
-            reporter=TurnReporter(turnReports),
+            reporter=TurnReporter([store.ledger, *turnReports]),
             turns=turns,
         )
         self._restoration = (
@@ -271,7 +271,12 @@ def boundsFrom(configuration: Configuration) -> Bounds:
     """
     Return how much is kept.
     """
-    return Bounds(configuration.keptResponses, configuration.keptBytes, configuration.keptAge)
+    return Bounds(
+        configuration.keptResponses,
+        configuration.keptBytes,
+        configuration.keptAge,
+        configuration.ledgerDays * 86400.0,
+    )
 
 
 def _limitsFrom(configuration: Configuration) -> Limits:
