@@ -48,6 +48,7 @@ from openai_server.web.kept import KeptAnswers
 from openai_server.web.keptchats import KeptChats
 from openai_server.web.keptresponses import KeptResponses
 from openai_server.web.models import OfferedModels
+from openai_server.web.organization import Organization
 from openai_server.web.response import Response
 from openai_server.web.routes import Routes
 from openai_server.web.sealing import SealingKey
@@ -182,6 +183,7 @@ class WebFront(Service):
             *KeptChats(chat, chat.name, kept).routes(),
             *KeptResponses(responses, kept, configuration.keepAliveInterval).routes(),
             *inputs.routes(),
+            *Organization(store.ledger, now).routes(),
             *ConversationRoutes(conversations, kept, isKept).routes(),
         ]
         routes = Routes(
