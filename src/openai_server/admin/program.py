@@ -6,26 +6,16 @@ The command line.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import msgspec
 from twisted.python import usage
 
+from openai_server.admin.times import timeFrom
+from openai_server.admin.usage import UsageOptions, usageLines
 from openai_server.config import ConfigurationError, load
 from openai_server.store.administration import Administration, Summary
 from openai_server.store.interfaces import StoreError
-
-
-def _time(said: str) -> float:
-    """
-    Return the seconds since 1970 of a day or a moment, in UTC if it says no zone.
-    """
-    try:
-        moment = datetime.fromisoformat(said)
-    except ValueError:
-        raise ValueError(f"{said!r} is no day and no moment, as 2026-01-31 is") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 class Nothing(usage.Options):
@@ -42,7 +32,7 @@ class Forgetting(usage.Options):
     optParameters = [
         ["session", "s", None, "sid of a session, which goes with its parked calls"],
         ["response", "r", None, "id of a response, conversation or chat"],
-        ["before", "b", None, "all that was not used since this day or moment, in UTC", _time],
+        ["before", "b", None, "all that was not used since this day or moment, in UTC", timeFrom],
     ]
 
     def postOptions(self) -> None:
@@ -58,7 +48,7 @@ class AdminOptions(usage.Options):
     The command line.
     """
 
-    synopsis = "python -m openai_server.admin [options] state|forget|vacuum|export"
+    synopsis = "python -m openai_server.admin [options] COMMAND"
     longdesc = "Looks into the store of openai-server. Settings come from where the server has them."
     optParameters = [
         ["config", "c", None, "The configuration file to read in place of the default one."],
@@ -69,6 +59,7 @@ class AdminOptions(usage.Options):
         ["forget", None, Forgetting, "forget a session, a response, or what is old"],
         ["vacuum", None, Nothing, "give back the room of what was forgotten"],
         ["export", None, Nothing, "write all but secrets as lines of JSON"],
+        ["usage", None, UsageOptions, "show what turns have cost"],
     ]
 
     def postOptions(self) -> None:
@@ -119,6 +110,8 @@ def _linesOf(options: Any, store: Administration, now: float) -> Iterator[str]:
             yield f"{_forget(store, options.subOptions)} rows are gone"
         case "vacuum":
             store.vacuum()
+        case "usage":
+            yield from usageLines(store, options.subOptions, now)
         case _:
             for row in store.export():
                 yield msgspec.json.encode(row).decode()
