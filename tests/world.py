@@ -26,7 +26,9 @@ from openai_server.daemon.link import Link
 from openai_server.daemon.registry import FileRegistry
 from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.metrics import Counters
+from openai_server.reports import RequestReports
 from openai_server.store.opening import storeFrom
+from openai_server.telemetry.service import Telemetry
 from openai_server.web.front import WebFront, boundsFrom
 from tests.machinery.daemon import DaemonSettings, FaultyDaemon
 from tests.recorder import StrictRecorder
@@ -322,9 +324,12 @@ class World:
         isConnected: bool = True,
         dialects: Mapping[str, Dialect] | None = None,
         machine: Machine | None = None,
+        reports: Sequence[RequestReports] = (),
         **settings: Any,
     ) -> None:
         """
+        @param reports: who hears of requests beside the metrics, and wants to
+            know their traces.
         @param machine: where it runs, if that has been there before and will
             be afterwards: then the server has a clock of its own.
         """
@@ -338,11 +343,12 @@ class World:
         self.endpoint = MemoryEndpoint(self.daemon)
         self._isStopped = False
         self.workers = InlineWorkers()
+        counters = Counters()
         self.store = storeFrom(
             self.configuration.store,
             boundsFrom(self.configuration),
             clock=self.clock,
-            counters=Counters(),
+            counters=counters,
             workers=self.workers,
             now=machine.now,
         )
@@ -360,6 +366,7 @@ class World:
             now=machine.now,
             jitter=lambda: 0.5,
         )
+        self.telemetry = Telemetry(None, self.clock, self.configuration, counters)
         self.front = WebFront(
             clock=self.clock,
             configuration=self.configuration,
@@ -369,13 +376,19 @@ class World:
             now=machine.now,
             dialects=dialects,
             store=self.store,
+            counters=counters,
+            reports=[*self.telemetry.reports, *reports],
+            isTraced=bool(reports),
+            beside=self.telemetry.routes,
         )
+        self.telemetry.watch(self.link, self.store, self.front)
         self.clients: list[Client] = []
         self.logged: list[LogEvent] = []
         globalLogPublisher.addObserver(self.logged.append)
         test.addCleanup(self._end)
         self.registry.startService()
         self.link.startService()
+        self.telemetry.startService()
         self.front.startService()
         self.flush()
         if isConnected:
@@ -493,6 +506,7 @@ class World:
             client.wire.leave()
         self.flush()
         self.front.stopService()
+        self.telemetry.stopService()
         stopped = self.link.stopService()
         self.advance(3)
         self._test.successResultOf(stopped)

@@ -122,12 +122,16 @@ def _checkDescriptions(loaded: Loaded) -> None:
     """
     from twisted.internet import reactor
 
-    for description in loaded.configuration.descriptions:
+    name = "listen" if loaded.configuration.listen else "host"
+    described = [(description, name) for description in loaded.configuration.descriptions]
+    if loaded.configuration.metricsDescription is not None:
+        described.append((loaded.configuration.metricsDescription, "metrics"))
+    for description, setting in described:
         try:
             endpointFrom(reactor, description)
         except Exception as error:
             # Each kind of endpoint has its own way to fail: a parser's ValueError, a missing certificate.
-            source = loaded.sources["listen" if loaded.configuration.listen else "host"]
+            source = loaded.sources[setting]
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise ConfigurationError(f"{source}: cannot listen on {description}: {reason}") from None
 
@@ -173,7 +177,7 @@ def makeService(options: Options) -> OpenAIService:
     configuration = options.loaded.configuration
     clock = MonotonicClock(reactor)
     joining = Joining(reactor, clock, options.loaded, options.environ)
-    terms = (reactor, clock, configuration.descriptions, configuration.drainTimeout, joining.join)
+    terms = (reactor, clock, configuration.descriptions, configuration.drainTimeout, joining.join, joining.beside)
     if options.parent is None:
         return OpenAIService(*terms)
     program = ProgramService(*terms)

@@ -22,6 +22,7 @@ from openai_server.api.responses.dialect import ResponsesDialect
 from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Bee, Daemon
 from openai_server.metrics import Counters
+from openai_server.reports import RequestReports
 from openai_server.sessions.calls import CallTable
 from openai_server.sessions.catalogue import Catalogue
 from openai_server.sessions.hints import SessionKeys
@@ -48,7 +49,7 @@ from openai_server.web.keptchats import KeptChats
 from openai_server.web.keptresponses import KeptResponses
 from openai_server.web.models import OfferedModels
 from openai_server.web.response import Response
-from openai_server.web.routes import Routes
+from openai_server.web.routes import Answer, Routes
 from openai_server.web.sealing import SealingKey
 from openai_server.web.site import APISite
 from openai_server.web.sockets import ResponsesSockets
@@ -80,6 +81,9 @@ class WebFront(Service):
         dialects: Mapping[str, Dialect] | None = None,
         store: Store | None = None,
         counters: Counters | None = None,
+        reports: Sequence[RequestReports] = (),
+        isTraced: bool = False,
+        beside: Sequence[tuple[str, str, Answer]] = (),
     ) -> None:
         """
         @param hid: this bee's own, whose tools in the registry are no others'.
@@ -88,6 +92,10 @@ class WebFront(Service):
         @param now: the wall clock, in seconds since 1970.
         @param dialects: what else is spoken at which path.
         @param store: what lasts, opened; without one nothing outlasts this object.
+        @param reports: who hears of the end of each request.
+        @param isTraced: whether they want to know in which trace it is.
+        @param beside: method, template and function of routes that are not
+            OpenAI's.
         """
         store = store or VolatileStore(clock, boundsFrom(configuration), now)
         self.models = OfferedModels(configuration.models, daemon.registry, now)
@@ -178,6 +186,7 @@ class WebFront(Service):
             *KeptResponses(responses, kept, configuration.keepAliveInterval).routes(),
             *inputs.routes(),
             *ConversationRoutes(conversations, kept, isKept).routes(),
+            *beside,
         ]
         routes = Routes(
             self.completion,
@@ -200,6 +209,8 @@ class WebFront(Service):
             ),
             onStopping=self._turnAway,
             survivors=survivors,
+            reports=reports,
+            isTraced=isTraced,
         )
 
     def startService(self) -> None:
