@@ -75,7 +75,8 @@ class DistributionTests(SyncCase):
         """
         parser = configparser.ConfigParser()
         parser.read(CHECKOUT / "setup.cfg")
-        lines = (parser["options"]["install_requires"] + parser["options.extras_require"]["otel"]).splitlines()
+        named = parser["options"]["install_requires"] + parser["options.extras_require"]["otel"]
+        lines = named.splitlines()
         needed = {re.split(r"[\[ ]", line)[0].lower() for line in lines if line and not line.startswith("#")}
         found = {name for each in foreignImports() for name in DISTRIBUTIONS.get(each, (each,))}
         self.assertEqual(found, needed)

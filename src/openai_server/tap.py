@@ -177,7 +177,8 @@ def makeService(options: Options) -> OpenAIService:
     configuration = options.loaded.configuration
     clock = MonotonicClock(reactor)
     joining = Joining(reactor, clock, options.loaded, options.environ)
-    terms = (reactor, clock, configuration.descriptions, configuration.drainTimeout, joining.join, joining.beside)
+    where, drainTimeout = configuration.descriptions, configuration.drainTimeout
+    terms = (reactor, clock, where, drainTimeout, joining.join, joining.beside)
     if options.parent is None:
         return OpenAIService(*terms)
     program = ProgramService(*terms)

@@ -60,7 +60,8 @@ class MetricsPage(Resource):
         if request.path != PATH.encode():
             raise APIError("unknown_url", f"Here is nothing but {PATH}.")
         if request.method not in (b"GET", b"HEAD"):
-            raise APIError("method_not_supported", "This path takes GET only.", headers={"allow": "GET, HEAD"})
+            allowed = {"allow": "GET, HEAD"}
+            raise APIError("method_not_supported", "This path takes GET only.", headers=allowed)
         request.route = PATH
         _answer(self._metrics, request)
         return NOT_DONE_YET

@@ -112,9 +112,9 @@ class ReportedFigures:
         yield from (self._requests, self._durations, self._firstTokens, self._tokenTimes)
         yield from (self._turns, self._turnDurations, self._tokens, self._calls)
         yield from (self._accountRequests, self._accountTokens, self._asked, self._usage)
-        first, each = "gen_ai_server_time_to_first_token_seconds", "gen_ai_server_time_per_output_token_seconds"
-        yield self._firstTokens.named(first, _GEN_AI, gen_ai_provider_name=PROVIDER)
-        yield self._tokenTimes.named(each, _GEN_AI, gen_ai_provider_name=PROVIDER)
+        for found in (self._firstTokens, self._tokenTimes):
+            name = found.name.replace("openai_server_", "gen_ai_server_")
+            yield found.named(name, _GEN_AI, gen_ai_provider_name=PROVIDER)
 
     def requestEnded(self, report: RequestReport) -> None:
         """

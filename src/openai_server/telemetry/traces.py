@@ -118,7 +118,8 @@ class Traces(Service):
         super().stopService()
         flushed: Deferred[None] = Deferred()
         Thread(target=self._flush, args=(flushed,), daemon=True, name="traces-flush").start()
-        return flushed.addTimeout(FLUSH_SECONDS, self._clock).addErrback(self._notFlushed).addBoth(self._stopped)
+        flushed.addTimeout(FLUSH_SECONDS, self._clock)
+        return flushed.addErrback(self._notFlushed).addBoth(self._stopped)
 
     def _flush(self, flushed: Deferred[None]) -> None:
         # In a thread: it waits for the network.

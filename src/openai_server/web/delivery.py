@@ -17,6 +17,8 @@ from openai_server.web.interfaces import Request
 
 #: How a client is lost who may come back.
 _LEFT: Final = frozenset({End.CLIENT_GONE, End.CLIENT_STUCK})
+#: What a client is given last, and is no output.
+_ENDS: Final = (Finished, Failed)
 
 
 class Delivered(Protocol):
@@ -89,7 +91,7 @@ class Delivery:
         last = events[-1]
         kind = type(last)
         request = self.request
-        if request.firstOutputAt is None and (len(events) > 1 or (kind is not Finished and kind is not Failed)):
+        if request.firstOutputAt is None and (len(events) > 1 or kind not in _ENDS):
             request.firstOutputAt = request.clock.seconds()
         if kind is Failed:
             self._fail(events[:-1], cast("Failed", last))
