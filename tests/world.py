@@ -26,7 +26,7 @@ from openai_server.daemon.link import Link
 from openai_server.daemon.registry import FileRegistry
 from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.metrics import Counters
-from openai_server.reports import RequestReports
+from openai_server.reports import RequestReports, TurnReport
 from openai_server.store.opening import storeFrom
 from openai_server.telemetry.service import Telemetry
 from openai_server.web.front import WebFront, boundsFrom
@@ -313,6 +313,7 @@ class World:
     @ivar recorder: sees all that passes between server and daemon.
     @ivar ends: the end codes of all requests so far.
     @ivar logged: every log event.
+    @ivar turns: what was told of turns that are over.
     """
 
     def __init__(
@@ -341,6 +342,7 @@ class World:
         self.folder, self.daemon, self.recorder = machine.folder, machine.daemon, machine.recorder
         self.configuration = Configuration(**settings)
         self.endpoint = MemoryEndpoint(self.daemon)
+        self.turns: list[TurnReport] = []
         self._isStopped = False
         self.workers = InlineWorkers()
         counters = Counters()
@@ -377,9 +379,10 @@ class World:
             dialects=dialects,
             store=self.store,
             counters=counters,
-            reports=[*self.telemetry.reports, *reports],
+            requestReports=[*self.telemetry.reports, *reports],
             isTraced=bool(reports),
             beside=self.telemetry.routes,
+            turnReports=[self, self.telemetry.figures],
         )
         self.telemetry.watch(self.link, self.store, self.front)
         self.clients: list[Client] = []
@@ -460,6 +463,12 @@ class World:
         return self.ask("#script " + json.dumps(steps), **fields)
 
     # What was seen.
+
+    def turnEnded(self, report: TurnReport) -> None:
+        """
+        See L{openai_server.reports.TurnReports.turnEnded}.
+        """
+        self.turns.append(report)
 
     @property
     def ends(self) -> list[str]:

@@ -84,7 +84,8 @@ class Joining:
             boundHosts=[address.hostAndPort[0] for address in bound if address.hostAndPort],
             store=store,
             counters=counters,
-            reports=telemetry.reports,
+            requestReports=telemetry.reports,
+            turnReports=[telemetry.figures],
             isTraced=telemetry.isTraced,
             beside=telemetry.routes,
         )

@@ -5,6 +5,8 @@ the metrics of a whole server.
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import Struct
 
 from openai_server.reports import RequestReport
@@ -101,6 +103,18 @@ class RequestReportTests(FlowCase):
         self.assertEqual((report.route, report.status, report.end), ("unmatched", 404, "bad"))
         self.assertEqual((report.model, report.outputTokens, report.traceparent), (None, None, None))
 
+    def test_listenerThatFails(self) -> None:
+        """
+        It keeps nothing from the next one, and nothing from the client.
+        """
+        reported = Reported()
+        broken: Any = object()
+        world = World(self, reports=[broken, reported])
+        client = world.script({"say": "One."})
+        self.assertEqual(self.report(world, reported).end, "ok")
+        self.assertSaid(client, "One.")
+        self.assertEqual(len(self.flushLoggedErrors(AttributeError)), 1)
+
     def test_clientThatLeaves(self) -> None:
         """
         It is reported too, once.
@@ -130,6 +144,22 @@ class RoomTests(FlowCase):
         self.assertEqual(samples.get("openai_server_time_to_first_token_seconds_count", **CHAT), 1)
         self.assertEqual(samples.of("openai_server_requests_total", "end"), {"ok": 1})
 
+    def test_tokens(self) -> None:
+        """
+        Turns are counted as they are reported, those that nobody waited for
+        included.
+        """
+        world = World(self)
+        client = world.script({"say": "One."}, {"sleep": 60}, stream=True)
+        world.advance(1)
+        client.leave()
+        world.advance(100)
+        (turn,) = world.turns
+        samples = samplesOf(world)
+        self.assertEqual(samples.of("openai_server_turns_total", "end"), {"cl-gone": 1})
+        tokens = samples.of("openai_server_tokens_total", "kind")
+        self.assertEqual((tokens["input"], tokens["output"]), (turn.inputTokens, turn.outputTokens))
+
     def turns(self, world: World) -> dict[str, float]:
         """
         Return the turns that there are, by state.
@@ -144,7 +174,7 @@ class RoomTests(FlowCase):
         """
         world = World(self, maxTurns=3)
         world.script({"sleep": 30}, stream=True)
-        world.script({"call": {"name": "nothing", "arguments": {}}}, tools=[function("nothing")])
+        world.script({"tool": "nothing", "args": {}}, tools=[function("nothing")])
         gone = world.script({"say": "One."}, {"sleep": 30}, stream=True)
         world.advance(1)
         world.script({"say": "Two."})
@@ -207,8 +237,8 @@ class RoomTests(FlowCase):
         folder = self.mktemp()
         world = World(self, store=f"sqlite:///{folder}.db")
         world.script({"say": "One."}, store=True)
-        world.advance(0.05, 0.05)
-        self.assertGreater(samplesOf(world).get("openai_server_store_unsaved") or 0, 0)
+        world.until(lambda: world.store.unsaved > 0)
+        self.assertEqual(samplesOf(world).get("openai_server_store_unsaved"), world.store.unsaved)
         world.advance(2)
         get(world, "/v1/chat/completions")
         samples = samplesOf(world)

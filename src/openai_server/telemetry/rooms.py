@@ -90,13 +90,13 @@ class RoomFigures:
             "how often the daemon was reached: the first time, and each time again",
             series={(): link.connections},
         )
-        dropped = {(reason,): link.counts[name] for name, reason in _DROPPED.items()}
+        dropped: dict[Values, float] = {(reason,): link.counts[name] for name, reason in _DROPPED.items()}
         dropped |= {(reason,): number for reason, number in link.badTones.items()}
         yield Growing(
             "openai_server_tones_dropped",
             "tones of the daemon's that were dropped: late, somebody else's, or not to be read",
             ("reason",),
-            {**dropped},
+            dropped,
         )
         yield Growing(
             "openai_server_unroutable_calls",

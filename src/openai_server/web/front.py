@@ -22,7 +22,7 @@ from openai_server.api.responses.dialect import ResponsesDialect
 from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Bee, Daemon
 from openai_server.metrics import Counters
-from openai_server.reports import RequestReports
+from openai_server.reports import RequestReports, TurnReports
 from openai_server.sessions.calls import CallTable
 from openai_server.sessions.catalogue import Catalogue
 from openai_server.sessions.hints import SessionKeys
@@ -55,6 +55,7 @@ from openai_server.web.site import APISite
 from openai_server.web.sockets import ResponsesSockets
 from openai_server.web.submission import Submitter
 from openai_server.web.survivors import Survivors
+from openai_server.web.turnreports import TurnReporter
 
 
 class WebFront(Service):
@@ -81,9 +82,10 @@ class WebFront(Service):
         dialects: Mapping[str, Dialect] | None = None,
         store: Store | None = None,
         counters: Counters | None = None,
-        reports: Sequence[RequestReports] = (),
+        requestReports: Sequence[RequestReports] = (),
         isTraced: bool = False,
         beside: Sequence[tuple[str, str, Answer]] = (),
+        turnReports: Sequence[TurnReports] = (),
     ) -> None:
         """
         @param hid: this bee's own, whose tools in the registry are no others'.
@@ -92,10 +94,11 @@ class WebFront(Service):
         @param now: the wall clock, in seconds since 1970.
         @param dialects: what else is spoken at which path.
         @param store: what lasts, opened; without one nothing outlasts this object.
-        @param reports: who hears of the end of each request.
+        @param requestReports: who hears of the end of each request.
         @param isTraced: whether they want to know in which trace it is.
         @param beside: method, template and function of routes that are not
             OpenAI's.
+        @param turnReports: who hears of turns that are over.
         """
         store = store or VolatileStore(clock, boundsFrom(configuration), now)
         self.models = OfferedModels(configuration.models, daemon.registry, now)
@@ -119,6 +122,7 @@ class WebFront(Service):
             calls=CallTable(clock, turns),
             folder=AttachmentFolder(clock, runtimeDirectory),
             counters=counters or Counters(),
+            reporter=TurnReporter(turnReports),
             turns=turns,
         )
         self._restoration = (
@@ -209,7 +213,7 @@ class WebFront(Service):
             ),
             onStopping=self._turnAway,
             survivors=survivors,
-            reports=reports,
+            reports=requestReports,
             isTraced=isTraced,
         )
 
@@ -249,6 +253,7 @@ class WebFront(Service):
             submitter.calls,
             submitter.counters,
             ownTools.learn,
+            submitter.reporter.turnOver,
         )
         return Restoration(lasting, turns, around, now)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from base64 import b16encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPMethod
 from os import urandom
 from typing import Any, Final, Protocol
@@ -655,6 +655,14 @@ class APIRequest:
         """
         return int((self.site.clock.seconds() - self._began) * 1000)
 
+    def _tell(self, reports: Iterable[RequestReports]) -> None:
+        report = self._report()
+        for each in reports:
+            try:
+                each.requestEnded(report)
+            except Exception:
+                _log.failure("a request could not be noted")
+
     def _report(self) -> RequestReport:
         assert self._end is not None
         first, usage, traceparent = self.firstOutputAt, self.usage, self.traceparent
@@ -694,9 +702,7 @@ class APIRequest:
             retry=self.retry or None,
         )
         if reports := self.site.reports:
-            report = self._report()
-            for each in reports:
-                each.requestEnded(report)
+            self._tell(reports)
         self.site.requestClosed(self)
         finishing, self._finishing = self._finishing, None
         for each in finishing or ():
