@@ -92,12 +92,14 @@ class Joining:
         telemetry.watch(daemon, store, front)
         start(telemetry)
         start(front)
+        metricsAt = None
         if self._metricsPort is not None:
-            where = telemetry.serve(self._metricsPort)
+            metricsAt = telemetry.serve(self._metricsPort)
             start(self._metricsPort)
-            self._log.info("the metrics are at {where}/metrics", where=str(where))
         self._changeKey = front.site.admission.changeKey
         self._greet(bound, front.models.ids())
+        if metricsAt is not None:
+            self._log.info("metrics: {where}/metrics", where=str(metricsAt))
         return front.site
 
     def _openStore(self, bounds: Bounds, counters: Counters, start: Callable[[IService], None]) -> Store:

@@ -22,7 +22,7 @@ from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
@@ -146,6 +146,8 @@ class Traces(Service):
         """
         Make the span of a request.
         """
+        if not self.running:
+            return
         end = self._now()
         begun = end - report.seconds
         operation = None if report.model is None else OPERATIONS.get(report.route)
@@ -193,19 +195,18 @@ def _nanoseconds(seconds: float) -> int:
     return int(seconds * 1_000_000_000)
 
 
-def exporterFrom(setting: str) -> SpanExporter:
+def spansURL(setting: str) -> str | None:
     """
-    Return what sends spans as OTLP over HTTP.
+    Return where spans are posted to; None: where the variables say.
 
     @param setting: the collector's URL, or L{BY_ENVIRONMENT}.
     """
-    if setting == BY_ENVIRONMENT:
-        return OTLPSpanExporter()
-    return OTLPSpanExporter(setting.rstrip("/").removesuffix(_SPANS) + _SPANS)
+    return None if setting == BY_ENVIRONMENT else setting.rstrip("/").removesuffix(_SPANS) + _SPANS
 
 
 def tracesTo(setting: str, reactor: Any, clock: IReactorTime, models: KnownNames) -> Traces:
     """
     Return what sends spans where a setting says.
     """
-    return Traces(reactor, clock, lambda: BatchSpanProcessor(exporterFrom(setting)), models)
+    url = spansURL(setting)
+    return Traces(reactor, clock, lambda: BatchSpanProcessor(OTLPSpanExporter(url)), models)
