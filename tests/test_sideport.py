@@ -77,7 +77,7 @@ class SidePortTests(ServiceCase):
 
     def test_taken(self) -> None:
         """
-        No port is left open when this one cannot be had.
+        (P31) No port is left open when this one cannot be had.
         """
         self.reactor.refused[9464] = OSError(errno.EADDRINUSE, "Address already in use")
         error = self.assertRaises(StartError, self.service.privilegedStartService)

@@ -155,7 +155,7 @@ class BoundTests(ReportedCase):
 
     def test_unknownModels(self) -> None:
         """
-        They are all one.
+        (P32) They are all one.
         """
         for number in range(100):
             self.figures.requestEnded(requestReport(model=f"sk-{number}"))

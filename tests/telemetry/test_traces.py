@@ -261,7 +261,7 @@ class StopTests(TracesCase):
 
     def test_collectorThatHangs(self) -> None:
         """
-        Nobody waits for it for longer than that.
+        (P30) Nobody waits for it for longer than that.
         """
         self.stop()
         self.reactor.called.clear()

@@ -5,6 +5,7 @@ All that is told of one server, as a service.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -18,6 +19,7 @@ from openai_server.metrics import Counters
 from openai_server.reports import RequestReports
 from openai_server.sideport import SidePort
 from openai_server.store.interfaces import Store
+from openai_server.telemetry.families import Family
 from openai_server.telemetry.looplag import LoopLag
 from openai_server.telemetry.metrics import Metrics
 from openai_server.telemetry.page import metricsRoute, metricsSite
@@ -39,6 +41,7 @@ class Telemetry(MultiService):
     Counts what is reported, and tells it to whoever asks.
 
     @ivar figures: hears of turns and requests.
+    @ivar sources: give all metrics but those that every process has.
     @ivar metrics: what Prometheus is told.
     @ivar reports: who wants to hear of requests.
     @ivar routes: what is served beside the API.
@@ -57,7 +60,8 @@ class Telemetry(MultiService):
         self._counters = counters
         self._rooms: RoomFigures | None = None
         self.figures = ReportedFigures(self._isKnown)
-        self.metrics = Metrics(self.figures.families, lambda: self._rooms.families() if self._rooms else ())
+        self.sources = (self.figures.families, self._ofRooms)
+        self.metrics = Metrics(*self.sources)
         self.reports: list[RequestReports] = [self.figures]
         self.routes: list[tuple[str, str, Answer]] = [metricsRoute(self.metrics)]
         self.isTraced = configuration.traces is not None
@@ -86,6 +90,9 @@ class Telemetry(MultiService):
         """
         hosts = self._configuration.allowedHosts if isPrivate(port.description) else None
         return port.serve(metricsSite(self.metrics, self._clock, hosts))
+
+    def _ofRooms(self) -> Iterable[Family]:
+        return () if self._rooms is None else self._rooms.families()
 
     def _isKnown(self, model: str) -> bool:
         return self._rooms is not None and self._rooms.front.models.isKnown(model)
