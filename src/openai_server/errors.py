@@ -77,7 +77,7 @@ KINDS: Final[dict[str, Kind]] = {
     "invalid_api_key": Kind(401, "authentication_error", "invalid_api_key", End.AUTH),
     "origin_not_allowed": Kind(403, _INVALID, "origin_not_allowed", End.HOST),
     "cwd_not_allowed": Kind(403, _INVALID, "cwd_not_allowed", End.BAD),
-    "insufficient_permissions": Kind(403, _INVALID, "insufficient_permissions", End.AUTH),
+    "admin_key_required": Kind(403, _INVALID, "admin_key_required", End.AUTH),
     "host_not_allowed": Kind(421, _INVALID, "host_not_allowed", End.HOST),
     "model_not_found": Kind(404, _INVALID, "model_not_found", End.NO_WORKER),
     "not_kept": Kind(404, _INVALID, None, End.BAD),

@@ -17,7 +17,6 @@ from twisted.logger import Logger
 from openai_server import __version__
 from openai_server.config import Configuration, Loaded, keyPath
 from openai_server.daemon.endpoint import SocketEndpoint, peerProcess
-from openai_server.daemon.interfaces import Daemon
 from openai_server.daemon.link import Link
 from openai_server.daemon.paths import registryPath, socketPath
 from openai_server.daemon.registry import FileRegistry
@@ -28,6 +27,7 @@ from openai_server.identity import IdentityError, hidFromSeed, newSeed, seedFrom
 from openai_server.metrics import Counters
 from openai_server.runtime import runtimeDirectory
 from openai_server.service import Front, StartError
+from openai_server.sideport import SidePort
 from openai_server.store.interfaces import Bounds, Store, StoreError
 from openai_server.store.opening import storeFrom
 from openai_server.wire.tones import Bind
@@ -46,7 +46,16 @@ class Joining:
         self._loaded = loaded
         self._configuration = loaded.configuration
         self._environ = environ
+        description = self._configuration.metricsDescription
+        self._metricsPort = None if description is None else SidePort(reactor, description)
         self._changeKey: Callable[[str], None] = lambda apiKey: None
+
+    @property
+    def beside(self) -> Sequence[IService]:
+        """
+        The ports that open with those of the API.
+        """
+        return () if self._metricsPort is None else (self._metricsPort,)
 
     def join(self, bound: Sequence[Bound], start: Callable[[IService], None]) -> Front:
         """
@@ -54,6 +63,7 @@ class Joining:
 
         @raise StartError: this bee's key or the store cannot be used.
         """
+        from openai_server.telemetry.service import NoTraces, Telemetry
         from openai_server.web.front import WebFront, boundsFrom
 
         counters = Counters()
@@ -61,6 +71,10 @@ class Joining:
         # The embedded daemon knows nobody from earlier days.
         hid = hidFromSeed(newSeed()) if self._configuration.embedded else self._hid()
         daemon = self._link(hid, bound, start)
+        try:
+            telemetry = Telemetry(self._reactor, self._clock, self._configuration, counters)
+        except NoTraces as error:
+            raise StartError(str(error)) from None
         front = WebFront(
             clock=self._clock,
             configuration=self._configuration,
@@ -70,10 +84,22 @@ class Joining:
             boundHosts=[address.hostAndPort[0] for address in bound if address.hostAndPort],
             store=store,
             counters=counters,
+            requestReports=telemetry.reports,
+            turnReports=[telemetry.figures],
+            isTraced=telemetry.isTraced,
+            beside=telemetry.routes,
         )
+        telemetry.watch(daemon, store, front)
+        start(telemetry)
         start(front)
+        metricsAt = None
+        if self._metricsPort is not None:
+            metricsAt = telemetry.serve(self._metricsPort)
+            start(self._metricsPort)
         self._changeKey = front.site.admission.changeKey
         self._greet(bound, front.models.ids())
+        if metricsAt is not None:
+            self._log.info("metrics: {where}/metrics", where=str(metricsAt))
         return front.site
 
     def _openStore(self, bounds: Bounds, counters: Counters, start: Callable[[IService], None]) -> Store:
@@ -95,7 +121,7 @@ class Joining:
 
     # The daemon.
 
-    def _link(self, hid: str, bound: Sequence[Bound], start: Callable[[IService], None]) -> Daemon:
+    def _link(self, hid: str, bound: Sequence[Bound], start: Callable[[IService], None]) -> Link:
         """
         Return the way to the machine's daemon, or to one in this process.
         """

@@ -249,4 +249,4 @@ class AdministratorTests(OrganizationCase):
         world = World(self)
         self.assertEqual(self.usage(world, start_time=TODAY).status, 200)
         self.patch(HTTPRequest, "getClientAddress", lambda self: IPv4Address("TCP", "192.0.2.7", 4000))
-        self.assertRefused(self.usage(world, start_time=TODAY), 403, "insufficient_permissions")
+        self.assertRefused(self.usage(world, start_time=TODAY), 403, "admin_key_required")

@@ -96,6 +96,7 @@ def load(given: Given, environ: Mapping[str, str], path: str | None = None) -> L
     _refuseManyTools(configuration, sources)
     _refuseExposure(configuration, sources)
     _refuseOpenOrigins(configuration, sources)
+    _refuseTraces(configuration, sources)
     return Loaded(configuration, sources, tuple(warnings))
 
 
@@ -263,3 +264,16 @@ def _refuseOpenOrigins(configuration: Configuration, sources: Mapping[str, str])
     """
     if "*" in configuration.corsOrigins and not configuration.apiKey:
         raise ConfigurationError(f'{sources["corsOrigins"]}: corsOrigins "*": only with an API key')
+
+
+def _refuseTraces(configuration: Configuration, sources: Mapping[str, str]) -> None:
+    """
+    @raise ConfigurationError: no spans can be sent there, or it holds a secret,
+        which settings that are shown must not.
+    """
+    said = configuration.traces
+    if said is not None and said != "otlp" and not re.fullmatch(r"https?://[^@/?#]+(/[^@?#]*)?", said):
+        raise ConfigurationError(
+            f"{sources['traces']}: traces: the value is neither otlp nor an http or https URL without a user,"
+            " a query and a fragment (what a collector wants to be told goes into OTEL_EXPORTER_OTLP_HEADERS)"
+        )

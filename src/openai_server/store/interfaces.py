@@ -247,6 +247,12 @@ class Store(Protocol):
     @property
     def whyDegraded(self) -> str | None: ...
 
+    @property
+    def unsaved(self) -> int:
+        """
+        How many changes are in memory only, and will be written.
+        """
+
     def startService(self) -> None:
         """
         Open it.

@@ -34,6 +34,8 @@ class VolatileStore(Service):
 
     #: There is no database that could be in trouble.
     whyDegraded: str | None = None
+    #: Nothing waits to be written.
+    unsaved = 0
 
     def __init__(self, clock: IReactorTime, bounds: Bounds, now: Callable[[], float]) -> None:
         self.records = MemoryStore(clock, bounds)

@@ -50,9 +50,12 @@ class Reading:
     async def _read(self, query: Callable[[Connection], T], otherwise: Callable[[], T]) -> T:
         if not await self.changes.written():
             return otherwise()
+        begun = self._clock.seconds()
         try:
             reading = self._workers.read(self._database.read, query)
-            return await reading.addTimeout(PATIENCE, self._clock)
+            found = await reading.addTimeout(PATIENCE, self._clock)
+            self.changes.counters.timed("store_read", self._clock.seconds() - begun)
+            return found
         except TimeoutError:
             trouble = Trouble("slow", f"no answer in {PATIENCE} s")
         except Trouble as error:

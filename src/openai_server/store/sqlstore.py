@@ -65,6 +65,13 @@ class SQLStore(Service):
         """
         return self.changes.whyDegraded
 
+    @property
+    def unsaved(self) -> int:
+        """
+        How many changes are still to be written.
+        """
+        return len(self.changes)
+
     def startService(self) -> None:
         """
         Open the database, which may take its time. One that cannot be reached

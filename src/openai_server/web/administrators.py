@@ -13,11 +13,11 @@ from openai_server.web.interfaces import Request
 
 def isAdministrator(request: Request) -> bool:
     """
-    Return whether a request comes from an administrator: from whoever has the
-    API key, or, where none is set, from this machine.
+    Return whether a request comes from an administrator: from whoever has a key
+    of one, or, where none is required, from this machine.
     """
     if request.account is not ANONYMOUS:
-        return request.account is not None
+        return request.account is not None and request.account.isAdmin
     host = getattr(request.getClientAddress(), "host", None)
     # Without one, it is a socket in the file system.
     return host is None or isLoopback(host)
@@ -28,4 +28,4 @@ def checkAdministrator(request: Request) -> None:
     @raise APIError: 403, the request comes from somebody else.
     """
     if not isAdministrator(request):
-        raise APIError("insufficient_permissions", "This needs the API key of an administrator.")
+        raise APIError("admin_key_required", "This needs the API key of an administrator.")

@@ -22,7 +22,7 @@ from openai_server.api.responses.dialect import ResponsesDialect
 from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Bee, Daemon
 from openai_server.metrics import Counters
-from openai_server.reports import TurnReports
+from openai_server.reports import RequestReports, TurnReports
 from openai_server.sessions.calls import CallTable
 from openai_server.sessions.catalogue import Catalogue
 from openai_server.sessions.hints import SessionKeys
@@ -50,7 +50,7 @@ from openai_server.web.keptresponses import KeptResponses
 from openai_server.web.models import OfferedModels
 from openai_server.web.organization import Organization
 from openai_server.web.response import Response
-from openai_server.web.routes import Routes
+from openai_server.web.routes import Answer, Routes
 from openai_server.web.sealing import SealingKey
 from openai_server.web.site import APISite
 from openai_server.web.sockets import ResponsesSockets
@@ -83,6 +83,9 @@ class WebFront(Service):
         dialects: Mapping[str, Dialect] | None = None,
         store: Store | None = None,
         counters: Counters | None = None,
+        requestReports: Sequence[RequestReports] = (),
+        isTraced: bool = False,
+        beside: Sequence[tuple[str, str, Answer]] = (),
         turnReports: Sequence[TurnReports] = (),
     ) -> None:
         """
@@ -92,6 +95,10 @@ class WebFront(Service):
         @param now: the wall clock, in seconds since 1970.
         @param dialects: what else is spoken at which path.
         @param store: what lasts, opened; without one nothing outlasts this object.
+        @param requestReports: who hears of the end of each request.
+        @param isTraced: whether they want to know in which trace it is.
+        @param beside: method, template and function of routes that are not
+            OpenAI's.
         @param turnReports: who hears of turns that are over.
         """
         store = store or VolatileStore(clock, boundsFrom(configuration), now)
@@ -185,6 +192,7 @@ class WebFront(Service):
             *inputs.routes(),
             *Organization(store.ledger, now).routes(),
             *ConversationRoutes(conversations, kept, isKept).routes(),
+            *beside,
         ]
         routes = Routes(
             self.completion,
@@ -207,6 +215,8 @@ class WebFront(Service):
             ),
             onStopping=self._turnAway,
             survivors=survivors,
+            reports=requestReports,
+            isTraced=isTraced,
         )
 
     def startService(self) -> None:
