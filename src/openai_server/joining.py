@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from openai_server import __version__
+from openai_server.audit import AuditLog
 from openai_server.config import Configuration, Loaded, keyPath
 from openai_server.daemon.endpoint import SocketEndpoint, peerProcess
 from openai_server.daemon.link import Link
@@ -25,6 +26,7 @@ from openai_server.embedded.daemon import EmbeddedDaemon
 from openai_server.greeting import Bound, Greeting
 from openai_server.identity import IdentityError, hidFromSeed, holdKey, newSeed
 from openai_server.metrics import Counters
+from openai_server.reports import RequestReports
 from openai_server.runtime import runtimeDirectory
 from openai_server.service import Front, StartError
 from openai_server.sideport import SidePort
@@ -49,6 +51,7 @@ class Joining:
         description = self._configuration.metricsDescription
         self._metricsPort = None if description is None else SidePort(reactor, description)
         self._changeKey: Callable[[str], None] = lambda apiKey: None
+        self._reopenAudit: Callable[[], None] = lambda: None
 
     @property
     def beside(self) -> Sequence[IService]:
@@ -84,7 +87,7 @@ class Joining:
             boundHosts=[address.hostAndPort[0] for address in bound if address.hostAndPort],
             store=store,
             counters=counters,
-            requestReports=telemetry.reports,
+            requestReports=[*telemetry.reports, *self._openAudit(counters, start)],
             turnReports=[telemetry.figures],
             isTraced=telemetry.isTraced,
             beside=telemetry.routes,
@@ -119,6 +122,22 @@ class Joining:
         except StoreError as error:
             raise StartError(str(error)) from None
         return store
+
+    def _openAudit(self, counters: Counters, start: Callable[[IService], None]) -> Sequence[RequestReports]:
+        """
+        Return what writes the audit log, if there is to be one. It is stopped
+        after all that asks.
+        """
+        path = self._configuration.auditLog
+        if path is None:
+            return ()
+        audit = AuditLog(path, self._reactor, counters)
+        try:
+            start(audit)
+        except OSError as error:
+            raise StartError(f"auditLog {path}: {error.strerror}") from None
+        self._reopenAudit = audit.reopen
+        return (audit,)
 
     # The daemon.
 
@@ -178,6 +197,12 @@ class Joining:
         return self._configuration.thrumSocket or socketPath(self._environ, os.getuid())
 
     # The operator.
+
+    def reopen(self) -> None:
+        """
+        Go on in the file that has the audit log's name now.
+        """
+        self._reopenAudit()
 
     def reload(self, settings: Configuration) -> None:
         """

@@ -185,7 +185,8 @@ def makeService(options: Options) -> OpenAIService:
     program = ProgramService(*terms)
     program.supervisor = supervisorFrom(options.environ, clock, os.getpid())
     log = program.observer = _observerFor(options.parent, configuration)
-    program.reloads = [*([log.reopen] if log else []), partial(_reload, options, joining, log)]
+    reopen = [joining.reopen] if log is None else [joining.reopen, log.reopen]
+    program.reloads = [*reopen, partial(_reload, options, joining, log)]
     sys.excepthook = explainExit(sys.excepthook)
     return program
 

@@ -151,6 +151,10 @@ class Configuration(Struct, frozen=True, kw_only=True):
     ledgerDays: Annotated[
         int, Meta(ge=0, le=36_500), _does("days for which it is kept what each turn cost; 0: nothing of that")
     ] = 90
+    auditLog: Annotated[
+        _Text | None,
+        _does("file with a line of JSON for each request: who asked when for what; unset: none", isPath=True),
+    ] = None
     workerTools: Annotated[bool, _does("show the worker's own tool use as reasoning")] = False
     listen: Annotated[
         _Texts, _does("Twisted endpoint string to listen on in place of host and port; repeatable")
