@@ -50,6 +50,8 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "registryFile": ("/r", "/r", "/r"),
     "thrumSocket": ("/s", "/s", "/s"),
     "store": ("sqlite:////s.db", "sqlite:////s.db", "sqlite:////s.db"),
+    "metrics": ("tcp:9464", "tcp:9464", "tcp:9464"),
+    "traces": ("otlp", "otlp", "otlp"),
     "listen": (["unix:/a", "unix:/b"], "unix:/a, unix:/b", ("unix:/a", "unix:/b")),
 }
 
@@ -474,6 +476,26 @@ class WarningTests(ConfigCase):
         self.assertEqual(self.load().warnings, ())
         self.file.chmod(0o644)
         self.assertEqual(self.load().warnings, (f"{self.file} holds apiKey and other users can read it",))
+
+
+class TracesTests(ConfigCase):
+    """
+    Where traces may go.
+    """
+
+    def test_taken(self) -> None:
+        """
+        A collector's URL, or the one word.
+        """
+        for said in ("otlp", "http://127.0.0.1:4318", "https://collector.example/otlp/v1/traces"):
+            self.assertEqual(self.load({"traces": said}).configuration.traces, said)
+
+    def test_refused(self) -> None:
+        """
+        Whatever else; what has a secret in it is not even said again.
+        """
+        for said in ("true", "grpc://x:4317", "http://", f"http://me:{SECRET}@x", f"http://x?key={SECRET}"):
+            self.assertIn("option --traces: traces: the value is neither", self.refusal({"traces": said}))
 
 
 class ExposureTests(ConfigCase):

@@ -15,9 +15,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from openai_server import __version__
+from openai_server.audit import AuditLog
 from openai_server.config import Configuration, Loaded, keyPath, whyKeyNeeded
 from openai_server.daemon.endpoint import SocketEndpoint, peerProcess
-from openai_server.daemon.interfaces import Daemon
 from openai_server.daemon.link import Link
 from openai_server.daemon.paths import registryPath, socketPath
 from openai_server.daemon.registry import FileRegistry
@@ -26,8 +26,10 @@ from openai_server.embedded.daemon import EmbeddedDaemon
 from openai_server.greeting import Bound, Greeting
 from openai_server.identity import IdentityError, hidFromSeed, holdKey, newSeed
 from openai_server.metrics import Counters
+from openai_server.reports import RequestReports
 from openai_server.runtime import runtimeDirectory
 from openai_server.service import Front, StartError
+from openai_server.sideport import SidePort
 from openai_server.store.interfaces import Bounds, Store, StoreError
 from openai_server.store.opening import claimFrom, storeFrom
 from openai_server.wire.tones import Bind
@@ -46,7 +48,17 @@ class Joining:
         self._loaded = loaded
         self._configuration = loaded.configuration
         self._environ = environ
+        description = self._configuration.metricsDescription
+        self._metricsPort = None if description is None else SidePort(reactor, description)
         self._changeKey: Callable[[str], None] = lambda apiKey: None
+        self._reopenAudit: Callable[[], None] = lambda: None
+
+    @property
+    def beside(self) -> Sequence[IService]:
+        """
+        The ports that open with those of the API.
+        """
+        return () if self._metricsPort is None else (self._metricsPort,)
 
     def join(self, bound: Sequence[Bound], start: Callable[[IService], None]) -> Front:
         """
@@ -54,6 +66,7 @@ class Joining:
 
         @raise StartError: this bee's key or the store cannot be used.
         """
+        from openai_server.telemetry.service import NoTraces, Telemetry
         from openai_server.web.front import WebFront, boundsFrom
 
         counters = Counters()
@@ -61,6 +74,10 @@ class Joining:
         hid = hidFromSeed(newSeed()) if self._configuration.embedded else self._hid(start)
         store = self._openStore(boundsFrom(self._configuration), counters, start)
         daemon = self._link(hid, bound, start)
+        try:
+            telemetry = Telemetry(self._reactor, self._clock, self._configuration, counters)
+        except NoTraces as error:
+            raise StartError(str(error)) from None
         front = WebFront(
             clock=self._clock,
             configuration=self._configuration,
@@ -70,14 +87,26 @@ class Joining:
             boundHosts=[address.hostAndPort[0] for address in bound if address.hostAndPort],
             store=store,
             counters=counters,
+            requestReports=[*telemetry.reports, *self._openAudit(counters, start)],
+            turnReports=[telemetry.figures],
+            isTraced=telemetry.isTraced,
+            beside=telemetry.routes,
         )
         why = whyKeyNeeded(self._configuration)
         # Where they cannot be read for now, nobody is let in until they are.
         if why is not None and store.accounts.atStart is not None and not front.accounts.keys:
             raise StartError(f"{why}, or add one with python -m openai_server.admin keys add NAME")
+        telemetry.watch(daemon, store, front)
+        start(telemetry)
         start(front)
+        metricsAt = None
+        if self._metricsPort is not None:
+            metricsAt = telemetry.serve(self._metricsPort)
+            start(self._metricsPort)
         self._changeKey = front.site.admission.changeKey
         self._greet(bound, front.models.ids(), front.accounts.keys.isRequired)
+        if metricsAt is not None:
+            self._log.info("metrics: {where}/metrics", where=str(metricsAt))
         return front.site
 
     def _openStore(self, bounds: Bounds, counters: Counters, start: Callable[[IService], None]) -> Store:
@@ -98,9 +127,25 @@ class Joining:
             raise StartError(str(error)) from None
         return store
 
+    def _openAudit(self, counters: Counters, start: Callable[[IService], None]) -> Sequence[RequestReports]:
+        """
+        Return what writes the audit log, if there is to be one. It is stopped
+        after all that asks.
+        """
+        path = self._configuration.auditLog
+        if path is None:
+            return ()
+        audit = AuditLog(path, self._reactor, counters)
+        try:
+            start(audit)
+        except OSError as error:
+            raise StartError(f"auditLog {path}: {error.strerror}") from None
+        self._reopenAudit = audit.reopen
+        return (audit,)
+
     # The daemon.
 
-    def _link(self, hid: str, bound: Sequence[Bound], start: Callable[[IService], None]) -> Daemon:
+    def _link(self, hid: str, bound: Sequence[Bound], start: Callable[[IService], None]) -> Link:
         """
         Return the way to the machine's daemon, or to one in this process.
         """
@@ -156,6 +201,12 @@ class Joining:
         return self._configuration.thrumSocket or socketPath(self._environ, os.getuid())
 
     # The operator.
+
+    def reopen(self) -> None:
+        """
+        Go on in the file that has the audit log's name now.
+        """
+        self._reopenAudit()
 
     def reload(self, settings: Configuration) -> None:
         """

@@ -168,7 +168,7 @@ class JSONLog:
         Blank out this text too.
         """
         if len(secret) >= _SHORTEST_SECRET:
-            self._secrets.append(_escaped(secret)[1:-1])
+            self._secrets.append(escaped(secret)[1:-1])
             # One may be the beginning of another.
             self._secrets.sort(key=len, reverse=True)
 
@@ -252,7 +252,7 @@ def lineFromEvent(event: LogEvent) -> str:
         shown["failure"] = _cut(_name(failure), LONGEST_FIELD)
         if event.get("log_level") is LogLevel.critical:
             shown["places"] = _places(failure)
-    return _escaped(shown)
+    return escaped(shown)
 
 
 def _noteOfDropped(count: int) -> bytes:
@@ -345,7 +345,7 @@ def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
-def _escaped(value: object) -> str:
+def escaped(value: object) -> str:
     """
     Return it as JSON in printable ASCII.
     """

@@ -22,6 +22,7 @@ from openai_server.admin.installing import (
 )
 from openai_server.admin.keys import KeyOptions, keyLines
 from openai_server.admin.times import timeFrom
+from openai_server.admin.usage import UsageOptions, usageLines
 from openai_server.config import Configuration, ConfigurationError, load
 from openai_server.store.administration import Administration, Summary
 from openai_server.store.interfaces import StoreError
@@ -104,6 +105,7 @@ class AdminOptions(usage.Options):
         ["forget", None, Forgetting, "forget a session, a response, or what is old"],
         ["vacuum", None, Nothing, "give back the room of what was forgotten"],
         ["export", None, Nothing, "write all but secrets as lines of JSON"],
+        ["usage", None, UsageOptions, "show what turns have cost"],
         ["install", None, Installing, "run the server by systemd or launchd, now and from now on"],
         ["uninstall", None, Uninstalling, "undo that"],
     ]
@@ -189,6 +191,8 @@ def _linesOf(options: Any, store: Administration, now: float) -> Iterator[str]:
             yield f"{_forget(store, options.subOptions)} rows are gone"
         case "vacuum":
             store.vacuum()
+        case "usage":
+            yield from usageLines(store, options.subOptions, now)
         case _:
             for row in store.export():
                 yield msgspec.json.encode(row).decode()

@@ -74,6 +74,7 @@ class Link(Service):
     @ivar incarnation: of the daemon that was reached last.
     @ivar counts: tones and calls that were dropped or refused, by reason.
     @ivar badTones: lines of the daemon's that could not be read, by reason.
+    @ivar connections: how often the daemon was reached.
     """
 
     _log = Logger()
@@ -109,6 +110,7 @@ class Link(Service):
         """
         self.counts: Counter[str] = Counter()
         self.badTones: Counter[str] = Counter()
+        self.connections = 0
         self._clock = clock
         self._hid = hid
         self._version = version
@@ -219,6 +221,12 @@ class Link(Service):
         """
         return len(self._router)
 
+    def turnStates(self) -> Mapping[str, int]:
+        """
+        Return how many turns are in which state.
+        """
+        return self._router.states()
+
     def newRid(self) -> str:
         return self._rids.next()
 
@@ -253,6 +261,7 @@ class Link(Service):
 
     def connectionReady(self, protocol: ThrumProtocol) -> None:
         self._backoff.reset()
+        self.connections += 1
         self._note(None)
         self._router.connectionReady()
         self._wasReached()

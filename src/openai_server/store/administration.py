@@ -16,11 +16,13 @@ from sqlalchemy import Connection, Table, delete, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from openai_server.store.interfaces import StoreError
+from openai_server.store.ledger import UsageSum, UsageWanted
 from openai_server.store.location import Location
 from openai_server.store.migrations import checkSchema, isEmpty, migrate
 from openai_server.store.saved import SavedAnswer, SavedCall, SavedHint, SavedSession
-from openai_server.store.schema import TABLES, items, leases, records
+from openai_server.store.schema import TABLES, items, leases, records, turns
 from openai_server.store.troubles import troubleOf
+from openai_server.store.turns import usageIn
 
 #: Rows that are taken from the database at a time.
 _ROWS: Final = 500
@@ -194,6 +196,13 @@ class Administration:
         with self.connected("BEGIN IMMEDIATE") as connection:
             return sum([connection.execute(delete(table).where(here)).rowcount for table, here in which])
 
+    def usage(self, wanted: UsageWanted) -> Sequence[UsageSum]:
+        """
+        Return what turns have cost.
+        """
+        with self.connected() as connection:
+            return usageIn(connection, wanted)
+
     def vacuum(self) -> None:
         """
         Give back the room of what was forgotten.
@@ -217,7 +226,7 @@ class Administration:
         base64, and the data of records as it is where it is JSON.
         """
         with self.connected() as connection:
-            for table in (*TABLES.values(), records, items):
+            for table in (*TABLES.values(), records, items, turns):
                 for row in connection.execution_options(yield_per=_ROWS).execute(select(table)):
                     names = map(str, table.columns.keys())
                     shown = {name: _shown(value) for name, value in zip(names, row, strict=True)}
