@@ -47,6 +47,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "ownTools": ("never", "never", "never"),
     "onDisconnect": ("finish", "finish", "finish"),
     "keyFile": ("/k", "/k", "/k"),
+    "auditLog": ("/a", "/a", "/a"),
     "registryFile": ("/r", "/r", "/r"),
     "thrumSocket": ("/s", "/s", "/s"),
     "store": ("sqlite:////s.db", "sqlite:////s.db", "sqlite:////s.db"),

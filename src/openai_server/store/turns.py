@@ -84,8 +84,11 @@ def usageIn(connection: Connection, wanted: UsageWanted) -> Sequence[UsageSum]:
 
 def _sumFrom(row: Any, by: int) -> UsageSum:
     start, *values = row[: 1 + by]
-    *whole, seconds = row[1 + by :]
-    return UsageSum(int(start), tuple(values), *map(int, whole), float(seconds))
+    count, input, cached, output, calls, seconds = row[1 + by :]
+    # PostgreSQL's sums are of another type.
+    return UsageSum(
+        int(start), tuple(values), count, int(input), int(cached), int(output), int(calls), float(seconds)
+    )
 
 
 def forgetTurns(connection: Connection, before: float) -> None:
