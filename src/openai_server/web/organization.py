@@ -149,7 +149,9 @@ def _onlyOf(request: Request) -> Mapping[str, Sequence[str]]:
 
 def _resultFrom(found: UsageSum, by: Sequence[str], groups: Sequence[str]) -> UsageResult:
     values = dict(zip(by, found.values, strict=True))
-    apart: dict[str, Any] = {group: values[_FIELDS[group]] if group in _FIELDS else _SAME[group] for group in groups}
+    apart: dict[str, Any] = {
+        group: values[_FIELDS[group]] if group in _FIELDS else _SAME[group] for group in groups
+    }
     return UsageResult(
         input_tokens=found.inputTokens,
         output_tokens=found.outputTokens,
