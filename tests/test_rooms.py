@@ -66,7 +66,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reports": set(),
     "runtime": set(),
     "ask": {"ask"},
-    "admin": {"admin", "accounts", "config", "store"},
+    "admin": {
+        *("admin", "accounts", "config", "store", "daemon.paths", "daemon.registry", "identity"),
+        "wire.tones",
+    },
 }
 
 #: Room -> packages of others that it must not import.

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python import usage
 
 from openai_server import __version__
@@ -200,9 +200,11 @@ def _reload(options: Options, joining: Joining, log: JSONLog | None) -> None:
     except ConfigurationError as error:
         _log.warn("the settings stay as they were: {error}", error=str(error))
         return
-    if log is not None and settings.apiKey is not None:
-        log.hide(settings.apiKey)
+    if log is not None:
+        log.hide(settings.apiKey or "")
     joining.reload(settings)
+    if log is not None:
+        log.least = LogLevel.levelWithName(settings.logLevel)
 
 
 def _observerFor(twistd: Mapping[str, Any], configuration: Configuration) -> JSONLog | None:
@@ -220,4 +222,6 @@ def _observerFor(twistd: Mapping[str, Any], configuration: Configuration) -> JSO
     from twisted.internet import reactor
 
     output = outputOf(None if path == "-" else path, configuration.logFileSize, configuration.logFiles)
-    return JSONLog(output, secrets, cast("Loop", reactor))
+    log = JSONLog(output, secrets, cast("Loop", reactor))
+    log.least = LogLevel.levelWithName(configuration.logLevel)
+    return log

@@ -12,6 +12,8 @@ from typing import Any, TextIO
 import msgspec
 from twisted.python import usage
 
+from openai_server.admin.doctor import findings
+from openai_server.admin.findings import Finding
 from openai_server.admin.installing import (
     InstallError,
     ServiceKind,
@@ -23,7 +25,7 @@ from openai_server.admin.installing import (
 from openai_server.admin.keys import KeyOptions, keyLines
 from openai_server.admin.times import timeFrom
 from openai_server.admin.usage import UsageOptions, usageLines
-from openai_server.config import Configuration, ConfigurationError, load
+from openai_server.config import Configuration, ConfigurationError, Loaded, load
 from openai_server.store.administration import Administration, Summary
 from openai_server.store.interfaces import StoreError
 
@@ -106,6 +108,7 @@ class AdminOptions(usage.Options):
         ["vacuum", None, Nothing, "give back the room of what was forgotten"],
         ["export", None, Nothing, "write all but secrets as lines of JSON"],
         ["usage", None, UsageOptions, "show what turns have cost"],
+        ["doctor", None, Nothing, "say what is wrong with all that the server needs"],
         ["install", None, Installing, "run the server by systemd or launchd, now and from now on"],
         ["uninstall", None, Uninstalling, "undo that"],
     ]
@@ -130,10 +133,19 @@ def run(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err: 
     try:
         options.parseOptions(list(arguments))
         given = {"store": options["store"]} if options["store"] else {}
-        configuration = load(given, environ, options["config"]).configuration
-    except (usage.UsageError, ConfigurationError, ValueError) as error:
+        loaded = load(given, environ, options["config"])
+    except ConfigurationError as error:
+        if options.subCommand == "doctor":
+            print(Finding("settings", str(error), "change that").line, file=out)
+            return 1
         print(f"admin: {error}", file=err)
         return 2
+    except (usage.UsageError, ValueError) as error:
+        print(f"admin: {error}", file=err)
+        return 2
+    if options.subCommand == "doctor":
+        return _examine(loaded, environ, out, now)
+    configuration = loaded.configuration
     if options.subCommand in ("install", "uninstall"):
         return _settle(options, configuration, environ, out, err)
     url = configuration.store
@@ -179,6 +191,14 @@ def _settle(
         undo = f"uninstall{' --system' if said['system'] else ''}"
         print(f"to undo it: python -m openai_server.admin {undo}", file=out)
     return 0
+
+
+def _examine(loaded: Loaded, environ: Mapping[str, str], out: TextIO, now: float) -> int:
+    isWrong = False
+    for finding in findings(loaded, environ, now):
+        isWrong |= finding.remedy is not None
+        print(finding.line, file=out)
+    return int(isWrong)
 
 
 def _linesOf(options: Any, store: Administration, now: float) -> Iterator[str]:

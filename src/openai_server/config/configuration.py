@@ -110,6 +110,10 @@ class Configuration(Struct, frozen=True, kw_only=True):
     logFiles: Annotated[
         int, Meta(ge=1, le=10_000), _does("log files that are kept beside the one in use")
     ] = 10
+    logLevel: Annotated[
+        Literal["info", "warn", "error"],
+        _does("the least that is logged: info (each request too), warn, error"),
+    ] = "info"
     keyFile: Annotated[
         _Text | None,
         _does("this bee's key; unset: hum/bees/openai-server.key in the state folder", isPath=True),

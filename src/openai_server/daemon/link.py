@@ -13,6 +13,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, cast
 
 from msgspec import Raw
@@ -146,6 +147,14 @@ class Link(Service):
             clock=clock,
         )
         self._waiters = AttemptWaiters(clock, timeouts.attempt)
+
+    def change(self, firstLife: float, stall: float, turn: float) -> None:
+        """
+        Wait for other times, in seconds, from now on: a turn that runs already
+        has them with the next thing that it waits for.
+        """
+        self._timeouts = replace(self._timeouts, firstLife=firstLife, stall=stall, turn=turn)
+        self._router.limits = self._timeouts
 
     # The service.
 

@@ -6,6 +6,7 @@ What an operator asks of a database, beside the servers that use it.
 from __future__ import annotations
 
 import base64
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -160,6 +161,16 @@ class Administration:
                 records={kind: (count[kind], size[kind]) for kind in sorted(count)},
                 size=self._size(connection),
             )
+
+    def clockDifference(self) -> float:
+        """
+        Return by how many seconds the clock of the database's machine is ahead.
+        """
+        if self._location.isFile:
+            return 0.0
+        with self.connected() as connection:
+            theirs = connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())"))
+        return float(theirs or 0) - time.time()
 
     def _size(self, connection: Connection) -> int:
         if self._location.isFile:

@@ -84,16 +84,10 @@ def usageIn(connection: Connection, wanted: UsageWanted) -> Sequence[UsageSum]:
 
 def _sumFrom(row: Any, by: int) -> UsageSum:
     start, *values = row[: 1 + by]
-    turns, inputTokens, cachedTokens, outputTokens, calls, seconds = row[1 + by :]
+    count, input, cached, output, calls, seconds = row[1 + by :]
+    # PostgreSQL's sums are of another type.
     return UsageSum(
-        int(start),
-        tuple(values),
-        int(turns),
-        int(inputTokens),
-        int(cachedTokens),
-        int(outputTokens),
-        int(calls),
-        float(seconds),
+        int(start), tuple(values), count, int(input), int(cached), int(output), int(calls), float(seconds)
     )
 
 

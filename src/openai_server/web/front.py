@@ -151,7 +151,7 @@ class WebFront(Service):
         self._configuration = configuration
         chat = ChatDialect(
             strict=configuration.strict,
-            defaultModel=lambda: configuration.defaultModel or self.models.only(),
+            defaultModel=self._defaultModel,
             reasoningField=configuration.reasoningField,
             showsWorkerTools=configuration.workerTools,
             keepAlive=configuration.keepAlive,
@@ -160,7 +160,7 @@ class WebFront(Service):
         )
         responses = ResponsesDialect(
             strict=configuration.strict,
-            defaultModel=lambda: configuration.defaultModel or self.models.only(),
+            defaultModel=self._defaultModel,
             showsReasoning=configuration.reasoningField != "none",
             showsWorkerTools=configuration.workerTools,
             keepAlive=configuration.keepAlive,
@@ -186,7 +186,7 @@ class WebFront(Service):
         )
         completions = CompletionDialect(
             strict=configuration.strict,
-            defaultModel=lambda: configuration.defaultModel or self.models.only(),
+            defaultModel=self._defaultModel,
             keepAlive=configuration.keepAlive,
             now=now,
         )
@@ -257,6 +257,17 @@ class WebFront(Service):
             self._restoration.stop()
         self.submitter.folder.stop()
         self.membership.stopService()
+
+    def change(self, configuration: Configuration) -> None:
+        """
+        Let other settings hold from now on: those that can change.
+        """
+        self._configuration = self.submitter.configuration = configuration
+        self.models.change(configuration.models)
+        self.submitter.scheduler.change(_limitsFrom(configuration))
+
+    def _defaultModel(self) -> str | None:
+        return self._configuration.defaultModel or self.models.only()
 
     def _restorationOf(
         self,
