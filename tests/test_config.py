@@ -20,10 +20,12 @@ from openai_server.config import (
     Configuration,
     ConfigurationError,
     Loaded,
+    changed,
     load,
     markdownTable,
     passwordsIn,
 )
+from openai_server.config.changes import LIVE
 from openai_server.config.exposure import descriptionFromAddress, isLoopback, isPrivate, withSocketMode
 from openai_server.config.folders import keyPath
 from openai_server.config.layers import Given, whyKeyNeeded
@@ -47,9 +49,13 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "ownTools": ("never", "never", "never"),
     "onDisconnect": ("finish", "finish", "finish"),
     "keyFile": ("/k", "/k", "/k"),
+    "auditLog": ("/a", "/a", "/a"),
+    "logLevel": ("warn", "warn", "warn"),
     "registryFile": ("/r", "/r", "/r"),
     "thrumSocket": ("/s", "/s", "/s"),
     "store": ("sqlite:////s.db", "sqlite:////s.db", "sqlite:////s.db"),
+    "metrics": ("tcp:9464", "tcp:9464", "tcp:9464"),
+    "traces": ("otlp", "otlp", "otlp"),
     "listen": (["unix:/a", "unix:/b"], "unix:/a, unix:/b", ("unix:/a", "unix:/b")),
 }
 
@@ -476,6 +482,26 @@ class WarningTests(ConfigCase):
         self.assertEqual(self.load().warnings, (f"{self.file} holds apiKey and other users can read it",))
 
 
+class TracesTests(ConfigCase):
+    """
+    Where traces may go.
+    """
+
+    def test_taken(self) -> None:
+        """
+        A collector's URL, or the one word.
+        """
+        for said in ("otlp", "http://127.0.0.1:4318", "https://collector.example/otlp/v1/traces"):
+            self.assertEqual(self.load({"traces": said}).configuration.traces, said)
+
+    def test_refused(self) -> None:
+        """
+        Whatever else; what has a secret in it is not even said again.
+        """
+        for said in ("true", "grpc://x:4317", "http://", f"http://me:{SECRET}@x", f"http://x?key={SECRET}"):
+            self.assertIn("option --traces: traces: the value is neither", self.refusal({"traces": said}))
+
+
 class ExposureTests(ConfigCase):
     """
     Nobody but this machine gets in without a key, unless the operator says so.
@@ -716,3 +742,25 @@ class TableTests(ConfigCase):
             self.load()
         except ConfigurationError as error:
             self.assertTrue(str(error).isprintable(), error)
+
+
+class ChangeTests(SyncCase):
+    """
+    What another configuration changes while the server runs.
+    """
+
+    def test_changed(self) -> None:
+        """
+        What can hold at once does, and the rest is named.
+        """
+        before = Configuration(maxTurns=1, port=1, strict=True)
+        holds, live, others = changed(before, Configuration(maxTurns=2, port=2, strict=True, models=("m",)))
+        self.assertEqual(holds, Configuration(maxTurns=2, port=1, strict=True, models=("m",)))
+        self.assertEqual((live, others), (["maxTurns", "models"], ["port"]))
+        self.assertEqual(changed(before, before), (before, [], []))
+
+    def test_names(self) -> None:
+        """
+        All of them are settings.
+        """
+        self.assertEqual(LIVE - {setting.name for setting in SETTINGS}, set())

@@ -117,6 +117,7 @@ KINDS: Final[dict[str, Kind]] = {
     "bodies_over_budget": Kind(503, _UNAVAILABLE, "server_is_overloaded", End.SHED),
     "past_dusk": Kind(503, _UNAVAILABLE, "daemon_unavailable", End.DAEMON_DOWN),
     "shutting_down": Kind(503, _UNAVAILABLE, "shutting_down", End.DRAINED),
+    "store_unavailable": Kind(503, _UNAVAILABLE, "store_unavailable", End.SHED),
     "upstream_timeout": Kind(504, _SERVER, "upstream_timeout", End.STALLED),
 }
 

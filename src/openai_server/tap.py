@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python import usage
 
 from openai_server import __version__
@@ -123,12 +123,16 @@ def _checkDescriptions(loaded: Loaded) -> None:
     """
     from twisted.internet import reactor
 
-    for description in loaded.configuration.descriptions:
+    name = "listen" if loaded.configuration.listen else "host"
+    described = [(description, name) for description in loaded.configuration.descriptions]
+    if loaded.configuration.metricsDescription is not None:
+        described.append((loaded.configuration.metricsDescription, "metrics"))
+    for description, setting in described:
         try:
             endpointFrom(reactor, description)
         except Exception as error:
             # Each kind of endpoint has its own way to fail: a parser's ValueError, a missing certificate.
-            source = loaded.sources["listen" if loaded.configuration.listen else "host"]
+            source = loaded.sources[setting]
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise ConfigurationError(f"{source}: cannot listen on {description}: {reason}") from None
 
@@ -174,13 +178,15 @@ def makeService(options: Options) -> OpenAIService:
     configuration = options.loaded.configuration
     clock = MonotonicClock(reactor)
     joining = Joining(reactor, clock, options.loaded, options.environ)
-    terms = (reactor, clock, configuration.descriptions, configuration.drainTimeout, joining.join)
+    where, drainTimeout = configuration.descriptions, configuration.drainTimeout
+    terms = (reactor, clock, where, drainTimeout, joining.join, joining.beside)
     if options.parent is None:
         return OpenAIService(*terms)
     program = ProgramService(*terms)
     program.supervisor = supervisorFrom(options.environ, clock, os.getpid())
     log = program.observer = _observerFor(options.parent, configuration)
-    program.reloads = [*([log.reopen] if log else []), partial(_reload, options, joining, log)]
+    reopen = [joining.reopen] if log is None else [joining.reopen, log.reopen]
+    program.reloads = [*reopen, partial(_reload, options, joining, log)]
     sys.excepthook = explainExit(sys.excepthook)
     return program
 
@@ -194,9 +200,11 @@ def _reload(options: Options, joining: Joining, log: JSONLog | None) -> None:
     except ConfigurationError as error:
         _log.warn("the settings stay as they were: {error}", error=str(error))
         return
-    if log is not None and settings.apiKey is not None:
-        log.hide(settings.apiKey)
+    if log is not None:
+        log.hide(settings.apiKey or "")
     joining.reload(settings)
+    if log is not None:
+        log.least = LogLevel.levelWithName(settings.logLevel)
 
 
 def _observerFor(twistd: Mapping[str, Any], configuration: Configuration) -> JSONLog | None:
@@ -214,4 +222,6 @@ def _observerFor(twistd: Mapping[str, Any], configuration: Configuration) -> JSO
     from twisted.internet import reactor
 
     output = outputOf(None if path == "-" else path, configuration.logFileSize, configuration.logFiles)
-    return JSONLog(output, secrets, cast("Loop", reactor))
+    log = JSONLog(output, secrets, cast("Loop", reactor))
+    log.least = LogLevel.levelWithName(configuration.logLevel)
+    return log

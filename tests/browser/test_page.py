@@ -384,12 +384,14 @@ class OverviewTests(BrowserCase):
         Turns, requests, tokens and times appear as they happen.
         """
         self.open("#see")
-        self.assertIn("No request yet", self.text("#requests"))
+        # The page itself has asked for the models.
+        self.until(lambda: len(self.all("#requests tr:not(.none)")) == 1)
         self.inReactor(self.report)
-        self.until(lambda: len(self.all("#requests tr")) == 3)
+        self.until(lambda: len(self.all("#requests tr")) == 4)
         rows = [row.text for row in self.all("#requests tr")]
         self.assertIn("up-down", rows[0])
         self.assertIn("0.25 s", rows[2])
+        self.assertIn("GET /v1/models", rows[3])
         self.assertIn("1,000 tokens in and 40 out", self.text("#tokens-about"))
         self.assertEqual(len(self.all("#tokens rect")), 2)
         self.assertIn("last 2 answers began within 0.75 s", self.text("#firsts-about"))
@@ -402,6 +404,9 @@ class OverviewTests(BrowserCase):
         self.until(lambda: "Live turns\n1" in self.find("#tiles").text)
         self.gate.isOpen = True
         self.until(lambda: "Live turns\n0" in self.find("#tiles").text)
+        self.until(lambda: len(self.all("#requests tr")) == 5)
+        newest = self.all("#requests tr")[0].text
+        self.assertRegex(newest, r"POST /v1/chat/completions gated 200 ok \d+\.\d\d s \d+\.\d\d s \d+")
 
     def report(self) -> None:
         """

@@ -51,7 +51,9 @@ def requestReport(**fields: Any) -> RequestReport:
         "model": "echo",
         "seconds": 1.5,
         "firstTokenSeconds": 0.25,
+        "inputTokens": 30,
         "outputTokens": 7,
+        "traceparent": None,
     }
     return RequestReport(**usual | fields)
 
@@ -250,6 +252,25 @@ class FeedTests(SyncCase):
         self.assertEqual([minute["outputTokens"] for minute in told["minutes"]], [4])
         (use,) = told["accounts"]
         self.assertEqual((use["account"], use["turns"], use["inputTokens"]), ("anonymous", 1, 30))
+
+    def test_requests(self) -> None:
+        """
+        What was asked, how it ended and how long it took is told when it is
+        over; the page's own requests are not.
+        """
+        world = World(self)
+        page = Listening(world)
+        get(world, "/page/app.js")
+        world.ask("one two", model="echo", stream=True)
+        get(world, "/nowhere")
+        world.advance(3)
+        told = {request["route"]: request for request in page.state["requests"]}
+        self.assertEqual(set(told), {"/v1/chat/completions", "unmatched"})
+        chat = told["/v1/chat/completions"]
+        self.assertEqual((chat["status"], chat["end"], chat["model"]), (200, "ok", "echo"))
+        self.assertGreater(chat["firstTokenSeconds"], 0)
+        self.assertGreaterEqual(chat["seconds"], chat["firstTokenSeconds"])
+        self.assertEqual((told["unmatched"]["status"], told["unmatched"]["end"]), (404, "bad"))
 
     def test_tokens(self) -> None:
         """
@@ -507,14 +528,25 @@ class ActivityTests(SyncCase):
         self.assertEqual([each["requestId"] for each in self.activity.requests(203, 204)], ["req_203"])
         self.assertEqual(self.activity.requests(self.activity.count, self.activity.count), [])
 
+    def test_longNamesAreCut(self) -> None:
+        """
+        A client may name a model as it likes, and a key as people call it.
+        """
+        activity = Activity(lambda: self.time, lambda account: {"0f": "default"}.get(account, account))
+        activity.requestEnded(requestReport(model="x" * 1000, account="0f"))
+        activity.requestEnded(requestReport(model=None))
+        first, second = activity.requests(0, 2)
+        self.assertEqual((first["model"], first["account"]), ("x" * 100, "default"))
+        self.assertEqual((second["model"], second["account"]), (None, "anonymous"))
+
     def test_probesAreNotRemembered(self) -> None:
         """
         What asks all the time would leave no room for anything else.
         """
-        for route in ("/healthz", "/readyz", "/metrics", "/page/app.js", "/page/events"):
+        for route in ("/", "/healthz", "/readyz", "/metrics", "/page/app.js", "/page/events"):
             self.activity.requestEnded(requestReport(route=route))
         self.assertEqual(self.activity.count, 0)
-        self.activity.requestEnded(requestReport(route="/"))
+        self.activity.requestEnded(requestReport(route="/v1/models"))
         self.assertEqual(self.activity.count, 1)
 
     def test_accounts(self) -> None:

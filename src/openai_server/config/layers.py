@@ -98,6 +98,7 @@ def load(given: Given, environ: Mapping[str, str], path: str | None = None) -> L
     # Elsewhere there may be some, which is seen when the store is opened.
     if why is not None and configuration.store == "memory:":
         raise ConfigurationError(f"{sources[why.partition(' ')[0]]}: {why}")
+    _refuseTraces(configuration, sources)
     return Loaded(configuration, sources, tuple(warnings))
 
 
@@ -259,3 +260,16 @@ def whyKeyNeeded(configuration: Configuration) -> str | None:
     if "*" in configuration.corsOrigins:
         return 'corsOrigins "*": only with an API key'
     return None
+
+
+def _refuseTraces(configuration: Configuration, sources: Mapping[str, str]) -> None:
+    """
+    @raise ConfigurationError: no spans can be sent there, or it holds a secret,
+        which settings that are shown must not.
+    """
+    said = configuration.traces
+    if said is not None and said != "otlp" and not re.fullmatch(r"https?://[^@/?#]+(/[^@?#]*)?", said):
+        raise ConfigurationError(
+            f"{sources['traces']}: traces: the value is neither otlp nor an http or https URL without a user,"
+            " a query and a fragment (what a collector wants to be told goes into OTEL_EXPORTER_OTLP_HEADERS)"
+        )

@@ -21,13 +21,15 @@ REQUESTS: Final = 200
 MINUTES: Final = 60
 #: Accounts whose use is, those that used something last.
 ACCOUNTS: Final = 200
+#: Characters of the name of a model, which a client may choose as it likes.
+MODEL: Final = 100
 
 #: What the page and probes ask all the time says nothing about the server.
 _UNTOLD: Final = ("/page/", "/healthz", "/readyz", "/metrics")
 
 #: What is told of a request.
 _TOLD: Final = (
-    *("requestId", "account", "method", "route", "status", "end", "model"),
+    *("requestId", "method", "route", "status", "end"),
     *("seconds", "firstTokenSeconds", "outputTokens"),
 )
 
@@ -66,11 +68,15 @@ class Activity:
     @ivar count: how many requests it has remembered since the start.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(
+        self, now: Callable[[], float], labelOf: Callable[[str], str] = lambda account: account
+    ) -> None:
         """
         @param now: the wall clock, in seconds since 1970.
+        @param labelOf: gives what people call an account.
         """
         self.count = 0
+        self._labelOf = labelOf
         self._now = now
         self._requests: deque[dict[str, Any]] = deque(maxlen=REQUESTS)
         self._minutes: deque[Minute] = deque(maxlen=MINUTES)
@@ -80,17 +86,20 @@ class Activity:
         """
         A request has ended.
         """
-        if not report.route.startswith(_UNTOLD):
+        if report.route != "/" and not report.route.startswith(_UNTOLD):
             self.count += 1
             told = {name: getattr(report, name) for name in _TOLD}
-            self._requests.append({"at": round(self._now(), 3), **told})
+            told["at"] = round(self._now(), 3)
+            told["account"] = self._labelOf(report.account)
+            told["model"] = report.model and report.model[:MODEL]
+            self._requests.append(told)
 
     def turnEnded(self, report: TurnReport) -> None:
         """
         A turn has ended.
         """
         now = int(self._now())
-        use = self._useOf(report.account)
+        use = self._useOf(self._labelOf(report.account))
         use.lastAt = now
         for each in (self._minuteAt(now - now % 60), use):
             each.turns += 1
