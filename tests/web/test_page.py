@@ -453,6 +453,7 @@ class AdministratorTests(AccountCase):
         people know accounts by.
         """
         self.add("alice")
+        self.add("bob", "--rpm", "60")
         self.add("root", "--admin")
         world = self.world(apiKey="sk-settings")
         for key, status in ((self.keys["alice"], 403), (self.keys["root"], 200), ("sk-settings", 200)):
@@ -464,7 +465,9 @@ class AdministratorTests(AccountCase):
             world.ask("x", model="echo", headers=headers)
             world.advance(2)
         page = Listening(world, authorization=f"Bearer {self.keys['root']}")
-        self.assertEqual({use["account"] for use in page.state["accounts"]}, {"alice", "default"})
+        told = {use["account"]: (use["turns"], use["limits"]["rpm"]) for use in page.state["accounts"]}
+        used, unused = {"alice": (1, None), "default": (1, None)}, {"bob": (0, 60), "root": (0, None)}
+        self.assertEqual(told, used | unused)
         for key in (*self.keys.values(), "sk-settings"):
             self.assertNotIn(key.encode(), page.client.content)
 

@@ -208,7 +208,13 @@ class WebFront(Service):
         }
         isKept = configuration.keptResponses > 0
         self.page = Page(
-            now, self.activity, daemon, self.submitter, self.models.ids, lambda: store.whyDegraded
+            now,
+            self.activity,
+            daemon,
+            self.submitter,
+            self.models.ids,
+            lambda: store.whyDegraded,
+            lambda: accounts.keys.accounts,
         )
         inputs = InputTokens(responses, kept, self.submitter, self._takenNames)
         further = [

@@ -5,12 +5,16 @@ What the server is and does at this moment, for who looks at the page.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+
+from msgspec.structs import asdict
 
 import openai_server
+from openai_server.accounts.account import NO_LIMITS, Account
 from openai_server.daemon.interfaces import Daemon
-from openai_server.web.page.activity import Activity
+from openai_server.web.page.activity import ACCOUNTS, AccountUse, Activity
 from openai_server.web.submission import Submitter
 
 
@@ -23,6 +27,7 @@ class View:
     @ivar startedAt: seconds since 1970.
     @ivar models: gives the ids that are offered.
     @ivar whyDegraded: gives one word for why what is to last is in memory only.
+    @ivar accounts: gives those that have keys.
     """
 
     startedAt: float
@@ -31,6 +36,7 @@ class View:
     activity: Activity
     models: Callable[[], Sequence[str]]
     whyDegraded: Callable[[], str | None]
+    accounts: Callable[[], Iterable[Account]]
 
     def sections(self) -> dict[str, object]:
         """
@@ -42,7 +48,7 @@ class View:
             "daemon": self._daemon(),
             "turns": self._turns(),
             "minutes": self.activity.minutes(),
-            "accounts": self.activity.uses(),
+            "accounts": self._accounts(),
         }
 
     def _server(self) -> Mapping[str, object]:
@@ -61,6 +67,21 @@ class View:
             if bee.models
         ]
         return {"why": self.daemon.whyNotReady, "isKnown": registry.isKnown, "workers": workers}
+
+    def _accounts(self) -> Sequence[Mapping[str, object]]:
+        """
+        Those that have used something, then the others, not too many of them.
+        """
+        uses = {use.account: use for use in self.activity.uses()}
+        accounts = {account.label: account for account in self.accounts()}
+        for label in islice(accounts, ACCOUNTS):
+            uses.setdefault(label, AccountUse(label))
+        told = []
+        for label, use in uses.items():
+            account = accounts.get(label)
+            limits = NO_LIMITS if account is None else account.limits
+            told.append({"limits": asdict(limits), **asdict(use)})
+        return told
 
     def _turns(self) -> Mapping[str, int]:
         submitter = self.submitter

@@ -107,11 +107,26 @@ function showAccounts(accounts) {
       number.format(use.turns),
       number.format(use.inputTokens),
       number.format(use.outputTokens),
-      clockTime(use.lastAt),
+      use.turns ? clockTime(use.lastAt) : "",
+      limitsOf(use.limits),
     ]),
   );
-  at("accounts").replaceChildren(...(rows.length ? rows : [wide("No turn has ended since the start.", 5)]));
+  at("accounts").replaceChildren(...(rows.length ? rows : [wide("No turn has ended since the start.", 6)]));
 }
+
+const LIMITS = {
+  rpm: "requests a minute",
+  tpm: "tokens a minute",
+  concurrent: "at a time",
+  tokensPerDay: "tokens a day",
+  tokensPerMonth: "tokens a month",
+};
+
+const limitsOf = (limits) =>
+  Object.entries(LIMITS)
+    .filter(([name]) => limits[name] !== null)
+    .map(([name, what]) => `${number.format(limits[name])} ${what}`)
+    .join(", ");
 
 function showRequests(requests, isAll) {
   const table = at("requests");
