@@ -77,8 +77,9 @@ class LookCase(BrowserCase):
             for each in range((minute * 7) % 4):
                 seconds = 0.2 + (minute * 37 + each * 11) % 23 / 20
                 tokens = (100 + minute * 13 % 300) * (each + 1)
+                account = ("alice", "editor", "nightly")[each]
                 activity.turnEnded(
-                    TurnReport("a", "chat", "echo", "00", tokens * 2, 0, tokens, 0, 2.0, "ok", False)
+                    TurnReport(account, "chat", "echo", "00", tokens * 2, 0, tokens, 0, 2.0, "ok", False)
                 )
                 activity.requestEnded(
                     requestReport(firstTokenSeconds=seconds, seconds=seconds * 4, outputTokens=tokens)

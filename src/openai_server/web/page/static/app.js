@@ -86,7 +86,7 @@ function showDaemon(why) {
     setStatus("bad", "No daemon");
     notice(
       `The daemon cannot be asked: ${why}.`,
-      "Start humd on this machine; the server connects to it by itself. HUM_THRUM_SOCK names its socket where it is not at the usual place. To try things out without humd, start the server with --embedded.",
+      "Start humd on this machine: the server connects by itself (HUM_THRUM_SOCK names another socket). To try things out without humd, start the server with --embedded.",
     );
   }
 }
