@@ -46,6 +46,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "userHint": ("never", "never", "never"),
     "ownTools": ("never", "never", "never"),
     "onDisconnect": ("finish", "finish", "finish"),
+    "processes": (7, "7", 7),
     "keyFile": ("/k", "/k", "/k"),
     "registryFile": ("/r", "/r", "/r"),
     "thrumSocket": ("/s", "/s", "/s"),

@@ -43,6 +43,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "service": {"greeting", "ports", "web.site", "daemon"},
     "ports": set(),
     "program": {"service"},
+    "processes": {"service", "greeting", "inheritance", "spawning", "config"},
+    "spawning": {"inheritance"},
+    "inheritance": {"service", "greeting", "ports"},
     "greeting": set(),
     "config": {"config"},
     "identity": set(),
@@ -74,6 +77,9 @@ NEVER = {
     "service": {"klein"},
     "ports": {"klein"},
     "program": {"klein"},
+    "processes": {"klein"},
+    "spawning": {"klein"},
+    "inheritance": {"klein"},
     "greeting": {"klein"},
     "config": {"klein", "twisted"},
     "identity": {"klein", "twisted"},
@@ -87,6 +93,9 @@ NEVER = {
     "ask": {"klein"},
     "admin": {"klein"},
 }
+
+#: Names that Python's own documentation has, in spite of how they begin.
+DOCUMENTED = {"_exit"}
 
 #: Programs of their own, which need not know the names of the others' classes.
 APART = {"ask", "embedded"}
@@ -254,7 +263,8 @@ def privateUses(tree: ast.Module) -> set[str]:
         if isPrivate(alias.name)
     }
     own = definedIn(tree)
-    return imported | {name for name, isSelf in attributesOf(tree) if not isSelf and name not in own}
+    used = {name for name, isSelf in attributesOf(tree) if not isSelf and name not in own}
+    return imported | used - DOCUMENTED
 
 
 @cache

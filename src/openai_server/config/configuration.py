@@ -112,7 +112,11 @@ class Configuration(Struct, frozen=True, kw_only=True):
     ] = 10
     keyFile: Annotated[
         _Text | None,
-        _does("this bee's key; unset: hum/bees/openai-server.key in the state folder", isPath=True),
+        _does(
+            "this bee's key, and of processes beside it NAME-2, NAME-3, ...; unset:"
+            " hum/bees/openai-server.key in the state folder",
+            isPath=True,
+        ),
     ] = None
     registryFile: Annotated[
         _Text | None, _does("the daemon's registry; unset: hum/bees.json in the state folder", isPath=True)
@@ -152,6 +156,9 @@ class Configuration(Struct, frozen=True, kw_only=True):
     listen: Annotated[
         _Texts, _does("Twisted endpoint string to listen on in place of host and port; repeatable")
     ] = ()
+    processes: Annotated[
+        int, Meta(ge=1, le=64), _does("processes that serve on these ports; above 1 only with PostgreSQL")
+    ] = 1
     insecureNoAuth: Annotated[
         bool, _does("allow an address that others can reach without an API key", isFlag=True)
     ] = False
