@@ -21,6 +21,7 @@ from openai_server.inheritance import FIRST_PORT, LIFELINE, READY, inheritanceFr
 from openai_server.processes import FIRST_DELAY, LAST_DELAY, OWN_CUT, SOUND, Processes
 from openai_server.service import Front, OpenAIService, StartError
 from openai_server.spawning import Command, RunningWorker, Spawner, commandFor
+from openai_server.supervision import Supervisor
 from tests.support import SyncCase, TestClock
 
 DESCRIPTION = "tcp:0:interface=127.0.0.1"
@@ -127,6 +128,22 @@ class FakeReactor:
         return process
 
 
+class RecordedSupervisor(Supervisor):
+    """
+    Notes what systemd would be told.
+    """
+
+    def __init__(self, told: list[str], clock: TestClock) -> None:
+        super().__init__(None, None, clock)
+        self._told = told
+
+    def ready(self) -> None:
+        self._told.append("ready")
+
+    def stopping(self) -> None:
+        self._told.append("stopping")
+
+
 class ProcessesCase(SyncCase):
     """
     Two processes.
@@ -139,8 +156,14 @@ class ProcessesCase(SyncCase):
         self.failures: list[str] = []
         self.lines: list[bytes] = []
         spawner = Spawner(self.reactor, Command(["run"], {"A": "b"}, "/"), self.lines.append)
+        self.told: list[str] = []
         self.processes = Processes(
-            self.reactor, self.clock, 2, spawner, lambda: self.failures.append("failed")
+            self.reactor,
+            self.clock,
+            2,
+            spawner,
+            RecordedSupervisor(self.told, self.clock),
+            lambda: self.failures.append("failed"),
         )
         self.logged: list[str] = []
         globalLogPublisher.addObserver(self.log)
@@ -197,6 +220,24 @@ class StartTests(ProcessesCase):
             assert inheritance is not None
             self.assertEqual((inheritance.number, inheritance.descriptions), (number, (DESCRIPTION,)))
 
+    def test_ready(self) -> None:
+        """
+        Systemd is told once all of them serve, and once only.
+        """
+        self.start()
+        one, two = self.running
+        one.serves()
+        one.ends(1)
+        self.clock.advance(FIRST_DELAY)
+        self.running[-1].serves()
+        self.assertEqual(self.told, [])
+        two.serves()
+        self.assertEqual(self.told, ["ready"])
+        two.ends(1)
+        self.clock.advance(FIRST_DELAY)
+        self.running[-1].serves()
+        self.assertEqual(self.told, ["ready"])
+
     def test_portOfNobodys(self) -> None:
         """
         What is no socket of this system's cannot be inherited.
@@ -241,7 +282,8 @@ class StartTests(ProcessesCase):
         daemon, has no PID file, and writes its log here.
         """
         twistd = {"rundir": "/run", "prefix": "p", "logfile": "x.log", "pidfile": "y", "syslog": True}
-        command = commandFor(["--port", "1"], twistd, {"A": "b"})
+        environ = {"A": "b", "NOTIFY_SOCKET": "x", "WATCHDOG_PID": "1", "WATCHDOG_USEC": "2"}
+        command = commandFor(["--port", "1"], twistd, environ)
         self.assertEqual(command.arguments[0], sys.executable)
         own = ("--nodaemon", "--pidfile=", "--prefix=p", "--rundir=/run", "--syslog")
         self.assertEqual(command.arguments[4:], (*own, "openai-server", "--port", "1"))
@@ -408,7 +450,7 @@ class StopTests(ProcessesCase):
         The end comes when the last one is gone, and nobody is replaced.
         """
         stopped = self.stop()
-        self.assertEqual(self.signals(), [["TERM"], ["TERM"]])
+        self.assertEqual((self.signals(), self.told), ([["TERM"], ["TERM"]], ["ready", "stopping"]))
         one, two = self.running
         one.ends()
         self.clock.advance(29)

@@ -11,6 +11,7 @@ started them, so that one alone writes the file and puts it aside.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from twisted.application.service import IService
@@ -23,6 +24,7 @@ from openai_server.greeting import Bound
 from openai_server.inheritance import Inheritance
 from openai_server.service import Front, StartError
 from openai_server.spawning import Port, RunningWorker, Spawner
+from openai_server.supervision import Supervisor
 
 #: Seconds until a worker that died is replaced: doubled each time, and as at
 #: first again once one has lived for so long.
@@ -142,25 +144,39 @@ class Processes:
 
     @ivar clock: for waits.
     @ivar isStopping: whether none is started any more.
-    @ivar haveServed: whether one of them has ever served.
     """
 
     def __init__(
-        self, reactor: Any, clock: IReactorTime, count: int, spawner: Spawner, fail: Callable[[], object]
+        self,
+        reactor: Any,
+        clock: IReactorTime,
+        count: int,
+        spawner: Spawner,
+        supervisor: Supervisor,
+        fail: Callable[[], object],
     ) -> None:
         """
+        @param supervisor: is told once all processes serve.
         @param fail: ends this process, since its start has failed.
         """
         self.clock = clock
         self.isStopping = False
-        self.haveServed = False
         self._reactor = reactor
         self._spawner = spawner
+        self._supervisor = supervisor
+        self._served: set[int] = set()
         self._fail = fail
         self._workers = [Worker(self, number) for number in range(1, count + 1)]
         self._descriptions: Sequence[str] = ()
         self._ports: Sequence[Port] = ()
         self._idle: list[Deferred[None]] = []
+
+    @property
+    def haveServed(self) -> bool:
+        """
+        Whether one of them has ever served.
+        """
+        return bool(self._served)
 
     def compose(self, bound: Sequence[Bound], start: Callable[[IService], None]) -> Front:
         """
@@ -202,6 +218,7 @@ class Processes:
         Let all processes drain.
         """
         self.isStopping = True
+        self._supervisor.stopping()
         for worker in self._workers:
             worker.stop()
 
@@ -243,7 +260,7 @@ class Processes:
         @raise OSError: the system starts none.
         """
         inheritance = Inheritance(number, tuple(self._descriptions))
-        return self._spawner.spawn(inheritance, self._ports, self._oneServes, ended)
+        return self._spawner.spawn(inheritance, self._ports, partial(self._serves, number), ended)
 
     def oneHasEnded(self) -> None:
         """
@@ -261,8 +278,11 @@ class Processes:
         self.isStopping = True
         self._fail()
 
-    def _oneServes(self) -> None:
-        self.haveServed = True
+    def _serves(self, number: int) -> None:
+        if number not in self._served:
+            self._served.add(number)
+            if len(self._served) == len(self._workers):
+                self._supervisor.ready()
 
     def _signal(self, name: str) -> None:
         for worker in self._workers:

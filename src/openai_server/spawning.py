@@ -27,6 +27,9 @@ _CODE: Final = "import os; os.setsid(); from twisted.scripts.twistd import run; 
 #: The options of twistd's that every process has.
 _KEPT: Final = ("reactor", "logger", "prefix", "rundir")
 
+#: What systemd tells the first process alone.
+_FIRST_ONES: Final = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+
 
 class Port(Protocol):
     """
@@ -61,7 +64,8 @@ def commandFor(arguments: Iterable[str], twistd: Mapping[str, Any], environ: Map
     kept = [f"--{name}={twistd[name]}" for name in _KEPT if twistd.get(name)]
     flags = ["--syslog"] if twistd.get("syslog") else []
     own = (sys.executable, "-P", "-c", _CODE, "--nodaemon", "--pidfile=", *kept, *flags)
-    return Command((*own, "openai-server", *arguments), environ, os.getcwd())
+    inherited = {name: value for name, value in environ.items() if name not in _FIRST_ONES}
+    return Command((*own, "openai-server", *arguments), inherited, os.getcwd())
 
 
 class RunningWorker(ProcessProtocol):

@@ -43,6 +43,7 @@ from openai_server.processes import OWN_CUT, OWN_DRAIN, Processes, checkProcesse
 from openai_server.program import ProgramService, endInFailure, explainExit
 from openai_server.service import Compose, OpenAIService
 from openai_server.spawning import Spawner, commandFor
+from openai_server.supervision import supervisorFrom
 
 _log = Logger()
 
@@ -227,6 +228,7 @@ def makeService(options: Options) -> OpenAIService:
         descriptions = inheritance.inheritedDescriptions
         compose = inheritance.composing(reactor, compose)
     program = ProgramService(reactor, clock, descriptions, drainTimeout, compose)
+    program.supervisor = supervisorFrom(options.environ, clock, os.getpid())
     log = program.observer = _observerFor(options.parent, configuration)
     program.reloads = [*([log.reopen] if log else []), partial(_reload, options, joining, log)]
     return program
@@ -245,7 +247,14 @@ def _manyProcesses(options: Options, twistd: Mapping[str, Any], clock: IReactorT
         commandFor(options.arguments, twistd, options.environ),
         (lambda lines: None) if log is None else log.forward,
     )
-    processes = Processes(reactor, clock, configuration.processes, spawner, partial(endInFailure, reactor))
+    processes = Processes(
+        reactor,
+        clock,
+        configuration.processes,
+        spawner,
+        supervisorFrom(options.environ, clock, os.getpid()),
+        partial(endInFailure, reactor),
+    )
     drainTimeout = configuration.drainTimeout + OWN_DRAIN
     program = ProgramService(reactor, clock, configuration.descriptions, drainTimeout, processes.compose)
     program.cutTimeout = program.hurriedTimeout = OWN_CUT

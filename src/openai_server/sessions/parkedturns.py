@@ -41,6 +41,9 @@ class TurnDetails(msgspec.Struct, frozen=True, array_like=True):
     @ivar workers: the daemon's names of those that may have it.
     @ivar tools: the definitions that its worker knows, as JSON.
     @ivar told: what its answers were told to cost so far.
+    @ivar api: the name of the dialect that it was asked in.
+    @ivar handedOut: how many calls clients were given.
+    @ivar askedAt: in seconds since 1970.
     @ivar seenCalls: see L{Conversation.seenCalls
         <openai_server.sessions.conversation.Conversation>}.
     """
@@ -55,6 +58,9 @@ class TurnDetails(msgspec.Struct, frozen=True, array_like=True):
     tools: Sequence[bytes]
     told: Usage
     seenCalls: Sequence[str]
+    api: str
+    handedOut: int
+    askedAt: float
 
 
 class CallDetails(msgspec.Struct, frozen=True, array_like=True):
@@ -90,6 +96,12 @@ class Parked(Protocol):
 
     @property
     def seenCalls(self) -> Iterable[str]: ...
+
+    @property
+    def handedOut(self) -> int: ...
+
+    @property
+    def askedAt(self) -> float: ...
 
     @property
     def openCalls(self) -> Sequence[ParkedCall]:
@@ -170,6 +182,9 @@ class LastingTurns:
             [tool.encoded for tool in definitions],
             parked.told,
             tuple(parked.seenCalls),
+            context.api,
+            parked.handedOut,
+            self._now() - self._clock() + parked.askedAt,
         )
 
     def taking(self, calls: Iterable[ParkedCall]) -> Deferred[bool] | None:

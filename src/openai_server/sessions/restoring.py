@@ -32,9 +32,11 @@ from openai_server.sessions.parkedturns import (
     toolsOf,
     workersOf,
 )
+from openai_server.sessions.plans import Session
 from openai_server.sessions.scheduler import Scheduler
-from openai_server.sessions.turncontext import TurnContext
+from openai_server.sessions.turncontext import EndedTurn, TurnContext
 from openai_server.store.saved import SavedCall
+from openai_server.wire.ends import Loss, Lost
 
 
 @dataclass
@@ -50,6 +52,7 @@ class Surroundings:
     calls: CallTable
     counters: Counters
     learn: Callable[[object], None]
+    onOver: Callable[[EndedTurn], None]
 
 
 class Restoration:
@@ -134,14 +137,14 @@ class Restoration:
         details = [found for each in saved if (found := detailsOf(each)) is not None]
         isThere = bool(incarnation) and incarnation == saved[0].incarnation and len(details) == len(saved)
         if not isThere or self._hasLostItsWorker(details[0].turn):
-            self._tooLate(saved)
+            self._tooLate(saved, details)
             return
         try:
             self._adopt(saved, details)
         except Exception:
             # It is one of many.
             self._log.failure("a parked turn could not be gone on with")
-            self._tooLate(saved)
+            self._tooLate(saved, details)
 
     def _hasLostItsWorker(self, turn: TurnDetails) -> bool:
         registry = self._around.daemon.registry
@@ -149,10 +152,18 @@ class Restoration:
             return False
         return set(turn.workers).isdisjoint(workersOf(registry, turn.model))
 
-    def _tooLate(self, saved: Iterable[SavedCall]) -> None:
+    def _tooLate(self, saved: Iterable[SavedCall], details: Sequence[CallDetails]) -> None:
         for each in saved:
             self._turns.isLate(each)
             self._around.calls.remembered(_callFrom(each))
+        if details:
+            turn = details[0].turn
+            context = _contextFrom(turn, sessionFrom(turn.session))
+            seconds = self._now() - turn.askedAt
+            lost = Lost(Loss.DAEMON_LOST, True)
+            self._around.onOver(
+                EndedTurn(context, turn.model, turn.told, turn.handedOut, seconds, None, lost)
+            )
 
     def _adopt(self, saved: Sequence[SavedCall], details: Sequence[CallDetails]) -> None:
         around, turn = self._around, details[0].turn
@@ -167,26 +178,19 @@ class Restoration:
         session = sessionFrom(turn.session)
         around.memory.found(session)
         tools = {tool.name: tool for tool in toolsOf(turn)}
-        context = TurnContext(
-            session.account,
-            session,
-            turn.names,
-            frozenset(turn.customTools),
-            frozenset(),
-            turn.isParallel,
-            turn.parkTimeout,
-        )
         conversation = Conversation(
             around.clock,
-            context,
+            _contextFrom(turn, session),
             around.calls,
             around.scheduler.hold(turn.model, NamedTools(tools, {}, turn.names) if tools else None),
             around.counters,
             around.memory.release,
-            None,
+            around.onOver,
             around.learn,
         )
         conversation.told = turn.told
+        conversation.handedOut = turn.handedOut
+        conversation.askedAt -= self._now() - turn.askedAt
         conversation.seenCalls = dict.fromkeys(turn.seenCalls)
         return conversation
 
@@ -197,6 +201,19 @@ class Restoration:
         call.owner = owner
         call.saved = saved
         return call
+
+
+def _contextFrom(turn: TurnDetails, session: Session) -> TurnContext:
+    return TurnContext(
+        session.account,
+        turn.api,
+        session,
+        turn.names,
+        frozenset(turn.customTools),
+        frozenset(),
+        turn.isParallel,
+        turn.parkTimeout,
+    )
 
 
 def _callFrom(saved: SavedCall) -> ParkedCall:

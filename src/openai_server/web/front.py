@@ -22,6 +22,7 @@ from openai_server.api.responses.dialect import ResponsesDialect
 from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Bee, Daemon
 from openai_server.metrics import Counters
+from openai_server.reports import TurnReports
 from openai_server.sessions.calls import CallTable
 from openai_server.sessions.catalogue import Catalogue
 from openai_server.sessions.hints import SessionKeys
@@ -35,6 +36,7 @@ from openai_server.sessions.restoring import Restoration, Surroundings
 from openai_server.sessions.retries import Retries
 from openai_server.sessions.scheduler import Scheduler
 from openai_server.store.interfaces import Bounds, Store
+from openai_server.store.membership import Membership
 from openai_server.store.opening import VolatileStore
 from openai_server.translate.names import TakenNames
 from openai_server.web.admission import Admission
@@ -54,6 +56,7 @@ from openai_server.web.site import APISite
 from openai_server.web.sockets import ResponsesSockets
 from openai_server.web.submission import Submitter
 from openai_server.web.survivors import Survivors
+from openai_server.web.turnreports import TurnReporter
 
 
 class WebFront(Service):
@@ -65,6 +68,7 @@ class WebFront(Service):
     @ivar completion: what answers all requests.
     @ivar models: what can be asked for.
     @ivar kept: the answers that can be asked for again.
+    @ivar membership: tells which of the processes that share the store live.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class WebFront(Service):
         dialects: Mapping[str, Dialect] | None = None,
         store: Store | None = None,
         counters: Counters | None = None,
+        turnReports: Sequence[TurnReports] = (),
     ) -> None:
         """
         @param hid: this bee's own, whose tools in the registry are no others'. No other
@@ -89,8 +94,10 @@ class WebFront(Service):
         @param now: the wall clock, in seconds since 1970.
         @param dialects: what else is spoken at which path.
         @param store: what lasts, opened; without one nothing outlasts this object.
+        @param turnReports: who hears of turns that are over.
         """
         store = store or VolatileStore(clock, boundsFrom(configuration), now)
+        self.membership = Membership(store, hid, clock)
         self.models = OfferedModels(configuration.models, daemon.registry, now)
         ownTools = OwnTools(configuration.ownTools, configuration.allowedTools, configuration.disallowedTools)
         catalogue = Catalogue(clock, ownTools.roomBeside, lambda: daemon.liveTools)
@@ -112,6 +119,7 @@ class WebFront(Service):
             calls=CallTable(clock, turns),
             folder=AttachmentFolder(clock, runtimeDirectory),
             counters=counters or Counters(),
+            reporter=TurnReporter(turnReports),
             turns=turns,
         )
         self._restoration = (
@@ -208,6 +216,7 @@ class WebFront(Service):
         Remove what dead processes left.
         """
         super().startService()
+        self.membership.startService()
         self.submitter.folder.start()
         if self._restoration is not None:
             self._restoration.start()
@@ -222,6 +231,7 @@ class WebFront(Service):
         if self._restoration is not None:
             self._restoration.stop()
         self.submitter.folder.stop()
+        self.membership.stopService()
 
     def _restorationOf(
         self,
@@ -239,6 +249,7 @@ class WebFront(Service):
             submitter.calls,
             submitter.counters,
             ownTools.learn,
+            submitter.reporter.turnOver,
         )
         return Restoration(lasting, turns, around, now)
 
