@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import urllib.request
 from pathlib import Path
 from tempfile import mkdtemp
@@ -20,6 +21,7 @@ from twisted.internet.threads import deferToThread
 
 from openai_server.clock import MonotonicClock
 from openai_server.embedded.daemon import EmbeddedDaemon
+from tests import test_listening
 from tests.program import Program, launch
 from tests.serving import PATIENCE
 from tests.store.postgresql import server
@@ -57,7 +59,7 @@ class SeveralCase(AsyncCase):
         self.daemon.startService()
         self.addCleanup(self.daemon.stopService)
 
-    def launched(self, *arguments: str) -> Program:
+    def launched(self, *arguments: str, passed: socket.socket | None = None) -> Program:
         """
         The program with two processes that serve.
         """
@@ -65,6 +67,7 @@ class SeveralCase(AsyncCase):
             self,
             self.home,
             *("--port", "0", "--processes", "2", *arguments),
+            passed=passed,
             HUM_THRUM_SOCK=str(self.daemon.socketPath),
             OPENAI_SERVER_REGISTRY_FILE=str(self.daemon.registryPath),
             OPENAI_SERVER_STORE=server().url,
@@ -161,6 +164,20 @@ class LifeTests(SeveralCase):
         self.assertIn(f"key file {file}: holds 4 bytes, not the 32 of a key", said)
         self.assertTrue(any("ended before it served: exit code 1" in line for line in said), said)
         self.assertEqual(program.errors, "")
+
+
+class PassedToSeveralTests(SeveralCase, test_listening.PassedTests):
+    """
+    (P24) The same with a socket of systemd's.
+    """
+
+    def program(self, passed: socket.socket) -> Program:
+        """
+        Start the program on this socket.
+        """
+        family = "UNIX" if passed.family == socket.AF_UNIX else "INET"
+        arguments = ("--insecure-no-auth", "--listen", f"systemd:domain={family}:index=0")
+        return self.launched(*arguments, passed=passed)
 
 
 class RefusalTests(AsyncCase):
