@@ -5,6 +5,8 @@ reports.
 
 from __future__ import annotations
 
+import sys
+
 from prometheus_client import REGISTRY
 
 from openai_server.metrics import OTHER, Distribution
@@ -208,10 +210,39 @@ class PageTests(ReportedCase):
 
     def test_versionsThatAreNone(self) -> None:
         """
-        Nonsense in the header gets the plain form.
+        Nonsense in the header gets one of the forms, which versions of the
+        library differ on.
         """
         for accept in ("application/openmetrics-text;version=x.y", "text/plain;version=", ";;,=,"):
-            self.assertEqual(self.metrics.page(accept)[0].partition(";")[0], "text/plain", accept)
+            contentType, body = self.metrics.page(accept)
+            self.assertEqual("openmetrics" in contentType, body.endswith(b"# EOF\n"), accept)
+
+    def test_labelsAreEscaped(self) -> None:
+        """
+        Names of accounts may have any characters.
+        """
+        name = 'a\\n "b"\nc'
+        self.figures.requestEnded(requestReport(account=name))
+        self.assertEqual(self.samples.get("openai_server_account_requests_total", account=name), 1)
+
+    def test_cost(self) -> None:
+        """
+        A page that was asked for before costs hardly anything a line: all
+        streams wait for it.
+        """
+        for number in range(100):
+            for model in ("opus", "haiku"):
+                self.figures.requestEnded(requestReport(account=f"a{number}", model=model))
+                self.figures.turnEnded(turnReport(account=f"a{number}", model=model))
+        lines = self.metrics.page("")[1].count(b"\n")
+        calls: list[str] = []
+        sys.setprofile(lambda frame, event, _: calls.append(event) if event == "call" else None)
+        try:
+            self.metrics.page("")
+        finally:
+            sys.setprofile(None)
+        # The first page, which makes what lines begin with, takes ten of them a line.
+        self.assertLess(len(calls), 3 * lines)
 
     def test_ownRegistry(self) -> None:
         """
