@@ -36,6 +36,7 @@ from openai_server.sessions.restoring import Restoration, Surroundings
 from openai_server.sessions.retries import Retries
 from openai_server.sessions.scheduler import Scheduler
 from openai_server.store.interfaces import Bounds, Store
+from openai_server.store.membership import Membership
 from openai_server.store.opening import VolatileStore
 from openai_server.translate.names import TakenNames
 from openai_server.web.admission import Admission
@@ -67,6 +68,7 @@ class WebFront(Service):
     @ivar completion: what answers all requests.
     @ivar models: what can be asked for.
     @ivar kept: the answers that can be asked for again.
+    @ivar membership: tells which of the processes that share the store live.
     """
 
     def __init__(
@@ -88,7 +90,8 @@ class WebFront(Service):
         turnReports: Sequence[TurnReports] = (),
     ) -> None:
         """
-        @param hid: this bee's own, whose tools in the registry are no others'.
+        @param hid: this bee's own, whose tools in the registry are no others'. No other
+            process that runs has it: by it, this one owns what it saves.
         @param runtimeDirectory: where the folder for attachments is made.
         @param boundHosts: the addresses that the ports are bound to.
         @param now: the wall clock, in seconds since 1970.
@@ -101,6 +104,7 @@ class WebFront(Service):
         @param turnReports: who hears of turns that are over.
         """
         store = store or VolatileStore(clock, boundsFrom(configuration), now)
+        self.membership = Membership(store, hid, clock)
         self.models = OfferedModels(configuration.models, daemon.registry, now)
         ownTools = OwnTools(configuration.ownTools, configuration.allowedTools, configuration.disallowedTools)
         catalogue = Catalogue(clock, ownTools.roomBeside, lambda: daemon.liveTools)
@@ -222,6 +226,7 @@ class WebFront(Service):
         Remove what dead processes left.
         """
         super().startService()
+        self.membership.startService()
         self.submitter.folder.start()
         if self._restoration is not None:
             self._restoration.start()
@@ -236,6 +241,7 @@ class WebFront(Service):
         if self._restoration is not None:
             self._restoration.stop()
         self.submitter.folder.stop()
+        self.membership.stopService()
 
     def _restorationOf(
         self,
