@@ -225,15 +225,20 @@ class ReportedFigures:
     def _placeOfTurn(self, report: TurnReport) -> TurnPlace:
         model, account = self.models.of(report.model), self._accounts.of(report.account)
         operation = "text_completion" if report.api == "completions" else "chat"
-        kinds = ("input", "cached", "output")
-        tokens = [(self._tokens.of(model, kind), self._accountTokens.of(account, kind)) for kind in kinds]
+
+        def counts(kind: str) -> Sequence[Count]:
+            return self._tokens.of(model, kind), self._accountTokens.of(account, kind)
+
         return TurnPlace(
-            OTHER not in (account, model),
-            self._turns.of(report.api, report.end),
-            self._calls.of(model),
-            self._turnDurations.of(model),
-            *tokens,
-            *(self._usage.of(operation, model, kind) for kind in ("input", "output")),
+            isKnown=OTHER not in (account, model),
+            turns=self._turns.of(report.api, report.end),
+            calls=self._calls.of(model),
+            durations=self._turnDurations.of(model),
+            input=counts("input"),
+            cached=counts("cached"),
+            output=counts("output"),
+            inputUsage=self._usage.of(operation, model, "input"),
+            outputUsage=self._usage.of(operation, model, "output"),
         )
 
 
