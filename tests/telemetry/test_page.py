@@ -5,10 +5,10 @@ own.
 
 from __future__ import annotations
 
+from openai_server.accounts.account import Account
 from openai_server.telemetry.families import Growing
 from openai_server.telemetry.metrics import Metrics
 from openai_server.telemetry.page import metricsSite
-from openai_server.web.interfaces import Account
 from tests.flow.support import FlowCase
 from tests.support import SyncCase, TestClock
 from tests.telemetry.support import get
@@ -50,7 +50,7 @@ class BesideTests(FlowCase):
         A key that is good for asking is not good for this.
         """
         world = World(self, apiKey=KEY)
-        plain = Account("ann", isAdmin=False)
+        plain = Account("ann")
         self.patch(world.front.site.admission, "admit", lambda request: plain)
         client = get(world, authorization=f"Bearer {KEY}")
         self.assertEqual((client.status, client.error["code"]), (403, "admin_key_required"))

@@ -45,7 +45,7 @@ class Growing(Family):
 
 class Count:
     """
-    One number of L{Counted}.
+    One number of L{Counting}.
     """
 
     __slots__ = ("number",)
@@ -55,7 +55,7 @@ class Count:
 
 
 @dataclass
-class Counted(Family):
+class Counting(Family):
     """
     Numbers that are counted here.
     """

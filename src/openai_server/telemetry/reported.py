@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from openai_server.metrics import OTHER, Distribution
 from openai_server.reports import RequestReport, TurnReport
-from openai_server.telemetry.families import Count, Counted, Distributed, Family, KnownNames
+from openai_server.telemetry.families import Count, Counting, Distributed, Family, KnownNames
 
 #: Upper bounds in seconds, up to an hour.
 TIMES: Final = (
@@ -97,7 +97,7 @@ class ReportedFigures:
         self._turnPlaces: dict[object, TurnPlace] = {}
         self.models = KnownNames(isKnown)
         self._accounts = KnownNames(lambda _: True, MOST_ACCOUNTS)
-        self._requests = Counted(
+        self._requests = Counting(
             "openai_server_requests", "requests that have ended", ("method", "route", "status", "end")
         )
         self._durations = Distributed(
@@ -125,21 +125,21 @@ class ReportedFigures:
             _OF_MODEL,
             TOKEN_TIMES,
         )
-        self._turns = Counted("openai_server_turns", "turns that have ended", ("api", "end"))
+        self._turns = Counting("openai_server_turns", "turns that have ended", ("api", "end"))
         self._turnDurations = Distributed(
             "openai_server_turn_duration_seconds",
             "seconds from a prompt to the end of its turn",
             ("model",),
             TIMES,
         )
-        self._tokens = Counted(
+        self._tokens = Counting(
             "openai_server_tokens", "tokens of turns; cached ones are input too", ("model", "kind")
         )
-        self._calls = Counted("openai_server_tool_calls", "tool calls that clients were given", ("model",))
-        self._accountTokens = Counted(
+        self._calls = Counting("openai_server_tool_calls", "tool calls that clients were given", ("model",))
+        self._accountTokens = Counting(
             "openai_server_account_tokens", "tokens of an account's turns", ("account", "kind")
         )
-        self._accountRequests = Counted(
+        self._accountRequests = Counting(
             "openai_server_account_requests", "requests of an account", ("account",)
         )
         self._usage = Distributed(
