@@ -24,6 +24,7 @@ from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.embedded.daemon import EmbeddedDaemon
 from openai_server.greeting import Bound, Greeting
 from openai_server.identity import IdentityError, hidFromSeed, holdKey, newSeed
+from openai_server.inheritance import inheritanceFrom
 from openai_server.metrics import Counters
 from openai_server.runtime import runtimeDirectory
 from openai_server.service import Front, StartError
@@ -46,7 +47,8 @@ class Joining:
         self._loaded = loaded
         self._configuration = loaded.configuration
         self._environ = environ
-        description = self._configuration.metricsDescription
+        inheritance = inheritanceFrom(environ)
+        description = self._configuration.metricsDescription(1 if inheritance is None else inheritance.number)
         self._metricsPort = None if description is None else SidePort(reactor, description)
         self._changeKey: Callable[[str], None] = lambda apiKey: None
 
