@@ -26,7 +26,13 @@ from openai_server.config import (
     passwordsIn,
 )
 from openai_server.config.changes import LIVE
-from openai_server.config.exposure import descriptionFromAddress, isLoopback, isPrivate, withSocketMode
+from openai_server.config.exposure import (
+    descriptionFromAddress,
+    descriptionOfProcess,
+    isLoopback,
+    isPrivate,
+    withSocketMode,
+)
 from openai_server.config.folders import keyPath
 from openai_server.config.layers import Given, whyKeyNeeded
 from openai_server.config.settings import BY_NAME
@@ -48,6 +54,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "userHint": ("never", "never", "never"),
     "ownTools": ("never", "never", "never"),
     "onDisconnect": ("finish", "finish", "finish"),
+    "processes": (7, "7", 7),
     "keyFile": ("/k", "/k", "/k"),
     "auditLog": ("/a", "/a", "/a"),
     "logLevel": ("warn", "warn", "warn"),
@@ -515,6 +522,24 @@ class ExposureTests(ConfigCase):
             self.assertTrue(isLoopback(host), host)
         for host in ("", "0.0.0.0", "::", "192.168.1.2", "127.1", "localhost.example", "2130706433"):
             self.assertFalse(isLoopback(host), host)
+
+    def test_descriptionsOfProcesses(self) -> None:
+        """
+        Where each of several has a port for itself alone.
+        """
+        for first, third in (
+            ("tcp:9464:interface=127.0.0.1", "tcp:9466:interface=127.0.0.1"),
+            (r"tcp6:interface=\:\:1:port=80", r"tcp6:interface=\:\:1:port=82"),
+            ("ssl:443:privateKey=k.pem", "ssl:445:privateKey=k.pem"),
+            ("tcp:0", "tcp:0"),
+            ("unix:/run/x.sock:mode=600", "unix:/run/x.sock-3:mode=600"),
+            (r"unix:address=/run/a\:b", r"unix:address=/run/a\:b-3"),
+            ("systemd:domain=INET:index=0", None),
+            ("haproxy:tcp:80", None),
+            ("tcp:http", None),
+        ):
+            self.assertEqual(descriptionOfProcess(first, 1), first)
+            self.assertEqual(descriptionOfProcess(first, 3), third, first)
 
     def test_descriptions(self) -> None:
         """

@@ -295,6 +295,16 @@ class WritingTests(LogCase):
         self.log.info("b")
         self.assertEqual(self.messages(), ["a", "b"])
 
+    def test_forward(self) -> None:
+        """
+        Lines of another process come behind those that wait, as they are.
+        """
+        self.log.info("a")
+        self.observer.forward(b'{"message":"b"}\n')
+        self.log.info("c")
+        self.loop.turn()
+        self.assertEqual(self.messages(), ["a", "b", "c"])
+
     def test_beforeTheStart(self) -> None:
         """
         Nothing waits for a reactor that may never run.

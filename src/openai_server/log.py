@@ -158,6 +158,13 @@ class JSONLog:
             text = text.replace(secret, "********")
         self._writer.write(text.encode("ascii"))
 
+    def forward(self, lines: bytes) -> None:
+        """
+        Write whole lines that another process of this server has logged.
+        """
+        self.flush()
+        self._writer.write(lines)
+
     def reopen(self) -> None:
         """
         Go on in the file that has the log's name now: the other one was put

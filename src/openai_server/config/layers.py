@@ -94,11 +94,11 @@ def load(given: Given, environ: Mapping[str, str], path: str | None = None) -> L
             sources[name] = source
     configuration = Configuration(**values)
     _refuseManyTools(configuration, sources)
+    _refuseTraces(configuration, sources)
     why = whyKeyNeeded(configuration)
     # Elsewhere there may be some, which is seen when the store is opened.
     if why is not None and configuration.store == "memory:":
         raise ConfigurationError(f"{sources[why.partition(' ')[0]]}: {why}")
-    _refuseTraces(configuration, sources)
     return Loaded(configuration, sources, tuple(warnings))
 
 

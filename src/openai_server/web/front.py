@@ -39,6 +39,7 @@ from openai_server.sessions.scheduler import Scheduler
 from openai_server.store.interfaces import Bounds, Store
 from openai_server.store.membership import Membership
 from openai_server.store.opening import VolatileStore
+from openai_server.store.sharedrecords import recordsOf
 from openai_server.translate.names import TakenNames
 from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
@@ -167,7 +168,7 @@ class WebFront(Service):
             keeps=configuration.keptResponses > 0,
             now=now,
         )
-        kept = self.kept = KeptAnswers(store.records, SealingKey(store.state.secret("seals")))
+        kept = self.kept = KeptAnswers(recordsOf(store, clock), SealingKey(store.state.secret("seals")))
         survivors = Survivors()
         conversations = Conversations(
             responses.renderer, strict=configuration.strict, now=now, newToken=newToken
