@@ -76,7 +76,7 @@ class KeyTests(AccountCase):
 
     def test_changesWithoutARestart(self) -> None:
         """
-        A key that is made, disabled, replaced or removed is one, or none, two
+        C43: a key that is made, disabled, replaced or removed is one, or none, two
         seconds later; and its answers never say more of it than its beginning.
         """
         world = self.world()
@@ -356,7 +356,7 @@ class SocketTests(AccountCase, SocketCase):
 
     def test_disabledWhileOpen(self) -> None:
         """
-        A key that is disabled is let in no more on a WebSocket that is open.
+        C43: a key that is disabled is let in no more on a WebSocket that is open.
         """
         self.add("alice")
         world = self.world()
