@@ -192,6 +192,16 @@ class FileKeysTests(KeysContract, SQLiteFile):
     In a file of SQLite's.
     """
 
+    def test_keyIsNotKept(self) -> None:
+        """
+        Nothing of it but its beginning is in any file of the store.
+        """
+        keys = [*self.ran("add", "alice"), *self.ran("rotate", "alice")]
+        files = list(self.file.parent.iterdir())
+        self.assertTrue(any(keys[0][:11].encode() in file.read_bytes() for file in files))
+        for key in keys:
+            self.assertFalse(any(key[11:].encode() in file.read_bytes() for file in files))
+
     def test_firstOfAll(self) -> None:
         """
         Keys can be made before there is a store; a server finds them there.

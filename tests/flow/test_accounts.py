@@ -62,6 +62,16 @@ class AccountCase(FlowCase):
         world.until(lambda: client.status is not None)
         return client
 
+    def get(self, world: World, name: str, path: str) -> Client:
+        """
+        Ask for what is at a path.
+        """
+        client = world.client()
+        key = self.bearer(name)["authorization"]
+        client.send(f"GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: {key}\r\n\r\n".encode())
+        world.until(lambda: client.status is not None)
+        return client
+
     def assertLimited(self, client: Client, code: str = "rate_limit_exceeded") -> None:
         """
         It was refused because of a limit.
@@ -169,16 +179,6 @@ class KeyTests(AccountCase):
         self.assertEqual(self.get(world, "alice", "/v1/models/script").error["code"], "model_not_found")
         self.assertEqual(self.get(world, "alice", "/v1/models/echo").status, 200)
 
-    def get(self, world: World, name: str, path: str) -> Client:
-        """
-        Ask for what is at a path.
-        """
-        client = world.client()
-        key = self.bearer(name)["authorization"]
-        client.send(f"GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: {key}\r\n\r\n".encode())
-        world.until(lambda: client.status is not None)
-        return client
-
 
 class LimitTests(AccountCase):
     """
@@ -199,6 +199,8 @@ class LimitTests(AccountCase):
             ["2", "1", "1m0s"],
         )
         self.assertIsNone(first.header("x-ratelimit-limit-tokens"))
+        listed = self.get(world, "alice", "/v1/models")
+        self.assertEqual((listed.status, listed.header("x-ratelimit-remaining-requests")), (200, "1"))
         world.advance(9)
         self.assertEqual(self.ask(world, "alice").header("x-ratelimit-remaining-requests"), "0")
         refused = self.ask(world, "alice")

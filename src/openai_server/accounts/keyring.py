@@ -19,7 +19,8 @@ from openai_server.accounts.keys import DEFAULT, digestOf
 from openai_server.errors import APIError
 from openai_server.store.savedkeys import SavedKey
 
-ANONYMOUS: Final = Account("anonymous", "anonymous")
+#: Whoever asks where no key is required, and may see all.
+ANONYMOUS: Final = Account("anonymous", "anonymous", isAdmin=True)
 
 
 class _HeldKey(msgspec.Struct, frozen=True):
