@@ -214,6 +214,44 @@ class PassedToSeveralTests(SeveralCase, test_listening.PassedTests):
         return self.launched(*arguments, passed=passed)
 
 
+def scraped(path: Path) -> str:
+    """
+    Return the metrics that are served on a Unix socket. Blocks.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(PATIENCE)
+        connection.connect(str(path))
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        with connection.makefile("rb") as answer:
+            return answer.read().decode()
+
+
+class MetricsTests(SeveralCase):
+    """
+    Each process counts for itself.
+    """
+
+    async def test_ports(self) -> None:
+        """
+        So each has a port of its own for that; all requests are on one of them.
+        """
+        folder = Path(mkdtemp(prefix="openai-server-tests-"))
+        self.addCleanup(shutil.rmtree, folder)
+        program = await self.serving("--metrics", f"unix:{folder}/m")
+        for _ in range(3):
+            self.assertEqual(await deferToThread(asked, program.url), "hello")
+        counted = 0.0
+        for name in ("m", "m-2"):
+            page = await deferToThread(scraped, folder / name)
+            self.assertIn("\nopenai_server_daemon_connected 1.0\n", page)
+            found = re.findall(r'^openai_server_requests_total\{.*end="ok".*\} (.*)$', page, re.MULTILINE)
+            counted += sum(map(float, found))
+        self.assertEqual(counted, 3)
+        program.signal(signal.SIGTERM)
+        self.assertEqual(await program.ended, 0)
+        self.assertEqual(list(folder.iterdir()), [])
+
+
 class RefusalTests(AsyncCase):
     """
     (P45) What is not for several processes.
@@ -240,6 +278,13 @@ class RefusalTests(AsyncCase):
                 "openai-server: option --processes: processes 2: several processes need a store in"
                 " PostgreSQL (--store postgresql+psycopg://USER@HOST/DATABASE)\n",
             )
+
+    async def test_metrics(self) -> None:
+        """
+        A port of which there is only one.
+        """
+        said = await self.refusal("--processes", "2", "--metrics", "systemd:domain=INET:index=0")
+        self.assertIn("processes 2: each has its own metrics, and there is no second port like", said)
 
     async def test_embedded(self) -> None:
         """

@@ -192,6 +192,7 @@ class OptionsTests(OptionsCase):
             (["--port", "x"], '--port: "x" is not a whole number from 0 to 65535'),
             (["--listen", "tcp:x:interface=127.0.0.1"], "option --listen: cannot listen on tcp:x"),
             (["--listen", "unix"], "option --listen: cannot listen on unix: "),
+            (["--metrics", "9464"], "option --metrics: cannot listen on 9464: "),
             (["--listen", "ssl:1:privateKey=/no.pem:interface=::1"], "option --listen: "),
             (["--host", "0.0.0.0", "--store", "memory:"], 'option --host: host "0.0.0.0": others may reach'),
         ):

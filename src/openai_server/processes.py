@@ -48,6 +48,11 @@ def checkProcesses(loaded: Loaded) -> None:
     where = f"{loaded.sources['processes']}: processes {configuration.processes}"
     if configuration.embedded:
         raise ConfigurationError(f"{where}: the embedded daemon serves one process")
+    if configuration.metrics is not None and configuration.metricsDescription(2) is None:
+        raise ConfigurationError(
+            f"{where}: each has its own metrics, and there is no second port like"
+            f" {configuration.metrics} (tcp:PORT, ssl:PORT, unix:PATH)"
+        )
     if not configuration.store.startswith("postgresql"):
         raise ConfigurationError(
             f"{where}: several processes need a store in PostgreSQL"

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, cast
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python import usage
 
 from openai_server import __version__
@@ -164,12 +164,17 @@ def _checkDescriptions(loaded: Loaded) -> None:
     """
     from twisted.internet import reactor
 
-    for description in loaded.configuration.descriptions:
+    name = "listen" if loaded.configuration.listen else "host"
+    described = [(description, name) for description in loaded.configuration.descriptions]
+    metrics = loaded.configuration.metricsDescription()
+    if metrics is not None:
+        described.append((metrics, "metrics"))
+    for description, setting in described:
         try:
             endpointFrom(reactor, description)
         except Exception as error:
             # Each kind of endpoint has its own way to fail: a parser's ValueError, a missing certificate.
-            source = loaded.sources["listen" if loaded.configuration.listen else "host"]
+            source = loaded.sources[setting]
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise ConfigurationError(f"{source}: cannot listen on {description}: {reason}") from None
 
@@ -219,7 +224,7 @@ def makeService(options: Options) -> OpenAIService:
     compose: Compose = joining.join
     drainTimeout = configuration.drainTimeout
     if options.parent is None:
-        return OpenAIService(reactor, clock, descriptions, drainTimeout, compose)
+        return OpenAIService(reactor, clock, descriptions, drainTimeout, compose, joining.beside)
     sys.excepthook = explainExit(sys.excepthook)
     inheritance = inheritanceFrom(options.environ)
     if configuration.processes > 1 and inheritance is None:
@@ -227,10 +232,11 @@ def makeService(options: Options) -> OpenAIService:
     if inheritance is not None:
         descriptions = inheritance.inheritedDescriptions
         compose = inheritance.composing(reactor, compose)
-    program = ProgramService(reactor, clock, descriptions, drainTimeout, compose)
+    program = ProgramService(reactor, clock, descriptions, drainTimeout, compose, joining.beside)
     program.supervisor = supervisorFrom(options.environ, clock, os.getpid())
     log = program.observer = _observerFor(options.parent, configuration)
-    program.reloads = [*([log.reopen] if log else []), partial(_reload, options, joining, log)]
+    reopen = [joining.reopen] if log is None else [joining.reopen, log.reopen]
+    program.reloads = [*reopen, partial(_reload, options, joining, log)]
     return program
 
 
@@ -272,9 +278,11 @@ def _reload(options: Options, joining: Joining, log: JSONLog | None) -> None:
     except ConfigurationError as error:
         _log.warn("the settings stay as they were: {error}", error=str(error))
         return
-    if log is not None and settings.apiKey is not None:
-        log.hide(settings.apiKey)
+    if log is not None:
+        log.hide(settings.apiKey or "")
     joining.reload(settings)
+    if log is not None:
+        log.least = LogLevel.levelWithName(settings.logLevel)
 
 
 def _observerFor(twistd: Mapping[str, Any], configuration: Configuration) -> JSONLog | None:
@@ -292,4 +300,6 @@ def _observerFor(twistd: Mapping[str, Any], configuration: Configuration) -> JSO
     from twisted.internet import reactor
 
     output = outputOf(None if path == "-" else path, configuration.logFileSize, configuration.logFiles)
-    return JSONLog(output, secrets, cast("Loop", reactor))
+    log = JSONLog(output, secrets, cast("Loop", reactor))
+    log.least = LogLevel.levelWithName(configuration.logLevel)
+    return log
