@@ -282,7 +282,8 @@ class MakeServiceTests(OptionsCase):
     def test_severalProcesses(self) -> None:
         """
         The first process starts the others; one of those listens on what it
-        has inherited. Both reopen the log at SIGHUP, and do one more thing.
+        has inherited. At SIGHUP the first one reopens the log and tells the
+        others; those reopen theirs and the audit log, and read the settings.
         """
         command = ("--processes", "2", "--port", "5", "--drain-timeout", "7")
         self.environ = {"OPENAI_SERVER_STORE": "postgresql+psycopg://me@here/db"}
@@ -296,7 +297,7 @@ class MakeServiceTests(OptionsCase):
         assert isinstance(worker, ProgramService)
         self.assertEqual(worker._drainTimeout, 7)
         self.assertEqual(worker._descriptions, [f"inherited:5:{first._descriptions[0]}"])
-        self.assertEqual([len(each.reloads) for each in (first, worker)], [2, 2])
+        self.assertEqual([len(each.reloads) for each in (first, worker)], [2, 3])
 
     def test_plugin(self) -> None:
         """
