@@ -322,11 +322,13 @@ class World:
         isConnected: bool = True,
         dialects: Mapping[str, Dialect] | None = None,
         machine: Machine | None = None,
+        isAlone: bool = True,
         **settings: Any,
     ) -> None:
         """
         @param machine: where it runs, if that has been there before and will
             be afterwards: then the server has a clock of its own.
+        @param isAlone: whether no other server uses its database.
         """
         self._test = test
         self.api = test.api
@@ -345,6 +347,7 @@ class World:
             counters=Counters(),
             workers=self.workers,
             now=machine.now,
+            isAlone=isAlone,
         )
         self.store.startService()
         self.registry = FileRegistry(str(self.daemon.registryPath), self.clock)

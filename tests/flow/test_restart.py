@@ -58,7 +58,8 @@ class RestartCase(FlowCase):
 
     def world(self, **settings: Any) -> World:
         """
-        A server that is started now.
+        A server that is started now. One that is not alone waits for its
+        database with what it promises.
         """
         return World(self, machine=self.machine, store=self.url, **settings)
 
@@ -183,7 +184,7 @@ class ParkedTurnTests(RestartCase):
         """
         They can be given again, to the next server too.
         """
-        world, talk = self.parked()
+        world, talk = self.parked(isAlone=False)
         before, results = list(talk.messages), talk.resultsOf("grey", "fishy")
         world.workers.isHolding = True
         talk.post(*results).leave()
@@ -200,7 +201,7 @@ class ParkedTurnTests(RestartCase):
         """
         X23: they come again, to the next server too.
         """
-        world, talk = self.parked()
+        world, talk = self.parked(isAlone=False)
         before, results = list(talk.messages), talk.resultsOf("grey", "fishy")
         world.workers.isHolding = True
         client = talk.post(*results)
@@ -223,7 +224,7 @@ class ParkedTurnTests(RestartCase):
         X22: while the first ones wait for the store; each is sent once, and
         both clients are given the same answer.
         """
-        world, talk = self.parked()
+        world, talk = self.parked(isAlone=False)
         before, results = list(talk.messages), talk.resultsOf("grey", "fishy")
         world.workers.isHolding = True
         one = talk.post(*results, headers={"idempotency-key": "k"})
@@ -242,7 +243,7 @@ class ParkedTurnTests(RestartCase):
         X22: a request with a key that waits for the store finds its results
         used by one without; it does not wait for itself, and gets a fresh turn.
         """
-        world, talk = self.parked()
+        world, talk = self.parked(isAlone=False)
         before, results = list(talk.messages), talk.resultsOf("grey", "fishy")
         world.workers.isHolding = True
         one = talk.post(*results, headers={"idempotency-key": "k"})
@@ -378,7 +379,7 @@ class ParkedTurnTests(RestartCase):
         """
         Nobody knows whether the model has them: they go into a fresh turn.
         """
-        world, talk = self.parked()
+        world, talk = self.parked(isAlone=False)
         before, results = list(talk.messages), talk.resultsOf("grey", "fishy")
         world.workers.isHolding = True
         talk.post(*results)
@@ -406,7 +407,7 @@ class DurabilityTests(RestartCase):
         The answer that hands them out waits for the store.
         """
         for isStreamed in (False, True):
-            world = self.world()
+            world = self.world(isAlone=False)
             talk = Talk(world, model="calling", tools=BOTH, stream=isStreamed)
             world.workers.isHolding = True
             client = talk.post(user("Go."))
@@ -423,7 +424,7 @@ class DurabilityTests(RestartCase):
         """
         The turn stays parked: its client may have seen a part, and comes again.
         """
-        world = self.world()
+        world = self.world(isAlone=False)
         talk = Talk(world, model="calling", tools=BOTH)
         world.workers.isHolding = True
         talk.post(user("Go.")).leave()
@@ -436,7 +437,7 @@ class DurabilityTests(RestartCase):
         """
         The calls are handed out all the same; their results are late.
         """
-        world = self.world()
+        world = self.world(isAlone=False)
         talk = Talk(world, model="calling", tools=BOTH)
         world.workers.isHolding = True
         client = talk.post(user("Go."))
@@ -454,7 +455,7 @@ class DurabilityTests(RestartCase):
         """
         The answer does not wait for ever.
         """
-        world = self.world()
+        world = self.world(isAlone=False)
         talk = Talk(world, model="calling", tools=BOTH)
         world.workers.isHolding = True
         client = talk.post(user("Go."))
@@ -469,7 +470,7 @@ class DurabilityTests(RestartCase):
         """
         A session that may have been told something is never prompted again.
         """
-        world = self.world()
+        world = self.world(isAlone=False)
         talk = Talk(world, model="echo")
         talk.ask(user("One."))
         world.advance(1)

@@ -77,7 +77,11 @@ class InlineWorkers:
 class StoreCase(SyncCase):
     """
     Has a store of one kind; a subclass says where.
+
+    @cvar isAlone: whether no other process uses it.
     """
+
+    isAlone = False
 
     def setUp(self) -> None:
         super().setUp()
@@ -104,6 +108,7 @@ class StoreCase(SyncCase):
             counters=self.counters,
             workers=self.workers,
             now=self.now,
+            isAlone=self.isAlone,
         )
         store.startService()
         self.addCleanup(store.stopService)

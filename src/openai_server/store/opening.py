@@ -55,6 +55,7 @@ def storeFrom(
     reactor: Any = None,
     workers: Workers | None = None,
     now: Callable[[], float] = time.time,
+    isAlone: bool = False,
 ) -> VolatileStore | SQLStore:
     """
     Return the store at this URL. Nothing is opened before it starts.
@@ -63,6 +64,7 @@ def storeFrom(
     @param reactor: whose threads wait for a database.
     @param workers: other ones than the reactor's threads.
     @param now: the wall clock, in seconds since 1970.
+    @param isAlone: whether no other process uses it if it is a file.
     @raise StoreError: there can be none.
     """
     if url == IN_MEMORY:
@@ -71,4 +73,4 @@ def storeFrom(
     from openai_server.store.sqlstore import SQLStore
     from openai_server.store.threads import ThreadWorkers
 
-    return SQLStore(url, bounds, clock, counters, workers or ThreadWorkers(reactor), now)
+    return SQLStore(url, bounds, clock, counters, workers or ThreadWorkers(reactor), now, isAlone)

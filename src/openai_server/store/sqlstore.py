@@ -6,6 +6,7 @@ A store in a database.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from twisted.application.service import Service
@@ -16,6 +17,7 @@ from twisted.logger import Logger
 from openai_server.metrics import Counters
 from openai_server.store.database import Database
 from openai_server.store.interfaces import Bounds
+from openai_server.store.journal import Journal
 from openai_server.store.location import Location
 from openai_server.store.memory import MemoryStore
 from openai_server.store.operations import Operation
@@ -47,7 +49,12 @@ class SQLStore(Service):
         counters: Counters,
         workers: Workers,
         now: Callable[[], float],
+        isAlone: bool = False,
     ) -> None:
+        """
+        @param isAlone: whether no other process uses the database.
+        """
+        self._isAlone = isAlone
         self._database = Database(Location(url), bounds, now)
         self._workers = workers
         self.changes = WriteBehind(clock, self._write, counters)
@@ -75,10 +82,22 @@ class SQLStore(Service):
         except Trouble as trouble:
             self.changes.readFailed(trouble)
             self._database.root = self.state.root
+        self._openJournal()
         self._note()
         self.state.root = self._database.root or self.state.root
         self._workers.start()
         super().startService()
+
+    def _openJournal(self) -> None:
+        path = self._database.location.path
+        if path is None or not self._isAlone:
+            return
+        journal = Journal(f"{path}-promised")
+        # Without one, promises wait for the database.
+        with suppress(OSError):
+            for change in journal.open():
+                self.changes.add(change)
+            self.changes.journal = journal
 
     def stopService(self) -> Deferred[None]:
         """
@@ -91,6 +110,8 @@ class SQLStore(Service):
 
     async def _stop(self) -> None:
         await self.changes.stop()
+        if self.changes.journal is not None:
+            self.changes.journal.close()
         await self._workers.write(self._database.close)
         self._workers.stop()
 
