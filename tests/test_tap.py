@@ -52,6 +52,7 @@ class OptionsCase(SyncCase):
         super().setUp()
         self.home = Path(self.mktemp()).absolute()
         self.home.mkdir()
+        self.store = f"sqlite:///{self.home}/.local/state/hum/openai-server.db"
 
     def parse(self, *arguments: str, **environ: str) -> Options:
         """
@@ -81,7 +82,7 @@ class OptionsTests(OptionsCase):
         """
         The defaults.
         """
-        self.assertEqual(self.parse().loaded.configuration, Configuration())
+        self.assertEqual(self.parse().loaded.configuration, Configuration(store=self.store))
 
     def test_values(self) -> None:
         """
@@ -92,6 +93,7 @@ class OptionsTests(OptionsCase):
             *("--listen", "unix:/x", "--listen", r"tcp6:2:interface=\:\:1", "--api-key", "k"),
         )
         wanted = Configuration(
+            store=self.store,
             port=1,
             models=("a", "b,c"),
             strict=True,

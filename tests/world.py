@@ -336,7 +336,7 @@ class World:
         self.machine = machine = machine or Machine(test, daemonSettings)
         self.clock = TestClock() if self._isGuest else machine.clock
         self.folder, self.daemon, self.recorder = machine.folder, machine.daemon, machine.recorder
-        self.configuration = Configuration(**settings)
+        self.configuration = Configuration(**{"store": "memory:", **settings})
         self.endpoint = MemoryEndpoint(self.daemon)
         self._isStopped = False
         self.workers = InlineWorkers()
