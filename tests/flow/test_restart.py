@@ -14,6 +14,7 @@ from typing import Any
 from openai_server.embedded.content import givenResults
 from openai_server.embedded.models import ModelPrompt
 from openai_server.embedded.playback import Step
+from openai_server.sessions import memory, restoring
 from openai_server.sessions.conversation import LATE_RESULT
 from tests.flow.support import FlowCase, Talk, function, steps, user
 from tests.flow.test_responses import LOOK, ResponsesCase, plays, responseOf, says, textOf
@@ -150,6 +151,31 @@ class ParkedTurnTests(RestartCase):
         self.assertSaid(talk.results("fishy"), "[grey][fishy]", "continued")
         self.assertResults(world, ("grey", False), ("fishy", False))
         self.assertEqual(len(self.prompts()), 1)
+        world.settle()
+
+    def test_portions(self) -> None:
+        """
+        (D43) Many sessions and turns are brought back in portions, between which
+        the reactor does other things; a stop ends that at any time.
+        """
+        self.patch(memory, "LOADED_AT_ONCE", 1)
+        self.patch(restoring, "CALLS_AT_ONCE", 1)
+        world = self.world()
+        warm = Talk(world, model="echo")
+        warm.ask(user("One."))
+        talks = [Talk(world, model="calling", tools=BOTH) for _ in range(2)]
+        for talk in talks:
+            self.assertCalls(talk.ask(user("Go.")), "look", "smell")
+        world.stop()
+        world = self.world(isConnected=False)
+        self.assertEqual(len(world.front.submitter.calls), 0)
+        world.stop()
+        world = self.world()
+        for talk in (warm, *talks):
+            talk.world = world
+        self.assertEqual(warm.ask(user("Two.")).header("x-hum-session"), "continued")
+        for talk in talks:
+            self.assertSaid(talk.results("grey", "fishy"), "[grey][fishy]", "continued")
         world.settle()
 
     def test_callThatComesBehindTheAnswer(self) -> None:
