@@ -326,6 +326,7 @@ class World:
         dialects: Mapping[str, Dialect] | None = None,
         machine: Machine | None = None,
         reports: Sequence[RequestReports] = (),
+        isAlone: bool = True,
         **settings: Any,
     ) -> None:
         """
@@ -333,6 +334,7 @@ class World:
             know their traces.
         @param machine: where it runs, if that has been there before and will
             be afterwards: then the server has a clock of its own.
+        @param isAlone: whether no other server uses its database.
         """
         self._test = test
         self.api = test.api
@@ -340,7 +342,7 @@ class World:
         self.machine = machine = machine or Machine(test, daemonSettings)
         self.clock = TestClock() if self._isGuest else machine.clock
         self.folder, self.daemon, self.recorder = machine.folder, machine.daemon, machine.recorder
-        self.configuration = Configuration(**settings)
+        self.configuration = Configuration(**{"store": "memory:", **settings})
         self.endpoint = MemoryEndpoint(self.daemon)
         self.turns: list[TurnReport] = []
         self._isStopped = False
@@ -353,6 +355,7 @@ class World:
             counters=counters,
             workers=self.workers,
             now=machine.now,
+            isAlone=isAlone,
         )
         self.store.startService()
         self.registry = FileRegistry(str(self.daemon.registryPath), self.clock)

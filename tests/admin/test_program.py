@@ -175,4 +175,4 @@ class ModuleTests(SyncCase):
             timeout=60,
         )
         self.assertEqual((done.returncode, done.stdout), (1, ""))
-        self.assertIn("the store is memory", done.stderr)
+        self.assertIn("there is no store at /nowhere/.local/state/hum/openai-server.db", done.stderr)

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from openai_server.clock import Portions
 from openai_server.daemon.interfaces import Daemon
 from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallTable, ParkedCall
@@ -37,6 +39,9 @@ from openai_server.sessions.scheduler import Scheduler
 from openai_server.sessions.turncontext import EndedTurn, TurnContext
 from openai_server.store.saved import SavedCall
 from openai_server.wire.ends import Loss, Lost
+
+#: Parked calls that are gone on with in one turn of the reactor.
+CALLS_AT_ONCE: Final = 8
 
 
 @dataclass
@@ -123,15 +128,19 @@ class Restoration:
     async def _load(self) -> None:
         await self._around.memory.load()
         turns: dict[str, list[SavedCall]] = {}
+        portions = Portions(self._around.clock, CALLS_AT_ONCE)
         for saved in await self._turns.calls():
             if saved.isOpen:
                 turns.setdefault(saved.sid, []).append(saved)
             else:
                 self._around.calls.remembered(_callFrom(saved))
-        if turns:
-            incarnation = await self._around.daemon.whenReached()
-            for each in turns.values():
-                self._bringBack(each, incarnation)
+            if (rest := portions.rest()) is not None:
+                await rest
+        for each in turns.values():
+            # Another daemon may be there in each turn of the reactor.
+            self._bringBack(each, await self._around.daemon.whenReached())
+            if (rest := portions.rest()) is not None:
+                await rest
 
     def _bringBack(self, saved: Sequence[SavedCall], incarnation: str | None) -> None:
         details = [found for each in saved if (found := detailsOf(each)) is not None]

@@ -162,7 +162,8 @@ class StateStore(Leasing, Messaging, Protocol):
 
     def durable(self) -> Deferred[bool]:
         """
-        Write all that was saved up to now, at once.
+        Let all that was saved and forgotten up to now outlast this process, but
+        for what may be lost: see L{openai_server.store.saved.LOSABLE}.
 
         @return: fires when it would outlast this process; with False where
             that cannot be had for now, and it is kept in memory until it can.
