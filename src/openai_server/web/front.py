@@ -45,6 +45,7 @@ from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
 from openai_server.web.completion import Completion
 from openai_server.web.conversations import ConversationRoutes
+from openai_server.web.elsewhere import Elsewhere
 from openai_server.web.exchanges import Exchanges
 from openai_server.web.inputtokens import InputTokens
 from openai_server.web.kept import KeptAnswers
@@ -168,7 +169,11 @@ class WebFront(Service):
             keeps=configuration.keptResponses > 0,
             now=now,
         )
-        kept = self.kept = KeptAnswers(recordsOf(store, clock), SealingKey(store.state.secret("seals")))
+        kept = self.kept = KeptAnswers(
+            recordsOf(store, clock),
+            SealingKey(store.state.secret("seals")),
+            Elsewhere(store, self.membership) if state.isShared else None,
+        )
         survivors = Survivors()
         conversations = Conversations(
             responses.renderer, strict=configuration.strict, now=now, newToken=newToken
@@ -242,6 +247,7 @@ class WebFront(Service):
         super().startService()
         self.accounts.start()
         self.membership.startService()
+        self.kept.start()
         self.submitter.folder.start()
         if self._restoration is not None:
             self._restoration.start()
@@ -252,6 +258,7 @@ class WebFront(Service):
         """
         super().stopService()
         self.accounts.stop()
+        self.kept.stop()
         self._turnAway()
         self.completion.stop()
         if self._restoration is not None:
