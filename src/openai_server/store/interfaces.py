@@ -155,6 +155,13 @@ class StateStore(Leasing, Messaging, Protocol):
         written a little later, in this order.
         """
 
+    def claim(self, saved: S) -> Deferred[S | None]:
+        """
+        Keep this, at once, where nothing is kept under its key.
+
+        @return: what is kept there already; None for one of all who try.
+        """
+
     def durable(self) -> Deferred[bool]:
         """
         Write all that was saved up to now, at once.

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 
+from openai_server.store.claiming import ClaimState
 from openai_server.store.leasing import (
     AcquireLease,
     ReleaseLease,
@@ -66,6 +67,14 @@ class SQLState:
         """
         for each in saved:
             self._changes.add(SaveState(each))
+
+    def claim(self, saved: S) -> Deferred[S | None]:
+        """
+        Keep this where nothing is kept under its key. While the store is
+        degraded, what is not known to be there may be claimed.
+        """
+        known = self._pending(type(saved)).get(keyOf(saved))
+        return self._changes.ask(ClaimState(saved, self._now()), known)
 
     def durable(self) -> Deferred[bool]:
         """
