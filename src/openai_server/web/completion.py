@@ -17,6 +17,7 @@ from openai_server.api.keeping import Keeping, RecordsWanted
 from openai_server.api.output import Finished, Usage
 from openai_server.api.renderer import Renderer
 from openai_server.coroutines import begun
+from openai_server.sessions.answerkeys import AnswerKeys, KeptReply
 from openai_server.sessions.restoring import Restoration
 from openai_server.sessions.retries import Attempt, Retries
 from openai_server.web.exchanges import Exchanges
@@ -24,6 +25,7 @@ from openai_server.web.headers import attemptFrom, cwdOf, hintsOf, keepAliveInte
 from openai_server.web.interfaces import Request
 from openai_server.web.keeper import ResponseKeeper
 from openai_server.web.kept import KeptAnswers, accountOf
+from openai_server.web.replayed import ReplayedAnswer
 from openai_server.web.response import Response
 from openai_server.web.submission import Submitter
 from openai_server.web.survivors import Survivors
@@ -46,6 +48,7 @@ class Completion:
         exchanges: Exchanges,
         survivors: Survivors,
         restoration: Restoration | None = None,
+        keys: AnswerKeys | None = None,
     ) -> None:
         """
         @param modelIsKnown: tells whether a model that nobody serves now may
@@ -56,9 +59,13 @@ class Completion:
         @param survivors: those that are made with nobody attached.
         @param restoration: of what earlier processes have left; None where
             they leave nothing.
+        @param keys: of attempts, where they outlast the process.
         """
         self._submitter = submitter
         self._retries = retries
+        self._keys = keys
+        if keys is not None:
+            retries.onForgotten = keys.forget
         self._takenNames = takenNames
         self._kept = kept
         self._keepAliveInterval = submitter.configuration.keepAliveInterval
@@ -70,10 +77,11 @@ class Completion:
             survivors,
             modelIsKnown,
             submitter.turns,
+            keys,
             tellsTools=submitter.configuration.workerTools,
             letsFinish=submitter.configuration.onDisconnect == "finish",
         )
-        self._start = TurnStart(submitter, retries, self._keeper, exchanges, restoration)
+        self._start = TurnStart(submitter, retries, self._keeper, exchanges, restoration, keys)
 
     def answer(self, request: Request, dialect: Dialect) -> Deferred[None]:
         """
@@ -111,7 +119,9 @@ class Completion:
             account, dialect.name, inquiry, hints, self._takenNames(), cwd
         )
         attempt: Attempt[Response] | None = attemptFrom(request, account, body)
-        response = None if attempt is None else await self._start.joined(attempt)
+        joined = None if attempt is None else await self._start.joined(attempt)
+        response: Response | ReplayedAnswer | None
+        response = ReplayedAnswer(joined, inquiry) if isinstance(joined, KeptReply) else joined
         # Whoever waits for an earlier attempt only looks as if it were there.
         isAlone = response is not None and attempt is not None and attempt.key is None
         keeping = dialect.keeping(inquiry) if response is None else None
@@ -132,7 +142,7 @@ class Completion:
             if response.own is not inquiry.own:
                 # A retry is told of the answer under the ids that it has already.
                 renderer = dialect.renderer(replace(inquiry, own=response.own))
-            elif keeping is not None and not inquiry.isBackground:
+            elif keeping is not None and not inquiry.isBackground and isinstance(response, Response):
                 self._kept.begun(account, keeping, response)
             if inquiry.isBackground and not inquiry.isStreamed:
                 request.answer(renderer.body(response.said()), contentType=renderer.bodyType)
@@ -167,6 +177,8 @@ class Completion:
         Turn away everybody who waits, and forget what was kept for retries.
         """
         self._submitter.stop()
+        if self._keys is not None:
+            self._keys.stop()
         self._retries.stop()
         self._keeper.stop()
 

@@ -23,6 +23,7 @@ from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Bee, Daemon
 from openai_server.metrics import Counters
 from openai_server.reports import TurnReports
+from openai_server.sessions.answerkeys import AnswerKeys
 from openai_server.sessions.calls import CallTable
 from openai_server.sessions.catalogue import Catalogue
 from openai_server.sessions.hints import SessionKeys
@@ -163,6 +164,7 @@ class WebFront(Service):
             self._exchanges,
             survivors,
             self._restoration,
+            AnswerKeys(state, self.membership, clock, now) if state.lasts else None,
         )
         completions = CompletionDialect(
             strict=configuration.strict,
