@@ -59,7 +59,7 @@ class AcquireLease(_Leasing):
 
 @cache
 def _acquiring(dialect: str) -> Any:
-    now = _timeIn(dialect)
+    now = timeIn(dialect)
     owner: ColumnElement[str] = bindparam("by")
     made = inserting(dialect, leases).values(
         name=bindparam("this"), owner=owner, expires_at=now + bindparam("ttl", type_=Float(53))
@@ -83,7 +83,7 @@ class RenewLease(_Leasing):
         """
         Update it, if it is there.
         """
-        until = _timeIn(connection.dialect.name) + bindparam("ttl", type_=Float(53))
+        until = timeIn(connection.dialect.name) + bindparam("ttl", type_=Float(53))
         statement = update(leases).where(_own).values(expires_at=until)
         return connection.execute(statement, self.values).rowcount > 0
 
@@ -103,7 +103,11 @@ class ReleaseLease(_Leasing):
         return connection.execute(delete(leases).where(_own), values).rowcount > 0
 
 
-def _timeIn(dialect: str) -> ColumnElement[float]:
+def timeIn(dialect: str) -> ColumnElement[float]:
+    """
+    Return the time of day in seconds since 1970, for a statement with a C{now}
+    where the database has no clock.
+    """
     if dialect == "postgresql":
         return cast(literal_column("extract(epoch from clock_timestamp())", Float(53)), Float(53))
     return bindparam("now", type_=Float(53))
