@@ -178,14 +178,16 @@ class StateContract:
         state, result = self.store.state, self.result
         for number in range(1, 5):
             state.save(msgspec.structs.replace(CALL, publicId=f"call_{number}", owner=f"p{number}"))
-        state.save(msgspec.structs.replace(CALL, publicId="call_5", owner="p3", isOpen=False))
+        others: list[dict[str, Any]] = [{"isOpen": False}, {"incarnation": "43"}]
+        for number, other in enumerate(others, 5):
+            state.save(msgspec.structs.replace(CALL, publicId=f"call_{number}", owner="p3", **other))
         for owner, ttl in (("p1", 50), ("p2", -1), ("p4", 50)):
             self.assertTrue(result(state.acquire(PROCESS + owner, owner, ttl)))
         self.assertTrue(result(state.acquire("p3", "p3", 50)))
-        names = [[call.publicId for call in result(state.abandoned(limit))] for limit in (9, 1)]
+        names = [[call.publicId for call in result(state.abandoned(limit, "42"))] for limit in (9, 1)]
         self.assertEqual(names, [["call_2", "call_3"], ["call_2"]])
         self.assertTrue(result(state.release(PROCESS + "p1", "p1")))
-        [first, *_] = result(state.abandoned(9))
+        [first, *_] = result(state.abandoned(9, "42"))
         self.assertEqual(first, CALL)
 
     def test_leases(self) -> None:

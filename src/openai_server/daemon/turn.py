@@ -66,6 +66,11 @@ class Wire(Protocol):
 
     def send(self, tone: FromBee) -> None: ...
 
+    def sayNames(self) -> None:
+        """
+        The names of all turns must be this bee's before a model goes on.
+        """
+
     def turnOver(self, turn: PromptedTurn) -> None:
         """
         The turn has ended: it can be forgotten.
@@ -246,6 +251,7 @@ class PromptedTurn:
         if not self._wire.isReady:
             raise APIError("daemon_unavailable", "The daemon is not connected.", retryAfter=1)
         self._calls[callId] = None
+        self._wire.sayNames()
         rid = self._wire.newRid()
         self._wire.send(toolResult(rid, self.sid, callId, toolName, text, isError))
 

@@ -116,6 +116,7 @@ class Conversation:
     The audience of one turn. See the module's docstring.
 
     @ivar context: what it was begun with.
+    @ivar onOver: what is to be called when the worker is really done.
     @ivar phase: where it is.
     @ivar seenCalls: ids of all calls that this side answers, or has refused.
     @ivar slot: its place in its worker.
@@ -130,7 +131,7 @@ class Conversation:
         "_end",
         "_hasLife",
         "_isSettled",
-        "_onOver",
+        "_isUnsure",
         "_onReady",
         "_onSettled",
         "_park",
@@ -141,6 +142,7 @@ class Conversation:
         "_unroutable",
         "_whenSettled",
         "context",
+        "onOver",
         "phase",
         "seenCalls",
         "slot",
@@ -175,7 +177,7 @@ class Conversation:
         self.slot = slot
         self._counters = counters
         self._onSettled = onSettled
-        self._onOver = onOver
+        self.onOver = onOver
         self._onReady = onReady
         self._turn: Turn | None = None
         self._answer: Attendant | None = None
@@ -183,6 +185,7 @@ class Conversation:
         self._hasLife = False
         self._batch = CallBatch(clock, constants.COLLECT_WINDOW, context.parallel)
         self._unroutable = False
+        self._isUnsure = False
         self._unheard: list[Shown] | None = None
         self._unheardSize = 0
         self._park: Deadline | None = None
@@ -228,10 +231,11 @@ class Conversation:
 
     def letGo(self) -> None:
         """
-        Leave a parked turn to the next process.
+        Leave a parked turn to another process: nothing more is told of it here.
         """
         self._stopPark()
         self._asked().letGo()
+        self._move(Step.END)
         self.slot.release()
 
     @property
@@ -399,6 +403,8 @@ class Conversation:
         """
         Tell the answer that the turn is over, and why.
         """
+        # Another process may have answered its calls: what its session has seen is not known.
+        self._isUnsure = self.isParked and self._table.isShared
         self._end = end
         self._move(Step.END)
         if not self._asked().isOver:
@@ -418,8 +424,8 @@ class Conversation:
         The worker is done: this is the one place where a slot is released.
         """
         self.slot.release()
-        if self._onOver is not None:
-            self._onOver()
+        if self.onOver is not None:
+            self.onOver()
         # It holds the prompt, and an answer may be kept for minutes.
         self._turn = None
 
@@ -502,6 +508,13 @@ class Conversation:
             self.cancel()
 
     def _parkPassed(self) -> None:
+        asked = self._table.expiring(self)
+        if asked is None:
+            self._expire()
+        else:
+            asked.addCallback(lambda isOurs: self._expire() if isOurs and self.isParked else None)
+
+    def _expire(self) -> None:
         # Without a connection, the turn is over by that.
         turn = self._asked()
         self._beginSettling()
@@ -551,7 +564,7 @@ class Conversation:
 
     def _settle(self) -> None:
         if self._onSettled is not None:
-            self._onSettled(self.context.session, self.hasEndedWell)
+            self._onSettled(self.context.session, self.hasEndedWell and not self._isUnsure)
         self._isSettled = True
         waiting, self._whenSettled = self._whenSettled, None
         for deferred in waiting or ():

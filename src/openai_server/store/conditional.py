@@ -123,13 +123,14 @@ class ChangeAll(_Conditional):
         return bool(found)
 
 
-def abandoned(connection: Connection, limit: int, now: float) -> Sequence[SavedCall]:
+def abandoned(connection: Connection, limit: int, incarnation: str, now: float) -> Sequence[SavedCall]:
     """
-    Return open calls whose owners hold no lease of their process.
+    Return open calls of one daemon's, whose owners hold no lease of their
+    process.
 
     @param now: in seconds since 1970, for a database that has no clock.
     """
-    values = {"now": now, "most": limit}
+    values = {"now": now, "most": limit, "of": incarnation}
     return [SavedCall(*row) for row in connection.execute(_abandoned(connection.dialect.name), values)]
 
 
@@ -138,6 +139,9 @@ def _abandoned(dialect: str) -> Select[Any]:
     calls = TABLES[SavedCall]
     isHeld = and_(leases.c.name == PROCESS + calls.c.owner, leases.c.expires_at > timeIn(dialect))
     query = select(calls).where(
-        calls.c.is_open, calls.c.expires_at > bindparam("now"), ~select(leases.c.name).where(isHeld).exists()
+        calls.c.is_open,
+        calls.c.incarnation == bindparam("of"),
+        calls.c.expires_at > bindparam("now"),
+        ~select(leases.c.name).where(isHeld).exists(),
     )
     return query.order_by(calls.c.public_id).limit(bindparam("most"))

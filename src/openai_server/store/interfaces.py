@@ -185,18 +185,22 @@ class StateStore(Protocol):
         @return: whether it is forgotten: True for one process alone.
         """
 
-    def change(self, kind: type[Saved], to: Mapping[str, Field], **fields: Field) -> Deferred[bool]:
+    def change(
+        self, kind: type[Saved], to: Mapping[str, Field], **fields: Field
+    ) -> Deferred[bool | None]:
         """
         Change all whose fields are these, at once.
 
         @param to: what their fields are to be.
         @return: whether there were any. Of several who want to change the same
-            fields from one value to others, it is True for one alone.
+            fields from one value to others, it is True for one alone. None
+            where nobody can say for now.
         """
 
-    def abandoned(self, limit: int) -> Deferred[Sequence[SavedCall]]:
+    def abandoned(self, limit: int, incarnation: str) -> Deferred[Sequence[SavedCall]]:
         """
-        Return open calls whose owners hold no lease of their process.
+        Return open calls of one daemon's, whose owners hold no lease of their
+        process.
         """
 
     def get(self, kind: type[S], key: Key) -> Deferred[S | None]:

@@ -28,6 +28,7 @@ class MemoryState:
     """
 
     lasts = False
+    isShared = False
 
     def __init__(self, now: Callable[[], float]) -> None:
         """
@@ -83,7 +84,9 @@ class MemoryState:
             del self._kept[kind][key]
         return succeed(True)
 
-    def change(self, kind: type[Saved], to: Mapping[str, Field], **fields: Field) -> Deferred[bool]:
+    def change(
+        self, kind: type[Saved], to: Mapping[str, Field], **fields: Field
+    ) -> Deferred[bool | None]:
         """
         Change all whose fields are these.
         """
@@ -92,11 +95,11 @@ class MemoryState:
             self._kept[kind][keyOf(each)] = replace(each, **to)
         return succeed(bool(found))
 
-    def abandoned(self, limit: int) -> Deferred[Sequence[SavedCall]]:
+    def abandoned(self, limit: int, incarnation: str) -> Deferred[Sequence[SavedCall]]:
         """
         Return open calls whose owners hold no lease of their process.
         """
-        calls = cast("list[SavedCall]", self._with(SavedCall, {"isOpen": True}))
+        calls = cast("list[SavedCall]", self._with(SavedCall, {"isOpen": True, "incarnation": incarnation}))
         found = [call for call in calls if not self._leases.isHeld(PROCESS + call.owner)]
         return succeed(sorted(found, key=keyOf)[:limit])
 

@@ -30,6 +30,7 @@ class SQLState:
     """
 
     lasts = True
+    isShared = False
 
     def __init__(self, reading: Reading, now: Callable[[], float]) -> None:
         """
@@ -80,20 +81,23 @@ class SQLState:
         isThere = all(key not in pending or pending[key] is not None for key in keys)
         return self._changes.ask(TakeAll(kind, keys, fields, self._now()), isThere)
 
-    def change(self, kind: type[Saved], to: Mapping[str, Field], **fields: Field) -> Deferred[bool]:
+    def change(
+        self, kind: type[Saved], to: Mapping[str, Field], **fields: Field
+    ) -> Deferred[bool | None]:
         """
-        Change all whose fields are these. While the store is degraded, nobody
-        is told that there were any.
+        Change all whose fields are these.
         """
-        return self._changes.ask(ChangeAll(kind, to, fields, self._now()), False)
+        return self._changes.ask(ChangeAll(kind, to, fields, self._now()), None)
 
-    def abandoned(self, limit: int) -> Deferred[Sequence[SavedCall]]:
+    def abandoned(self, limit: int, incarnation: str) -> Deferred[Sequence[SavedCall]]:
         """
         Return open calls whose owners hold no lease of their process; none
         while the store is degraded.
         """
         now = self._now()
-        return self._reading.read(lambda connection: abandoned(connection, limit, now), lambda: ())
+        return self._reading.read(
+            lambda connection: abandoned(connection, limit, incarnation, now), lambda: ()
+        )
 
     def get(self, kind: type[S], key: Key) -> Deferred[S | None]:
         """
