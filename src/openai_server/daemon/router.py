@@ -116,6 +116,13 @@ class Router:
         """
         return self.protocol is not None and self.protocol.isReady
 
+    @property
+    def hasOthers(self) -> bool:
+        """
+        Whether calls may be another process's.
+        """
+        return self.onStray is not None
+
     def newRid(self) -> str:
         """
         A rid that was not given before.

@@ -51,6 +51,12 @@ class Wire(Protocol):
         """
 
     @property
+    def hasOthers(self) -> bool:
+        """
+        Another process may have answered calls of a turn that is parked here.
+        """
+
+    @property
     def counts(self) -> Counter[str]: ...
 
     @property
@@ -424,12 +430,13 @@ class PromptedTurn:
 
     def _finish(self, end: TurnEnd) -> None:
         wasHeard = self.isHeard
+        mayBeOthers = self._state == states.PARKED and self._wire.hasOthers
         self._state = states.ENDED
         self.isOver = True
         self.isHeard = False
         self.prompt = None
         self.formerTools = ()
-        if self._calls and self._wire.isReady:
+        if self._calls and self._wire.isReady and not mayBeOthers:
             self._refuseOpenCalls()
         self._wire.turnOver(self)
         if wasHeard:

@@ -45,6 +45,8 @@ from openai_server.wire.tones import ToolDefinition
 
 #: Parked calls that are looked for at a start.
 MOST_CALLS: Final = 10_000
+#: Of what processes are told: which of them goes on with a turn, and its sid.
+TAKEN: Final = "turn-taken"
 #: What becomes of a call whose result is not waited for any more.
 _CLOSED: Final[Mapping[str, Field]] = {"isOpen": False, "details": b""}
 
@@ -242,11 +244,26 @@ class LastingTurns:
         for call in saved:
             call.saved = None
         names = [call.publicId for call in saved]
-        take = self._takes[parked] = self._state.takeAll(SavedCall, names, owner=self.owner, isOpen=True)
+        take = self._takes[parked] = Deferred.fromCoroutine(self._takeRows(parked.context.sid, names))
         return following(take.addCallback(self._taken, parked))
 
+    async def _takeRows(self, sid: str, names: Sequence[str]) -> bool:
+        if await self._state.takeAll(SavedCall, names, owner=self.owner, isOpen=True):
+            return True
+        # Another process has the turn, and no results yet.
+        isOurs = await self._state.takeAll(SavedCall, names, isOpen=True)
+        if isOurs:
+            self.tellTaken(sid)
+        return isOurs
+
+    def tellTaken(self, sid: str) -> None:
+        """
+        Tell the other processes that this one goes on with the turn of a sid.
+        """
+        self._state.tell(TAKEN, f"{self.owner} {sid}")
+
     def _taken(self, isOurs: bool, parked: Parked) -> bool:
-        del self._takes[parked]
+        self._takes.pop(parked, None)
         return self._checked(isOurs, parked)
 
     def notUsed(self, parked: Parked) -> None:
@@ -366,7 +383,8 @@ def following(waited: Deferred[T]) -> Deferred[T]:
     Return what fires with another Deferred, which goes on when this one is
     cancelled.
     """
-    follower: Deferred[T] = Deferred(lambda _: None)
+    # Without a canceller it takes no notice of a result behind its cancelling.
+    follower: Deferred[T] = Deferred()
 
     def tell(result: T) -> T:
         follower.callback(result)

@@ -27,14 +27,12 @@ from openai_server.sessions.calls import CallState, ParkedCall
 from openai_server.sessions.chains import Transcript
 from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.ids import isPublicCallId
-from openai_server.sessions.parkedturns import LastingTurns, following
+from openai_server.sessions.parkedturns import TAKEN, LastingTurns, following
 from openai_server.sessions.strays import StrayCalls
 from openai_server.store.interfaces import StateStore
 from openai_server.store.saved import SavedCall
 from openai_server.wire.tones import ToolCall
 
-#: Of what a process is told that had a turn which another one has taken.
-TAKEN: Final = "turn-taken"
 #: Seconds between two looks for turns of processes that are gone.
 LOOK: Final = 5.0
 #: Seconds for which the files of a turn are kept that another process has: a
@@ -139,7 +137,7 @@ class SharedTurns:
         calls = await self._turns.own(saved)
         if calls:
             if saved.owner != self._turns.owner:
-                self._state.tell(TAKEN, f"{saved.owner} {saved.sid}")
+                self._turns.tellTaken(saved.sid)
             self._adoption.bringBack(calls, incarnation)
 
     async def adoptAbandoned(self) -> None:
@@ -166,7 +164,7 @@ class SharedTurns:
             Deferred.fromCoroutine(self._check())
             return
         owner, _, sid = text.partition(" ")
-        if owner == self._turns.owner:
+        if owner != self._turns.owner:
             for conversation in self._parked():
                 if conversation.context.sid == sid:
                     self._leave(conversation)
