@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import RELAY, SERVER, Rounds, summary, table
+from benchmarks.figures import RELAY, SERVER, VOLATILE, Rounds, summary, table
 from benchmarks.load import LoadError
 from benchmarks.processes import Run, StartError, Target
-from benchmarks.scenarios import EACH, FULL, ONCE, QUICK, Figures, Size
+from benchmarks.scenarios import EACH, FULL, ONCE, QUICK, Figures, Size, isFor
 
 #: Seconds after which a run is given up.
 _LIMIT = 900
@@ -33,7 +33,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything here")
     parser.add_argument("--rounds", type=int, help="how many rounds; the medians are shown")
     parser.add_argument("--only", action="append", metavar="NAME", help=f"of {', '.join(EACH)}, held")
-    parser.add_argument("--targets", default=f"{SERVER},{RELAY}", help="what to measure: %(default)s")
+    parser.add_argument("--targets", default=f"{SERVER},{RELAY},{VOLATILE}", help="what to measure: %(default)s")
     return parser.parse_args(arguments)
 
 
@@ -65,7 +65,7 @@ def _goRound(
     rounds: Rounds,
 ) -> None:
     for name, measure in scenarios.items():
-        for target in targets:
+        for target in [each for each in targets if isFor(each.name, name)]:
             _progress(f"{name}, {target.name}")
             try:
                 figures = measure(target, size)

@@ -12,6 +12,8 @@ from typing import Any, Final, TypeAlias
 
 SERVER: Final = "server"
 RELAY: Final = "relay"
+#: The server once more, with nothing that outlasts it.
+VOLATILE: Final = "volatile"
 
 #: Target -> name of a figure -> its value in each round.
 Rounds: TypeAlias = dict[str, dict[str, list[float]]]
@@ -25,6 +27,7 @@ class Figure:
     @ivar aim: the ratio to the relay that the server should stay within.
     @ivar beside: the server's own figure that stands in the relay's place,
         where the relay has none.
+    @ivar against: the target whose figure stands beside the server's.
     """
 
     name: str
@@ -32,6 +35,16 @@ class Figure:
     unit: str
     aim: float | None = None
     beside: str | None = None
+    against: str = RELAY
+
+
+#: What is asked of the server with its store and of the one without.
+STORED: Final = {
+    "fresh": "fresh sessions, 32 at once",
+    "continued": "continued sessions, 32 at once",
+    "single": "continued sessions, one at a time",
+    "kept": "kept responses, 32 at once",
+}
 
 
 def _figures() -> Iterable[Figure]:
@@ -55,6 +68,9 @@ def _figures() -> Iterable[Figure]:
     yield Figure("plain speed", "requests without streaming: speed", "requests/s")
     yield Figure("models cpu", "GET /v1/models: CPU", "ms/request", 2.0)
     yield Figure("models speed", "GET /v1/models: speed", "requests/s")
+    for name, label in STORED.items():
+        row = f"{label}: CPU, beside memory:"
+        yield Figure(f"{name} cpu", row, "ms/request", 1.15, against=VOLATILE)
     yield Figure("held memory", "held streams: memory", "KiB/stream")
     yield Figure("stall gap", "20 MiB bodies beside 16 streams: longest gap", "ms")
     yield Figure("stall p99.9", "20 MiB bodies beside 16 streams: a token's way, p99.9", "ms")
@@ -75,7 +91,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 def summary(rounds: Rounds) -> dict[str, dict[str, Any]]:
     """
     Name of a figure -> unit, the median of each target, the ratio of server to
-    relay, and what each round gave. What nobody measured is left out.
+    what it stands beside, and what each round gave. What nobody measured is left out.
     """
     found = {}
     for figure in FIGURES:
@@ -85,7 +101,7 @@ def summary(rounds: Rounds) -> dict[str, dict[str, Any]]:
         if not values:
             continue
         medians = {target: statistics.median(each) for target, each in values.items()}
-        ratio = _ratio(medians)
+        ratio = _ratio(medians, figure.against)
         if figure.beside is not None and (chat := rounds.get(SERVER, {}).get(figure.beside)):
             ratio = medians[SERVER] / statistics.median(chat)
         row: dict[str, Any] = {"unit": figure.unit, **medians, "ratio": ratio, "aim": figure.aim}
@@ -93,9 +109,9 @@ def summary(rounds: Rounds) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _ratio(medians: Mapping[str, float]) -> float | None:
-    server, relay = medians.get(SERVER), medians.get(RELAY)
-    return server / relay if server is not None and relay else None
+def _ratio(medians: Mapping[str, float], against: str) -> float | None:
+    server, other = medians.get(SERVER), medians.get(against)
+    return server / other if server is not None and other else None
 
 
 def table(found: Mapping[str, Mapping[str, Any]]) -> str:

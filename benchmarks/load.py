@@ -267,17 +267,37 @@ def ask(question: Question, isStream: bool, padding: int = 0) -> Exchange:
 
     @param padding: bytes of text behind the question.
     """
-    message = {"role": "user", "content": question.text + "x" * padding}
-    body = json.dumps({"model": MODEL, "messages": [message], "stream": isStream}).encode()
+    return _askAfter([], question, question.text + "x" * padding, isStream)
+
+
+def converse(questions: Iterable[Question]) -> list[Exchange]:
+    """
+    Chat completions without streaming, each of which shows those before it.
+    """
+    messages: list[dict[str, str]] = []
+    found = []
+    for question in questions:
+        found.append(_askAfter(messages, question, question.text, False))
+        messages += [
+            {"role": "user", "content": question.text},
+            {"role": "assistant", "content": "".join(map(question.delta, range(question.tokens)))},
+        ]
+    return found
+
+
+def _askAfter(messages: list[dict[str, str]], question: Question, text: str, isStream: bool) -> Exchange:
+    said = {"model": MODEL, "messages": [*messages, {"role": "user", "content": text}], "stream": isStream}
+    body = json.dumps(said).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
     return Exchange(head.encode() + b"Content-Type: application/json\r\n\r\n" + body, question, isStream)
 
 
-def askResponse(question: Question) -> Exchange:
+def askResponse(question: Question, isKept: bool = False) -> Exchange:
     """
-    A streamed response, which is not kept: a chat completion is not either.
+    A streamed response. Beside a chat completion it is not kept: that is not
+    either.
     """
-    said = {"model": MODEL, "input": question.text, "stream": True, "store": False}
+    said = {"model": MODEL, "input": question.text, "stream": True, "store": isKept}
     body = json.dumps(said).encode()
     head = f"POST /v1/responses HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
     return Exchange(head.encode() + b"Content-Type: application/json\r\n\r\n" + body, question, True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import benchmarks
-from benchmarks.figures import RELAY, SERVER
+from benchmarks.figures import RELAY, VOLATILE
 from benchmarks.load import MODEL
 
 _CHECKOUT = Path(benchmarks.__file__).parent.parent
@@ -118,12 +118,12 @@ class Run:
         else:
             twistd = "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()"
             arguments = ["-c", twistd, "-n", "--pidfile=", "openai-server"]
-        process = self._spawn(name, arguments, self._measured, self._environment(port))
+        process = self._spawn(name, arguments, self._measured, self._environment(name, port))
         self._await(name, process, lambda: _answers(port))
         return Target(name, port, process.pid)
 
-    def _environment(self, port: int) -> dict[str, str]:
-        state = self._folder / "state"
+    def _environment(self, name: str, port: int) -> dict[str, str]:
+        state = self._folder / name
         (state / "hum").mkdir(parents=True, exist_ok=True)
         worker = {"name": "worker", "bee": ["worker"], "models": [MODEL], "hid": "bench"}
         (state / "hum" / "bees.json").write_text(json.dumps({"client-1": worker}))
@@ -132,6 +132,7 @@ class Run:
             "HUM_THRUM_SOCK": self._daemon,
             "OPENAI_SERVER_PORT": str(port),
             "OPENAI_SERVER_MAX_TURNS": "0",
+            "OPENAI_SERVER_STORE": "memory:" if name == VOLATILE else "sqlite:",
             "XDG_STATE_HOME": str(state),
             "XDG_CONFIG_HOME": str(self._folder / "config"),
             "XDG_RUNTIME_DIR": str(self._folder),
@@ -143,7 +144,7 @@ class Run:
         log = self._stack.enter_context(self._log(name).open("wb"))
         process = subprocess.Popen(
             [sys.executable, *arguments],
-            cwd=_CHECKOUT if name != SERVER else self._folder,
+            cwd=_CHECKOUT if name in ("daemon", RELAY) else self._folder,
             env=environment,
             stdin=subprocess.PIPE,
             stdout=log,

@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from benchmarks.figures import SERVER, percentile
+from benchmarks.figures import RELAY, SERVER, VOLATILE, percentile
 from benchmarks.load import (
     Connection,
     Exchange,
     ask,
     askResponse,
     close,
+    converse,
     drive,
     hasFirstToken,
     listModels,
@@ -62,7 +63,7 @@ def warmUp(target: Target, size: Size) -> Figures:
     """
     _exchanged(target, [[ask(fresh(50), isStream=True)] for _ in range(8)])
     _exchanged(target, [[ask(fresh(50), isStream=False), listModels()] for _ in range(8)])
-    if target.name == SERVER:
+    if target.name != RELAY:
         _exchanged(target, [[askResponse(fresh(50))] for _ in range(8)])
     return {}
 
@@ -93,8 +94,6 @@ def responses(target: Target, size: Size) -> Figures:
     """
     The same of the Responses API, which the relay does not speak.
     """
-    if target.name != SERVER:
-        return {}
     flooded = _flooded(target, size, 16, askResponse)
     slow = [fresh(int(size.seconds * 50), rate=50) for _ in range(16)]
     used = _exchanged(target, [[askResponse(question)] for question in slow])
@@ -157,6 +156,31 @@ def _requests(name: str, target: Target, size: Size, make: Callable[[], Exchange
     return used.cpuFor(f"{name} cpu", 1e3 / count) | {f"{name} speed": count / used.seconds}
 
 
+def stored(target: Target, size: Size) -> Figures:
+    """
+    What touches the store, of the server with one and of the one without.
+    """
+    each = size.requests // 32
+    queues: dict[str, list[Sequence[Exchange]]] = {
+        "fresh": [[ask(fresh(20), isStream=False) for _ in range(each)] for _ in range(32)],
+        "continued": [_conversations(each) for _ in range(32)],
+        "single": [_conversations(size.requests // 4)],
+        "kept": [[askResponse(fresh(20), isKept=True) for _ in range(each)] for _ in range(32)],
+    }
+    found = {}
+    for name, asked in queues.items():
+        count = sum(map(len, asked))
+        found |= _exchanged(target, asked).cpuFor(f"{name} cpu", 1e3 / count)
+    return found
+
+
+def _conversations(exchanges: int) -> list[Exchange]:
+    """
+    Conversations of ten questions each.
+    """
+    return [each for _ in range(exchanges // 10 or 1) for each in converse([fresh(20) for _ in range(10)])]
+
+
 def held(target: Target, size: Size) -> Figures:
     """
     Streams that are open and silent after their first token. All of them go on
@@ -215,8 +239,24 @@ EACH: Final[Mapping[str, Callable[[Target, Size], Figures]]] = {
     "first": firstToken,
     "plain": plain,
     "models": models,
+    "stored": stored,
     "stall": stall,
 }
+
+
+#: Who is measured, where it is not server and relay.
+_TARGETS: Final[Mapping[str, Sequence[str]]] = {
+    "warm-up": (SERVER, RELAY, VOLATILE),
+    "responses": (SERVER,),
+    "stored": (SERVER, VOLATILE),
+}
+
+
+def isFor(target: str, name: str) -> bool:
+    """
+    A scenario is one for this target.
+    """
+    return target in _TARGETS.get(name, (SERVER, RELAY))
 
 
 @dataclass(frozen=True)

@@ -131,3 +131,16 @@ class RestartTests(AsyncCase):
         wanted = "memory:, sqlite:///PATH or postgresql+psycopg://USER@HOST/DATABASE"
         said = f"environment OPENAI_SERVER_STORE: store: the value is not {wanted}"
         self.assertEqual(program.errors, f"openai-server: {said}\n")
+
+    async def test_fileOfAnotherServer(self) -> None:
+        """
+        (D40) So is one that another server uses, which serves on.
+        """
+        first = await self.started("sqlite:")
+        second = launch(self, self.home, "--embedded", "--port", "0", OPENAI_SERVER_STORE="sqlite:")
+        self.assertEqual(await second.ended, 1)
+        (line,) = second.lines
+        said = "another server uses it; a file is for one, several need PostgreSQL"
+        file = self.home / "hum" / "openai-server.db"
+        self.assertEqual(json.loads(line)["message"], f"store {file}: {said}")
+        self.assertEqual(await self.asked(first, "/readyz"), {"status": "ready"})

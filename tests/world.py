@@ -26,6 +26,7 @@ from openai_server.daemon.link import Link
 from openai_server.daemon.registry import FileRegistry
 from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.metrics import Counters
+from openai_server.reports import TurnReport
 from openai_server.store.interfaces import Store
 from openai_server.store.opening import storeFrom
 from openai_server.web.front import WebFront, boundsFrom
@@ -325,6 +326,7 @@ class World:
     @ivar recorder: sees all that passes between server and daemon.
     @ivar ends: the end codes of all requests so far.
     @ivar logged: every log event.
+    @ivar turns: what was told of turns that are over.
     """
 
     def __init__(
@@ -357,6 +359,7 @@ class World:
         self.folder, self.daemon, self.recorder = machine.folder, machine.daemon, machine.recorder
         self.configuration = Configuration(**settings)
         self.endpoint = MemoryEndpoint(self.daemon)
+        self.turns: list[TurnReport] = []
         self._isStopped = False
         self.workers = workers or InlineWorkers()
         self.store = opened or storeFrom(
@@ -391,6 +394,7 @@ class World:
             now=machine.now,
             dialects=dialects,
             store=self.store,
+            turnReports=[self],
         )
         self.clients: list[Client] = []
         machine.worlds.append(self)
@@ -474,6 +478,12 @@ class World:
         return self.ask("#script " + json.dumps(steps), **fields)
 
     # What was seen.
+
+    def turnEnded(self, report: TurnReport) -> None:
+        """
+        See L{openai_server.reports.TurnReports.turnEnded}.
+        """
+        self.turns.append(report)
 
     @property
     def ends(self) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from secrets import token_hex
 from typing import Any
 
-from twisted.application.service import IService
+from twisted.application.service import IService, Service
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -24,12 +24,12 @@ from openai_server.daemon.registry import FileRegistry
 from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.embedded.daemon import EmbeddedDaemon
 from openai_server.greeting import Bound, Greeting
-from openai_server.identity import IdentityError, hidFromSeed, newSeed, seedFromFile
+from openai_server.identity import IdentityError, hidFromSeed, holdKey, newSeed
 from openai_server.metrics import Counters
 from openai_server.runtime import runtimeDirectory
 from openai_server.service import Front, StartError
 from openai_server.store.interfaces import Bounds, Store, StoreError
-from openai_server.store.opening import storeFrom
+from openai_server.store.opening import claimFrom, storeFrom
 from openai_server.wire.tones import Bind
 
 
@@ -57,9 +57,9 @@ class Joining:
         from openai_server.web.front import WebFront, boundsFrom
 
         counters = Counters()
-        store = self._openStore(boundsFrom(self._configuration), counters, start)
         # The embedded daemon knows nobody from earlier days.
-        hid = hidFromSeed(newSeed()) if self._configuration.embedded else self._hid()
+        hid = hidFromSeed(newSeed()) if self._configuration.embedded else self._hid(start)
+        store = self._openStore(boundsFrom(self._configuration), counters, start)
         daemon = self._link(hid, bound, start)
         front = WebFront(
             clock=self._clock,
@@ -78,9 +78,10 @@ class Joining:
 
     def _openStore(self, bounds: Bounds, counters: Counters, start: Callable[[IService], None]) -> Store:
         """
-        Return what lasts. It is stopped last of all, since it was started first.
+        Return what lasts. It is stopped after all that saves to it.
         """
         try:
+            start(Held(claimFrom(self._configuration.store)))
             store = storeFrom(
                 self._configuration.store,
                 bounds,
@@ -132,17 +133,20 @@ class Joining:
         start(link)
         return link
 
-    def _hid(self) -> str:
+    def _hid(self, start: Callable[[IService], None]) -> str:
         """
-        This bee's lasting name.
+        Return this bee's lasting name, which no other process has until this
+        one stops.
         """
         path = self._configuration.keyFile or keyPath(self._environ)
         if path is None:
             raise StartError("there is no home folder for this bee's key: set OPENAI_SERVER_KEY_FILE")
         try:
-            return hidFromSeed(seedFromFile(path))
+            key = holdKey(path)
         except IdentityError as error:
             raise StartError(str(error)) from None
+        start(Held(key.release))
+        return hidFromSeed(key.seed)
 
     def _socketPath(self) -> str:
         return self._configuration.thrumSocket or socketPath(self._environ, os.getuid())
@@ -174,6 +178,22 @@ class Joining:
             self._log.info("{line}", line=line)
         for warning in self._loaded.warnings:
             self._log.warn("{warning}", warning=warning)
+
+
+class Held(Service):
+    """
+    What is released when this stops.
+    """
+
+    def __init__(self, release: Callable[[], None]) -> None:
+        self._release = release
+
+    def stopService(self) -> None:
+        """
+        Release it.
+        """
+        super().stopService()
+        self._release()
 
 
 def bindFrom(bound: Sequence[Bound]) -> Bind | None:

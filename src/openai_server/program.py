@@ -16,11 +16,13 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
 from openai_server.service import OpenAIService, StartError
+from openai_server.supervision import Supervisor
 
 
 class ProgramService(OpenAIService):
@@ -33,6 +35,9 @@ class ProgramService(OpenAIService):
 
     #: What is read anew at a SIGHUP.
     reloads: Sequence[Callable[[], object]] = ()
+
+    #: Is told how the process is.
+    supervisor: Supervisor | None = None
 
     def setServiceParent(self, parent: Any) -> None:
         """
@@ -51,6 +56,16 @@ class ProgramService(OpenAIService):
         # The reactor sets its own handlers when it begins to run.
         self._reactor.callWhenRunning(signals.install)
         self._reactor.callWhenRunning(calmGarbageCollection)
+        if self.supervisor is not None:
+            self._reactor.callWhenRunning(self.supervisor.ready)
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Stop in good order, and say so.
+        """
+        if self.supervisor is not None:
+            self.supervisor.stopping()
+        return super().stopService()
 
     def reload(self) -> None:
         """

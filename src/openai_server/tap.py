@@ -38,6 +38,7 @@ from openai_server.logoutput import outputOf
 from openai_server.ports import endpointFrom
 from openai_server.program import ProgramService, explainExit
 from openai_server.service import OpenAIService
+from openai_server.supervision import supervisorFrom
 
 _log = Logger()
 
@@ -177,6 +178,7 @@ def makeService(options: Options) -> OpenAIService:
     if options.parent is None:
         return OpenAIService(*terms)
     program = ProgramService(*terms)
+    program.supervisor = supervisorFrom(options.environ, clock, os.getpid())
     log = program.observer = _observerFor(options.parent, configuration)
     program.reloads = [*([log.reopen] if log else []), partial(_reload, options, joining, log)]
     sys.excepthook = explainExit(sys.excepthook)

@@ -4,13 +4,14 @@ Several servers beside each other in one test, over one store.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 
 from openai_server.config import Configuration
 from openai_server.metrics import Counters
+from openai_server.store import membership
 from openai_server.store.interfaces import PROCESS, Store
 from openai_server.store.opening import VolatileStore, storeFrom
 from openai_server.web.front import boundsFrom
@@ -20,7 +21,7 @@ from tests.machinery.models import TEST_MODELS
 from tests.store.postgresql import server
 from tests.store.support import InlineWorkers
 from tests.support import TestClock
-from tests.world import Machine, World
+from tests.world import Client, Machine, World
 
 
 class Messages:
@@ -130,6 +131,8 @@ class ProcessCase(FlowCase):
 
     def setUp(self) -> None:
         super().setUp()
+        # A database has a clock of its own.
+        self.patch(membership, "TTL", 1e6)
         self.machine = Machine(self, {"models": {**TEST_MODELS, "calling": calling, "apart": apart}})
         self.messages = Messages()
         self.stores: dict[World, SharedStore] = {}
@@ -159,7 +162,6 @@ class ProcessCase(FlowCase):
         store, isOwn = self.store(clock, workers)
         shared = SharedStore(store, self.messages, isOwn)
         shared.startService()
-        shared.state.acquire(PROCESS + hid, hid, 1e6)
         world = World(
             self, machine=self.machine, hid=hid, opened=shared, clock=clock, workers=workers, **settings
         )
@@ -183,13 +185,13 @@ class ProcessCase(FlowCase):
         [other, *_] = self.machine.worlds
         self.stores[other].state.release(PROCESS + hid, hid)
 
-    def stop(self, world: World) -> None:
+    def completed(self, *clients: Client) -> Sequence[Client]:
         """
-        Stop a process in good order.
+        These clients, when they have their answers.
         """
-        state, hid = self.stores[world].state, self.hids[world]
-        state.release(PROCESS + hid, hid)
-        world.stop()
+        [world, *_] = self.machine.worlds
+        world.until(lambda: all(client.isComplete for client in clients))
+        return clients
 
     def parked(self, world: World, **fields: Any) -> Talk:
         """

@@ -5,8 +5,6 @@ and sessions, which any of them goes on with.
 
 from __future__ import annotations
 
-from typing import Any
-
 from openai_server.sessions.conversation import LATE_RESULT
 from openai_server.sessions.sharedturns import LOOK
 from openai_server.store.saved import SavedCall
@@ -130,8 +128,7 @@ class TurnContract:
             other = talk.post(*results)
             first.workers.release()
             second.workers.release()
-            self.a.until(lambda: one.isComplete and other.isComplete)
-            said = sorted(client.message["content"] for client in (one, other))
+            said = sorted(client.message["content"] for client in self.completed(one, other))
             self.assertEqual(said, ["[grey][fishy]", "look: grey; smell: fishy"])
             self.assertEqual(len(self.a.sent("tool-result")) - sent, 2)
             self.assertEqual(self.prompts() - before, 2)
@@ -300,7 +297,7 @@ class TurnContract:
         Its turns are others' soon, and results are used before.
         """
         talk, other = self.parked(self.a), self.parked(self.a)
-        self.stop(self.a)
+        self.a.stop()
         talk.world = other.world = self.b
         self.assertSaid(talk.results("grey", "fishy"), "[grey][fishy]", "continued")
         self.b.advance(LOOK)
@@ -331,7 +328,7 @@ class TurnContract:
         self.kill(self.a)
         again = self.process("a")
         self.assertEqual((again.link.turnCount, self.b.link.turnCount), (1, 1))
-        self.stop(self.b)
+        self.b.stop()
         c = self.process("c")
         self.assertEqual((again.link.turnCount + c.link.turnCount), 2)
         for talk in of.values():

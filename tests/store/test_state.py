@@ -210,6 +210,47 @@ class StateContract:
         self.assertTrue(result(state.acquire("sid:1", "p3", 5)))
         self.assertFalse(result(state.renew("sid:1", "p2", 5)))
 
+    def test_allLeases(self) -> None:
+        """
+        Those of one owner are renewed and given back together.
+        """
+        state, result = self.store.state, self.result
+        for name, owner in (("a", "p1"), ("b", "p1"), ("c", "p2")):
+            self.assertTrue(result(state.acquire(name, owner, 5)))
+        self.assertEqual([result(state.holder(name)) for name in "abcd"], ["p1", "p1", "p2", None])
+        self.assertEqual((result(state.renewAll("p1", 99)), result(state.renewAll("p3", 99))), (2, 0))
+        self.assertEqual(result(state.renewAll("p2", -1)), 1)
+        self.assertEqual([result(state.holder(name)) for name in "abc"], ["p1", "p1", None])
+        self.assertEqual((result(state.releaseAll("p1")), result(state.releaseAll("p1"))), (2, 0))
+        self.assertEqual([result(state.holder(name)) for name in "abc"], [None] * 3)
+        self.assertFalse(result(state.renew("a", "p1", 5)))
+
+    def test_messages(self) -> None:
+        """
+        Who listens to a topic is told, as often as it listens and no longer
+        than it does.
+        """
+        heard: list[str | None] = []
+        stop = self.store.state.hear("t", heard.append)
+        stopTwice = self.store.state.hear("t", heard.append)
+        self.store.state.tell("t", "one")
+        self.store.state.tell("other", "two")
+        stop()
+        stop()
+        self.store.state.tell("t", "\0\u00e4")
+        self.assertEqual(heard, ["one", "one", "\0\u00e4"])
+        stopTwice()
+        self.store.state.tell("t", "three")
+        self.assertEqual(len(heard), 3)
+
+    def test_longMessage(self) -> None:
+        """
+        One that PostgreSQL would not take is refused by all.
+        """
+        self.store.state.tell("t", "x" * 7500)
+        with self.assertRaises(ValueError):
+            self.store.state.tell("t", "\u00e4" * 4000)
+
     def test_secrets(self) -> None:
         """
         One for each name.
@@ -259,6 +300,17 @@ class LastingContract(StateContract):
         self.assertTrue(self.result(self.store.state.durable()))
         self.assertTrue(self.result(other.state.take(SavedCall, "call_1")))
         self.assertFalse(self.result(self.store.state.take(SavedCall, "call_1")))
+
+    def test_writtenBefore(self) -> None:
+        """
+        Who is told finds what was saved before.
+        """
+        heard: list[object] = []
+        other = self.opened()
+        self.store.state.hear("t", lambda _: heard.append(self.result(other.state.get(SavedCall, "call_1"))))
+        self.store.state.save(CALL)
+        self.store.state.tell("t", "")
+        self.assertEqual(heard, [CALL])
 
     def test_sweep(self) -> None:
         """

@@ -5,6 +5,7 @@ The command line.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -12,7 +13,15 @@ from typing import Any, TextIO
 import msgspec
 from twisted.python import usage
 
-from openai_server.config import ConfigurationError, load
+from openai_server.admin.installing import (
+    InstallError,
+    ServiceKind,
+    install,
+    installationFor,
+    removalFor,
+    uninstall,
+)
+from openai_server.config import Configuration, ConfigurationError, load
 from openai_server.store.administration import Administration, Summary
 from openai_server.store.interfaces import StoreError
 
@@ -53,13 +62,48 @@ class Forgetting(usage.Options):
             raise usage.UsageError("forget what? one of --session, --response, --before")
 
 
+class Installing(usage.Options):
+    """
+    What kind of service the server becomes.
+    """
+
+    optFlags = [
+        ["system", None, "a service of the machine, not of this user"],
+        ["socket", None, "let systemd listen, and start the server at the first connection"],
+        ["no-start", None, "write the files only"],
+    ]
+    optParameters = [["user", "u", None, "with --system: as whom it runs; default: who called sudo"]]
+
+    def postOptions(self) -> None:
+        """
+        @raise usage.UsageError: nobody is said for whom it runs.
+        """
+        if self["system"]:
+            self["user"] = self["user"] or os.environ.get("SUDO_USER")
+            if self["user"] is None:
+                raise usage.UsageError("--system needs --user NAME: the one whose humd it serves")
+        elif self["user"] is not None:
+            raise usage.UsageError("--user goes with --system")
+
+
+class Uninstalling(usage.Options):
+    """
+    Which service goes.
+    """
+
+    optFlags = [["system", None, "that of the machine, not of this user"]]
+
+
 class AdminOptions(usage.Options):
     """
     The command line.
     """
 
-    synopsis = "python -m openai_server.admin [options] state|forget|vacuum|export"
-    longdesc = "Looks into the store of openai-server. Settings come from where the server has them."
+    synopsis = "python -m openai_server.admin [options] COMMAND"
+    longdesc = (
+        "Looks into the store of openai-server, and makes a service of it. Settings come from where the"
+        " server has them."
+    )
     optParameters = [
         ["config", "c", None, "The configuration file to read in place of the default one."],
         ["store", None, None, "The store, in place of the one that the settings name."],
@@ -69,6 +113,8 @@ class AdminOptions(usage.Options):
         ["forget", None, Forgetting, "forget a session, a response, or what is old"],
         ["vacuum", None, Nothing, "give back the room of what was forgotten"],
         ["export", None, Nothing, "write all but secrets as lines of JSON"],
+        ["install", None, Installing, "run the server by systemd or launchd, now and from now on"],
+        ["uninstall", None, Uninstalling, "undo that"],
     ]
 
     def postOptions(self) -> None:
@@ -91,10 +137,13 @@ def run(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err: 
     try:
         options.parseOptions(list(arguments))
         given = {"store": options["store"]} if options["store"] else {}
-        url = load(given, environ, options["config"]).configuration.store
+        configuration = load(given, environ, options["config"]).configuration
     except (usage.UsageError, ConfigurationError, ValueError) as error:
         print(f"admin: {error}", file=err)
         return 2
+    if options.subCommand in ("install", "uninstall"):
+        return _settle(options, configuration, environ, out, err)
+    url = configuration.store
     if url == "memory:":
         print("admin: the store is memory: only the server itself sees what is in it", file=err)
         return 1
@@ -108,6 +157,27 @@ def run(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err: 
     except StoreError as error:
         print(f"admin: {error}", file=err)
         return 1
+    return 0
+
+
+def _settle(
+    options: Any, configuration: Configuration, environ: Mapping[str, str], out: TextIO, err: TextIO
+) -> int:
+    said, isInstall = options.subOptions, options.subCommand == "install"
+    try:
+        if isInstall:
+            wanted = ServiceKind(bool(said["system"]), bool(said["socket"]), said["user"], options["config"])
+            done = install(installationFor(wanted, configuration, environ), not said["no-start"])
+        else:
+            done = uninstall(removalFor(bool(said["system"]), environ))
+        for line in done:
+            print(line, file=out)
+    except InstallError as error:
+        print(f"admin: {error}", file=err)
+        return 1
+    if isInstall:
+        undo = f"uninstall{' --system' if said['system'] else ''}"
+        print(f"to undo it: python -m openai_server.admin {undo}", file=out)
     return 0
 
 

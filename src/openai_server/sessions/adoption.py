@@ -26,9 +26,11 @@ from openai_server.sessions.parkedturns import (
     toolsOf,
     workersOf,
 )
+from openai_server.sessions.plans import Session
 from openai_server.sessions.scheduler import Scheduler
-from openai_server.sessions.turncontext import TurnContext
+from openai_server.sessions.turncontext import EndedTurn, TurnContext
 from openai_server.store.saved import SavedCall
+from openai_server.wire.ends import Loss, Lost
 
 
 @dataclass
@@ -44,6 +46,7 @@ class Surroundings:
     calls: CallTable
     counters: Counters
     learn: Callable[[object], None]
+    onOver: Callable[[EndedTurn], None]
 
 
 class Adoption:
@@ -67,14 +70,14 @@ class Adoption:
         details = [found for each in saved if (found := detailsOf(each)) is not None]
         isThere = bool(incarnation) and incarnation == saved[0].incarnation and len(details) == len(saved)
         if not isThere or self._hasLostItsWorker(details[0].turn):
-            self._tooLate(saved)
+            self._tooLate(saved, details)
             return
         try:
             self._adopt(saved, details)
         except Exception:
             # It is one of many.
             self._log.failure("a parked turn could not be gone on with")
-            self._tooLate(saved)
+            self._tooLate(saved, details)
 
     def _hasLostItsWorker(self, turn: TurnDetails) -> bool:
         registry = self._around.daemon.registry
@@ -82,10 +85,18 @@ class Adoption:
             return False
         return set(turn.workers).isdisjoint(workersOf(registry, turn.model))
 
-    def _tooLate(self, saved: Iterable[SavedCall]) -> None:
+    def _tooLate(self, saved: Iterable[SavedCall], details: Sequence[CallDetails]) -> None:
         for each in saved:
             self._turns.isLate(each)
             self.remember(each)
+        if details:
+            turn = details[0].turn
+            context = _contextFrom(turn, sessionFrom(turn.session))
+            seconds = self._turns.now() - turn.askedAt
+            lost = Lost(Loss.DAEMON_LOST, True)
+            self._around.onOver(
+                EndedTurn(context, turn.model, turn.told, turn.handedOut, seconds, None, lost)
+            )
 
     def remember(self, saved: SavedCall) -> None:
         """
@@ -108,26 +119,19 @@ class Adoption:
         session = sessionFrom(turn.session)
         around.memory.found(session)
         tools = {tool.name: tool for tool in toolsOf(turn)}
-        context = TurnContext(
-            session.account,
-            session,
-            turn.names,
-            frozenset(turn.customTools),
-            frozenset(),
-            turn.isParallel,
-            turn.parkTimeout,
-        )
         conversation = Conversation(
             around.clock,
-            context,
+            _contextFrom(turn, session),
             around.calls,
             around.scheduler.hold(turn.model, NamedTools(tools, {}, turn.names) if tools else None),
             around.counters,
             around.memory.release,
-            None,
+            around.onOver,
             around.learn,
         )
         conversation.told = turn.told
+        conversation.handedOut = turn.handedOut
+        conversation.askedAt -= self._turns.now() - turn.askedAt
         conversation.seenCalls = dict.fromkeys(turn.seenCalls)
         return conversation
 
@@ -138,6 +142,19 @@ class Adoption:
         call.owner = owner
         call.saved = saved
         return call
+
+
+def _contextFrom(turn: TurnDetails, session: Session) -> TurnContext:
+    return TurnContext(
+        session.account,
+        turn.api,
+        session,
+        turn.names,
+        frozenset(turn.customTools),
+        frozenset(),
+        turn.isParallel,
+        turn.parkTimeout,
+    )
 
 
 def _callFrom(saved: SavedCall) -> ParkedCall:

@@ -60,6 +60,9 @@ class TurnDetails(msgspec.Struct, frozen=True, array_like=True):
     @ivar workers: the daemon's names of those that may have it.
     @ivar tools: the definitions that its worker knows, as JSON.
     @ivar told: what its answers were told to cost so far.
+    @ivar api: the name of the dialect that it was asked in.
+    @ivar handedOut: how many calls clients were given.
+    @ivar askedAt: in seconds since 1970.
     @ivar seenCalls: see L{Conversation.seenCalls
         <openai_server.sessions.conversation.Conversation>}.
     """
@@ -74,6 +77,9 @@ class TurnDetails(msgspec.Struct, frozen=True, array_like=True):
     tools: Sequence[bytes]
     told: Usage
     seenCalls: Sequence[str]
+    api: str
+    handedOut: int
+    askedAt: float
 
 
 class CallDetails(msgspec.Struct, frozen=True, array_like=True):
@@ -112,6 +118,12 @@ class Parked(Protocol):
 
     @property
     def isParked(self) -> bool: ...
+
+    @property
+    def handedOut(self) -> int: ...
+
+    @property
+    def askedAt(self) -> float: ...
 
     @property
     def openCalls(self) -> Sequence[ParkedCall]:
@@ -208,6 +220,9 @@ class LastingTurns:
             [tool.encoded for tool in definitions],
             parked.told,
             tuple(parked.seenCalls),
+            context.api,
+            parked.handedOut,
+            self.now() - self._clock() + parked.askedAt,
         )
 
     def mustBeTaken(self, match: Match) -> bool:

@@ -191,8 +191,8 @@ class SharedTurns:
         conversation.letGo()
         around.calls.left(conversation)
         around.memory.lost(conversation.context.session)
-        if conversation.onOver is not None:
-            self._files.begin(conversation.onOver)
+        if conversation.onLeft is not None:
+            self._files.begin(conversation.onLeft)
         for tone in kept:
             self._strays.passOn(tone)
 

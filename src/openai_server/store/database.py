@@ -10,6 +10,7 @@ from secrets import token_bytes
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from openai_server.store.interfaces import Bounds, StoreError
 from openai_server.store.location import Location
@@ -17,6 +18,7 @@ from openai_server.store.migrations import migrate
 from openai_server.store.operations import Operation, inserting, sweep, writeAll
 from openai_server.store.recordchanges import RecordBounds, RecordChange
 from openai_server.store.schema import TABLES, leases, secrets
+from openai_server.store.secrets import derivedSecret
 from openai_server.store.troubles import Trouble, troubleOf
 
 #: Rows of each kind of state that are kept.
@@ -38,6 +40,8 @@ class Database:
     @ivar location: where it is.
     @ivar notes: sentences for the log, taken out by whoever writes it.
     @ivar root: of which all secrets are made.
+    @ivar channel: the name under which PostgreSQL notifies all processes that
+        use this database; nobody else can know it.
     """
 
     def __init__(self, location: Location, bounds: Bounds, now: Callable[[], float]) -> None:
@@ -48,6 +52,7 @@ class Database:
         self.location = location
         self.notes: list[str] = []
         self.root: bytes | None = None
+        self.channel = ""
         self._now = now
         self._bounds = RecordBounds(bounds)
         self._engine: Engine | None = None
@@ -94,6 +99,7 @@ class Database:
             engine.dispose()
             raise
         self._engine = engine
+        self.channel = f"openai_server_{derivedSecret(root, 'channel').hex()[:32]}"
         # Those that were given out before it could be read are not taken back.
         self.root = self.root or root
         self._bounds.recount()
@@ -203,6 +209,26 @@ class Database:
             if troubleOf(error) == "corrupt" and self.location.path is not None:
                 self._isCorrupt = True
             raise self._troubleFrom(error) from error
+
+    def listening(self) -> Any:
+        """
+        Return a connection of psycopg's that PostgreSQL notifies. It is the
+        caller's to close.
+
+        @raise Trouble: there is none to be had for now.
+        """
+        engine = self._engine
+        if engine is None:
+            raise Trouble("unreachable", "the database is not open")
+        try:
+            pooled = engine.raw_connection()
+            connection: Any = pooled.driver_connection
+            pooled.detach()
+            connection.autocommit = True
+            connection.execute(f"LISTEN {self.channel}")
+        except (engine.dialect.loaded_dbapi.Error, SQLAlchemyError) as error:
+            raise self._troubleFrom(error) from error
+        return connection
 
     def _troubleFrom(self, error: Exception) -> Trouble:
         if isinstance(error, Trouble):

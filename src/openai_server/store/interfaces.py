@@ -16,6 +16,7 @@ from typing import Final, Protocol, TypeAlias
 from twisted.internet.defer import Deferred
 
 from openai_server.store.saved import Field, Key, S, Saved, SavedCall
+from openai_server.store.sharing import Leasing, Messaging
 
 #: Bytes that a record takes beside its data, and an item beside its own.
 OVERHEAD: Final = 512
@@ -139,7 +140,7 @@ class RecordStore(Protocol):
         """
 
 
-class StateStore(Protocol):
+class StateStore(Leasing, Messaging, Protocol):
     """
     Keeps what is L{saved<openai_server.store.saved>}, and says who of several
     processes may do a thing.
@@ -221,30 +222,6 @@ class StateStore(Protocol):
         Return 32 random bytes that are the same for this name after a restart
         and in all processes that share the store. Where that could not be
         reached at the start, they are this process's own.
-        """
-
-    # Leases.
-
-    def acquire(self, name: str, owner: str, ttl: float) -> Deferred[bool]:
-        """
-        Take a lease that nobody has, or go on with one's own.
-
-        @param ttl: seconds after which it is free again unless it is renewed.
-        @return: whether it is this owner's now.
-        """
-
-    def renew(self, name: str, owner: str, ttl: float) -> Deferred[bool]:
-        """
-        Go on with one's own lease.
-
-        @return: False when it is not there any more, or another's.
-        """
-
-    def release(self, name: str, owner: str) -> Deferred[bool]:
-        """
-        Give a lease back.
-
-        @return: whether it was this owner's.
         """
 
 

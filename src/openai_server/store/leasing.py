@@ -10,7 +10,17 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, ClassVar, Final
 
-from sqlalchemy import ColumnElement, Connection, Float, bindparam, cast, delete, literal_column, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Float,
+    bindparam,
+    cast,
+    delete,
+    literal_column,
+    select,
+    update,
+)
 
 from openai_server.store.operations import Operation, inserting
 from openai_server.store.saved import KINDS
@@ -39,7 +49,8 @@ class _Leasing(Operation):
         return {"this": self.name, "by": self.owner, "now": self.now, "ttl": self.ttl}
 
 
-_own: Final = (leases.c.name == bindparam("this")) & (leases.c.owner == bindparam("by"))
+_ofOwner: Final = leases.c.owner == bindparam("by")
+_own: Final = (leases.c.name == bindparam("this")) & _ofOwner
 
 
 class AcquireLease(_Leasing):
@@ -101,6 +112,64 @@ class ReleaseLease(_Leasing):
         """
         values = {"this": self.name, "by": self.owner}
         return connection.execute(delete(leases).where(_own), values).rowcount > 0
+
+
+class _LeasingAll(Operation):
+    __slots__ = ("_now", "_owner", "_ttl")
+    order: ClassVar[int] = len(KINDS)
+
+    def __init__(self, owner: str, now: float = 0.0, ttl: float = 0.0) -> None:
+        super().__init__(("leases", owner))
+        self._owner = owner
+        self._now = now
+        self._ttl = ttl
+
+    def replaces(self, former: Operation) -> bool:
+        """
+        The same for those of a moment ago.
+        """
+        return type(former) is type(self)
+
+
+class RenewLeases(_LeasingAll):
+    """
+    Puts off the end of all leases of one owner.
+    """
+
+    __slots__ = ()
+
+    def run(self, connection: Connection) -> int:
+        """
+        Update them.
+        """
+        until = timeIn(connection.dialect.name) + bindparam("ttl", type_=Float(53))
+        statement = update(leases).where(_ofOwner).values(expires_at=until)
+        values = {"by": self._owner, "now": self._now, "ttl": self._ttl}
+        return connection.execute(statement, values).rowcount
+
+
+class ReleaseLeases(_LeasingAll):
+    """
+    Gives all leases of one owner back.
+    """
+
+    __slots__ = ()
+
+    def run(self, connection: Connection) -> int:
+        """
+        Delete them.
+        """
+        return connection.execute(delete(leases).where(_ofOwner), {"by": self._owner}).rowcount
+
+
+def leaseHolder(connection: Connection, name: str, now: float) -> str | None:
+    """
+    Return whose a lease is; None when it is free.
+
+    @param now: in seconds since 1970, for a database that has no clock.
+    """
+    isHeld = (leases.c.name == bindparam("this")) & (leases.c.expires_at > timeIn(connection.dialect.name))
+    return connection.scalar(select(leases.c.owner).where(isHeld), {"this": name, "now": now})
 
 
 def timeIn(dialect: str) -> ColumnElement[float]:

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from openai_server.store.interfaces import PROCESS
 from openai_server.store.saved import KINDS, Field, Key, S, Saved, SavedCall, keyOf
 from openai_server.store.secrets import derivedSecret
+from openai_server.store.topics import Topics
 
 #: How many of each kind are kept.
 MOST_SAVED: Final = 100_000
@@ -41,7 +42,12 @@ class MemoryState:
         self._leases = Leases(now)
         self.acquire = self._leases.acquire
         self.renew = self._leases.renew
+        self.renewAll = self._leases.renewAll
         self.release = self._leases.release
+        self.releaseAll = self._leases.releaseAll
+        self.holder = self._leases.holder
+        self._topics = Topics()
+        self.hear = self._topics.hear
 
     def save(self, *saved: Saved) -> None:
         """
@@ -126,6 +132,13 @@ class MemoryState:
             if each.expiresAt > now and all(getattr(each, name) == is_ for name, is_ in fields.items())
         ]
 
+    def tell(self, topic: str, text: str) -> None:
+        """
+        Send a text to the listeners of a topic.
+        """
+        self._topics.message(topic, text)
+        self._topics.tell(topic, text)
+
     def secret(self, name: str) -> bytes:
         """
         Return the secret of this name.
@@ -164,6 +177,14 @@ class Leases:
             self._held[name] = owner, self._now() + ttl
         return succeed(isOwn)
 
+    def renewAll(self, owner: str, ttl: float) -> Deferred[int]:
+        """
+        Go on with all of one's own leases.
+        """
+        own = self._ownOf(owner)
+        self._held.update(dict.fromkeys(own, (owner, self._now() + ttl)))
+        return succeed(len(own))
+
     def release(self, name: str, owner: str) -> Deferred[bool]:
         """
         Give a lease back.
@@ -178,6 +199,25 @@ class Leases:
         Whether somebody has this lease.
         """
         return name in self._held and self._held[name][1] > self._now()
+
+    def releaseAll(self, owner: str) -> Deferred[int]:
+        """
+        Give all of one's own leases back.
+        """
+        own = self._ownOf(owner)
+        for name in own:
+            del self._held[name]
+        return succeed(len(own))
+
+    def holder(self, name: str) -> Deferred[str | None]:
+        """
+        Return whose this lease is.
+        """
+        owner, until = self._held.get(name, (None, 0.0))
+        return succeed(owner if until > self._now() else None)
+
+    def _ownOf(self, owner: str) -> Sequence[str]:
+        return [name for name, held in self._held.items() if held[0] == owner]
 
     def _isOwn(self, name: str, owner: str) -> bool:
         return name in self._held and self._held[name][0] == owner

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.store.test_opening -*-
+# -*- test-case-name: tests.store.test_database -*-
 """
 The store that the settings want.
 """
@@ -60,7 +60,8 @@ def storeFrom(
     Return the store at this URL. Nothing is opened before it starts.
 
     @param bounds: of the records.
-    @param reactor: whose threads wait for a database.
+    @param reactor: whose threads wait for a database, and which watches for
+        what other processes tell; without one nothing of that is heard.
     @param workers: other ones than the reactor's threads.
     @param now: the wall clock, in seconds since 1970.
     @raise StoreError: there can be none.
@@ -71,4 +72,18 @@ def storeFrom(
     from openai_server.store.sqlstore import SQLStore
     from openai_server.store.threads import ThreadWorkers
 
-    return SQLStore(url, bounds, clock, counters, workers or ThreadWorkers(reactor), now)
+    return SQLStore(url, bounds, clock, counters, workers or ThreadWorkers(reactor), reactor, now)
+
+
+def claimFrom(url: str) -> Callable[[], None]:
+    """
+    Let no other server use the store at this URL, if it is one server's alone.
+
+    @return: gives it back.
+    @raise StoreError: another one uses it.
+    """
+    if not url.startswith("sqlite:"):
+        return lambda: None
+    from openai_server.store.location import Location
+
+    return Location(url).claim()

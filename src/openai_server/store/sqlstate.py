@@ -8,18 +8,29 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from heapq import nlargest
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 
 from openai_server.store.conditional import ChangeAll, TakeAll, abandoned
-from openai_server.store.leasing import AcquireLease, ReleaseLease, RenewLease
+from openai_server.store.leasing import (
+    AcquireLease,
+    ReleaseLease,
+    ReleaseLeases,
+    RenewLease,
+    RenewLeases,
+    leaseHolder,
+)
 from openai_server.store.memorystate import Leases
+from openai_server.store.notifications import Notify
 from openai_server.store.operations import ForgetState, SaveState, TakeState
 from openai_server.store.queries import stateUnder, stateWith
 from openai_server.store.reading import Reading
 from openai_server.store.saved import Field, Key, S, Saved, SavedCall, keyOf
 from openai_server.store.secrets import derivedSecret
+from openai_server.store.topics import Topics
+
+T = TypeVar("T")
 
 
 class SQLState:
@@ -30,18 +41,25 @@ class SQLState:
     """
 
     lasts = True
-    isShared = False
 
-    def __init__(self, reading: Reading, now: Callable[[], float]) -> None:
+    def __init__(
+        self, reading: Reading, topics: Topics, channel: Callable[[], str] | None, now: Callable[[], float]
+    ) -> None:
         """
+        @param channel: tells on which channel other processes listen; None
+            where there are none.
         @param now: the wall clock, in seconds since 1970.
         """
+        self.isShared = channel is not None
+        self.hear = topics.hear
         #: Of what all secrets are made.
         self.root = secrets.token_bytes(32)
         self._reading = reading
         self._changes = reading.changes
         self._now = now
         self._leases = Leases(now)
+        self._topics = topics
+        self._channel = channel
 
     def save(self, *saved: Saved) -> None:
         """
@@ -169,5 +187,40 @@ class SQLState:
         known = self._known(self._leases.release(name, owner))
         return self._changes.ask(ReleaseLease(name, owner, self._now()), known)
 
-    def _known(self, fired: Deferred[bool]) -> bool:
-        return cast(bool, cast(Any, fired).result)
+    def renewAll(self, owner: str, ttl: float) -> Deferred[int]:
+        """
+        Go on with all of one's own leases.
+        """
+        known = self._known(self._leases.renewAll(owner, ttl))
+        return self._changes.ask(RenewLeases(owner, self._now(), ttl), known)
+
+    def releaseAll(self, owner: str) -> Deferred[int]:
+        """
+        Give all of one's own leases back.
+        """
+        known = self._known(self._leases.releaseAll(owner))
+        return self._changes.ask(ReleaseLeases(owner), known)
+
+    def holder(self, name: str) -> Deferred[str | None]:
+        """
+        Return whose this lease is.
+        """
+        now = self._now()
+        return self._reading.read(
+            lambda connection: leaseHolder(connection, name, now),
+            lambda: self._known(self._leases.holder(name)),
+        )
+
+    def _known(self, fired: Deferred[T]) -> T:
+        return cast("T", cast(Any, fired).result)
+
+    # Messages.
+
+    def tell(self, topic: str, text: str) -> None:
+        """
+        Send a text to the listeners of a topic.
+        """
+        message = self._topics.message(topic, text)
+        if self._channel is not None:
+            self._changes.add(Notify(self._channel, message))
+        self._changes.written().addCallback(lambda _: self._topics.tell(topic, text))

@@ -18,11 +18,13 @@ from openai_server.store.database import Database
 from openai_server.store.interfaces import Bounds
 from openai_server.store.location import Location
 from openai_server.store.memory import MemoryStore
+from openai_server.store.notifications import Notifications
 from openai_server.store.operations import Operation
 from openai_server.store.reading import Reading
 from openai_server.store.sqlrecords import SQLRecords
 from openai_server.store.sqlstate import SQLState
 from openai_server.store.threads import Workers
+from openai_server.store.topics import Topics
 from openai_server.store.troubles import Trouble
 from openai_server.store.writebehind import WriteBehind
 
@@ -46,15 +48,27 @@ class SQLStore(Service):
         clock: IReactorTime,
         counters: Counters,
         workers: Workers,
+        reactor: Any,
         now: Callable[[], float],
     ) -> None:
-        self._database = Database(Location(url), bounds, now)
+        """
+        @param reactor: watches for what other processes tell; None where
+            nobody needs to hear of it.
+        """
+        location = Location(url)
+        database = self._database = Database(location, bounds, now)
         self._workers = workers
         self.changes = WriteBehind(clock, self._write, counters)
         reading = Reading(clock, self._database, workers, self.changes)
         inMemory = Bounds(bounds.count, min(bounds.size, _IN_MEMORY), bounds.age)
         self.records = SQLRecords(reading, MemoryStore(clock, inMemory), bounds, now)
-        self.state = SQLState(reading, now)
+        topics = Topics()
+        self.state = SQLState(reading, topics, None if location.isFile else lambda: database.channel, now)
+        self._notifications = (
+            Notifications(reactor, clock, workers, database.listening, topics)
+            if self.state.isShared and reactor is not None
+            else None
+        )
 
     @property
     def whyDegraded(self) -> str | None:
@@ -78,6 +92,8 @@ class SQLStore(Service):
         self._note()
         self.state.root = self._database.root or self.state.root
         self._workers.start()
+        if self._notifications is not None:
+            self._notifications.start()
         super().startService()
 
     def stopService(self) -> Deferred[None]:
@@ -90,6 +106,8 @@ class SQLStore(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        if self._notifications is not None:
+            await self._notifications.stop()
         await self.changes.stop()
         await self._workers.write(self._database.close)
         self._workers.stop()

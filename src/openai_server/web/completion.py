@@ -107,7 +107,9 @@ class Completion:
             _answerWithNothing(request, renderer, inquiry.isStreamed)
             return
         hints, cwd = hintsOf(request, inquiry), cwdOf(request, inquiry)
-        submission = self._submitter.submission(account, inquiry, hints, self._takenNames(), cwd)
+        submission = self._submitter.submission(
+            account, dialect.name, inquiry, hints, self._takenNames(), cwd
+        )
         attempt: Attempt[Response] | None = attemptFrom(request, account, body)
         response = None if attempt is None else await self._start.joined(attempt)
         # Whoever waits for an earlier attempt only looks as if it were there.

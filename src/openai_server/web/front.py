@@ -22,6 +22,7 @@ from openai_server.api.responses.dialect import ResponsesDialect
 from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Bee, Daemon
 from openai_server.metrics import Counters
+from openai_server.reports import TurnReports
 from openai_server.sessions.adoption import Adoption, Surroundings
 from openai_server.sessions.calls import CallTable
 from openai_server.sessions.catalogue import Catalogue
@@ -38,6 +39,7 @@ from openai_server.sessions.scheduler import Scheduler
 from openai_server.sessions.sharedturns import SharedTurns
 from openai_server.sessions.sharing import SharedSessions
 from openai_server.store.interfaces import Bounds, StateStore, Store
+from openai_server.store.membership import Membership
 from openai_server.store.opening import VolatileStore
 from openai_server.translate.names import TakenNames
 from openai_server.web.admission import Admission
@@ -57,6 +59,7 @@ from openai_server.web.site import APISite
 from openai_server.web.sockets import ResponsesSockets
 from openai_server.web.submission import Submitter
 from openai_server.web.survivors import Survivors
+from openai_server.web.turnreports import TurnReporter
 
 
 class WebFront(Service):
@@ -68,6 +71,7 @@ class WebFront(Service):
     @ivar completion: what answers all requests.
     @ivar models: what can be asked for.
     @ivar kept: the answers that can be asked for again.
+    @ivar membership: tells which of the processes that share the store live.
     """
 
     def __init__(
@@ -83,16 +87,20 @@ class WebFront(Service):
         dialects: Mapping[str, Dialect] | None = None,
         store: Store | None = None,
         counters: Counters | None = None,
+        turnReports: Sequence[TurnReports] = (),
     ) -> None:
         """
-        @param hid: this bee's own, whose tools in the registry are no others'.
+        @param hid: this bee's own, whose tools in the registry are no others'. No other
+            process that runs has it: by it, this one owns what it saves.
         @param runtimeDirectory: where the folder for attachments is made.
         @param boundHosts: the addresses that the ports are bound to.
         @param now: the wall clock, in seconds since 1970.
         @param dialects: what else is spoken at which path.
         @param store: what lasts, opened; without one nothing outlasts this object.
+        @param turnReports: who hears of turns that are over.
         """
         store = store or VolatileStore(clock, boundsFrom(configuration), now)
+        self.membership = Membership(store, hid, clock)
         self.models = OfferedModels(configuration.models, daemon.registry, now)
         ownTools = OwnTools(configuration.ownTools, configuration.allowedTools, configuration.disallowedTools)
         catalogue = Catalogue(clock, ownTools.roomBeside, lambda: daemon.liveTools)
@@ -115,6 +123,7 @@ class WebFront(Service):
             calls=CallTable(clock, turns),
             folder=AttachmentFolder(clock, runtimeDirectory),
             counters=counters or Counters(),
+            reporter=TurnReporter(turnReports),
             turns=turns,
             sharing=SharedSessions(memory, lasting) if lasting is not None and lasting.isShared else None,
         )
@@ -212,6 +221,7 @@ class WebFront(Service):
         Remove what dead processes left.
         """
         super().startService()
+        self.membership.startService()
         self.submitter.folder.start()
         if self._restoration is not None:
             self._restoration.start()
@@ -226,6 +236,7 @@ class WebFront(Service):
         if self._restoration is not None:
             self._restoration.stop()
         self.submitter.folder.stop()
+        self.membership.stopService()
 
     def _restorationOf(
         self, state: StateStore, lasting: LastingSessions, turns: LastingTurns, ownTools: OwnTools
@@ -239,6 +250,7 @@ class WebFront(Service):
             submitter.calls,
             submitter.counters,
             ownTools.learn,
+            submitter.reporter.turnOver,
         )
         adoption = Adoption(turns, around)
         shared = SharedTurns(state, turns, around, adoption) if turns.isShared else None

@@ -35,7 +35,7 @@ from openai_server.sessions.plans import Claim, Session, SessionKind, SessionPla
 from openai_server.sessions.pool import Slot
 from openai_server.sessions.scheduler import Scheduler
 from openai_server.sessions.sharing import SharedSessions
-from openai_server.sessions.turncontext import Attendant, TurnContext
+from openai_server.sessions.turncontext import Attendant, EndedTurn, TurnContext
 from openai_server.translate.attachments import Attached
 from openai_server.translate.prompt import (
     PromptText,
@@ -48,6 +48,7 @@ from openai_server.translate.prompt import (
 from openai_server.translate.schema import checkSchema
 from openai_server.translate.tools import Offer, offerFrom
 from openai_server.web.attachments import AttachmentFolder, Stored
+from openai_server.web.turnreports import TurnReporter
 from openai_server.web.workfolder import workFolder
 from openai_server.wire.hiding import OUR_PREFIX
 
@@ -60,6 +61,7 @@ class Submission:
     """
     One inquiry, with what is worked out of it once.
 
+    @ivar api: the name of the dialect that it is asked in.
     @ivar cwd: the folder in which the worker is to work, if that is said.
     @ivar hints: of the session that it belongs to.
     @ivar taken: names that no tool can have at the daemon.
@@ -67,11 +69,12 @@ class Submission:
     @ivar tools: the same as sessions compare them, None for none.
     """
 
-    __slots__ = ("account", "cwd", "hints", "inquiry", "offer", "taken", "tools", "transcript")
+    __slots__ = ("account", "api", "cwd", "hints", "inquiry", "offer", "taken", "tools", "transcript")
 
     def __init__(
         self,
         account: str,
+        api: str,
         inquiry: Inquiry,
         hints: Hints,
         taken: Container[str],
@@ -82,6 +85,7 @@ class Submission:
         @raise APIError: 400, the tools are no good.
         """
         self.account = account
+        self.api = api
         self.cwd: str | None = None if former is None else former.cwd
         self.inquiry = inquiry
         self.hints = hints
@@ -144,9 +148,8 @@ class Submission:
         """
         Return the same question with another transcript.
         """
-        return Submission(
-            self.account, self.inquiry.withMessages(messages), self.hints, self.taken, self
-        )
+        inquiry = self.inquiry.withMessages(messages)
+        return Submission(self.account, self.api, inquiry, self.hints, self.taken, self)
 
 
 @dataclass
@@ -168,12 +171,14 @@ class Submitter:
     calls: CallTable
     folder: AttachmentFolder
     counters: Counters
+    reporter: TurnReporter
     turns: LastingTurns | None = None
     sharing: SharedSessions | None = None
 
     def submission(
         self,
         account: str,
+        api: str,
         inquiry: Inquiry,
         hints: Hints,
         taken: Container[str],
@@ -182,6 +187,7 @@ class Submitter:
         """
         Work out what an inquiry needs.
 
+        @param api: the name of the dialect that it is asked in.
         @param taken: names that no tool can have at the daemon.
         @param cwd: the folder that it asks for, if it does.
         @raise APIError: 400, the schema or the tools are no good; 403, the
@@ -189,7 +195,7 @@ class Submitter:
         """
         if inquiry.format.schema is not None:
             checkSchema(inquiry.format.schema, inquiry.format.param)
-        submission = Submission(account, inquiry, hints, taken)
+        submission = Submission(account, api, inquiry, hints, taken)
         submission.cwd = workFolder(cwd, self.configuration.cwdRoots) if cwd else self.configuration.cwd
         if submission.tools is not None:
             self.catalogue.check(submission.tools, inquiry.toolsParam)
@@ -199,7 +205,7 @@ class Submitter:
         """
         Work out the same question anew, read with other records.
         """
-        submission = self.submission(former.account, inquiry, former.hints, former.taken)
+        submission = self.submission(former.account, former.api, inquiry, former.hints, former.taken)
         submission.cwd = former.cwd
         return submission
 
@@ -304,9 +310,11 @@ class Submitter:
             slot,
             self.counters,
             self.memory.release,
-            partial(_release, files) if files else None,
+            partial(self._over, files) if files else self.reporter.turnOver,
             self.ownTools.learn,
         )
+        if files:
+            conversation.onLeft = partial(_release, files)
         answer = attend(conversation, plan)
         conversation.begin(answer, self.daemon, prompt, former)
         return answer
@@ -321,6 +329,7 @@ class Submitter:
             custom = frozenset(wire for wire, name in usual.items() if names.kind(name) == "custom")
         return TurnContext(
             submission.account,
+            submission.api,
             plan.session,
             shown,
             custom,
@@ -328,6 +337,10 @@ class Submitter:
             submission.inquiry.isParallel,
             self.configuration.parkTimeout,
         )
+
+    def _over(self, files: Sequence[Stored | None], turn: EndedTurn) -> None:
+        _release(files)
+        self.reporter.turnOver(turn)
 
     async def _store(self, attachments: Sequence[Attached]) -> Sequence[Stored | None]:
         files: list[Stored | None] = []
