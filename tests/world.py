@@ -27,9 +27,10 @@ from openai_server.daemon.registry import FileRegistry
 from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.metrics import Counters
 from openai_server.reports import TurnReport
+from openai_server.store.interfaces import Store
 from openai_server.store.opening import storeFrom
 from openai_server.web.front import WebFront, boundsFrom
-from tests.machinery.daemon import DaemonSettings, FaultyDaemon
+from tests.machinery.daemon import DaemonSettings, FaultyConnection, FaultyDaemon
 from tests.recorder import StrictRecorder
 from tests.store.support import InlineWorkers
 from tests.support import SyncCase, TestClock
@@ -50,6 +51,7 @@ class MemoryEndpoint:
 
     def __init__(self, daemon: FaultyDaemon) -> None:
         self._daemon = daemon
+        self._accepted: list[FaultyConnection] = []
         self.pumps: list[IOPump] = []
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
@@ -60,11 +62,21 @@ class MemoryEndpoint:
         if server is None:
             return fail(ConnectionRefusedError())
         client: Any = protocolFactory.buildProtocol(None)  # type: ignore[arg-type]
+        self._accepted.append(server)
         # No byte moves before the client has its protocol, as with a reactor.
         ends = FakeTransport(server, True), FakeTransport(client, False)
         pump = connect(server, ends[0], client, ends[1], greet=False)
         self.pumps.append(pump)
         return succeed(client)
+
+    def cut(self) -> None:
+        """
+        Cut the connections, which only the daemon hears of.
+        """
+        self.pumps.clear()
+        for server in self._accepted:
+            if server.isConnected:
+                server.disconnect()
 
 
 class Client:
@@ -271,6 +283,7 @@ class Machine:
     """
     What outlasts a server: its daemon, its files, its wall clock.
 
+    @ivar worlds: the servers that run here beside each other.
     @ivar recorder: sees all that passes between servers and daemon.
     """
 
@@ -287,6 +300,7 @@ class Machine:
         self.recorder = StrictRecorder()
         self.recorder.watch(self.daemon)
         self.daemon.start()
+        self.worlds: list[World] = []
         self._test = test
         test.addCleanup(self._end)
 
@@ -324,9 +338,16 @@ class World:
         isConnected: bool = True,
         dialects: Mapping[str, Dialect] | None = None,
         machine: Machine | None = None,
+        hid: str = HID,
+        opened: Store | None = None,
+        clock: TestClock | None = None,
+        workers: InlineWorkers | None = None,
         **settings: Any,
     ) -> None:
         """
+        @param hid: its name, another one for each of several beside each other.
+        @param opened: what lasts, started, in place of what the settings say;
+            with the clock and the workers that it has.
         @param machine: where it runs, if that has been there before and will
             be afterwards: then the server has a clock of its own.
         """
@@ -334,14 +355,14 @@ class World:
         self.api = test.api
         self._isGuest = machine is not None
         self.machine = machine = machine or Machine(test, daemonSettings)
-        self.clock = TestClock() if self._isGuest else machine.clock
+        self.clock = (clock or TestClock()) if self._isGuest else machine.clock
         self.folder, self.daemon, self.recorder = machine.folder, machine.daemon, machine.recorder
         self.configuration = Configuration(**settings)
         self.endpoint = MemoryEndpoint(self.daemon)
         self.turns: list[TurnReport] = []
         self._isStopped = False
-        self.workers = InlineWorkers()
-        self.store = storeFrom(
+        self.workers = workers or InlineWorkers()
+        self.store = opened or storeFrom(
             self.configuration.store,
             boundsFrom(self.configuration),
             clock=self.clock,
@@ -349,12 +370,13 @@ class World:
             workers=self.workers,
             now=machine.now,
         )
-        self.store.startService()
+        if opened is None:
+            self.store.startService()
         self.registry = FileRegistry(str(self.daemon.registryPath), self.clock)
         self.link = Link(
             clock=self.clock,
             endpoint=self.endpoint,
-            hid=HID,
+            hid=hid,
             version="0",
             registry=self.registry,
             timeouts=timeouts or WaitLimits(),
@@ -367,7 +389,7 @@ class World:
             clock=self.clock,
             configuration=self.configuration,
             daemon=self.link,
-            hid=HID,
+            hid=hid,
             runtimeDirectory=self.folder,
             now=machine.now,
             dialects=dialects,
@@ -375,6 +397,7 @@ class World:
             turnReports=[self],
         )
         self.clients: list[Client] = []
+        machine.worlds.append(self)
         self.logged: list[LogEvent] = []
         globalLogPublisher.addObserver(self.logged.append)
         test.addCleanup(self._end)
@@ -394,9 +417,11 @@ class World:
         """
         moved = True
         while moved:
-            moved = sum(pump.pump() for pump in self.endpoint.pumps) > 0
-            for client in self.clients:
-                client.wire.run()
+            moved = False
+            for world in self.machine.worlds:
+                moved |= sum(pump.pump() for pump in world.endpoint.pumps) > 0
+                for client in world.clients:
+                    client.wire.run()
 
     def advance(self, seconds: float, step: float = 0.25) -> None:
         """
@@ -404,13 +429,15 @@ class World:
         """
         self.flush()
         while seconds > 1e-9:
-            self.clock.advance(min(step, seconds))
+            for world in self.machine.worlds:
+                world.clock.advance(min(step, seconds))
             if self._isGuest:
                 self.machine.clock.advance(min(step, seconds))
             seconds -= step
             self.flush()
-        for client in self.clients:
-            client.wire.read()
+        for world in self.machine.worlds:
+            for client in world.clients:
+                client.wire.read()
 
     # Clients.
 
@@ -513,6 +540,7 @@ class World:
         self._test.successResultOf(self.store.stopService())
         if self._isGuest:
             self._test.assertEqual([call for call in self.clock.getDelayedCalls() if call.active()], [])
+        self.machine.worlds.remove(self)
         self._assertNothingIsLeft()
 
     def kill(self) -> None:
@@ -520,11 +548,11 @@ class World:
         Let the process of the server die where it stands.
         """
         self._isStopped = True
+        self.machine.worlds.remove(self)
         self.workers.kill()
         self.clients.clear()
         # It never hears of this, and its clock stands still.
-        self.endpoint.pumps.clear()
-        self.daemon.cutConnections()
+        self.endpoint.cut()
 
     def _end(self) -> None:
         globalLogPublisher.removeObserver(self.logged.append)

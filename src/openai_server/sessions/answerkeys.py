@@ -111,7 +111,7 @@ class AnswerKeys:
                 elif known.isSent:
                     raise _lost()
                 else:
-                    await self._state.take(SavedAnswer, attempt.key)
+                    await self._state.takeAll(SavedAnswer, [attempt.key], data=found.data)
         finally:
             self._waits.discard(wait)
             wait.stop()

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
-from openai_server.store.interfaces import Store
+from openai_server.store.interfaces import PROCESS, Store
 
 #: Seconds after which the leases of a process that says nothing are free, and
 #: between two times that it says something.
@@ -90,4 +90,4 @@ class Membership(Service):
 
 
 def _leaseOf(owner: str) -> str:
-    return f"process:{owner}"
+    return PROCESS + owner

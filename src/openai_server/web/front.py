@@ -23,6 +23,7 @@ from openai_server.config import Configuration
 from openai_server.daemon.interfaces import Bee, Daemon
 from openai_server.metrics import Counters
 from openai_server.reports import TurnReports
+from openai_server.sessions.adoption import Adoption, Surroundings
 from openai_server.sessions.answerkeys import AnswerKeys
 from openai_server.sessions.calls import CallTable
 from openai_server.sessions.catalogue import Catalogue
@@ -33,10 +34,12 @@ from openai_server.sessions.owntools import OwnTools
 from openai_server.sessions.parkedturns import LastingTurns
 from openai_server.sessions.plans import UserHint
 from openai_server.sessions.pool import Limits
-from openai_server.sessions.restoring import Restoration, Surroundings
+from openai_server.sessions.restoring import Restoration
 from openai_server.sessions.retries import Retries
 from openai_server.sessions.scheduler import Scheduler
-from openai_server.store.interfaces import Bounds, Store
+from openai_server.sessions.sharedturns import SharedTurns
+from openai_server.sessions.sharing import SharedSessions
+from openai_server.store.interfaces import Bounds, StateStore, Store
 from openai_server.store.membership import Membership
 from openai_server.store.opening import VolatileStore
 from openai_server.translate.names import TakenNames
@@ -106,14 +109,15 @@ class WebFront(Service):
         state, lasting, turns = store.state, None, None
         if state.lasts:
             lasting = LastingSessions(state, now)
-            turns = LastingTurns(state, lasting, daemon, clock.seconds, now)
+            turns = LastingTurns(state, lasting, daemon, clock.seconds, now, hid)
+        memory = SessionMemory(
+            clock, SessionKeys(store.state.secret("hints")), _memoryFrom(configuration), lasting
+        )
         self.submitter = Submitter(
             clock=clock,
             configuration=configuration,
             daemon=daemon,
-            memory=SessionMemory(
-                clock, SessionKeys(store.state.secret("hints")), _memoryFrom(configuration), lasting
-            ),
+            memory=memory,
             scheduler=Scheduler(clock, _limitsFrom(configuration), daemon.registry, catalogue),
             catalogue=catalogue,
             ownTools=ownTools,
@@ -122,9 +126,10 @@ class WebFront(Service):
             counters=counters or Counters(),
             reporter=TurnReporter(turnReports),
             turns=turns,
+            sharing=SharedSessions(memory, lasting) if lasting is not None and lasting.isShared else None,
         )
         self._restoration = (
-            None if lasting is None or turns is None else self._restorationOf(lasting, turns, ownTools, now)
+            None if lasting is None or turns is None else self._restorationOf(state, lasting, turns, ownTools)
         )
         self._daemon = daemon
         self._bees: Sequence[Bee] = ()
@@ -236,11 +241,7 @@ class WebFront(Service):
         self.membership.stopService()
 
     def _restorationOf(
-        self,
-        lasting: LastingSessions,
-        turns: LastingTurns,
-        ownTools: OwnTools,
-        now: Callable[[], float],
+        self, state: StateStore, lasting: LastingSessions, turns: LastingTurns, ownTools: OwnTools
     ) -> Restoration:
         submitter = self.submitter
         around = Surroundings(
@@ -253,7 +254,9 @@ class WebFront(Service):
             ownTools.learn,
             submitter.reporter.turnOver,
         )
-        return Restoration(lasting, turns, around, now)
+        adoption = Adoption(turns, around)
+        shared = SharedTurns(state, turns, around, adoption) if turns.isShared else None
+        return Restoration(lasting, turns, around, adoption, shared)
 
     def _turnAway(self) -> None:
         self._exchanges.stop()

@@ -55,6 +55,7 @@ class TurnStart:
         self._exchanges = exchanges
         self._restoration = restoration
         self._keys = keys
+        self._shared = None if restoration is None else restoration.shared
         self._waiting = WaitingTurns(submitter, keeper)
         self._series = Series(self._askAgain)
         self._schemas = SchemaCheck(keeper, self._askAgain, submitter.configuration.schemaRepair)
@@ -133,13 +134,15 @@ class TurnStart:
                 await self._submitter.reach()
             if self._restoration is not None and (restored := self._restoration.whenDone()) is not None:
                 await restored
+            isIsolated = submission.inquiry.isIsolated
+            turns = self._submitter.turns
+            if self._shared is not None and not isIsolated:
+                await self._shared.bring(submission.account, submission.transcript)
             match = self._match(submission)
             if isinstance(match.owner, Conversation) and submission.onSending is not None:
                 await submission.onSending()
                 match = self._match(submission)
-            isIsolated = submission.inquiry.isIsolated
-            turns = self._submitter.turns
-            if turns is not None and match.outcome is Outcome.ALL and not isIsolated:
+            if turns is not None and turns.mustBeTaken(match) and not isIsolated:
                 await self._noteTaken(turns, match)
                 match = self._match(submission)
                 if match.outcome is not Outcome.ALL and attempt is not None:
@@ -178,14 +181,13 @@ class TurnStart:
         """
         Note that these results are used, before they are.
         """
-        noted = turns.taking([call for call, _ in match.results])
+        assert isinstance(match.owner, Conversation)
+        noted = turns.taking(match.owner, [call for call, _ in match.results])
         try:
             if noted is not None:
                 await noted
         except BaseException:
-            # They were not, and may come again.
-            if isinstance(match.owner, Conversation) and match.owner.isParked:
-                turns.keep(match.owner)
+            turns.notUsed(match.owner)
             raise
 
     def _match(self, submission: Submission) -> Match:
