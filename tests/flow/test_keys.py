@@ -11,6 +11,7 @@ from openai_server.sessions import answerkeys
 from openai_server.store.saved import SavedAnswer
 from openai_server.web.admission import Account, Admission
 from tests.dialects import inBothAPIs
+from tests.flow.sharing import InOneMemory, InPostgreSQL, ProcessCase
 from tests.flow.support import Talk, user
 from tests.flow.test_restart import BOTH, RestartCase
 from tests.world import Client, World
@@ -271,3 +272,162 @@ class RestartedKeyTests(KeyCase):
         for client in clients:
             self.assertSaid(client, "There.")
         self.assertEqual(len(self.prompts()), 1)
+
+
+class SharedKeyContract(ProcessCase):
+    """
+    A key that comes to two processes.
+    """
+
+    def ask(self, world: World, *played: Any, headers: Any = KEY, **fields: Any) -> Client:
+        """
+        Ask under the key.
+        """
+        client = world.script(*(played or SLOW), headers=headers, **fields)
+        world.advance(0)
+        return client
+
+    def prompts(self) -> int:
+        """
+        How many prompts the daemon was sent.
+        """
+        return len(self.machine.recorder.sent("prompt"))
+
+    def assertConflict(self, client: Client, code: str) -> None:
+        """
+        The client is told that.
+        """
+        self.assertRefused(client, 409, code)
+        self.assertEqual(client.header("x-should-retry"), "false")
+
+    def test_afterTheAnswer(self) -> None:
+        """
+        R12: the other process gives the same answer, and refuses another
+        request.
+        """
+        self.ask(self.a, {"say": "There."})
+        self.a.advance(2)
+        self.assertSaid(self.ask(self.b, {"say": "There."}), "There.", "new")
+        self.assertConflict(self.ask(self.b, {"say": "Here."}), "idempotency_key_reused")
+        self.assertEqual(self.prompts(), 1)
+        self.a.settle()
+        self.b.settle()
+
+    def test_atTheSameTime(self) -> None:
+        """
+        R12: it waits for the process that was first, and is told at once.
+        """
+        first = self.ask(self.a)
+        self.a.advance(1)
+        others = [self.ask(self.b), self.ask(self.b)]
+        self.a.advance(2)
+        self.assertEqual([client.isComplete for client in (first, *others)], [False] * 3)
+        self.a.until(lambda: first.isComplete)
+        self.a.advance(0.05, 0.05)
+        for client in (first, *others):
+            self.assertSaid(client, "Slowly.", "new")
+        self.assertEqual(self.prompts(), 1)
+        self.a.settle()
+        self.b.settle()
+
+    def test_messageThatIsLost(self) -> None:
+        """
+        R12: who waits looks again some seconds later in any case.
+        """
+        self.ask(self.a)
+        other = self.ask(self.b)
+        self.messages.isHeld = True
+        self.a.advance(5.5)
+        self.assertFalse(other.isComplete)
+        self.a.advance(5)
+        self.assertSaid(other, "Slowly.", "new")
+        self.messages.deliver()
+        self.a.settle()
+        self.b.settle()
+
+    def test_firstOneFails(self) -> None:
+        """
+        R13: where the first one may be asked again, the one that waits asks.
+        """
+        self.a.stop()
+        self.a = self.process("a", maxTurns=1, queueTimeout=3)
+        self.ask(self.a, headers={})
+        first, other = self.ask(self.a, {"say": "There."}), self.ask(self.b, {"say": "There."})
+        self.a.advance(2.5)
+        self.assertEqual((first.isComplete, other.isComplete, self.prompts()), (False, False, 1))
+        self.a.advance(1)
+        self.assertRefused(first, 429, "server_is_overloaded")
+        self.a.advance(1)
+        self.assertSaid(other, "There.")
+        self.assertEqual(self.prompts(), 2)
+        self.a.advance(5)
+        self.a.settle()
+        self.b.settle()
+
+    def test_died(self) -> None:
+        """
+        R14: the first one dies while the other waits: the agent is not run
+        again.
+        """
+        self.ask(self.a)
+        self.a.advance(1)
+        other = self.ask(self.b)
+        self.kill(self.a)
+        self.isMissed(self.a)
+        self.b.advance(5)
+        self.assertConflict(other, "idempotency_attempt_lost")
+        self.assertEqual(self.prompts(), 1)
+        self.b.advance(10)
+        self.b.settle()
+
+    def test_diedBeforeItWasSent(self) -> None:
+        """
+        R14: what had not gone out is asked by the one that waits.
+        """
+        self.a.stop()
+        self.a = self.process("a", maxTurns=1)
+        self.ask(self.a, headers={})
+        self.a.advance(1)
+        self.ask(self.a)
+        other = self.ask(self.b)
+        self.kill(self.a)
+        self.isMissed(self.a)
+        self.b.advance(12)
+        self.assertSaid(other, "Slowly.")
+        self.assertEqual(self.prompts(), 2)
+        self.b.advance(10)
+        self.b.settle()
+
+    def test_leavesWhileItWaits(self) -> None:
+        """
+        Nothing is left of a client that leaves, or of one whose server stops.
+        """
+        self.ask(self.a)
+        client = self.ask(self.b)
+        client.leave()
+        self.b.advance(0.1)
+        last = self.ask(self.b)
+        self.b.front.site.stopAccepting()
+        self.b.advance(0.1)
+        self.assertRefused(last, 503, "shutting_down")
+        self.a.advance(6)
+        self.assertEqual(self.prompts(), 1)
+        self.a.settle()
+
+    def isMissed(self, world: World) -> None:
+        """
+        Let the leases of a dead process be over.
+        """
+        self.stores[self.b].state.releaseAll(self.hids[world])
+
+
+class MemoryKeyTests(InOneMemory, SharedKeyContract):
+    """
+    Over one memory.
+    """
+
+
+class PostgreSQLKeyTests(InPostgreSQL, SharedKeyContract):
+    """
+    Over a database.
+    """

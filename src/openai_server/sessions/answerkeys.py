@@ -84,6 +84,7 @@ class AnswerKeys:
         self._clock = clock
         self._now = now
         self._waits: set[TopicWait] = set()
+        self._isStopping = False
 
     async def claim(self, attempt: Attempt[Any]) -> KeptReply | None:
         """
@@ -105,6 +106,8 @@ class AnswerKeys:
                 if isinstance(known, KeptReply):
                     return known
                 if await self._lives(known.run):
+                    if self._isStopping:
+                        raise shuttingDown()
                     if self._clock.seconds() >= until:
                         raise keyInUse()
                     await wait.wait(BEAT)
@@ -172,8 +175,9 @@ class AnswerKeys:
 
     def stop(self) -> None:
         """
-        Turn away everybody who waits.
+        Turn away everybody who waits, and whoever would have to.
         """
+        self._isStopping = True
         for wait in list(self._waits):
             wait.fail(shuttingDown())
 

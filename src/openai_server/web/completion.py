@@ -63,7 +63,6 @@ class Completion:
         """
         self._submitter = submitter
         self._retries = retries
-        self._keys = keys
         if keys is not None:
             retries.onForgotten = keys.forget
         self._takenNames = takenNames
@@ -177,8 +176,6 @@ class Completion:
         Turn away everybody who waits, and forget what was kept for retries.
         """
         self._submitter.stop()
-        if self._keys is not None:
-            self._keys.stop()
         self._retries.stop()
         self._keeper.stop()
 

@@ -52,6 +52,7 @@ from openai_server.web.inputtokens import InputTokens
 from openai_server.web.kept import KeptAnswers
 from openai_server.web.keptchats import KeptChats
 from openai_server.web.keptresponses import KeptResponses
+from openai_server.web.locks import ConversationLeases
 from openai_server.web.models import OfferedModels
 from openai_server.web.response import Response
 from openai_server.web.routes import Routes
@@ -154,12 +155,16 @@ class WebFront(Service):
             keeps=configuration.keptResponses > 0,
             now=now,
         )
-        kept = self.kept = KeptAnswers(store.records, SealingKey(store.state.secret("seals")))
+        kept = self.kept = KeptAnswers(
+            store.records, SealingKey(store.state.secret("seals")), state.durable if state.isShared else None
+        )
         survivors = Survivors()
         conversations = Conversations(
             responses.renderer, strict=configuration.strict, now=now, newToken=newToken
         )
-        self._exchanges = Exchanges(clock, conversations, kept, configuration.keptBytes)
+        leases = ConversationLeases(state, self.membership, clock) if state.isShared else None
+        self._exchanges = Exchanges(clock, conversations, kept, configuration.keptBytes, leases)
+        self._keys = AnswerKeys(state, self.membership, clock, now) if state.lasts else None
         self.completion = Completion(
             self.submitter,
             self.retries,
@@ -169,7 +174,7 @@ class WebFront(Service):
             self._exchanges,
             survivors,
             self._restoration,
-            AnswerKeys(state, self.membership, clock, now) if state.lasts else None,
+            self._keys,
         )
         completions = CompletionDialect(
             strict=configuration.strict,
@@ -260,6 +265,8 @@ class WebFront(Service):
 
     def _turnAway(self) -> None:
         self._exchanges.stop()
+        if self._keys is not None:
+            self._keys.stop()
         self.submitter.stop()
 
     def _takenNames(self) -> TakenNames:

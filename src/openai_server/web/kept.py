@@ -8,7 +8,7 @@ account sees another's: to everybody else there is nothing under its id.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
@@ -99,10 +99,15 @@ class KeptAnswers:
     @ivar store: has the records.
     """
 
-    def __init__(self, store: RecordStore, key: SealingKey) -> None:
+    def __init__(
+        self, store: RecordStore, key: SealingKey, durable: Callable[[], Deferred[bool]] | None = None
+    ) -> None:
         """
         @param key: of what clients keep.
+        @param durable: writes all that was kept, at once, where other processes
+            are asked for it.
         """
+        self._durable = durable
         self.store = store
         self._key = key
         self._running: dict[Response, RunningAnswer] = {}
@@ -167,18 +172,21 @@ class KeptAnswers:
         if response.ended is not None:
             self.ended(response)
 
-    def ended(self, response: Response) -> None:
+    def ended(self, response: Response) -> Deferred[bool] | None:
         """
         Make the record of an answer, if it is to be kept.
+
+        @return: fires when other processes have it; None where there are none.
         """
         running = self._running.pop(response, None)
         if running is None:
-            return
+            return None
         if response.output is None:
             # It has become too long for that.
             del self._byId[running.account, running.keeping.id]
-        else:
-            self._put(running, response.said())
+            return None
+        self._put(running, response.said())
+        return None if self._durable is None else self._durable()
 
     def _put(self, running: RunningAnswer, events: list[Output]) -> None:
         keeping = running.keeping
