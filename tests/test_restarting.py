@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.internet.threads import deferToThread
 
+from tests.balancersweep import BalancerSweep
 from tests.crashsweep import KINDS, sweep
 from tests.program import Program, launch
 from tests.store.postgresql import server
@@ -33,6 +34,19 @@ class CrashTests(AsyncCase):
         killed. All points: C{python -m tests.crashsweep}.
         """
         swept = await deferToThread(sweep, KINDS, 61)
+        self.assertEqual(swept.failures, [])
+        self.assertGreater(swept.deaths, 3)
+
+    async def test_oneOfTwo(self) -> None:
+        """
+        D60: the same with two servers over one PostgreSQL, where each request
+        reaches the other one. All points: C{python -m tests.balancersweep}.
+        """
+        swept = BalancerSweep()
+        try:
+            await deferToThread(swept.sweep, KINDS, 151)
+        finally:
+            swept.close()
         self.assertEqual(swept.failures, [])
         self.assertGreater(swept.deaths, 3)
 
