@@ -200,20 +200,6 @@ class LifeTests(SeveralCase):
         self.assertEqual(program.errors, "")
 
 
-class PassedToSeveralTests(SeveralCase, test_listening.PassedTests):
-    """
-    (P24) The same with a socket of systemd's.
-    """
-
-    def program(self, passed: socket.socket) -> Program:
-        """
-        Start the program on this socket.
-        """
-        family = "UNIX" if passed.family == socket.AF_UNIX else "INET"
-        arguments = ("--insecure-no-auth", "--listen", f"systemd:domain={family}:index=0")
-        return self.launched(*arguments, passed=passed)
-
-
 def scraped(path: Path) -> str:
     """
     Return the metrics that are served on a Unix socket. Blocks.
@@ -250,6 +236,20 @@ class MetricsTests(SeveralCase):
         program.signal(signal.SIGTERM)
         self.assertEqual(await program.ended, 0)
         self.assertEqual(list(folder.iterdir()), [])
+
+
+class PassedToSeveralTests(SeveralCase, test_listening.PassedTests):
+    """
+    (P24) The same with a socket of systemd's.
+    """
+
+    def program(self, passed: socket.socket) -> Program:
+        """
+        Start the program on this socket.
+        """
+        family = "UNIX" if passed.family == socket.AF_UNIX else "INET"
+        arguments = ("--insecure-no-auth", "--listen", f"systemd:domain={family}:index=0")
+        return self.launched(*arguments, passed=passed)
 
 
 class RefusalTests(AsyncCase):
