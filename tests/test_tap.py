@@ -151,7 +151,7 @@ class OptionsTests(OptionsCase):
             (["--listen", "tcp:x:interface=127.0.0.1"], "option --listen: cannot listen on tcp:x"),
             (["--listen", "unix"], "option --listen: cannot listen on unix: "),
             (["--listen", "ssl:1:privateKey=/no.pem:interface=::1"], "option --listen: "),
-            (["--host", "0.0.0.0"], 'option --host: host "0.0.0.0": others may reach'),
+            (["--host", "0.0.0.0", "--store", "memory:"], 'option --host: host "0.0.0.0": others may reach'),
         ):
             error = self.assertRaises(UsageError, self.parse, *arguments)
             self.assertTrue(str(error).startswith(line), str(error))

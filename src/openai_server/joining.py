@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from openai_server import __version__
-from openai_server.config import Configuration, Loaded, keyPath
+from openai_server.config import Configuration, Loaded, keyPath, whyKeyNeeded
 from openai_server.daemon.endpoint import SocketEndpoint, peerProcess
 from openai_server.daemon.interfaces import Daemon
 from openai_server.daemon.link import Link
@@ -71,9 +71,13 @@ class Joining:
             store=store,
             counters=counters,
         )
+        why = whyKeyNeeded(self._configuration)
+        # Where they cannot be read for now, nobody is let in until they are.
+        if why is not None and store.accounts.atStart is not None and not front.accounts.keys:
+            raise StartError(f"{why}, or add one with python -m openai_server.admin keys add NAME")
         start(front)
         self._changeKey = front.site.admission.changeKey
-        self._greet(bound, front.models.ids())
+        self._greet(bound, front.models.ids(), front.accounts.keys.isRequired)
         return front.site
 
     def _openStore(self, bounds: Bounds, counters: Counters, start: Callable[[IService], None]) -> Store:
@@ -166,13 +170,13 @@ class Joining:
             return
         self._changeKey(has)
 
-    def _greet(self, bound: Sequence[Bound], models: Sequence[str]) -> None:
+    def _greet(self, bound: Sequence[Bound], models: Sequence[str], hasKey: bool) -> None:
         greeting = Greeting(
             version=__version__,
             addresses=bound,
             models=models,
             socket=None if self._configuration.embedded else self._socketPath(),
-            hasKey=self._configuration.apiKey is not None,
+            hasKey=hasKey,
         )
         for line in greeting.lines():
             self._log.info("{line}", line=line)

@@ -106,7 +106,7 @@ class SharedStore:
         """
         self._store = store
         self._isOwn = isOwn
-        self.records = store.records
+        self.records, self.accounts = store.records, store.accounts
         self.state = SharedState(store.state, messages)
 
     @property

@@ -16,6 +16,7 @@ from typing import Final, Protocol, TypeAlias
 from twisted.internet.defer import Deferred
 
 from openai_server.store.saved import Field, Key, S, Saved, SavedCall
+from openai_server.store.savedkeys import AccountStore
 from openai_server.store.sharing import Leasing, Messaging
 
 #: Bytes that a record takes beside its data, and an item beside its own.
@@ -240,6 +241,9 @@ class Store(Protocol):
 
     @property
     def state(self) -> StateStore: ...
+
+    @property
+    def accounts(self) -> AccountStore: ...
 
     @property
     def whyDegraded(self) -> str | None: ...

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from openai_server.metrics import Counters
 from openai_server.store.interfaces import Bounds
 from openai_server.store.memory import MemoryStore
+from openai_server.store.memoryaccounts import MemoryAccounts
 from openai_server.store.memorystate import MemoryState
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class VolatileStore(Service):
     def __init__(self, clock: IReactorTime, bounds: Bounds, now: Callable[[], float]) -> None:
         self.records = MemoryStore(clock, bounds)
         self.state = MemoryState(now)
+        self.accounts = MemoryAccounts()
 
     def stopService(self) -> Deferred[None]:
         """

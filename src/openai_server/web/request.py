@@ -25,11 +25,12 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from openai_server.accounts.account import Account
 from openai_server.api.problem import errorBody
 from openai_server.deadlines import Alarm
 from openai_server.errors import APIError, End
 from openai_server.log import EventLogger
-from openai_server.web.interfaces import Account, Owner, StreamWords
+from openai_server.web.interfaces import Owner, StreamWords
 from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.sendqueue import SendQueue
 
