@@ -130,6 +130,23 @@ class StateContract:
         self.assertTrue(self.result(state.take(SavedCall, "call_1")))
         self.assertIsNone(self.get(SavedCall, "call_1"))
 
+    def test_claim(self) -> None:
+        """
+        Who comes first keeps his; the others are shown it, until it expires or
+        is forgotten.
+        """
+        state, result = self.store.state, self.result
+        other = msgspec.structs.replace(ANSWER, request=b"other", expiresAt=NOW + 300)
+        self.assertIsNone(result(state.claim(ANSWER)))
+        self.assertEqual((result(state.claim(other)), self.get(SavedAnswer, b"k")), (ANSWER, ANSWER))
+        state.forget(SavedAnswer, b"k")
+        self.assertIsNone(result(state.claim(other)))
+        state.save(ANSWER)
+        self.assertEqual(result(state.claim(other)), ANSWER)
+        self.clock.advance(100)
+        self.assertIsNone(result(state.claim(other)))
+        self.assertEqual(self.get(SavedAnswer, b"k"), other)
+
     def test_takeAll(self) -> None:
         """
         All that was asked for, as it was believed to be; or nothing.
@@ -296,6 +313,8 @@ class LastingContract(StateContract):
         other = self.opened()
         self.assertTrue(self.result(self.store.state.acquire("sid:1", "p1", 5)))
         self.assertFalse(self.result(other.state.acquire("sid:1", "p2", 5)))
+        self.assertIsNone(self.result(self.store.state.claim(ANSWER)))
+        self.assertEqual(self.result(other.state.claim(msgspec.structs.replace(ANSWER, data=None))), ANSWER)
         self.store.state.save(CALL)
         self.assertTrue(self.result(self.store.state.durable()))
         self.assertTrue(self.result(other.state.take(SavedCall, "call_1")))

@@ -60,6 +60,12 @@ class AcquireLease(_Leasing):
 
     __slots__ = ()
 
+    def replaces(self, former: Operation) -> bool:
+        """
+        The same of a moment ago.
+        """
+        return isinstance(former, AcquireLease) and former.owner == self.owner
+
     def run(self, connection: Connection) -> bool:
         """
         Insert it, or write over one that is free.
@@ -124,12 +130,6 @@ class _LeasingAll(Operation):
         self._now = now
         self._ttl = ttl
 
-    def replaces(self, former: Operation) -> bool:
-        """
-        The same for those of a moment ago.
-        """
-        return type(former) is type(self)
-
 
 class RenewLeases(_LeasingAll):
     """
@@ -137,6 +137,12 @@ class RenewLeases(_LeasingAll):
     """
 
     __slots__ = ()
+
+    def replaces(self, former: Operation) -> bool:
+        """
+        The same of a moment ago.
+        """
+        return isinstance(former, RenewLeases)
 
     def run(self, connection: Connection) -> int:
         """

@@ -60,6 +60,16 @@ class MemoryState:
             if len(kept) > MOST_SAVED:
                 del kept[next(iter(kept))]
 
+    def claim(self, saved: S) -> Deferred[S | None]:
+        """
+        Keep this where nothing is kept under its key.
+        """
+        found: S | None = cast(Any, self._kept[type(saved)].get(keyOf(saved)))
+        if found is not None and found.expiresAt > self._now():
+            return succeed(found)
+        self.save(saved)
+        return succeed(None)
+
     def durable(self) -> Deferred[bool]:
         """
         It will not be.

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 
+from openai_server.store.claiming import ClaimState
 from openai_server.store.conditional import ChangeAll, TakeAll, abandoned
 from openai_server.store.leasing import (
     AcquireLease,
@@ -68,11 +69,19 @@ class SQLState:
         for each in saved:
             self._changes.add(SaveState(each))
 
+    def claim(self, saved: S) -> Deferred[S | None]:
+        """
+        Keep this where nothing is kept under its key. While the store is
+        degraded, what is not known to be there may be claimed.
+        """
+        known = self._pending(type(saved)).get(keyOf(saved))
+        return self._changes.ask(ClaimState(saved, self._now()), known)
+
     def durable(self) -> Deferred[bool]:
         """
-        Write all that was saved up to now, at once.
+        Let all that was saved and forgotten up to now outlast this process.
         """
-        return self._changes.written()
+        return self._changes.promised()
 
     def forget(self, kind: type[Saved], key: Key) -> None:
         """

@@ -23,8 +23,9 @@ from openai_server.api.responses.dialect import ResponsesDialect
 from openai_server.config import Configuration, whyKeyNeeded
 from openai_server.daemon.interfaces import Bee, Daemon
 from openai_server.metrics import Counters
-from openai_server.reports import TurnReports
+from openai_server.reports import RequestReports, TurnReports
 from openai_server.sessions.adoption import Adoption, Surroundings
+from openai_server.sessions.answerkeys import AnswerKeys
 from openai_server.sessions.calls import CallTable
 from openai_server.sessions.catalogue import Catalogue
 from openai_server.sessions.hints import SessionKeys
@@ -42,19 +43,23 @@ from openai_server.sessions.sharing import SharedSessions
 from openai_server.store.interfaces import Bounds, StateStore, Store
 from openai_server.store.membership import Membership
 from openai_server.store.opening import VolatileStore
+from openai_server.store.sharedrecords import recordsOf
 from openai_server.translate.names import TakenNames
 from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
 from openai_server.web.completion import Completion
 from openai_server.web.conversations import ConversationRoutes
+from openai_server.web.elsewhere import Elsewhere
 from openai_server.web.exchanges import Exchanges
 from openai_server.web.inputtokens import InputTokens
 from openai_server.web.kept import KeptAnswers
 from openai_server.web.keptchats import KeptChats
 from openai_server.web.keptresponses import KeptResponses
+from openai_server.web.locks import ConversationLeases
 from openai_server.web.models import OfferedModels
+from openai_server.web.organization import Organization
 from openai_server.web.response import Response
-from openai_server.web.routes import Routes
+from openai_server.web.routes import Answer, Routes
 from openai_server.web.sealing import SealingKey
 from openai_server.web.site import APISite
 from openai_server.web.sockets import ResponsesSockets
@@ -89,6 +94,9 @@ class WebFront(Service):
         dialects: Mapping[str, Dialect] | None = None,
         store: Store | None = None,
         counters: Counters | None = None,
+        requestReports: Sequence[RequestReports] = (),
+        isTraced: bool = False,
+        beside: Sequence[tuple[str, str, Answer]] = (),
         turnReports: Sequence[TurnReports] = (),
     ) -> None:
         """
@@ -99,6 +107,10 @@ class WebFront(Service):
         @param now: the wall clock, in seconds since 1970.
         @param dialects: what else is spoken at which path.
         @param store: what lasts, opened; without one nothing outlasts this object.
+        @param requestReports: who hears of the end of each request.
+        @param isTraced: whether they want to know in which trace it is.
+        @param beside: method, template and function of routes that are not
+            OpenAI's.
         @param turnReports: who hears of turns that are over.
         """
         store = store or VolatileStore(clock, boundsFrom(configuration), now)
@@ -111,9 +123,6 @@ class WebFront(Service):
         if state.lasts:
             lasting = LastingSessions(state, now)
             turns = LastingTurns(state, lasting, daemon, clock.seconds, now, hid)
-        memory = SessionMemory(
-            clock, SessionKeys(store.state.secret("hints")), _memoryFrom(configuration), lasting
-        )
         accounts = self.accounts = Accounts(
             clock,
             store.accounts,
@@ -122,6 +131,9 @@ class WebFront(Service):
             now,
             configuration.apiKey,
             needsKey=whyKeyNeeded(configuration) is not None,
+        )
+        memory = SessionMemory(
+            clock, SessionKeys(store.state.secret("hints")), _memoryFrom(configuration), lasting
         )
         self.submitter = Submitter(
             clock=clock,
@@ -134,7 +146,7 @@ class WebFront(Service):
             calls=CallTable(clock, turns),
             folder=AttachmentFolder(clock, runtimeDirectory),
             counters=counters or Counters(),
-            reporter=TurnReporter([accounts.limiter, *map(accounts.labelled, turnReports)]),
+            reporter=TurnReporter([accounts.limiter, *map(accounts.labelled, [store.ledger, *turnReports])]),
             turns=turns,
             sharing=SharedSessions(memory, lasting) if lasting is not None and lasting.isShared else None,
         )
@@ -148,7 +160,7 @@ class WebFront(Service):
         self._configuration = configuration
         chat = ChatDialect(
             strict=configuration.strict,
-            defaultModel=lambda: configuration.defaultModel or self.models.only(),
+            defaultModel=self._defaultModel,
             reasoningField=configuration.reasoningField,
             showsWorkerTools=configuration.workerTools,
             keepAlive=configuration.keepAlive,
@@ -157,19 +169,25 @@ class WebFront(Service):
         )
         responses = ResponsesDialect(
             strict=configuration.strict,
-            defaultModel=lambda: configuration.defaultModel or self.models.only(),
+            defaultModel=self._defaultModel,
             showsReasoning=configuration.reasoningField != "none",
             showsWorkerTools=configuration.workerTools,
             keepAlive=configuration.keepAlive,
             keeps=configuration.keptResponses > 0,
             now=now,
         )
-        kept = self.kept = KeptAnswers(store.records, SealingKey(store.state.secret("seals")))
+        kept = self.kept = KeptAnswers(
+            recordsOf(store, clock),
+            SealingKey(store.state.secret("seals")),
+            Elsewhere(store, self.membership) if state.isShared else None,
+        )
         survivors = Survivors()
         conversations = Conversations(
             responses.renderer, strict=configuration.strict, now=now, newToken=newToken
         )
-        self._exchanges = Exchanges(clock, conversations, kept, configuration.keptBytes)
+        leases = ConversationLeases(state, self.membership, clock) if state.isShared else None
+        self._exchanges = Exchanges(clock, conversations, kept, configuration.keptBytes, leases)
+        self._keys = AnswerKeys(state, self.membership, clock, now) if state.lasts else None
         self.completion = Completion(
             self.submitter,
             self.retries,
@@ -180,10 +198,11 @@ class WebFront(Service):
             survivors,
             accounts.limiter,
             self._restoration,
+            self._keys,
         )
         completions = CompletionDialect(
             strict=configuration.strict,
-            defaultModel=lambda: configuration.defaultModel or self.models.only(),
+            defaultModel=self._defaultModel,
             keepAlive=configuration.keepAlive,
             now=now,
         )
@@ -202,7 +221,9 @@ class WebFront(Service):
             *KeptChats(chat, chat.name, kept).routes(),
             *KeptResponses(responses, kept, configuration.keepAliveInterval).routes(),
             *inputs.routes(),
+            *Organization(store.ledger, now).routes(),
             *ConversationRoutes(conversations, kept, isKept).routes(),
+            *beside,
         ]
         routes = Routes(
             self.completion,
@@ -225,6 +246,8 @@ class WebFront(Service):
             ),
             onStopping=self._turnAway,
             survivors=survivors,
+            reports=requestReports,
+            isTraced=isTraced,
         )
 
     def startService(self) -> None:
@@ -234,6 +257,7 @@ class WebFront(Service):
         super().startService()
         self.accounts.start()
         self.membership.startService()
+        self.kept.start()
         self.submitter.folder.start()
         if self._restoration is not None:
             self._restoration.start()
@@ -244,12 +268,24 @@ class WebFront(Service):
         """
         super().stopService()
         self.accounts.stop()
+        self.kept.stop()
         self._turnAway()
         self.completion.stop()
         if self._restoration is not None:
             self._restoration.stop()
         self.submitter.folder.stop()
         self.membership.stopService()
+
+    def change(self, configuration: Configuration) -> None:
+        """
+        Let other settings hold from now on: those that can change.
+        """
+        self._configuration = self.submitter.configuration = configuration
+        self.models.change(configuration.models)
+        self.submitter.scheduler.change(_limitsFrom(configuration))
+
+    def _defaultModel(self) -> str | None:
+        return self._configuration.defaultModel or self.models.only()
 
     def _restorationOf(
         self, state: StateStore, lasting: LastingSessions, turns: LastingTurns, ownTools: OwnTools
@@ -271,6 +307,8 @@ class WebFront(Service):
 
     def _turnAway(self) -> None:
         self._exchanges.stop()
+        if self._keys is not None:
+            self._keys.stop()
         self.submitter.stop()
 
     def _takenNames(self) -> TakenNames:
@@ -293,7 +331,12 @@ def boundsFrom(configuration: Configuration) -> Bounds:
     """
     Return how much is kept.
     """
-    return Bounds(configuration.keptResponses, configuration.keptBytes, configuration.keptAge)
+    return Bounds(
+        configuration.keptResponses,
+        configuration.keptBytes,
+        configuration.keptAge,
+        configuration.ledgerDays * 86400.0,
+    )
 
 
 def _limitsFrom(configuration: Configuration) -> Limits:

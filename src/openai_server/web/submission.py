@@ -64,12 +64,24 @@ class Submission:
     @ivar api: the name of the dialect that it is asked in.
     @ivar cwd: the folder in which the worker is to work, if that is said.
     @ivar hints: of the session that it belongs to.
+    @ivar onSending: called right before it goes out, and waited for.
     @ivar taken: names that no tool can have at the daemon.
     @ivar offer: the tools as the daemon carries them.
     @ivar tools: the same as sessions compare them, None for none.
     """
 
-    __slots__ = ("account", "api", "cwd", "hints", "inquiry", "offer", "taken", "tools", "transcript")
+    __slots__ = (
+        "account",
+        "api",
+        "cwd",
+        "hints",
+        "inquiry",
+        "offer",
+        "onSending",
+        "taken",
+        "tools",
+        "transcript",
+    )
 
     def __init__(
         self,
@@ -87,6 +99,7 @@ class Submission:
         self.account = account
         self.api = api
         self.cwd: str | None = None if former is None else former.cwd
+        self.onSending: Callable[[], Deferred[bool]] | None = None if former is None else former.onSending
         self.inquiry = inquiry
         self.hints = hints
         self.taken = taken
@@ -261,6 +274,8 @@ class Submitter:
             tools = submission.toolsFor(plan.session)
             acquired = self.scheduler.acquire(submission.inquiry.model, submission.account, tools)
             slot = await acquired if isinstance(acquired, Deferred) else acquired
+            if submission.onSending is not None:
+                await submission.onSending()
             return self._begin(plan, submission, question, files, slot, attend)
         except BaseException:
             if slot is not None:
