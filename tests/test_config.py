@@ -20,10 +20,12 @@ from openai_server.config import (
     Configuration,
     ConfigurationError,
     Loaded,
+    changed,
     load,
     markdownTable,
     passwordsIn,
 )
+from openai_server.config.changes import LIVE
 from openai_server.config.exposure import (
     descriptionFromAddress,
     descriptionOfProcess,
@@ -54,6 +56,8 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "onDisconnect": ("finish", "finish", "finish"),
     "processes": (7, "7", 7),
     "keyFile": ("/k", "/k", "/k"),
+    "auditLog": ("/a", "/a", "/a"),
+    "logLevel": ("warn", "warn", "warn"),
     "registryFile": ("/r", "/r", "/r"),
     "thrumSocket": ("/s", "/s", "/s"),
     "store": ("sqlite:////s.db", "sqlite:////s.db", "sqlite:////s.db"),
@@ -94,6 +98,7 @@ class ConfigCase(SyncCase):
         self.home = Path(self.mktemp()).absolute()
         self.file = self.home / ".config" / "hum" / "hives" / "openai-server.json"
         self.file.parent.mkdir(parents=True)
+        self.store = f"sqlite:///{self.home}/.local/state/hum/openai-server.db"
 
     def write(self, content: str | bytes | dict[str, object]) -> None:
         """
@@ -129,7 +134,7 @@ class LayerTests(ConfigCase):
         """
         A missing file is no error.
         """
-        self.assertEqual(self.load().configuration, Configuration())
+        self.assertEqual(self.load().configuration, Configuration(store=self.store))
         self.assertEqual(set(self.load().sources.values()), {"default"})
 
     def test_theIssuesExample(self) -> None:
@@ -137,7 +142,7 @@ class LayerTests(ConfigCase):
         The file of the issue is read as it stands there.
         """
         self.write('{"host":"127.0.0.1","port":14620,"apiKey":"secret","models":["sonnet"]}')
-        wanted = Configuration(apiKey="secret", models=("sonnet",))
+        wanted = Configuration(apiKey="secret", models=("sonnet",), store=self.store)
         self.assertEqual(self.load().configuration, wanted)
 
     def test_layersMergeKeyByKey(self) -> None:
@@ -651,12 +656,16 @@ class EnvironmentTests(SyncCase):
     def test_noHome(self) -> None:
         """
         The user database knows it; when that does not either, the defaults
-        hold and there is no place for a key.
+        hold, there is no place for a key, and nothing lasts.
         """
         self.assertTrue(os.path.isabs(keyPath({}) or ""))
         self.patch(os, "getuid", lambda: 2**31 - 5)
         self.assertIsNone(keyPath({}))
-        self.assertEqual(load({}, {}).configuration, Configuration())
+        loaded = load({}, {})
+        self.assertEqual(loaded.configuration, Configuration(store="memory:"))
+        said = "nothing outlasts a restart: there is no home folder for it (set OPENAI_SERVER_STORE)"
+        self.assertEqual(loaded.warnings, (said,))
+        self.assertEqual(load({"store": "memory:"}, {}).warnings, ())
 
     def test_xdgConfigHome(self) -> None:
         """
@@ -763,3 +772,25 @@ class TableTests(ConfigCase):
             self.load()
         except ConfigurationError as error:
             self.assertTrue(str(error).isprintable(), error)
+
+
+class ChangeTests(SyncCase):
+    """
+    What another configuration changes while the server runs.
+    """
+
+    def test_changed(self) -> None:
+        """
+        What can hold at once does, and the rest is named.
+        """
+        before = Configuration(maxTurns=1, port=1, strict=True)
+        holds, live, others = changed(before, Configuration(maxTurns=2, port=2, strict=True, models=("m",)))
+        self.assertEqual(holds, Configuration(maxTurns=2, port=1, strict=True, models=("m",)))
+        self.assertEqual((live, others), (["maxTurns", "models"], ["port"]))
+        self.assertEqual(changed(before, before), (before, [], []))
+
+    def test_names(self) -> None:
+        """
+        All of them are settings.
+        """
+        self.assertEqual(LIVE - {setting.name for setting in SETTINGS}, set())

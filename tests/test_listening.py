@@ -243,7 +243,7 @@ class KeyTests(ListeningCase):
 
     async def test_storeIsAway(self) -> None:
         """
-        While it is not known whether there are any, nobody is let in.
+        C45: while it is not known whether there are any, nobody is let in.
         """
         self.home.joinpath("file").write_text("no folder")
         self.store = f"sqlite:///{self.home}/file/store.db"

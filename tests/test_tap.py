@@ -55,6 +55,7 @@ class OptionsCase(SyncCase):
         self.home = Path(self.mktemp()).absolute()
         self.home.mkdir()
         self.environ: dict[str, str] = {}
+        self.store = f"sqlite:///{self.home}/.local/state/hum/openai-server.db"
 
     def parse(self, *arguments: str, **environ: str) -> Options:
         """
@@ -84,7 +85,7 @@ class OptionsTests(OptionsCase):
         """
         The defaults.
         """
-        self.assertEqual(self.parse().loaded.configuration, Configuration())
+        self.assertEqual(self.parse().loaded.configuration, Configuration(store=self.store))
 
     def test_values(self) -> None:
         """
@@ -95,6 +96,7 @@ class OptionsTests(OptionsCase):
             *("--listen", "unix:/x", "--listen", r"tcp6:2:interface=\:\:1", "--api-key", "k"),
         )
         wanted = Configuration(
+            store=self.store,
             port=1,
             models=("a", "b,c"),
             strict=True,

@@ -75,7 +75,7 @@ class ProgramService(OpenAIService):
         """
         for reload in self.reloads:
             reload()
-        self._log.info("SIGHUP: the log's file was opened again and the API key read")
+        self._log.info("SIGHUP: the log's file was opened again and the settings were read")
 
 
 class Signals:

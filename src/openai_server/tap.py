@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, cast
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python import usage
 
 from openai_server import __version__
@@ -235,7 +235,8 @@ def makeService(options: Options) -> OpenAIService:
     program = ProgramService(reactor, clock, descriptions, drainTimeout, compose, joining.beside)
     program.supervisor = supervisorFrom(options.environ, clock, os.getpid())
     log = program.observer = _observerFor(options.parent, configuration)
-    program.reloads = [*([log.reopen] if log else []), partial(_reload, options, joining, log)]
+    reopen = [joining.reopen] if log is None else [joining.reopen, log.reopen]
+    program.reloads = [*reopen, partial(_reload, options, joining, log)]
     return program
 
 
@@ -277,9 +278,11 @@ def _reload(options: Options, joining: Joining, log: JSONLog | None) -> None:
     except ConfigurationError as error:
         _log.warn("the settings stay as they were: {error}", error=str(error))
         return
-    if log is not None and settings.apiKey is not None:
-        log.hide(settings.apiKey)
+    if log is not None:
+        log.hide(settings.apiKey or "")
     joining.reload(settings)
+    if log is not None:
+        log.least = LogLevel.levelWithName(settings.logLevel)
 
 
 def _observerFor(twistd: Mapping[str, Any], configuration: Configuration) -> JSONLog | None:
@@ -297,4 +300,6 @@ def _observerFor(twistd: Mapping[str, Any], configuration: Configuration) -> JSO
     from twisted.internet import reactor
 
     output = outputOf(None if path == "-" else path, configuration.logFileSize, configuration.logFiles)
-    return JSONLog(output, secrets, cast("Loop", reactor))
+    log = JSONLog(output, secrets, cast("Loop", reactor))
+    log.least = LogLevel.levelWithName(configuration.logLevel)
+    return log

@@ -110,6 +110,10 @@ class Configuration(Struct, frozen=True, kw_only=True):
     logFiles: Annotated[
         int, Meta(ge=1, le=10_000), _does("log files that are kept beside the one in use")
     ] = 10
+    logLevel: Annotated[
+        Literal["info", "warn", "error"],
+        _does("the least that is logged: info (each request too), warn, error"),
+    ] = "info"
     keyFile: Annotated[
         _Text | None,
         _does(
@@ -140,11 +144,11 @@ class Configuration(Struct, frozen=True, kw_only=True):
     store: Annotated[
         _Text,
         _does(
-            "where what outlasts a restart is kept: memory: (nothing), sqlite: (a file in the state folder),"
-            " sqlite:///PATH, postgresql+psycopg://USER@HOST/DATABASE",
+            "where what outlasts a restart is kept: sqlite: (a file in the state folder), sqlite:///PATH,"
+            " postgresql+psycopg://USER@HOST/DATABASE, memory: (nothing outlasts it)",
             isURL=True,
         ),
-    ] = "memory:"
+    ] = "sqlite:"
     keptResponses: Annotated[
         int, Meta(ge=0, le=1_000_000), _does("responses and chat completions that are kept; 0: none")
     ] = 10_000
@@ -152,6 +156,13 @@ class Configuration(Struct, frozen=True, kw_only=True):
         256 << 20
     )
     keptAge: Annotated[_Seconds, _does("how long each is kept after its last use")] = 2_592_000
+    ledgerDays: Annotated[
+        int, Meta(ge=0, le=36_500), _does("days for which it is kept what each turn cost; 0: nothing of that")
+    ] = 90
+    auditLog: Annotated[
+        _Text | None,
+        _does("file with a line of JSON for each request: who asked when for what; unset: none", isPath=True),
+    ] = None
     workerTools: Annotated[bool, _does("show the worker's own tool use as reasoning")] = False
     listen: Annotated[
         _Texts, _does("Twisted endpoint string to listen on in place of host and port; repeatable")

@@ -13,6 +13,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, cast
 
 from msgspec import Raw
@@ -147,6 +148,14 @@ class Link(Service):
         )
         self._waiters = AttemptWaiters(clock, timeouts.attempt)
 
+    def change(self, firstLife: float, stall: float, turn: float) -> None:
+        """
+        Wait for other times, in seconds, from now on: a turn that runs already
+        has them with the next thing that it waits for.
+        """
+        self._timeouts = replace(self._timeouts, firstLife=firstLife, stall=stall, turn=turn)
+        self._router.limits = self._timeouts
+
     # The service.
 
     def startService(self) -> None:
@@ -248,6 +257,18 @@ class Link(Service):
         audience: Audience,
     ) -> PromptedTurn:
         return self._router.adopt(sid, model, calls, tools, audience)
+
+    def isLive(self, sid: str) -> bool:
+        return self._router.isLive(sid)
+
+    def onStray(self, listener: Callable[[ToolCall], None] | None) -> None:
+        self._router.onStray = listener
+
+    def give(self, call: ToolCall) -> None:
+        self._router.tonesReceived([call])
+
+    def refuse(self, call: ToolCall) -> None:
+        self._router.refuse(call)
 
     # One connection after the other.
 

@@ -26,7 +26,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-from openai_server.store.saved import KINDS, LOOKUPS, Saved, SavedAnswer, SavedCall, SavedHint, SavedSession
+from openai_server.store.saved import (
+    KINDS,
+    LOOKUPS,
+    Saved,
+    SavedAnswer,
+    SavedCall,
+    SavedHint,
+    SavedMessage,
+    SavedSession,
+)
 from openai_server.store.savedkeys import SavedKey
 
 metadata: Final = MetaData()
@@ -104,6 +113,28 @@ usedTokens: Final = Table(
     Column("tokens", BigInteger, nullable=False),
 )
 
+#: What turns have cost, as L{openai_server.reports.TurnReport} says. C{time} is
+#: when each ended, in seconds since 1970.
+turns: Final = Table(
+    "turns",
+    metadata,
+    Column("id", _PLACE, primary_key=True, autoincrement=False),
+    Column("time", BigInteger, nullable=False),
+    Column("account", String, nullable=False),
+    Column("api", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("session", String, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("calls", BigInteger, nullable=False),
+    Column("seconds", Float(53), nullable=False),
+    Column("end", String, nullable=False),
+    Column("is_estimated", Boolean, nullable=False),
+    Index("turns_time", "time"),
+    Index("turns_account", "account", "time"),
+)
+
 _TYPES: Final[dict[Any, TypeEngine[Any]]] = {
     str: String(),
     bytes: LargeBinary(),
@@ -117,6 +148,7 @@ _NAMES: Final[dict[type[Saved], str]] = {
     SavedHint: "hints",
     SavedCall: "calls",
     SavedAnswer: "answers",
+    SavedMessage: "messages",
 }
 
 
