@@ -45,7 +45,7 @@ class InlineWorkers:
             return Deferred()
         if not self.isHolding:
             return execute(work, *args, **kwargs)  # type: ignore[no-any-return]
-        done: Deferred[T] = Deferred(lambda _: None)
+        done: Deferred[T] = Deferred()
         self._held.append((lambda: work(*args, **kwargs), done))
         return done
 
