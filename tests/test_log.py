@@ -68,6 +68,24 @@ class LineTests(LogCase):
         """
         verifyObject(ILogObserver, self.observer)
 
+    def test_least(self) -> None:
+        """
+        Less can be wanted, at any time: of whom it comes does not matter then.
+        """
+        for least, levels in (
+            (LogLevel.info, ["info", "warn", "error", "warn", "error"]),
+            (LogLevel.warn, ["warn", "error", "warn", "error"]),
+            (LogLevel.error, ["error", "error"]),
+        ):
+            self.output = RecordedOutput()
+            self.observer = JSONLog(lambda: self.output)
+            self.observer.least = least
+            for namespace in ("openai_server.web.site", "twisted.internet"):
+                logger = self.logger(namespace)
+                for say in (logger.debug, logger.info, logger.warn, logger.error):
+                    say("said")
+            self.assertEqual([event["level"] for event in self.events()], levels)
+
     def test_requestLine(self) -> None:
         """
         A request's fields come out with their types; others stay inside.
@@ -277,6 +295,16 @@ class WritingTests(LogCase):
         self.assertEqual(self.messages(), ["a"])
         self.log.info("b")
         self.assertEqual(self.messages(), ["a", "b"])
+
+    def test_forward(self) -> None:
+        """
+        Lines of another process come behind those that wait, as they are.
+        """
+        self.log.info("a")
+        self.observer.forward(b'{"message":"b"}\n')
+        self.log.info("c")
+        self.loop.turn()
+        self.assertEqual(self.messages(), ["a", "b", "c"])
 
     def test_beforeTheStart(self) -> None:
         """

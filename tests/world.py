@@ -26,8 +26,9 @@ from openai_server.daemon.link import Link
 from openai_server.daemon.registry import FileRegistry
 from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.metrics import Counters
-from openai_server.reports import TurnReport
+from openai_server.reports import RequestReports, TurnReport
 from openai_server.store.opening import storeFrom
+from openai_server.telemetry.service import Telemetry
 from openai_server.web.front import WebFront, boundsFrom
 from tests.machinery.daemon import DaemonSettings, FaultyDaemon
 from tests.recorder import StrictRecorder
@@ -324,9 +325,12 @@ class World:
         isConnected: bool = True,
         dialects: Mapping[str, Dialect] | None = None,
         machine: Machine | None = None,
+        reports: Sequence[RequestReports] = (),
         **settings: Any,
     ) -> None:
         """
+        @param reports: who hears of requests beside the metrics, and wants to
+            know their traces.
         @param machine: where it runs, if that has been there before and will
             be afterwards: then the server has a clock of its own.
         """
@@ -341,11 +345,12 @@ class World:
         self.turns: list[TurnReport] = []
         self._isStopped = False
         self.workers = InlineWorkers()
+        counters = Counters()
         self.store = storeFrom(
             self.configuration.store,
             boundsFrom(self.configuration),
             clock=self.clock,
-            counters=Counters(),
+            counters=counters,
             workers=self.workers,
             now=machine.now,
         )
@@ -363,6 +368,7 @@ class World:
             now=machine.now,
             jitter=lambda: 0.5,
         )
+        self.telemetry = Telemetry(None, self.clock, self.configuration, counters)
         self.front = WebFront(
             clock=self.clock,
             configuration=self.configuration,
@@ -372,14 +378,20 @@ class World:
             now=machine.now,
             dialects=dialects,
             store=self.store,
-            turnReports=[self],
+            counters=counters,
+            requestReports=[*self.telemetry.reports, *reports],
+            isTraced=bool(reports),
+            beside=self.telemetry.routes,
+            turnReports=[self, self.telemetry.figures],
         )
+        self.telemetry.watch(self.link, self.store, self.front)
         self.clients: list[Client] = []
         self.logged: list[LogEvent] = []
         globalLogPublisher.addObserver(self.logged.append)
         test.addCleanup(self._end)
         self.registry.startService()
         self.link.startService()
+        self.telemetry.startService()
         self.front.startService()
         self.flush()
         if isConnected:
@@ -503,6 +515,7 @@ class World:
             client.wire.leave()
         self.flush()
         self.front.stopService()
+        self.telemetry.stopService()
         stopped = self.link.stopService()
         self.advance(3)
         self._test.successResultOf(stopped)

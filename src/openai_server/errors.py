@@ -78,6 +78,7 @@ KINDS: Final[dict[str, Kind]] = {
     "invalid_api_key": Kind(401, "authentication_error", "invalid_api_key", End.AUTH),
     "origin_not_allowed": Kind(403, _INVALID, "origin_not_allowed", End.HOST),
     "cwd_not_allowed": Kind(403, _INVALID, "cwd_not_allowed", End.BAD),
+    "admin_key_required": Kind(403, _INVALID, "admin_key_required", End.AUTH),
     "host_not_allowed": Kind(421, _INVALID, "host_not_allowed", End.HOST),
     "model_not_found": Kind(404, _INVALID, "model_not_found", End.NO_WORKER),
     "not_kept": Kind(404, _INVALID, None, End.BAD),
@@ -116,6 +117,7 @@ KINDS: Final[dict[str, Kind]] = {
     "bodies_over_budget": Kind(503, _UNAVAILABLE, "server_is_overloaded", End.SHED),
     "past_dusk": Kind(503, _UNAVAILABLE, "daemon_unavailable", End.DAEMON_DOWN),
     "shutting_down": Kind(503, _UNAVAILABLE, "shutting_down", End.DRAINED),
+    "store_unavailable": Kind(503, _UNAVAILABLE, "store_unavailable", End.SHED),
     "upstream_timeout": Kind(504, _SERVER, "upstream_timeout", End.STALLED),
 }
 

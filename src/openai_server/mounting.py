@@ -44,4 +44,4 @@ def resourceFrom(options: Sequence[str], environ: Mapping[str, str]) -> ServedRe
     clock = MonotonicClock(reactor)
     joining = Joining(reactor, clock, parsed.loaded, environ)
     drainTimeout = parsed.loaded.configuration.drainTimeout
-    return ServedResource(OpenAIService(reactor, clock, (), drainTimeout, joining.join))
+    return ServedResource(OpenAIService(reactor, clock, (), drainTimeout, joining.join, joining.beside))

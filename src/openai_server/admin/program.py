@@ -12,6 +12,8 @@ from typing import Any, TextIO
 import msgspec
 from twisted.python import usage
 
+from openai_server.admin.doctor import findings
+from openai_server.admin.findings import Finding
 from openai_server.admin.installing import (
     InstallError,
     ServiceKind,
@@ -22,7 +24,8 @@ from openai_server.admin.installing import (
 )
 from openai_server.admin.keys import KeyOptions, keyLines
 from openai_server.admin.times import timeFrom
-from openai_server.config import Configuration, ConfigurationError, load
+from openai_server.admin.usage import UsageOptions, usageLines
+from openai_server.config import Configuration, ConfigurationError, Loaded, load
 from openai_server.store.administration import Administration, Summary
 from openai_server.store.interfaces import StoreError
 
@@ -104,6 +107,8 @@ class AdminOptions(usage.Options):
         ["forget", None, Forgetting, "forget a session, a response, or what is old"],
         ["vacuum", None, Nothing, "give back the room of what was forgotten"],
         ["export", None, Nothing, "write all but secrets as lines of JSON"],
+        ["usage", None, UsageOptions, "show what turns have cost"],
+        ["doctor", None, Nothing, "say what is wrong with all that the server needs"],
         ["install", None, Installing, "run the server by systemd or launchd, now and from now on"],
         ["uninstall", None, Uninstalling, "undo that"],
     ]
@@ -128,10 +133,19 @@ def run(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err: 
     try:
         options.parseOptions(list(arguments))
         given = {"store": options["store"]} if options["store"] else {}
-        configuration = load(given, environ, options["config"]).configuration
-    except (usage.UsageError, ConfigurationError, ValueError) as error:
+        loaded = load(given, environ, options["config"])
+    except ConfigurationError as error:
+        if options.subCommand == "doctor":
+            print(Finding("settings", str(error), "change that").line, file=out)
+            return 1
         print(f"admin: {error}", file=err)
         return 2
+    except (usage.UsageError, ValueError) as error:
+        print(f"admin: {error}", file=err)
+        return 2
+    if options.subCommand == "doctor":
+        return _examine(loaded, environ, out, now)
+    configuration = loaded.configuration
     if options.subCommand in ("install", "uninstall"):
         return _settle(options, configuration, environ, out, err)
     url = configuration.store
@@ -179,6 +193,14 @@ def _settle(
     return 0
 
 
+def _examine(loaded: Loaded, environ: Mapping[str, str], out: TextIO, now: float) -> int:
+    isWrong = False
+    for finding in findings(loaded, environ, now):
+        isWrong |= finding.remedy is not None
+        print(finding.line, file=out)
+    return int(isWrong)
+
+
 def _linesOf(options: Any, store: Administration, now: float) -> Iterator[str]:
     match options.subCommand:
         case "keys":
@@ -189,6 +211,8 @@ def _linesOf(options: Any, store: Administration, now: float) -> Iterator[str]:
             yield f"{_forget(store, options.subOptions)} rows are gone"
         case "vacuum":
             store.vacuum()
+        case "usage":
+            yield from usageLines(store, options.subOptions, now)
         case _:
             for row in store.export():
                 yield msgspec.json.encode(row).decode()

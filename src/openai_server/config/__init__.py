@@ -7,6 +7,7 @@ what it does. The file, the environment, the command line, C{--print-config}
 and the README's table are all derived from it.
 """
 
+from openai_server.config.changes import changed
 from openai_server.config.configuration import Configuration
 from openai_server.config.folders import absolutePath, keyPath
 from openai_server.config.layers import Loaded, load, whyKeyNeeded
@@ -20,6 +21,7 @@ __all__ = [
     "Loaded",
     "Setting",
     "absolutePath",
+    "changed",
     "keyPath",
     "load",
     "markdownTable",

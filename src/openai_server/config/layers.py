@@ -94,6 +94,7 @@ def load(given: Given, environ: Mapping[str, str], path: str | None = None) -> L
             sources[name] = source
     configuration = Configuration(**values)
     _refuseManyTools(configuration, sources)
+    _refuseTraces(configuration, sources)
     why = whyKeyNeeded(configuration)
     # Elsewhere there may be some, which is seen when the store is opened.
     if why is not None and configuration.store == "memory:":
@@ -259,3 +260,16 @@ def whyKeyNeeded(configuration: Configuration) -> str | None:
     if "*" in configuration.corsOrigins:
         return 'corsOrigins "*": only with an API key'
     return None
+
+
+def _refuseTraces(configuration: Configuration, sources: Mapping[str, str]) -> None:
+    """
+    @raise ConfigurationError: no spans can be sent there, or it holds a secret,
+        which settings that are shown must not.
+    """
+    said = configuration.traces
+    if said is not None and said != "otlp" and not re.fullmatch(r"https?://[^@/?#]+(/[^@?#]*)?", said):
+        raise ConfigurationError(
+            f"{sources['traces']}: traces: the value is neither otlp nor an http or https URL without a user,"
+            " a query and a fragment (what a collector wants to be told goes into OTEL_EXPORTER_OTLP_HEADERS)"
+        )

@@ -178,6 +178,20 @@ class SessionMemory:
             plan.session.seen = plan.seenBefore
         self.release(plan.session, plan.kind is SessionKind.CONTINUED)
 
+    @property
+    def idle(self) -> int:
+        """
+        The number of sessions that a request may go on with.
+        """
+        return len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        """
+        The number of requests that wait for a session.
+        """
+        return sum(map(len, self._waiting.values()))
+
     def stop(self) -> None:
         """
         Turn away everybody who waits, and whoever would have to later.

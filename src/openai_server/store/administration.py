@@ -6,6 +6,7 @@ What an operator asks of a database, beside the servers that use it.
 from __future__ import annotations
 
 import base64
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,11 +17,13 @@ from sqlalchemy import Connection, Table, delete, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from openai_server.store.interfaces import StoreError
+from openai_server.store.ledger import UsageSum, UsageWanted
 from openai_server.store.location import Location
 from openai_server.store.migrations import checkSchema, isEmpty, migrate
 from openai_server.store.saved import SavedAnswer, SavedCall, SavedHint, SavedSession
-from openai_server.store.schema import TABLES, items, leases, records
+from openai_server.store.schema import TABLES, items, leases, records, turns
 from openai_server.store.troubles import troubleOf
+from openai_server.store.turns import usageIn
 
 #: Rows that are taken from the database at a time.
 _ROWS: Final = 500
@@ -159,6 +162,16 @@ class Administration:
                 size=self._size(connection),
             )
 
+    def clockDifference(self) -> float:
+        """
+        Return by how many seconds the clock of the database's machine is ahead.
+        """
+        if self._location.isFile:
+            return 0.0
+        with self.connected() as connection:
+            theirs = connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())"))
+        return float(theirs or 0) - time.time()
+
     def _size(self, connection: Connection) -> int:
         if self._location.isFile:
             pages = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
@@ -194,6 +207,13 @@ class Administration:
         with self.connected("BEGIN IMMEDIATE") as connection:
             return sum([connection.execute(delete(table).where(here)).rowcount for table, here in which])
 
+    def usage(self, wanted: UsageWanted) -> Sequence[UsageSum]:
+        """
+        Return what turns have cost.
+        """
+        with self.connected() as connection:
+            return usageIn(connection, wanted)
+
     def vacuum(self) -> None:
         """
         Give back the room of what was forgotten.
@@ -217,7 +237,7 @@ class Administration:
         base64, and the data of records as it is where it is JSON.
         """
         with self.connected() as connection:
-            for table in (*TABLES.values(), records, items):
+            for table in (*TABLES.values(), records, items, turns):
                 for row in connection.execution_options(yield_per=_ROWS).execute(select(table)):
                     names = map(str, table.columns.keys())
                     shown = {name: _shown(value) for name, value in zip(names, row, strict=True)}

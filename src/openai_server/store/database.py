@@ -22,6 +22,7 @@ from openai_server.store.recordchanges import RecordBounds, RecordChange
 from openai_server.store.schema import TABLES, leases, secrets
 from openai_server.store.secrets import derivedSecret
 from openai_server.store.troubles import Trouble, troubleOf
+from openai_server.store.turns import forgetTurns
 
 #: Rows of each kind of state that are kept.
 MOST_ROWS: Final = 100_000
@@ -50,7 +51,7 @@ class Database:
 
     def __init__(self, location: Location, bounds: Bounds, now: Callable[[], float]) -> None:
         """
-        @param bounds: of the records.
+        @param bounds: of what is kept.
         @param now: the wall clock, in seconds since 1970.
         """
         self.location = location
@@ -59,6 +60,7 @@ class Database:
         self.channel = ""
         self._now = now
         self._bounds = RecordBounds(bounds)
+        self._ledgerAge = bounds.ledgerAge
         self._engine: Engine | None = None
         self._isCorrupt = False
         self._swept = 0.0
@@ -193,6 +195,7 @@ class Database:
         # Those are over by the clocks of others.
         sweep(connection, leases, now - _CLOCKS_DIFFER, MOST_ROWS)
         forgetUsed(connection, (datetime.fromtimestamp(now, UTC) - _USED).date().isoformat())
+        forgetTurns(connection, now - self._ledgerAge)
         self._bounds.forgetOld(connection, now)
         self._bounds.recount()
 

@@ -15,6 +15,7 @@ from typing import Final, Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
 
+from openai_server.store.ledger import Ledger
 from openai_server.store.saved import Key, S, Saved
 from openai_server.store.savedkeys import AccountStore
 from openai_server.store.sharing import Leasing, Messaging
@@ -43,11 +44,14 @@ class Bounds:
     @ivar count: records; 0 for none.
     @ivar size: bytes of all together.
     @ivar age: seconds after which a record that was not used goes.
+    @ivar ledgerAge: seconds for which it is kept what a turn has cost; 0 for
+        nothing of that.
     """
 
     count: int
     size: int
     age: float
+    ledgerAge: float = 90 * 86400.0
 
 
 class RecordStore(Protocol):
@@ -219,7 +223,16 @@ class Store(Protocol):
     def accounts(self) -> AccountStore: ...
 
     @property
+    def ledger(self) -> Ledger: ...
+
+    @property
     def whyDegraded(self) -> str | None: ...
+
+    @property
+    def unsaved(self) -> int:
+        """
+        How many changes are in memory only, and will be written.
+        """
 
     def startService(self) -> None:
         """

@@ -17,6 +17,7 @@ from openai_server.metrics import Counters
 from openai_server.store.interfaces import Bounds
 from openai_server.store.memory import MemoryStore
 from openai_server.store.memoryaccounts import MemoryAccounts
+from openai_server.store.memoryledger import MemoryLedger
 from openai_server.store.memorystate import MemoryState
 
 if TYPE_CHECKING:
@@ -34,11 +35,14 @@ class VolatileStore(Service):
 
     #: There is no database that could be in trouble.
     whyDegraded: str | None = None
+    #: Nothing waits to be written.
+    unsaved = 0
 
     def __init__(self, clock: IReactorTime, bounds: Bounds, now: Callable[[], float]) -> None:
         self.records = MemoryStore(clock, bounds)
         self.state = MemoryState(now)
         self.accounts = MemoryAccounts()
+        self.ledger = MemoryLedger(bounds.ledgerAge, now)
 
     def stopService(self) -> Deferred[None]:
         """

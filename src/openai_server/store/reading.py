@@ -62,9 +62,12 @@ class Reading:
         return await self._look(query, otherwise) if await self.changes.written() else otherwise()
 
     async def _look(self, query: Callable[[Connection], T], otherwise: Callable[[], T]) -> T:
+        begun = self._clock.seconds()
         try:
             reading = self._workers.read(self._database.read, query)
-            return await reading.addTimeout(PATIENCE, self._clock)
+            found = await reading.addTimeout(PATIENCE, self._clock)
+            self.changes.counters.timed("store_read", self._clock.seconds() - begun)
+            return found
         except TimeoutError:
             trouble = Trouble("slow", f"no answer in {PATIENCE} s")
         except Trouble as error:

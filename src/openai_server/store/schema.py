@@ -104,6 +104,28 @@ usedTokens: Final = Table(
     Column("tokens", BigInteger, nullable=False),
 )
 
+#: What turns have cost, as L{openai_server.reports.TurnReport} says. C{time} is
+#: when each ended, in seconds since 1970.
+turns: Final = Table(
+    "turns",
+    metadata,
+    Column("id", _PLACE, primary_key=True, autoincrement=False),
+    Column("time", BigInteger, nullable=False),
+    Column("account", String, nullable=False),
+    Column("api", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("session", String, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("calls", BigInteger, nullable=False),
+    Column("seconds", Float(53), nullable=False),
+    Column("end", String, nullable=False),
+    Column("is_estimated", Boolean, nullable=False),
+    Index("turns_time", "time"),
+    Index("turns_account", "account", "time"),
+)
+
 _TYPES: Final[dict[Any, TypeEngine[Any]]] = {
     str: String(),
     bytes: LargeBinary(),

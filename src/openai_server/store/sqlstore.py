@@ -23,6 +23,7 @@ from openai_server.store.memory import MemoryStore
 from openai_server.store.notifications import Notifications
 from openai_server.store.operations import Operation
 from openai_server.store.reading import Reading
+from openai_server.store.sqlledger import SQLLedger
 from openai_server.store.sqlrecords import SQLRecords
 from openai_server.store.sqlstate import SQLState
 from openai_server.store.threads import Workers
@@ -65,6 +66,7 @@ class SQLStore(Service):
         inMemory = Bounds(bounds.count, min(bounds.size, _IN_MEMORY), bounds.age)
         self.records = SQLRecords(reading, MemoryStore(clock, inMemory), bounds, now)
         self.accounts = SQLAccounts(reading, isShared=not location.isFile)
+        self.ledger = SQLLedger(reading, bounds.ledgerAge, now)
         topics = Topics()
         self.state = SQLState(reading, topics, None if location.isFile else lambda: database.channel, now)
         self._notifications = (
@@ -79,6 +81,13 @@ class SQLStore(Service):
         Why the database cannot be used for now.
         """
         return self.changes.whyDegraded
+
+    @property
+    def unsaved(self) -> int:
+        """
+        How many changes are still to be written.
+        """
+        return len(self.changes)
 
     def startService(self) -> None:
         """

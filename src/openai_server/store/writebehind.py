@@ -55,6 +55,7 @@ class WriteBehind:
     The changes that are still to be written.
 
     @ivar whyDegraded: one word for why none can be; None when all is well.
+    @ivar counters: of what becomes of them.
     """
 
     _log = Logger()
@@ -72,13 +73,14 @@ class WriteBehind:
         self.whyDegraded: str | None = None
         self._clock = clock
         self._write = write
-        self._counters = counters
+        self.counters = counters
         self._queue = UnsavedChanges()
         self._batch: dict[int, Operation] = {}
         self._isWriting = False
         self._waiting: list[_Waiting] = []
         self._timer: IDelayedCall | None = None
         self._retryIn = FIRST_RETRY
+        self._begunAt = 0.0
         self._degradedAt = 0.0
         self._dropped = 0
         self._stopping: Deferred[None] | None = None
@@ -173,6 +175,7 @@ class WriteBehind:
         """
         self._batch = self._queue.take(BATCH)
         self._isWriting = True
+        self._begunAt = self._clock.seconds()
         deadline = Deadline(self._clock, PATIENCE, lambda: self._degrade("slow", f"not done in {PATIENCE} s"))
         writing = self._write(list(self._batch.values()))
         writing.addBoth(_passing(deadline.cancel))
@@ -181,11 +184,12 @@ class WriteBehind:
 
     def _succeeded(self, came: Sequence[Any]) -> None:
         self._isWriting = False
+        self.counters.timed("store_write", self._clock.seconds() - self._begunAt)
         results = dict(zip(self._batch, came, strict=True))
         self._batch = {}
         refused = sum([isinstance(each, Exception) for each in came])
         if refused:
-            self._counters.add("store_refused", times=refused)
+            self.counters.add("store_refused", times=refused)
         first = self._queue.first
         done = [each for each in self._waiting if each.number < first]
         self._waiting = [each for each in self._waiting if each.number >= first]
@@ -241,7 +245,7 @@ class WriteBehind:
     def _degrade(self, word: str, said: str) -> None:
         if self.whyDegraded is None:
             self._degradedAt = self._clock.seconds()
-            self._counters.add("store_degraded", word)
+            self.counters.add("store_degraded", word)
             self._log.warn("the store is degraded, {word}: {said}", word=word, said=said)
         self.whyDegraded = word
         waiting, self._waiting = self._waiting, []
@@ -263,7 +267,7 @@ class WriteBehind:
         dropped = self._queue.dropTooMany()
         if dropped:
             self._dropped += dropped
-            self._counters.add("store_dropped", times=dropped)
+            self.counters.add("store_dropped", times=dropped)
 
     # The end.
 

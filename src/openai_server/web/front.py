@@ -23,7 +23,7 @@ from openai_server.api.responses.dialect import ResponsesDialect
 from openai_server.config import Configuration, whyKeyNeeded
 from openai_server.daemon.interfaces import Bee, Daemon
 from openai_server.metrics import Counters
-from openai_server.reports import TurnReports
+from openai_server.reports import RequestReports, TurnReports
 from openai_server.sessions.calls import CallTable
 from openai_server.sessions.catalogue import Catalogue
 from openai_server.sessions.hints import SessionKeys
@@ -39,6 +39,7 @@ from openai_server.sessions.scheduler import Scheduler
 from openai_server.store.interfaces import Bounds, Store
 from openai_server.store.membership import Membership
 from openai_server.store.opening import VolatileStore
+from openai_server.store.sharedrecords import recordsOf
 from openai_server.translate.names import TakenNames
 from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
@@ -50,8 +51,9 @@ from openai_server.web.kept import KeptAnswers
 from openai_server.web.keptchats import KeptChats
 from openai_server.web.keptresponses import KeptResponses
 from openai_server.web.models import OfferedModels
+from openai_server.web.organization import Organization
 from openai_server.web.response import Response
-from openai_server.web.routes import Routes
+from openai_server.web.routes import Answer, Routes
 from openai_server.web.sealing import SealingKey
 from openai_server.web.site import APISite
 from openai_server.web.sockets import ResponsesSockets
@@ -86,6 +88,9 @@ class WebFront(Service):
         dialects: Mapping[str, Dialect] | None = None,
         store: Store | None = None,
         counters: Counters | None = None,
+        requestReports: Sequence[RequestReports] = (),
+        isTraced: bool = False,
+        beside: Sequence[tuple[str, str, Answer]] = (),
         turnReports: Sequence[TurnReports] = (),
     ) -> None:
         """
@@ -96,6 +101,10 @@ class WebFront(Service):
         @param now: the wall clock, in seconds since 1970.
         @param dialects: what else is spoken at which path.
         @param store: what lasts, opened; without one nothing outlasts this object.
+        @param requestReports: who hears of the end of each request.
+        @param isTraced: whether they want to know in which trace it is.
+        @param beside: method, template and function of routes that are not
+            OpenAI's.
         @param turnReports: who hears of turns that are over.
         """
         store = store or VolatileStore(clock, boundsFrom(configuration), now)
@@ -130,7 +139,7 @@ class WebFront(Service):
             calls=CallTable(clock, turns),
             folder=AttachmentFolder(clock, runtimeDirectory),
             counters=counters or Counters(),
-            reporter=TurnReporter([accounts.limiter, *map(accounts.labelled, turnReports)]),
+            reporter=TurnReporter([accounts.limiter, *map(accounts.labelled, [store.ledger, *turnReports])]),
             turns=turns,
         )
         self._restoration = (
@@ -143,7 +152,7 @@ class WebFront(Service):
         self._configuration = configuration
         chat = ChatDialect(
             strict=configuration.strict,
-            defaultModel=lambda: configuration.defaultModel or self.models.only(),
+            defaultModel=self._defaultModel,
             reasoningField=configuration.reasoningField,
             showsWorkerTools=configuration.workerTools,
             keepAlive=configuration.keepAlive,
@@ -152,14 +161,14 @@ class WebFront(Service):
         )
         responses = ResponsesDialect(
             strict=configuration.strict,
-            defaultModel=lambda: configuration.defaultModel or self.models.only(),
+            defaultModel=self._defaultModel,
             showsReasoning=configuration.reasoningField != "none",
             showsWorkerTools=configuration.workerTools,
             keepAlive=configuration.keepAlive,
             keeps=configuration.keptResponses > 0,
             now=now,
         )
-        kept = self.kept = KeptAnswers(store.records, SealingKey(store.state.secret("seals")))
+        kept = self.kept = KeptAnswers(recordsOf(store, clock), SealingKey(store.state.secret("seals")))
         survivors = Survivors()
         conversations = Conversations(
             responses.renderer, strict=configuration.strict, now=now, newToken=newToken
@@ -178,7 +187,7 @@ class WebFront(Service):
         )
         completions = CompletionDialect(
             strict=configuration.strict,
-            defaultModel=lambda: configuration.defaultModel or self.models.only(),
+            defaultModel=self._defaultModel,
             keepAlive=configuration.keepAlive,
             now=now,
         )
@@ -197,7 +206,9 @@ class WebFront(Service):
             *KeptChats(chat, chat.name, kept).routes(),
             *KeptResponses(responses, kept, configuration.keepAliveInterval).routes(),
             *inputs.routes(),
+            *Organization(store.ledger, now).routes(),
             *ConversationRoutes(conversations, kept, isKept).routes(),
+            *beside,
         ]
         routes = Routes(
             self.completion,
@@ -220,6 +231,8 @@ class WebFront(Service):
             ),
             onStopping=self._turnAway,
             survivors=survivors,
+            reports=requestReports,
+            isTraced=isTraced,
         )
 
     def startService(self) -> None:
@@ -245,6 +258,17 @@ class WebFront(Service):
             self._restoration.stop()
         self.submitter.folder.stop()
         self.membership.stopService()
+
+    def change(self, configuration: Configuration) -> None:
+        """
+        Let other settings hold from now on: those that can change.
+        """
+        self._configuration = self.submitter.configuration = configuration
+        self.models.change(configuration.models)
+        self.submitter.scheduler.change(_limitsFrom(configuration))
+
+    def _defaultModel(self) -> str | None:
+        return self._configuration.defaultModel or self.models.only()
 
     def _restorationOf(
         self,
@@ -290,7 +314,12 @@ def boundsFrom(configuration: Configuration) -> Bounds:
     """
     Return how much is kept.
     """
-    return Bounds(configuration.keptResponses, configuration.keptBytes, configuration.keptAge)
+    return Bounds(
+        configuration.keptResponses,
+        configuration.keptBytes,
+        configuration.keptAge,
+        configuration.ledgerDays * 86400.0,
+    )
 
 
 def _limitsFrom(configuration: Configuration) -> Limits:

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.python.failure import Failure
 
 from openai_server.accounts.account import Account
+from openai_server.api.output import Usage
 from openai_server.errors import APIError, End
 
 
@@ -119,6 +120,9 @@ class Request(Head, Protocol):
     @ivar account: whose it is, once it was admitted.
     @ivar mayHaveRun: whether a worker may have begun to act for it, so that it
         must not simply be asked again.
+    @ivar firstOutputAt: when there was output for it first, in seconds of the
+        clock; None as long as there was none.
+    @ivar usage: what it has cost, as its client is told.
     @ivar owner: who answers it, and is told of the client's leaving.
     @ivar hasFailed: whether it has been ended with an error.
     @ivar startedWriting: whether a byte of the answer was sent.
@@ -130,6 +134,8 @@ class Request(Head, Protocol):
     retry: int
     account: Account | None
     mayHaveRun: bool
+    firstOutputAt: float | None
+    usage: Usage | None
     owner: Owner | None
     hasFailed: bool
     startedWriting: bool
