@@ -5,13 +5,15 @@ own.
 
 from __future__ import annotations
 
+from twisted.internet.address import IPv4Address
+
+from openai_server.accounts.account import Account
 from openai_server.telemetry.families import Growing
 from openai_server.telemetry.metrics import Metrics
 from openai_server.telemetry.page import metricsSite
-from openai_server.web.interfaces import Account
 from tests.flow.support import FlowCase
 from tests.support import SyncCase, TestClock
-from tests.telemetry.support import get
+from tests.telemetry.support import Samples, get
 from tests.web.transports import WireTransport
 from tests.world import World
 
@@ -25,7 +27,8 @@ class BesideTests(FlowCase):
 
     def test_withoutKeys(self) -> None:
         """
-        Whoever may ask may read them; a page that came by another name may not.
+        This machine may read them, and no other one; a page that came by
+        another name may not.
         """
         world = World(self)
         client = get(world)
@@ -36,14 +39,19 @@ class BesideTests(FlowCase):
         stranger.send(b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n")
         stranger.wire.read()
         self.assertEqual(stranger.status, 421)
+        self.patch(WireTransport, "getPeer", lambda _: IPv4Address("TCP", "192.0.2.1", 5))
+        self.assertEqual(get(world).status, 403)
 
     def test_withKey(self) -> None:
         """
-        It takes the key, as all the rest does.
+        It takes the key, as all the rest does, whose account is called by its
+        name.
         """
         world = World(self, apiKey=KEY)
         self.assertEqual(get(world).status, 401)
         self.assertEqual(get(world, authorization=f"Bearer {KEY}").status, 200)
+        page = Samples(get(world, authorization=f"Bearer {KEY}").content.decode())
+        self.assertEqual(page.of("openai_server_account_requests_total", "account"), {"default": 1})
 
     def test_keyOfNoAdministrator(self) -> None:
         """

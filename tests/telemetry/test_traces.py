@@ -36,32 +36,17 @@ from openai_server.config import Configuration
 from openai_server.metrics import Counters
 from openai_server.telemetry.families import KnownNames
 from openai_server.telemetry.service import NoTraces, Telemetry
-from openai_server.telemetry.traces import FLUSH_SECONDS, Traces, spansURL
+from openai_server.telemetry.traces import FLUSH_SECONDS, QUIET_SECONDS, Traces, spansURL
 from tests.flow.support import FlowCase
 from tests.program import launch
 from tests.support import AsyncCase, SyncCase, TestClock
-from tests.telemetry.support import Samples, requestReport
+from tests.telemetry.support import Samples, ThreadReactor, requestReport, tracesInMemory
 from tests.world import World
 
 reactor: Any = _reactor
 
 NOW = 1_780_000_000.0
 TRACE, PARENT = "ab" * 16, "cd" * 8
-
-
-class ThreadReactor:
-    """
-    What a thread calls in the reactor's, at once.
-
-    @ivar called: an event that is set then.
-    """
-
-    def __init__(self) -> None:
-        self.called = Event()
-
-    def callFromThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:
-        callable(*args, **kwargs)
-        self.called.set()
 
 
 class Collector(Resource):
@@ -236,13 +221,19 @@ class SpanTests(TracesCase):
 
     def test_libraryLog(self) -> None:
         """
-        What the library complains of is in this server's log.
+        What the library complains of is in this server's log, and does not
+        fill it.
         """
         logged: list[Any] = []
         globalLogPublisher.addObserver(logged.append)
         self.addCleanup(globalLogPublisher.removeObserver, logged.append)
-        logging.getLogger("opentelemetry.sdk.x").warning("no %s", "collector")
-        self.assertEqual([event["said"] for event in logged if "said" in event], ["no collector"])
+        library = logging.getLogger("opentelemetry.sdk.x")
+        for minute, words in ((0, "no %s"), (0.9, "still no %s"), (1, "again no %s")):
+            record = library.makeRecord(library.name, logging.WARNING, "", 0, words, ("collector",), None)
+            record.created = NOW + minute * QUIET_SECONDS
+            library.handle(record)
+        said = [event["said"] for event in logged if "said" in event]
+        self.assertEqual(said, ["no collector", "again no collector"])
 
 
 class StopTests(TracesCase):
@@ -255,7 +246,8 @@ class StopTests(TracesCase):
         For a moment, in a thread; afterwards nothing is taken any more.
         """
         self.stop()
-        self.traces.requestEnded(requestReport())
+        with self.assertNoLogs("opentelemetry"):
+            self.traces.requestEnded(requestReport())
         self.assertEqual(self.spans, ())
         self.assertEqual(logging.getLogger("opentelemetry").handlers, [])
 
@@ -291,10 +283,8 @@ class WorldTests(FlowCase):
         """
         The parent is found, and no key and no word of anybody is in a span.
         """
-        exporter, reactor, word, key = InMemorySpanExporter(), ThreadReactor(), "Schibboleth", "sk-secret"
-        models = KnownNames({"script"}.__contains__)
-        traces = Traces(reactor, TestClock(), lambda: SimpleSpanProcessor(exporter), models)
-        traces.startService()
+        word, key = "Schibboleth", "sk-secret"
+        traces, exporter = tracesInMemory(self, "script")
         world = World(self, reports=[traces], apiKey=key)
         headers = {"authorization": f"Bearer {key}", "traceparent": f"00-{TRACE}-{PARENT}-01"}
         world.script({"say": word}, user=word, stream=True, headers=headers)
@@ -307,9 +297,6 @@ class WorldTests(FlowCase):
         text = "".join(span.to_json() for span in spans)
         for secret in (key, word, word.lower(), "Bearer"):
             self.assertNotIn(secret, text)
-        stopped = traces.stopService()
-        self.assertTrue(reactor.called.wait(10))
-        self.successResultOf(stopped)
 
 
 class SettingTests(SyncCase):
