@@ -28,7 +28,7 @@ from openai_server.config import (
 from openai_server.config.changes import LIVE
 from openai_server.config.exposure import descriptionFromAddress, isLoopback, isPrivate, withSocketMode
 from openai_server.config.folders import keyPath
-from openai_server.config.layers import Given
+from openai_server.config.layers import Given, whyKeyNeeded
 from openai_server.config.settings import BY_NAME
 from tests.support import SyncCase
 
@@ -546,7 +546,7 @@ class ExposureTests(ConfigCase):
         By host and by listen, in whatever layer; a key or the operator's word
         helps.
         """
-        self.write({"host": "0.0.0.0"})
+        self.write({"host": "0.0.0.0", "store": "memory:"})
         self.assertEqual(
             self.refusal(),
             f'file {self.file}: host "0.0.0.0": others may reach this address and no API key is set'
@@ -559,7 +559,7 @@ class ExposureTests(ConfigCase):
         """
         Then host and port say nothing any more.
         """
-        self.write({"host": "0.0.0.0"})
+        self.write({"host": "0.0.0.0", "store": "memory:"})
         loaded = self.load({"listen": ["unix:/x", "tcp:1:interface=127.0.0.1"]})
         self.assertEqual(loaded.configuration.descriptions, ("unix:/x:mode=600", "tcp:1:interface=127.0.0.1"))
         self.assertIn('option --listen: listen "tcp:80"', self.refusal({"listen": ["unix:/x", "tcp:80"]}))
@@ -586,8 +586,20 @@ class ExposureTests(ConfigCase):
         """
         Or every page of the web could prompt the workers.
         """
-        self.assertIn("OPENAI_SERVER_CORS_ORIGINS: corsOrigins", self.refusal(OPENAI_SERVER_CORS_ORIGINS="*"))
+        settings = {"OPENAI_SERVER_CORS_ORIGINS": "*", "OPENAI_SERVER_STORE": "memory:"}
+        self.assertIn("OPENAI_SERVER_CORS_ORIGINS: corsOrigins", self.refusal(**settings))
         self.load(OPENAI_SERVER_CORS_ORIGINS="*", OPENAI_SERVER_API_KEY="k")
+
+    def test_keysOfAStore(self) -> None:
+        """
+        Where the store may have keys, that is seen when it is opened.
+        """
+        for said, name in (({"host": "0.0.0.0"}, "host"), ({"corsOrigins": ["*"]}, "corsOrigins")):
+            configuration = self.load({**said, "store": "sqlite:////s.db"}).configuration
+            self.assertEqual((whyKeyNeeded(configuration) or "").partition(" ")[0], name)
+            keyed = self.load({**said, "store": "sqlite:////s.db"}, OPENAI_SERVER_API_KEY="k")
+            self.assertIsNone(whyKeyNeeded(keyed.configuration))
+        self.assertIsNone(whyKeyNeeded(Configuration()))
 
     def test_hostAndPortAsADescription(self) -> None:
         """

@@ -5,6 +5,7 @@ sockets; and for L{openai_server.ports}.
 
 from __future__ import annotations
 
+import io
 import shutil
 import signal
 import socket
@@ -30,6 +31,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.usage import UsageError
 
+from openai_server.admin.program import run
 from openai_server.service import OpenAIService, StartError
 from openai_server.tap import Options, makeService
 from tests.program import Program, launch
@@ -97,14 +99,16 @@ class ListeningCase(AsyncCase):
         return port.getHost()
 
 
-def asked(connection: HTTPConnection, headers: Mapping[str, str] | None = None) -> int:
+def asked(
+    connection: HTTPConnection, headers: Mapping[str, str] | None = None, path: str = "/healthz"
+) -> int:
     """
-    Ask over this connection whether the server lives. Blocks.
+    Ask over this connection whether the server lives, or something else. Blocks.
 
     @return: the status.
     """
     try:
-        connection.request("GET", "/healthz", headers={"Connection": "close", **(headers or {})})
+        connection.request("GET", path, headers={"Connection": "close", **(headers or {})})
         answer = connection.getresponse()
         answer.read()
         return answer.status
@@ -192,6 +196,58 @@ class WildcardTests(ListeningCase):
         for name, status in (("127.0.0.1", 200), ("0.0.0.0", 200), ("evil.example", 421)):
             connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
             self.assertEqual(await deferToThread(asked, connection, {"Host": f"{name}:{port}"}), status, name)
+
+
+class KeyTests(ListeningCase):
+    """
+    An address that others can reach, without a key in the settings.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = f"sqlite:///{self.home}/store.db"
+        self.arguments = ("--host", "0.0.0.0", "--port", "0", "--store", self.store)
+
+    def keys(self, *arguments: str) -> None:
+        """
+        Do something to the keys in the store.
+        """
+        out = io.StringIO()
+        code = run(("--store", self.store, "keys", *arguments), userFolders(self.home), out, out, 0.0)
+        self.assertEqual(code, 0, out.getvalue())
+
+    async def test_noKey(self) -> None:
+        """
+        There must be one in the store.
+        """
+        service = self.make(*self.arguments)
+        self.addCleanup(service.stopService)
+        error = self.assertRaises(StartError, service.startService)
+        self.assertEqual(
+            str(error),
+            'host "0.0.0.0": others may reach this address and no API key is set (set OPENAI_SERVER_API_KEY,'
+            " or say --insecure-no-auth), or add one with python -m openai_server.admin keys add NAME",
+        )
+
+    async def test_key(self) -> None:
+        """
+        Then nobody is let in without it, be it removed or not.
+        """
+        self.keys("add", "alice")
+        port = self.serve(*self.arguments).port
+        self.assertIn("; an API key is required", "\n".join(self.said))
+        connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        self.assertEqual(await deferToThread(asked, connection, path="/v1/models"), 401)
+
+    async def test_storeIsAway(self) -> None:
+        """
+        While it is not known whether there are any, nobody is let in.
+        """
+        self.home.joinpath("file").write_text("no folder")
+        self.store = f"sqlite:///{self.home}/file/store.db"
+        port = self.serve("--host", "0.0.0.0", "--port", "0", "--store", self.store).port
+        connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        self.assertEqual(await deferToThread(asked, connection, path="/v1/models"), 401)
 
 
 class UNIXTests(ListeningCase):

@@ -152,7 +152,7 @@ class OptionsTests(OptionsCase):
             (["--listen", "unix"], "option --listen: cannot listen on unix: "),
             (["--metrics", "9464"], "option --metrics: cannot listen on 9464: "),
             (["--listen", "ssl:1:privateKey=/no.pem:interface=::1"], "option --listen: "),
-            (["--host", "0.0.0.0"], 'option --host: host "0.0.0.0": others may reach'),
+            (["--host", "0.0.0.0", "--store", "memory:"], 'option --host: host "0.0.0.0": others may reach'),
         ):
             error = self.assertRaises(UsageError, self.parse, *arguments)
             self.assertTrue(str(error).startswith(line), str(error))

@@ -35,6 +35,7 @@ class End(Enum):
     WORKER_ERROR = "up-error"
     NO_WORKER = "up-nowork"
     DRAINED = "drain"
+    LIMITED = "limit"
     BUG = "bug"
 
 
@@ -97,6 +98,8 @@ KINDS: Final[dict[str, Kind]] = {
     "headers_too_large": Kind(431, _INVALID, None, End.BAD),
     "rate_limit_exceeded": Kind(429, "rate_limit_error", "rate_limit_exceeded", End.WORKER_ERROR),
     "too_many_wrong_keys": Kind(429, "rate_limit_error", "rate_limit_exceeded", End.AUTH),
+    "account_limited": Kind(429, "rate_limit_error", "rate_limit_exceeded", End.LIMITED),
+    "budget_spent": Kind(429, "insufficient_quota", "insufficient_quota", End.LIMITED),
     "line_full": Kind(429, "rate_limit_error", "server_is_overloaded", End.SHED),
     "insufficient_quota": Kind(429, "insufficient_quota", "insufficient_quota", End.WORKER_ERROR),
     "internal_error": Kind(500, _SERVER, "internal_error", End.BUG),

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from openai_server import __version__
 from openai_server.audit import AuditLog
-from openai_server.config import Configuration, Loaded, changed, keyPath
+from openai_server.config import Configuration, Loaded, changed, keyPath, whyKeyNeeded
 from openai_server.daemon.endpoint import SocketEndpoint, peerProcess
 from openai_server.daemon.link import Link
 from openai_server.daemon.paths import registryPath, socketPath
@@ -97,6 +97,10 @@ class Joining:
             isTraced=telemetry.isTraced,
             beside=telemetry.routes,
         )
+        why = whyKeyNeeded(self._configuration)
+        # Where they cannot be read for now, nobody is let in until they are.
+        if why is not None and store.accounts.atStart is not None and not front.accounts.keys:
+            raise StartError(f"{why}, or add one with python -m openai_server.admin keys add NAME")
         telemetry.watch(daemon, store, front)
         start(telemetry)
         start(front)
@@ -105,7 +109,7 @@ class Joining:
             metricsAt = telemetry.serve(self._metricsPort)
             start(self._metricsPort)
         self._change = partial(_change, daemon, front)
-        self._greet(bound, front.models.ids())
+        self._greet(bound, front.models.ids(), front.accounts.keys.isRequired)
         if metricsAt is not None:
             self._log.info("metrics: {where}/metrics", where=str(metricsAt))
         return front.site
@@ -227,13 +231,13 @@ class Joining:
             self._change(holds)
             self._log.info("settings that changed: {names}", names=", ".join(names))
 
-    def _greet(self, bound: Sequence[Bound], models: Sequence[str]) -> None:
+    def _greet(self, bound: Sequence[Bound], models: Sequence[str], hasKey: bool) -> None:
         greeting = Greeting(
             version=__version__,
             addresses=bound,
             models=models,
             socket=None if self._configuration.embedded else self._socketPath(),
-            hasKey=self._configuration.apiKey is not None,
+            hasKey=hasKey,
         )
         for line in greeting.lines():
             self._log.info("{line}", line=line)

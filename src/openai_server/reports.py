@@ -45,7 +45,7 @@ class RequestReport(msgspec.Struct, frozen=True, gc=False):
     """
     A request that has been answered, or whose client is gone.
 
-    @ivar account: the name of its account; empty where none was let in.
+    @ivar account: what people call its account; empty where none was let in.
     @ivar route: the path's template; C{unmatched} where there is none.
     @ivar status: of the response.
     @ivar end: one word for how it ended.

@@ -5,12 +5,14 @@ reports.
 
 from __future__ import annotations
 
+import sys
+
 from prometheus_client import REGISTRY
 
 from openai_server.metrics import OTHER, Distribution
 from openai_server.telemetry.families import MOST_NAMES, KnownNames
 from openai_server.telemetry.metrics import Metrics
-from openai_server.telemetry.reported import MOST_ACCOUNTS, TIMES, ReportedFigures
+from openai_server.telemetry.reported import MOST_ACCOUNTS, MOST_PLACES, TIMES, ReportedFigures
 from tests.support import SyncCase
 from tests.telemetry.support import Samples, requestReport, turnReport
 
@@ -87,7 +89,7 @@ class RequestTests(ReportedCase):
         self.figures.requestEnded(requestReport(outputTokens=None))
         samples = self.samples
         self.assertEqual(samples.get("openai_server_time_to_first_token_seconds_count", **CHAT), 3)
-        self.assertEqual(samples.get("openai_server_time_per_output_token_seconds_count", **CHAT), None)
+        self.assertEqual(samples.get("openai_server_time_per_output_token_seconds_count", **CHAT), 0)
         self.assertEqual(
             samples.get("gen_ai_server_request_duration_seconds_count", error_type="up-lost", **GEN_AI), 1
         )
@@ -163,6 +165,37 @@ class BoundTests(ReportedCase):
         self.assertEqual(self.samples.of("openai_server_tokens_total", "model"), {OTHER: 2000})
         self.assertNotIn("sk-", self.metrics.page("")[1].decode())
 
+    def test_modelThatBecomesKnown(self) -> None:
+        """
+        It is called by its name from then on.
+        """
+        known = {"haiku"}
+        figures = ReportedFigures(known.__contains__)
+        for _ in range(2):
+            figures.requestEnded(requestReport())
+            figures.turnEnded(turnReport())
+            known.add("opus")
+        samples = Samples(Metrics(figures.families).page("")[1].decode())
+        self.assertEqual(samples.of("openai_server_tool_calls_total", "model"), {OTHER: 2, "opus": 2})
+        counted = samples.of("openai_server_time_to_first_token_seconds_count", "model")
+        self.assertEqual(counted, {OTHER: 1, "opus": 1})
+
+    def test_places(self) -> None:
+        """
+        Where to count is not kept for all time, and nothing is lost when it is
+        looked up again.
+        """
+        for status in range(2 * MOST_PLACES + 10):
+            self.figures.requestEnded(requestReport(status=status))
+            self.figures.turnEnded(turnReport(api=str(status)))
+        samples = self.samples
+        self.assertEqual(
+            samples.get("openai_server_account_requests_total", account="ann"), 2 * MOST_PLACES + 10
+        )
+        self.assertEqual(
+            samples.get("openai_server_turn_duration_seconds_count", model="opus"), 2 * MOST_PLACES + 10
+        )
+
     def test_accounts(self) -> None:
         """
         Those beyond the bound are one, and nothing is lost from the sum.
@@ -208,10 +241,39 @@ class PageTests(ReportedCase):
 
     def test_versionsThatAreNone(self) -> None:
         """
-        Nonsense in the header gets the plain form.
+        Nonsense in the header gets one of the forms, which versions of the
+        library differ on.
         """
         for accept in ("application/openmetrics-text;version=x.y", "text/plain;version=", ";;,=,"):
-            self.assertEqual(self.metrics.page(accept)[0].partition(";")[0], "text/plain", accept)
+            contentType, body = self.metrics.page(accept)
+            self.assertEqual("openmetrics" in contentType, body.endswith(b"# EOF\n"), accept)
+
+    def test_labelsAreEscaped(self) -> None:
+        """
+        Names of accounts may have any characters.
+        """
+        name = 'a\\n "b"\nc'
+        self.figures.requestEnded(requestReport(account=name))
+        self.assertEqual(self.samples.get("openai_server_account_requests_total", account=name), 1)
+
+    def test_cost(self) -> None:
+        """
+        A page that was asked for before costs hardly anything a line: all
+        streams wait for it.
+        """
+        for number in range(100):
+            for model in ("opus", "haiku"):
+                self.figures.requestEnded(requestReport(account=f"a{number}", model=model))
+                self.figures.turnEnded(turnReport(account=f"a{number}", model=model))
+        lines = self.metrics.page("")[1].count(b"\n")
+        calls: list[str] = []
+        sys.setprofile(lambda frame, event, _: calls.append(event) if event == "call" else None)
+        try:
+            self.metrics.page("")
+        finally:
+            sys.setprofile(None)
+        # The first page, which makes what lines begin with, takes ten of them a line.
+        self.assertLess(len(calls), 3 * lines)
 
     def test_ownRegistry(self) -> None:
         """

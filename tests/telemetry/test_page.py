@@ -5,10 +5,12 @@ own.
 
 from __future__ import annotations
 
+from twisted.internet.address import IPv4Address
+
+from openai_server.accounts.account import Account
 from openai_server.telemetry.families import Growing
 from openai_server.telemetry.metrics import Metrics
 from openai_server.telemetry.page import metricsSite
-from openai_server.web.interfaces import Account
 from tests.flow.support import FlowCase
 from tests.support import SyncCase, TestClock
 from tests.telemetry.support import get
@@ -25,7 +27,8 @@ class BesideTests(FlowCase):
 
     def test_withoutKeys(self) -> None:
         """
-        Whoever may ask may read them; a page that came by another name may not.
+        This machine may read them, and no other one; a page that came by
+        another name may not.
         """
         world = World(self)
         client = get(world)
@@ -36,6 +39,8 @@ class BesideTests(FlowCase):
         stranger.send(b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n")
         stranger.wire.read()
         self.assertEqual(stranger.status, 421)
+        self.patch(WireTransport, "getPeer", lambda _: IPv4Address("TCP", "192.0.2.1", 5))
+        self.assertEqual(get(world).status, 403)
 
     def test_withKey(self) -> None:
         """
@@ -50,7 +55,7 @@ class BesideTests(FlowCase):
         A key that is good for asking is not good for this.
         """
         world = World(self, apiKey=KEY)
-        plain = Account("ann", isAdmin=False)
+        plain = Account("ann")
         self.patch(world.front.site.admission, "admit", lambda request: plain)
         client = get(world, authorization=f"Bearer {KEY}")
         self.assertEqual((client.status, client.error["code"]), (403, "admin_key_required"))

@@ -5,6 +5,7 @@ the metrics of a whole server.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from msgspec import Struct
@@ -253,6 +254,41 @@ class RoomTests(FlowCase):
         """
         world = World(self)
         self.assertGreater(samplesOf(world).get("openai_server_loop_lag_seconds_count") or 0, 5)
+
+
+class CostTests(FlowCase):
+    """
+    What it takes to count.
+    """
+
+    def calls(self, world: World, parts: int) -> int:
+        """
+        Return how many calls of functions it took for one stream.
+        """
+        found: list[str] = []
+
+        def note(frame: Any, event: str, _: Any) -> None:
+            if event == "call" and "/telemetry/" in frame.f_code.co_filename:
+                found.append(frame.f_code.co_name)
+
+        self.addCleanup(sys.setprofile, None)
+        sys.setprofile(note)
+        client = world.script({"say": "word " * 300, "parts": parts}, stream=True)
+        world.advance(0.25, 0.25)
+        sys.setprofile(None)
+        self.assertEqual(len([each for each in client.deltas if each.get("content")]) > 50, parts > 50)
+        return len([name for name in found if name not in ("_late", "_wait")])
+
+    def test_tokens(self) -> None:
+        """
+        A stream of a hundred pieces takes no more than one of two: nothing is
+        done for each token, and little for each request.
+        """
+        world = World(self)
+        self.calls(world, 2)
+        few, many = self.calls(world, 2), self.calls(world, 100)
+        self.assertEqual(few, many)
+        self.assertLess(few, 10)
 
 
 class SecretTests(FlowCase):

@@ -36,7 +36,7 @@ from openai_server.config import Configuration
 from openai_server.metrics import Counters
 from openai_server.telemetry.families import KnownNames
 from openai_server.telemetry.service import NoTraces, Telemetry
-from openai_server.telemetry.traces import FLUSH_SECONDS, Traces, spansURL
+from openai_server.telemetry.traces import FLUSH_SECONDS, QUIET_SECONDS, Traces, spansURL
 from tests.flow.support import FlowCase
 from tests.program import launch
 from tests.support import AsyncCase, SyncCase, TestClock
@@ -236,13 +236,19 @@ class SpanTests(TracesCase):
 
     def test_libraryLog(self) -> None:
         """
-        What the library complains of is in this server's log.
+        What the library complains of is in this server's log, and does not
+        fill it.
         """
         logged: list[Any] = []
         globalLogPublisher.addObserver(logged.append)
         self.addCleanup(globalLogPublisher.removeObserver, logged.append)
-        logging.getLogger("opentelemetry.sdk.x").warning("no %s", "collector")
-        self.assertEqual([event["said"] for event in logged if "said" in event], ["no collector"])
+        library = logging.getLogger("opentelemetry.sdk.x")
+        for minute, words in ((0, "no %s"), (0.9, "still no %s"), (1, "again no %s")):
+            record = library.makeRecord(library.name, logging.WARNING, "", 0, words, ("collector",), None)
+            record.created = NOW + minute * QUIET_SECONDS
+            library.handle(record)
+        said = [event["said"] for event in logged if "said" in event]
+        self.assertEqual(said, ["no collector", "again no collector"])
 
 
 class StopTests(TracesCase):

@@ -22,6 +22,7 @@ from openai_server.admin.installing import (
     removalFor,
     uninstall,
 )
+from openai_server.admin.keys import KeyOptions, keyLines
 from openai_server.admin.times import timeFrom
 from openai_server.admin.usage import UsageOptions, usageLines
 from openai_server.config import Configuration, ConfigurationError, Loaded, load
@@ -93,14 +94,15 @@ class AdminOptions(usage.Options):
 
     synopsis = "python -m openai_server.admin [options] COMMAND"
     longdesc = (
-        "Looks into the store of openai-server, and makes a service of it. Settings come from where the"
-        " server has them."
+        "Makes keys of openai-server, looks into its store, and makes a service of it. Settings come from"
+        " where the server has them."
     )
     optParameters = [
         ["config", "c", None, "The configuration file to read in place of the default one."],
         ["store", None, None, "The store, in place of the one that the settings name."],
     ]
     subCommands = [
+        ["keys", None, KeyOptions, "make, show and change keys"],
         ["state", None, Nothing, "show what is in the store"],
         ["forget", None, Forgetting, "forget a session, a response, or what is old"],
         ["vacuum", None, Nothing, "give back the room of what was forgotten"],
@@ -148,10 +150,11 @@ def run(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err: 
         return _settle(options, configuration, environ, out, err)
     url = configuration.store
     if url == "memory:":
-        print("admin: the store is memory: only the server itself sees what is in it", file=err)
+        print(f"admin: {_noStore(options.subCommand)}", file=err)
         return 1
     try:
-        store = Administration(url)
+        # Keys may be made before the first server is started.
+        store = Administration(url, creates=options.subCommand == "keys")
         try:
             for line in _linesOf(options, store, now):
                 print(line, file=out)
@@ -161,6 +164,12 @@ def run(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err: 
         print(f"admin: {error}", file=err)
         return 1
     return 0
+
+
+def _noStore(command: str | None) -> str:
+    if command == "keys":
+        return "keys need a store that lasts, and the setting store says memory: set it to sqlite:"
+    return "the store is memory: only the server itself sees what is in it"
 
 
 def _settle(
@@ -194,6 +203,8 @@ def _examine(loaded: Loaded, environ: Mapping[str, str], out: TextIO, now: float
 
 def _linesOf(options: Any, store: Administration, now: float) -> Iterator[str]:
     match options.subCommand:
+        case "keys":
+            yield from keyLines(options.subOptions, store, now)
         case "state":
             yield from _stateLines(store.where, store.summary(now))
         case "forget":

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.admin.test_program -*-
 """
-Times as an operator says them.
+Moments as operators write them.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ and the README's table are all derived from it.
 from openai_server.config.changes import changed
 from openai_server.config.configuration import Configuration
 from openai_server.config.folders import absolutePath, keyPath
-from openai_server.config.layers import Loaded, load
+from openai_server.config.layers import Loaded, load, whyKeyNeeded
 from openai_server.config.settings import SETTINGS, ConfigurationError, Setting, markdownTable
 from openai_server.config.storage import passwordsIn
 
@@ -26,4 +26,5 @@ __all__ = [
     "load",
     "markdownTable",
     "passwordsIn",
+    "whyKeyNeeded",
 ]

@@ -94,9 +94,11 @@ def load(given: Given, environ: Mapping[str, str], path: str | None = None) -> L
             sources[name] = source
     configuration = Configuration(**values)
     _refuseManyTools(configuration, sources)
-    _refuseExposure(configuration, sources)
-    _refuseOpenOrigins(configuration, sources)
     _refuseTraces(configuration, sources)
+    why = whyKeyNeeded(configuration)
+    # Elsewhere there may be some, which is seen when the store is opened.
+    if why is not None and configuration.store == "memory:":
+        raise ConfigurationError(f"{sources[why.partition(' ')[0]]}: {why}")
     return Loaded(configuration, sources, tuple(warnings))
 
 
@@ -240,30 +242,24 @@ def _refuseManyTools(configuration: Configuration, sources: Mapping[str, str]) -
             raise ConfigurationError(f"{sources[name]}: {name}: more than {TOOLS_ROOM} bytes together")
 
 
-def _refuseExposure(configuration: Configuration, sources: Mapping[str, str]) -> None:
+def whyKeyNeeded(configuration: Configuration) -> str | None:
     """
-    @raise ConfigurationError: others could reach the server, and nobody asks
-        them for a key.
+    Return what is wrong if there are no keys beside that of the settings,
+    beginning with the name of a setting; None where nothing is.
     """
-    if configuration.apiKey or configuration.insecureNoAuth:
-        return
+    if configuration.apiKey:
+        return None
     name = "listen" if configuration.listen else "host"
     for description in configuration.descriptions:
-        if not isPrivate(description):
+        if not (configuration.insecureNoAuth or isPrivate(description)):
             address = description if configuration.listen else configuration.host
-            raise ConfigurationError(
-                f"{sources[name]}: {name} {shown(address)}: others may reach this address and no API key"
+            return (
+                f"{name} {shown(address)}: others may reach this address and no API key"
                 f" is set (set {BY_NAME['apiKey'].variable}, or say {BY_NAME['insecureNoAuth'].option})"
             )
-
-
-def _refuseOpenOrigins(configuration: Configuration, sources: Mapping[str, str]) -> None:
-    """
-    @raise ConfigurationError: the pages of the whole web could prompt the
-        workers, and nobody asks them for a key.
-    """
-    if "*" in configuration.corsOrigins and not configuration.apiKey:
-        raise ConfigurationError(f'{sources["corsOrigins"]}: corsOrigins "*": only with an API key')
+    if "*" in configuration.corsOrigins:
+        return 'corsOrigins "*": only with an API key'
+    return None
 
 
 def _refuseTraces(configuration: Configuration, sources: Mapping[str, str]) -> None:

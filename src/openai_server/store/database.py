@@ -6,6 +6,7 @@ One database, as threads use it: every call here may take its time.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from secrets import token_bytes
 from typing import Any, Final, TypeVar
 
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from openai_server.store.interfaces import Bounds, StoreError
+from openai_server.store.keyrows import forgetUsed
 from openai_server.store.location import Location
 from openai_server.store.migrations import migrate
 from openai_server.store.operations import Operation, inserting, sweep, writeAll
@@ -28,6 +30,8 @@ MOST_ROWS: Final = 100_000
 _SWEEP: Final = 60.0
 #: Seconds by which machines may differ.
 _CLOCKS_DIFFER: Final = 3600.0
+#: For how long it is known what accounts have used: longer than a month.
+_USED: Final = timedelta(days=62)
 #: What may be over with another connection.
 _PASSING: Final = ("unreachable", "failing", "corrupt")
 
@@ -191,6 +195,7 @@ class Database:
         # Those are over by the clocks of others.
         sweep(connection, leases, now - _CLOCKS_DIFFER, MOST_ROWS)
         forgetTurns(connection, now - self._ledgerAge)
+        forgetUsed(connection, (datetime.fromtimestamp(now, UTC) - _USED).date().isoformat())
         self._bounds.forgetOld(connection, now)
         self._bounds.recount()
 

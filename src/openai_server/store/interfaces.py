@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 
 from openai_server.store.ledger import Ledger
 from openai_server.store.saved import Key, S, Saved
+from openai_server.store.savedkeys import AccountStore
 from openai_server.store.sharing import Leasing, Messaging
 
 #: Bytes that a record takes beside its data, and an item beside its own.
@@ -220,6 +221,9 @@ class Store(Protocol):
 
     @property
     def ledger(self) -> Ledger: ...
+
+    @property
+    def accounts(self) -> AccountStore: ...
 
     @property
     def whyDegraded(self) -> str | None: ...

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from openai_server.metrics import Counters
 from openai_server.store.interfaces import Bounds
 from openai_server.store.memory import MemoryStore
+from openai_server.store.memoryaccounts import MemoryAccounts
 from openai_server.store.memoryledger import MemoryLedger
 from openai_server.store.memorystate import MemoryState
 
@@ -41,6 +42,7 @@ class VolatileStore(Service):
         self.records = MemoryStore(clock, bounds)
         self.state = MemoryState(now)
         self.ledger = MemoryLedger(bounds.ledgerAge, now)
+        self.accounts = MemoryAccounts()
 
     def stopService(self) -> Deferred[None]:
         """

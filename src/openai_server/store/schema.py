@@ -27,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from openai_server.store.saved import KINDS, LOOKUPS, Saved, SavedAnswer, SavedCall, SavedHint, SavedSession
+from openai_server.store.savedkeys import SavedKey
 
 metadata: Final = MetaData()
 
@@ -108,6 +109,23 @@ turns: Final = Table(
     Index("turns_account", "account", "time"),
 )
 
+#: Numbers that grow with each change of something.
+versions: Final = Table(
+    "versions",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+
+#: Tokens by account and day or month.
+usedTokens: Final = Table(
+    "used_tokens",
+    metadata,
+    Column("account", String, primary_key=True),
+    Column("period", String, primary_key=True),
+    Column("tokens", BigInteger, nullable=False),
+)
+
 _TYPES: Final[dict[Any, TypeEngine[Any]]] = {
     str: String(),
     bytes: LargeBinary(),
@@ -131,8 +149,8 @@ def columnName(field: str) -> str:
     return re.sub("(?=[A-Z])", "_", field).lower()
 
 
-def _tableOf(kind: type[Saved]) -> Table:
-    name, types = _NAMES[kind], get_type_hints(kind)
+def _columnsOf(kind: type[Any]) -> list[Column[Any]]:
+    types = get_type_hints(kind)
     columns: list[Column[Any]] = []
     for field in kind.__struct_fields__:
         plain = next(each for each in _TYPES if types[field] in (each, each | None))
@@ -144,11 +162,18 @@ def _tableOf(kind: type[Saved]) -> Table:
                 nullable=types[field] != plain,
             )
         )
+    return columns
+
+
+def _tableOf(kind: type[Saved]) -> Table:
+    name = _NAMES[kind]
     lookups = [
         Index(f"{name}_{columnName(fields[-1])}", *map(columnName, fields)) for fields in LOOKUPS[kind]
     ]
-    return Table(name, metadata, *columns, Index(f"{name}_expire", "expires_at"), *lookups)
+    return Table(name, metadata, *_columnsOf(kind), Index(f"{name}_expire", "expires_at"), *lookups)
 
 
 #: One table for each kind of state, with a column for each of its fields.
 TABLES: Final[dict[type[Saved], Table]] = {kind: _tableOf(kind) for kind in KINDS}
+
+keys: Final = Table("keys", metadata, *_columnsOf(SavedKey), Index("keys_name", "name"))

@@ -14,8 +14,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from openai_server.metrics import Counters
+from openai_server.store.accounts import SQLAccounts
 from openai_server.store.database import Database
 from openai_server.store.interfaces import Bounds
+from openai_server.store.keyrows import allKeys
 from openai_server.store.location import Location
 from openai_server.store.memory import MemoryStore
 from openai_server.store.notifications import Notifications
@@ -64,6 +66,7 @@ class SQLStore(Service):
         inMemory = Bounds(bounds.count, min(bounds.size, _IN_MEMORY), bounds.age)
         self.records = SQLRecords(reading, MemoryStore(clock, inMemory), bounds, now)
         self.ledger = SQLLedger(reading, bounds.ledgerAge, now)
+        self.accounts = SQLAccounts(reading, isShared=not location.isFile)
         topics = Topics()
         self.state = SQLState(reading, topics, None if location.isFile else lambda: database.channel, now)
         self._notifications = (
@@ -95,6 +98,7 @@ class SQLStore(Service):
         """
         try:
             self._database.open()
+            self.accounts.atStart = self._database.read(allKeys)
         except Trouble as trouble:
             self.changes.readFailed(trouble)
             self._database.root = self.state.root

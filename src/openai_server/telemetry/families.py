@@ -40,14 +40,43 @@ class Growing(Family):
     Numbers that only grow.
     """
 
-    series: dict[Values, float] = field(default_factory=dict)
+    series: Mapping[Values, float] = field(default_factory=dict)
 
-    def add(self, values: Values, times: float = 1) -> None:
+
+class Count:
+    """
+    One number of L{Counting}.
+    """
+
+    __slots__ = ("number",)
+
+    def __init__(self) -> None:
+        self.number = 0
+
+
+@dataclass
+class Counting(Family):
+    """
+    Numbers that are counted here.
+    """
+
+    counts: dict[Values, Count] = field(default_factory=dict)
+
+    def of(self, *values: str) -> Count:
         """
-        It happened, this many times.
+        Return the number of these values, for who counts.
         """
-        series = self.series
-        series[values] = series.get(values, 0) + times
+        found = self.counts.get(values)
+        if found is None:
+            found = self.counts[values] = Count()
+        return found
+
+    def now(self) -> Growing:
+        """
+        Return the numbers as they are now.
+        """
+        series = {values: count.number for values, count in self.counts.items()}
+        return Growing(self.name, self.what, self.labels, series)
 
 
 @dataclass
@@ -71,14 +100,14 @@ class Distributed(Family):
     series: dict[Values, Distribution] = field(default_factory=dict)
     fixed: Mapping[str, str] = field(default_factory=dict)
 
-    def add(self, values: Values, value: float) -> None:
+    def of(self, *values: str) -> Distribution:
         """
-        It came once more.
+        Return the distribution of these values, for who adds to it.
         """
         found = self.series.get(values)
         if found is None:
             found = self.series[values] = Distribution(self.bounds)
-        found.add(value)
+        return found
 
     def named(self, name: str, labels: Sequence[str], **fixed: str) -> Distributed:
         """

@@ -8,6 +8,7 @@ and come to an end when the service stops; and whose answers are the same.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -15,10 +16,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from openai_server.accounts.account import Account
+from openai_server.accounts.keyring import ANONYMOUS, KeyRing
 from openai_server.errors import APIError
 from openai_server.telemetry.metrics import Metrics
-from openai_server.web.admission import ANONYMOUS, Admission
-from openai_server.web.interfaces import Account, Head, Request
+from openai_server.web.administrators import checkAdministrator
+from openai_server.web.admission import Admission
+from openai_server.web.interfaces import Head, Request
 from openai_server.web.routes import Answer
 from openai_server.web.site import APISite
 
@@ -33,8 +37,7 @@ def metricsRoute(metrics: Metrics) -> tuple[str, str, Answer]:
     """
 
     async def answer(request: Request) -> None:
-        if request.account is None or not request.account.isAdmin:
-            raise APIError("admin_key_required", "The metrics are for the keys of administrators.")
+        checkAdministrator(request)
         _answer(metrics, request)
 
     return "GET", PATH, answer
@@ -87,7 +90,8 @@ def metricsSite(metrics: Metrics, clock: IReactorTime, allowedHosts: Sequence[st
         that web pages which come by another cannot read the metrics; None for
         a port that others reach anyway.
     """
-    admission = Unguarded() if allowedHosts is None else Admission(None, allowedHosts)
+    noKeys = KeyRing(b"", time.time)
+    admission = Unguarded(noKeys) if allowedHosts is None else Admission(noKeys, allowedHosts)
     return APISite(MetricsPage(metrics), clock, admission=admission, maxConnections=MOST_CONNECTIONS)
 
 

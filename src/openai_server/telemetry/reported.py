@@ -1,6 +1,7 @@
 # -*- test-case-name: tests.telemetry.test_metrics -*-
 """
-What is counted of requests and turns when they have ended.
+What is counted of requests and turns when they have ended. Where that is looked
+up once for those that are alike.
 
 OpenTelemetry's names are those of its semantic conventions for generative AI,
 as its own exporter for Prometheus spells them.
@@ -8,11 +9,12 @@ as its own exporter for Prometheus spells them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple, TypeVar
 
+from openai_server.metrics import OTHER, Distribution
 from openai_server.reports import RequestReport, TurnReport
-from openai_server.telemetry.families import Distributed, Family, Growing, KnownNames
+from openai_server.telemetry.families import Count, Counting, Distributed, Family, KnownNames
 
 #: Upper bounds in seconds, up to an hour.
 TIMES: Final = (
@@ -35,8 +37,49 @@ OPERATIONS: Final = {
     "/v1/completions": "text_completion",
 }
 
+#: Places that are kept by what is counted there.
+MOST_PLACES: Final = 4096
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
 _OF_MODEL: Final = ("operation", "model")
 _GEN_AI: Final = ("gen_ai_operation_name", "gen_ai_request_model")
+
+
+class RequestPlace(NamedTuple):
+    """
+    Where requests are counted that are alike.
+
+    @ivar isKnown: whether others like it are always counted there: what is not
+        known now may be known later.
+    @ivar firstTokens: None where no model was asked.
+    @ivar tokenTimes: None where it did not end well either.
+    """
+
+    isKnown: bool
+    counts: Sequence[Count]
+    durations: Sequence[Distribution]
+    firstTokens: Distribution | None
+    tokenTimes: Distribution | None
+
+
+class TurnPlace(NamedTuple):
+    """
+    Where turns are counted that are alike.
+
+    @ivar isKnown: see L{RequestPlace}.
+    """
+
+    isKnown: bool
+    turns: Count
+    calls: Count
+    durations: Distribution
+    input: Sequence[Count]
+    cached: Sequence[Count]
+    output: Sequence[Count]
+    inputUsage: Distribution
+    outputUsage: Distribution
 
 
 class ReportedFigures:
@@ -50,9 +93,11 @@ class ReportedFigures:
         """
         @param isKnown: whether there is such a model, which may be any text.
         """
+        self._requestPlaces: dict[object, RequestPlace] = {}
+        self._turnPlaces: dict[object, TurnPlace] = {}
         self.models = KnownNames(isKnown)
         self._accounts = KnownNames(lambda _: True, MOST_ACCOUNTS)
-        self._requests = Growing(
+        self._requests = Counting(
             "openai_server_requests", "requests that have ended", ("method", "route", "status", "end")
         )
         self._durations = Distributed(
@@ -80,21 +125,21 @@ class ReportedFigures:
             _OF_MODEL,
             TOKEN_TIMES,
         )
-        self._turns = Growing("openai_server_turns", "turns that have ended", ("api", "end"))
+        self._turns = Counting("openai_server_turns", "turns that have ended", ("api", "end"))
         self._turnDurations = Distributed(
             "openai_server_turn_duration_seconds",
             "seconds from a prompt to the end of its turn",
             ("model",),
             TIMES,
         )
-        self._tokens = Growing(
+        self._tokens = Counting(
             "openai_server_tokens", "tokens of turns; cached ones are input too", ("model", "kind")
         )
-        self._calls = Growing("openai_server_tool_calls", "tool calls that clients were given", ("model",))
-        self._accountTokens = Growing(
+        self._calls = Counting("openai_server_tool_calls", "tool calls that clients were given", ("model",))
+        self._accountTokens = Counting(
             "openai_server_account_tokens", "tokens of an account's turns", ("account", "kind")
         )
-        self._accountRequests = Growing(
+        self._accountRequests = Counting(
             "openai_server_account_requests", "requests of an account", ("account",)
         )
         self._usage = Distributed(
@@ -109,9 +154,10 @@ class ReportedFigures:
         """
         Yield all of them.
         """
-        yield from (self._requests, self._durations, self._firstTokens, self._tokenTimes)
-        yield from (self._turns, self._turnDurations, self._tokens, self._calls)
-        yield from (self._accountRequests, self._accountTokens, self._asked, self._usage)
+        counted = (self._requests, self._accountRequests, self._turns, self._tokens, self._accountTokens)
+        yield from [each.now() for each in (*counted, self._calls)]
+        yield from (self._durations, self._firstTokens, self._tokenTimes, self._turnDurations)
+        yield from (self._asked, self._usage)
         for found in (self._firstTokens, self._tokenTimes):
             name = found.name.replace("openai_server_", "gen_ai_server_")
             yield found.named(name, _GEN_AI, gen_ai_provider_name=PROVIDER)
@@ -120,39 +166,83 @@ class ReportedFigures:
         """
         A request has ended.
         """
-        method, route, seconds = report.method, report.route, report.seconds
-        self._requests.add((method, route, str(report.status), report.end))
-        self._durations.add((method, route), seconds)
-        if report.account:
-            self._accountRequests.add((self._accounts.of(report.account),))
-        operation = OPERATIONS.get(route)
-        if operation is None or report.model is None:
-            return
-        of = operation, self.models.of(report.model)
-        isGood = report.end == "ok"
-        self._asked.add((*of, "" if isGood else report.end), seconds)
-        first, tokens = report.firstTokenSeconds, report.outputTokens
-        if first is not None:
-            self._firstTokens.add(of, first)
-            if isGood and tokens is not None and tokens > 1:
-                self._tokenTimes.add(of, (seconds - first) / (tokens - 1))
+        key = report.method, report.route, report.status, report.end, report.model, report.account
+        place = self._requestPlaces.get(key)
+        if place is None:
+            place = self._placeOfRequest(report)
+            if place.isKnown:
+                _keep(self._requestPlaces, key, place)
+        seconds, first, tokens = report.seconds, report.firstTokenSeconds, report.outputTokens
+        for count in place.counts:
+            count.number += 1
+        for durations in place.durations:
+            durations.add(seconds)
+        if first is not None and place.firstTokens is not None:
+            place.firstTokens.add(first)
+            if tokens is not None and tokens > 1 and place.tokenTimes is not None:
+                place.tokenTimes.add((seconds - first) / (tokens - 1))
 
     def turnEnded(self, report: TurnReport) -> None:
         """
         A turn has ended.
         """
-        model, account = self.models.of(report.model), self._accounts.of(report.account)
-        self._turns.add((report.api, report.end))
-        self._turnDurations.add((model,), report.seconds)
-        if report.calls:
-            self._calls.add((model,), report.calls)
-        for kind, tokens in (
-            ("input", report.inputTokens),
-            ("cached", report.cachedTokens),
-            ("output", report.outputTokens),
+        key = report.account, report.api, report.model, report.end
+        place = self._turnPlaces.get(key)
+        if place is None:
+            place = self._placeOfTurn(report)
+            if place.isKnown:
+                _keep(self._turnPlaces, key, place)
+        place.turns.number += 1
+        place.durations.add(report.seconds)
+        place.calls.number += report.calls
+        for counts, number in (
+            (place.input, report.inputTokens),
+            (place.cached, report.cachedTokens),
+            (place.output, report.outputTokens),
         ):
-            self._tokens.add((model, kind), tokens)
-            self._accountTokens.add((account, kind), tokens)
+            for count in counts:
+                count.number += number
+        place.inputUsage.add(report.inputTokens)
+        place.outputUsage.add(report.outputTokens)
+
+    def _placeOfRequest(self, report: RequestReport) -> RequestPlace:
+        method, route, end = report.method, report.route, report.end
+        counts = [self._requests.of(method, route, str(report.status), end)]
+        durations = [self._durations.of(method, route)]
+        account, firstTokens, tokenTimes = "", None, None
+        if report.account:
+            account = self._accounts.of(report.account)
+            counts.append(self._accountRequests.of(account))
+        operation, model = OPERATIONS.get(route), ""
+        if operation is not None and report.model is not None:
+            model = self.models.of(report.model)
+            isGood = end == "ok"
+            durations.append(self._asked.of(operation, model, "" if isGood else end))
+            firstTokens = self._firstTokens.of(operation, model)
+            tokenTimes = self._tokenTimes.of(operation, model) if isGood else None
+        return RequestPlace(OTHER not in (account, model), counts, durations, firstTokens, tokenTimes)
+
+    def _placeOfTurn(self, report: TurnReport) -> TurnPlace:
+        model, account = self.models.of(report.model), self._accounts.of(report.account)
         operation = "text_completion" if report.api == "completions" else "chat"
-        self._usage.add((operation, model, "input"), report.inputTokens)
-        self._usage.add((operation, model, "output"), report.outputTokens)
+
+        def counts(kind: str) -> Sequence[Count]:
+            return self._tokens.of(model, kind), self._accountTokens.of(account, kind)
+
+        return TurnPlace(
+            isKnown=OTHER not in (account, model),
+            turns=self._turns.of(report.api, report.end),
+            calls=self._calls.of(model),
+            durations=self._turnDurations.of(model),
+            input=counts("input"),
+            cached=counts("cached"),
+            output=counts("output"),
+            inputUsage=self._usage.of(operation, model, "input"),
+            outputUsage=self._usage.of(operation, model, "output"),
+        )
+
+
+def _keep(places: dict[_K, _V], key: _K, place: _V) -> None:
+    if len(places) >= MOST_PLACES:
+        places.clear()
+    places[key] = place

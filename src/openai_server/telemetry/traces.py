@@ -41,6 +41,8 @@ from openai_server.telemetry.reported import OPERATIONS, PROVIDER
 BY_ENVIRONMENT: Final = "otlp"
 #: Seconds in which what is left is sent at a stop.
 FLUSH_SECONDS: Final = 1.5
+#: Seconds between two lines of the library's in the log.
+QUIET_SECONDS: Final = 60.0
 
 _SPANS: Final = "/v1/traces"
 #: Ends that are nobody's fault here.
@@ -49,7 +51,9 @@ _NO_ERRORS: Final = frozenset({"ok", "bad", "auth", "host", "cl-slow", "cl-gone"
 
 class LibraryLog(logging.Handler):
     """
-    Takes the library's words to this server's log, from whatever thread.
+    Takes the library's words to this server's log, from whatever thread: a
+    collector that is away is complained of every few seconds, and that is
+    said once in a while.
     """
 
     _log = Logger()
@@ -57,11 +61,15 @@ class LibraryLog(logging.Handler):
     def __init__(self, reactor: IReactorFromThreads) -> None:
         super().__init__(logging.WARNING)
         self._reactor = reactor
+        self._quietUntil = 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
         """
         Log one thing that it said.
         """
+        if record.created < self._quietUntil:
+            return
+        self._quietUntil = record.created + QUIET_SECONDS
         said = record.getMessage()[:500]
         self._reactor.callFromThread(self._log.warn, "traces: {said}", said=said)
 

@@ -5,9 +5,9 @@ Who may see what concerns all accounts.
 
 from __future__ import annotations
 
+from openai_server.accounts.keyring import ANONYMOUS
 from openai_server.config.exposure import isLoopback
 from openai_server.errors import APIError
-from openai_server.web.admission import ANONYMOUS
 from openai_server.web.interfaces import Request
 
 

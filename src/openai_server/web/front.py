@@ -12,6 +12,7 @@ from pathlib import Path
 from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 
+from openai_server.accounts.accounts import Accounts
 from openai_server.api.chat.dialect import ChatDialect
 from openai_server.api.completions.dialect import CompletionDialect
 from openai_server.api.dialect import Dialect
@@ -19,7 +20,7 @@ from openai_server.api.ids import newToken
 from openai_server.api.responses.compaction import CompactionDialect
 from openai_server.api.responses.conversations import Conversations
 from openai_server.api.responses.dialect import ResponsesDialect
-from openai_server.config import Configuration
+from openai_server.config import Configuration, whyKeyNeeded
 from openai_server.daemon.interfaces import Bee, Daemon
 from openai_server.metrics import Counters
 from openai_server.reports import RequestReports, TurnReports
@@ -68,6 +69,7 @@ class WebFront(Service):
     @ivar submitter: what all questions share.
     @ivar completion: what answers all requests.
     @ivar models: what can be asked for.
+    @ivar accounts: who may ask.
     @ivar kept: the answers that can be asked for again.
     @ivar membership: tells which of the processes that share the store live.
     """
@@ -114,6 +116,15 @@ class WebFront(Service):
         if state.lasts:
             lasting = LastingSessions(state, now)
             turns = LastingTurns(state, lasting, daemon, clock.seconds, now)
+        accounts = self.accounts = Accounts(
+            clock,
+            store.accounts,
+            store.state,
+            store.state.secret("accounts"),
+            now,
+            configuration.apiKey,
+            needsKey=whyKeyNeeded(configuration) is not None,
+        )
         self.submitter = Submitter(
             clock=clock,
             configuration=configuration,
@@ -127,7 +138,7 @@ class WebFront(Service):
             calls=CallTable(clock, turns),
             folder=AttachmentFolder(clock, runtimeDirectory),
             counters=counters or Counters(),
-            reporter=TurnReporter([store.ledger, *turnReports]),
+            reporter=TurnReporter([accounts.limiter, *map(accounts.labelled, [store.ledger, *turnReports])]),
             turns=turns,
         )
         self._restoration = (
@@ -170,6 +181,7 @@ class WebFront(Service):
             kept,
             self._exchanges,
             survivors,
+            accounts.limiter,
             self._restoration,
         )
         completions = CompletionDialect(
@@ -179,8 +191,7 @@ class WebFront(Service):
             now=now,
         )
         hosts = (*configuration.allowedHosts, *boundHosts)
-        secret = store.state.secret("accounts")
-        admission = Admission(configuration.apiKey, hosts, configuration.corsOrigins, secret)
+        admission = Admission(accounts.keys, hosts, configuration.corsOrigins, accounts.limiter)
         spoken: Mapping[str, Dialect] = {
             "/v1/chat/completions": chat,
             "/v1/completions": completions,
@@ -215,7 +226,7 @@ class WebFront(Service):
             bodyBudget=configuration.bodyBudget,
             maxConnections=configuration.maxConnections,
             upgrades=ResponsesSockets(
-                self.completion, responses, kept, keeps=configuration.keptResponses > 0
+                self.completion, responses, kept, admission.admit, keeps=configuration.keptResponses > 0
             ),
             onStopping=self._turnAway,
             survivors=survivors,
@@ -228,6 +239,7 @@ class WebFront(Service):
         Remove what dead processes left.
         """
         super().startService()
+        self.accounts.start()
         self.membership.startService()
         self.submitter.folder.start()
         if self._restoration is not None:
@@ -238,6 +250,7 @@ class WebFront(Service):
         Turn away whoever still waits, and remove all files.
         """
         super().stopService()
+        self.accounts.stop()
         self._turnAway()
         self.completion.stop()
         if self._restoration is not None:

@@ -5,29 +5,15 @@ What the parts of this room know of each other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.python.failure import Failure
 
+from openai_server.accounts.account import Account
 from openai_server.api.output import Usage
 from openai_server.errors import APIError, End
-
-
-@dataclass(frozen=True)
-class Account:
-    """
-    Whose request this is.
-
-    @ivar name: the same for the same key as long as the process lives, and
-        no way back to the key; C{anonymous} where no key is needed.
-    @ivar isAdmin: whether it may know of all others.
-    """
-
-    name: str
-    isAdmin: bool = True
 
 
 class Owner(Protocol):

@@ -25,13 +25,14 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from openai_server.accounts.account import Account
 from openai_server.api.output import Usage
 from openai_server.api.problem import errorBody
 from openai_server.deadlines import Alarm
 from openai_server.errors import APIError, End
 from openai_server.log import EventLogger
 from openai_server.reports import RequestReport, RequestReports
-from openai_server.web.interfaces import Account, Owner, StreamWords
+from openai_server.web.interfaces import Owner, StreamWords
 from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.sendqueue import SendQueue
 
@@ -668,7 +669,7 @@ class APIRequest:
         first, usage, traceparent = self.firstOutputAt, self.usage, self.traceparent
         return RequestReport(
             requestId=self.requestId,
-            account="" if self.account is None else self.account.name,
+            account="" if self.account is None else self.account.label or self.account.name,
             method=_METHODS.get(self.method, "other"),
             route=self.route,
             status=self.code,

@@ -16,6 +16,7 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
+from openai_server.accounts.account import Account
 from openai_server.deadlines import Deadlines
 from openai_server.errors import APIError, shuttingDown
 from openai_server.reports import RequestReports
@@ -23,7 +24,6 @@ from openai_server.web.admission import Admission
 from openai_server.web.bodybudget import BodyBudget
 from openai_server.web.bursts import Bursts
 from openai_server.web.http import HTTPConnection, SiteChannel, Upgrades
-from openai_server.web.interfaces import Account
 from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.refusals import Refusals
 from openai_server.web.request import APIRequest
