@@ -27,7 +27,13 @@ from openai_server.config import (
     passwordsIn,
 )
 from openai_server.config.changes import LIVE
-from openai_server.config.exposure import descriptionFromAddress, isLoopback, isPrivate, withSocketMode
+from openai_server.config.exposure import (
+    descriptionFromAddress,
+    descriptionOfProcess,
+    isLoopback,
+    isPrivate,
+    withSocketMode,
+)
 from openai_server.config.folders import keyPath
 from openai_server.config.layers import Given, whyKeyNeeded
 from openai_server.config.settings import BY_NAME
@@ -49,6 +55,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "userHint": ("never", "never", "never"),
     "ownTools": ("never", "never", "never"),
     "onDisconnect": ("finish", "finish", "finish"),
+    "processes": (7, "7", 7),
     "keyFile": ("/k", "/k", "/k"),
     "auditLog": ("/a", "/a", "/a"),
     "logLevel": ("warn", "warn", "warn"),
@@ -92,6 +99,7 @@ class ConfigCase(SyncCase):
         self.home = Path(self.mktemp()).absolute()
         self.file = self.home / ".config" / "hum" / "hives" / "openai-server.json"
         self.file.parent.mkdir(parents=True)
+        self.store = f"sqlite:///{self.home}/.local/state/hum/openai-server.db"
 
     def write(self, content: str | bytes | dict[str, object]) -> None:
         """
@@ -127,7 +135,7 @@ class LayerTests(ConfigCase):
         """
         A missing file is no error.
         """
-        self.assertEqual(self.load().configuration, Configuration())
+        self.assertEqual(self.load().configuration, Configuration(store=self.store))
         self.assertEqual(set(self.load().sources.values()), {"default"})
 
     def test_theIssuesExample(self) -> None:
@@ -135,7 +143,7 @@ class LayerTests(ConfigCase):
         The file of the issue is read as it stands there.
         """
         self.write('{"host":"127.0.0.1","port":14620,"apiKey":"secret","models":["sonnet"]}')
-        wanted = Configuration(apiKey="secret", models=("sonnet",))
+        wanted = Configuration(apiKey="secret", models=("sonnet",), store=self.store)
         self.assertEqual(self.load().configuration, wanted)
 
     def test_layersMergeKeyByKey(self) -> None:
@@ -517,6 +525,24 @@ class ExposureTests(ConfigCase):
         for host in ("", "0.0.0.0", "::", "192.168.1.2", "127.1", "localhost.example", "2130706433"):
             self.assertFalse(isLoopback(host), host)
 
+    def test_descriptionsOfProcesses(self) -> None:
+        """
+        Where each of several has a port for itself alone.
+        """
+        for first, third in (
+            ("tcp:9464:interface=127.0.0.1", "tcp:9466:interface=127.0.0.1"),
+            (r"tcp6:interface=\:\:1:port=80", r"tcp6:interface=\:\:1:port=82"),
+            ("ssl:443:privateKey=k.pem", "ssl:445:privateKey=k.pem"),
+            ("tcp:0", "tcp:0"),
+            ("unix:/run/x.sock:mode=600", "unix:/run/x.sock-3:mode=600"),
+            (r"unix:address=/run/a\:b", r"unix:address=/run/a\:b-3"),
+            ("systemd:domain=INET:index=0", None),
+            ("haproxy:tcp:80", None),
+            ("tcp:http", None),
+        ):
+            self.assertEqual(descriptionOfProcess(first, 1), first)
+            self.assertEqual(descriptionOfProcess(first, 3), third, first)
+
     def test_descriptions(self) -> None:
         """
         What an endpoint string says about who gets in.
@@ -631,12 +657,16 @@ class EnvironmentTests(SyncCase):
     def test_noHome(self) -> None:
         """
         The user database knows it; when that does not either, the defaults
-        hold and there is no place for a key.
+        hold, there is no place for a key, and nothing lasts.
         """
         self.assertTrue(os.path.isabs(keyPath({}) or ""))
         self.patch(os, "getuid", lambda: 2**31 - 5)
         self.assertIsNone(keyPath({}))
-        self.assertEqual(load({}, {}).configuration, Configuration())
+        loaded = load({}, {})
+        self.assertEqual(loaded.configuration, Configuration(store="memory:"))
+        said = "nothing outlasts a restart: there is no home folder for it (set OPENAI_SERVER_STORE)"
+        self.assertEqual(loaded.warnings, (said,))
+        self.assertEqual(load({"store": "memory:"}, {}).warnings, ())
 
     def test_xdgConfigHome(self) -> None:
         """

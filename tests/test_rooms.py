@@ -35,7 +35,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wire": {"wire"},
     "api": {"api"},
     "translate": {"translate", "wire", "api"},
-    "sessions": {"sessions", "wire", "api", "daemon.interfaces", "store.interfaces", "store.saved"},
+    "sessions": {
+        *("sessions", "wire", "api", "daemon.interfaces"),
+        *(f"store.{name}" for name in ("interfaces", "saved", "membership", "topicwait")),
+    },
     "store": {"store"},
     "daemon": {"daemon", "wire"},
     "embedded": {"embedded", "wire"},
@@ -49,6 +52,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ports": set(),
     "program": {"service", "supervision"},
     "supervision": set(),
+    "processes": {"service", "greeting", "inheritance", "spawning", "supervision", "config"},
+    "spawning": {"inheritance"},
+    "inheritance": {"service", "greeting", "ports"},
     "greeting": set(),
     "config": {"config"},
     "identity": set(),
@@ -88,6 +94,9 @@ NEVER = {
     "ports": {"klein"},
     "program": {"klein"},
     "supervision": {"klein"},
+    "processes": {"klein"},
+    "spawning": {"klein"},
+    "inheritance": {"klein"},
     "greeting": {"klein"},
     "config": {"klein", "twisted"},
     "identity": {"klein", "twisted"},
@@ -102,6 +111,9 @@ NEVER = {
     "ask": {"klein"},
     "admin": {"klein"},
 }
+
+#: Names that Python's own documentation has, in spite of how they begin.
+DOCUMENTED = {"_exit"}
 
 #: Programs of their own, which need not know the names of the others' classes.
 APART = {"ask", "embedded"}
@@ -269,7 +281,8 @@ def privateUses(tree: ast.Module) -> set[str]:
         if isPrivate(alias.name)
     }
     own = definedIn(tree)
-    return imported | {name for name, isSelf in attributesOf(tree) if not isSelf and name not in own}
+    used = {name for name, isSelf in attributesOf(tree) if not isSelf and name not in own}
+    return imported | used - DOCUMENTED
 
 
 @cache

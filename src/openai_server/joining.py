@@ -27,6 +27,7 @@ from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.embedded.daemon import EmbeddedDaemon
 from openai_server.greeting import Bound, Greeting
 from openai_server.identity import IdentityError, hidFromSeed, holdKey, newSeed
+from openai_server.inheritance import inheritanceFrom
 from openai_server.metrics import Counters
 from openai_server.reports import RequestReports
 from openai_server.runtime import runtimeDirectory
@@ -53,7 +54,8 @@ class Joining:
         self._loaded = loaded
         self._configuration = loaded.configuration
         self._environ = environ
-        description = self._configuration.metricsDescription
+        inheritance = inheritanceFrom(environ)
+        description = self._configuration.metricsDescription(1 if inheritance is None else inheritance.number)
         self._metricsPort = None if description is None else SidePort(reactor, description)
         self._change: Callable[[Configuration], None] = lambda settings: None
         self._reopenAudit: Callable[[], None] = lambda: None
@@ -126,6 +128,7 @@ class Joining:
                 clock=self._clock,
                 counters=counters,
                 reactor=self._reactor,
+                isAlone=True,
             )
             start(store)
         except StoreError as error:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -43,6 +44,8 @@ _MOST_PLACES: Final = 20
 
 #: A secret shorter than this would blank out half of every line.
 _SHORTEST_SECRET: Final = 6
+#: What keys look like that this server makes; it does not know them.
+_KEY: Final = re.compile("sk-hum-[A-Za-z0-9_-]{43}")
 
 #: Numbers beyond this are not written as such without a look.
 _HUGE: Final = 1e15
@@ -156,7 +159,16 @@ class JSONLog:
         self._waitingSize = 0
         for secret in self._secrets:
             text = text.replace(secret, "********")
+        if "sk-hum-" in text:
+            text = _KEY.sub("sk-hum-********", text)
         self._writer.write(text.encode("ascii"))
+
+    def forward(self, lines: bytes) -> None:
+        """
+        Write whole lines that another process of this server has logged.
+        """
+        self.flush()
+        self._writer.write(lines)
 
     def reopen(self) -> None:
         """

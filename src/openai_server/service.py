@@ -88,9 +88,11 @@ class Front(Protocol):
         End every open answer with C{shutting_down}, and cancel its turn.
         """
 
-    def closeIdle(self) -> None:
+    def closeIdle(self) -> Deferred[None] | None:
         """
         Close the connections on which no answer is open.
+
+        @return: fires when that is done, if it takes its time.
         """
 
 
@@ -155,6 +157,12 @@ class OpenAIService(Service):
     """
 
     _log = Logger()
+
+    #: Seconds for what was cut to end.
+    cutTimeout: float = STEP_TIMEOUT
+
+    #: Seconds for a step of the shutdown, once the operator has asked a second time.
+    hurriedTimeout: float = HURRIED_TIMEOUT
 
     def __init__(
         self,
@@ -276,7 +284,7 @@ class OpenAIService(Service):
         await self._within(STEP_TIMEOUT, self._closePorts)
         if not await self._within(self._drainTimeout, front.whenIdle, mayHurry=True):
             await self._within(STEP_TIMEOUT, front.cut)
-            await self._within(STEP_TIMEOUT, front.whenIdle)
+            await self._within(self.cutTimeout, front.whenIdle)
         await self._within(STEP_TIMEOUT, front.closeIdle)
 
     def _within(self, seconds: float, step: Callable[[], object], mayHurry: bool = False) -> Deferred[bool]:
@@ -296,7 +304,7 @@ class OpenAIService(Service):
                 finished.callback(isDone)
 
         if self._isHurried:
-            seconds = 0 if mayHurry else HURRIED_TIMEOUT
+            seconds = 0 if mayHurry else self.hurriedTimeout
         deadline = Deadline(self._clock, seconds, lambda: finish(False))
         if mayHurry:
             self._hurry = lambda: finish(False)

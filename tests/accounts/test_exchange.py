@@ -58,7 +58,7 @@ class Process:
         """
         Let a request in.
         """
-        reserved = self.limiter.letIn(Account(name, limits=AccountLimits(**limits)), lambda: tokens)
+        reserved = self.limiter.letIn(Account(name, name, limits=AccountLimits(**limits)), lambda: tokens)
         assert isinstance(reserved, Reservation)
         return reserved
 

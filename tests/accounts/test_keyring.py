@@ -84,6 +84,17 @@ class KeyRingTests(SyncCase):
         self.refusal(ring, b"a")
         self.refusal(ring, b"")
 
+    def test_replaced(self) -> None:
+        """
+        Only what has changed is made anew.
+        """
+        same, other = savedKey("a"), savedKey("b", "bob")
+        ring = self.ring(same, other)
+        before = ring.accountOf(b"a")
+        ring.replace([savedKey("a"), savedKey("b", "bob", rpm=3)])
+        self.assertIs(ring.accountOf(b"a"), before)
+        self.assertEqual(ring.accountOf(b"b").limits.rpm, 3)
+
     def test_ends(self) -> None:
         """
         Whoever has the key is told why it is good no longer.

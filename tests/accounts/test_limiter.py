@@ -55,7 +55,7 @@ class LimiterTests(SyncCase):
         """
         Nothing is estimated where there is no limit, and nothing is said.
         """
-        for limitless in (Account("a"), account()):
+        for limitless in (Account("a", "a"), account()):
             self.assertIsNone(self.limiter.letIn(limitless, lambda: 1 // 0))
             self.assertEqual(list(self.limiter.headers(limitless)), [])
 

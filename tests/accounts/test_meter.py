@@ -223,7 +223,7 @@ class AnyScheduleTests(MeterCase):
     )
     def test_limits(self, schedule: list[tuple[int, int, int, str]]) -> None:
         """
-        No minute begins more requests than its limit; a request is let in
+        C44: no minute begins more requests than its limit; a request is let in
         only while the tokens that are known are within theirs, so that no
         more than one goes beyond it; no more run at a time than may; and
         nobody is kept out whose account has had nothing for a minute.

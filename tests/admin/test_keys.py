@@ -168,9 +168,9 @@ class KeysContract(Commands):
         self.assertSame(
             lines[1:4],
             [
-                f"a     t        {second[:11]}...  good                     {limits}",
-                f"a     t        {first[:11]}...  replaced, good for 50 s  {limits}",
-                f"b     b        {third[:11]}...  good, admin              m,n     none",
+                f"a     t        {second[:11]}...  good                                    {limits}",
+                f"a     t        {first[:11]}...  replaced, good until 2026-05-28T20:27Z  {limits}",
+                f"b     b        {third[:11]}...  good until 2026-05-29T00:00Z, admin     m,n     none",
             ],
         )
         self.assertRegex(lines[4], r"^c +c +sk-hum-....\.\.\.  disabled +all +none$")  # type: ignore[attr-defined]
@@ -191,6 +191,16 @@ class FileKeysTests(KeysContract, SQLiteFile):
     """
     In a file of SQLite's.
     """
+
+    def test_keyIsNotKept(self) -> None:
+        """
+        Nothing of it but its beginning is in any file of the store.
+        """
+        keys = [*self.ran("add", "alice"), *self.ran("rotate", "alice")]
+        files = list(self.file.parent.iterdir())
+        self.assertTrue(any(keys[0][:11].encode() in file.read_bytes() for file in files))
+        for key in keys:
+            self.assertFalse(any(key[11:].encode() in file.read_bytes() for file in files))
 
     def test_firstOfAll(self) -> None:
         """

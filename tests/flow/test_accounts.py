@@ -62,6 +62,16 @@ class AccountCase(FlowCase):
         world.until(lambda: client.status is not None)
         return client
 
+    def get(self, world: World, name: str, path: str) -> Client:
+        """
+        Ask for what is at a path.
+        """
+        client = world.client()
+        key = self.bearer(name)["authorization"]
+        client.send(f"GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: {key}\r\n\r\n".encode())
+        world.until(lambda: client.status is not None)
+        return client
+
     def assertLimited(self, client: Client, code: str = "rate_limit_exceeded") -> None:
         """
         It was refused because of a limit.
@@ -76,7 +86,7 @@ class KeyTests(AccountCase):
 
     def test_changesWithoutARestart(self) -> None:
         """
-        A key that is made, disabled, replaced or removed is one, or none, two
+        C43: a key that is made, disabled, replaced or removed is one, or none, two
         seconds later; and its answers never say more of it than its beginning.
         """
         world = self.world()
@@ -169,16 +179,6 @@ class KeyTests(AccountCase):
         self.assertEqual(self.get(world, "alice", "/v1/models/script").error["code"], "model_not_found")
         self.assertEqual(self.get(world, "alice", "/v1/models/echo").status, 200)
 
-    def get(self, world: World, name: str, path: str) -> Client:
-        """
-        Ask for what is at a path.
-        """
-        client = world.client()
-        key = self.bearer(name)["authorization"]
-        client.send(f"GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: {key}\r\n\r\n".encode())
-        world.until(lambda: client.status is not None)
-        return client
-
 
 class LimitTests(AccountCase):
     """
@@ -199,6 +199,8 @@ class LimitTests(AccountCase):
             ["2", "1", "1m0s"],
         )
         self.assertIsNone(first.header("x-ratelimit-limit-tokens"))
+        listed = self.get(world, "alice", "/v1/models")
+        self.assertEqual((listed.status, listed.header("x-ratelimit-remaining-requests")), (200, "1"))
         world.advance(9)
         self.assertEqual(self.ask(world, "alice").header("x-ratelimit-remaining-requests"), "0")
         refused = self.ask(world, "alice")
@@ -356,7 +358,7 @@ class SocketTests(AccountCase, SocketCase):
 
     def test_disabledWhileOpen(self) -> None:
         """
-        A key that is disabled is let in no more on a WebSocket that is open.
+        C43: a key that is disabled is let in no more on a WebSocket that is open.
         """
         self.add("alice")
         world = self.world()

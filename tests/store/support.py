@@ -45,7 +45,7 @@ class InlineWorkers:
             return Deferred()
         if not self.isHolding:
             return execute(work, *args, **kwargs)  # type: ignore[no-any-return]
-        done: Deferred[T] = Deferred(lambda _: None)
+        done: Deferred[T] = Deferred()
         self._held.append((lambda: work(*args, **kwargs), done))
         return done
 
@@ -101,7 +101,11 @@ class Sockets:
 class StoreCase(SyncCase):
     """
     Has a store of one kind; a subclass says where.
+
+    @cvar isAlone: whether no other process uses it.
     """
+
+    isAlone = False
 
     def setUp(self) -> None:
         super().setUp()
@@ -130,6 +134,7 @@ class StoreCase(SyncCase):
             reactor=self.sockets,
             workers=self.workers,
             now=self.now,
+            isAlone=self.isAlone,
         )
         store.startService()
         self.addCleanup(store.stopService)

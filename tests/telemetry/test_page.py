@@ -55,7 +55,7 @@ class BesideTests(FlowCase):
         A key that is good for asking is not good for this.
         """
         world = World(self, apiKey=KEY)
-        plain = Account("ann")
+        plain = Account("ann", "ann")
         self.patch(world.front.site.admission, "admit", lambda request: plain)
         client = get(world, authorization=f"Bearer {KEY}")
         self.assertEqual((client.status, client.error["code"]), (403, "admin_key_required"))

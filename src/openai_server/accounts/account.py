@@ -43,7 +43,7 @@ class Account(msgspec.Struct, frozen=True):
     """
 
     name: str
-    label: str = ""
+    label: str
     models: frozenset[str] | None = None
     limits: AccountLimits = NO_LIMITS
     isAdmin: bool = False

@@ -19,19 +19,22 @@ from openai_server.accounts.keys import DEFAULT, digestOf
 from openai_server.errors import APIError
 from openai_server.store.savedkeys import SavedKey
 
-ANONYMOUS: Final = Account("anonymous", "anonymous")
+#: Whoever asks where no key is required, and may see all.
+ANONYMOUS: Final = Account("anonymous", "anonymous", isAdmin=True)
 
 
 class _HeldKey(msgspec.Struct, frozen=True):
     """
     @ivar until: when it is good no longer, in seconds since 1970.
     @ivar why: what its user is told then, or now, where it is disabled.
+    @ivar saved: of which it was made; None for the key of the settings.
     """
 
     digest: bytes
     account: Account
     until: float = inf
     why: str = ""
+    saved: SavedKey | None = None
 
 
 #: In the place of a key that is none: no key has this digest.
@@ -81,7 +84,11 @@ class KeyRing:
         """
         Let these keys in in place of all that were kept in the store.
         """
-        self._stored = {key.digest: _heldFrom(key) for key in keys}
+        known, self._stored = self._stored, {}
+        for key in keys:
+            # Most are as they were, and there may be thousands.
+            held = known.get(key.digest)
+            self._stored[key.digest] = held if held and held.saved == key else _heldFrom(key)
         self._join()
 
     def _join(self) -> None:
@@ -134,10 +141,10 @@ def _heldFrom(key: SavedKey) -> _HeldKey:
     limits = AccountLimits(key.rpm, key.tpm, key.concurrent, key.tokensPerDay, key.tokensPerMonth)
     account = Account(key.account, key.account, models, limits, key.isAdmin)
     if key.isDisabled:
-        return _HeldKey(key.digest, account, -inf, f"This API key ({key.shown}...) is disabled.")
+        return _HeldKey(key.digest, account, -inf, f"This API key ({key.shown}...) is disabled.", key)
     ends = [
         (inf, ""),
         (key.expiresAt or inf, f"This API key ({key.shown}...) has expired."),
         (key.replacedUntil or inf, f"This API key ({key.shown}...) was replaced by another one."),
     ]
-    return _HeldKey(key.digest, account, *min(ends))
+    return _HeldKey(key.digest, account, *min(ends), key)

@@ -13,7 +13,7 @@ from twisted.python import usage
 
 from openai_server.accounts.keys import digestOf, isAccountName, isName, newKey, shownOf
 from openai_server.accounts.meter import periodsAt
-from openai_server.admin.times import timeFrom
+from openai_server.admin.times import timeFrom, timeShown
 from openai_server.store.administration import Administration
 from openai_server.store.keyadministration import LIMITS, KeyAdministration
 from openai_server.store.savedkeys import SavedKey
@@ -274,7 +274,9 @@ def _states(key: SavedKey, now: float) -> Iterator[str]:
     elif key.expiresAt is not None and key.expiresAt <= now:
         yield "expired"
     elif key.replacedUntil is not None:
-        yield f"replaced, good for {key.replacedUntil - now:.0f} s"
+        yield f"replaced, good until {timeShown(key.replacedUntil)}"
+    elif key.expiresAt is not None:
+        yield f"good until {timeShown(key.expiresAt)}"
     else:
         yield "good"
     if key.isAdmin:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
-from openai_server.config.exposure import descriptionFromAddress, withSocketMode
+from openai_server.config.exposure import descriptionFromAddress, descriptionOfProcess, withSocketMode
 
 #: A wait of a year: more is a mistake, and timers overflow somewhere beyond.
 _YEAR: Final = 31_536_000
@@ -116,7 +116,11 @@ class Configuration(Struct, frozen=True, kw_only=True):
     ] = "info"
     keyFile: Annotated[
         _Text | None,
-        _does("this bee's key; unset: hum/bees/openai-server.key in the state folder", isPath=True),
+        _does(
+            "this bee's key, and of processes beside it NAME-2, NAME-3, ...; unset:"
+            " hum/bees/openai-server.key in the state folder",
+            isPath=True,
+        ),
     ] = None
     registryFile: Annotated[
         _Text | None, _does("the daemon's registry; unset: hum/bees.json in the state folder", isPath=True)
@@ -140,11 +144,11 @@ class Configuration(Struct, frozen=True, kw_only=True):
     store: Annotated[
         _Text,
         _does(
-            "where what outlasts a restart is kept: memory: (nothing), sqlite: (a file in the state folder),"
-            " sqlite:///PATH, postgresql+psycopg://USER@HOST/DATABASE",
+            "where what outlasts a restart is kept: sqlite: (a file in the state folder), sqlite:///PATH,"
+            " postgresql+psycopg://USER@HOST/DATABASE, memory: (nothing outlasts it)",
             isURL=True,
         ),
-    ] = "memory:"
+    ] = "sqlite:"
     keptResponses: Annotated[
         int, Meta(ge=0, le=1_000_000), _does("responses and chat completions that are kept; 0: none")
     ] = 10_000
@@ -177,6 +181,9 @@ class Configuration(Struct, frozen=True, kw_only=True):
             " OTEL_ variables say); unset: there are none"
         ),
     ] = None
+    processes: Annotated[
+        int, Meta(ge=1, le=64), _does("processes that serve on these ports; above 1 only with PostgreSQL")
+    ] = 1
     insecureNoAuth: Annotated[
         bool, _does("allow an address that others can reach without an API key", isFlag=True)
     ] = False
@@ -189,9 +196,10 @@ class Configuration(Struct, frozen=True, kw_only=True):
         """
         return tuple(map(withSocketMode, self.listen)) or (descriptionFromAddress(self.host, self.port),)
 
-    @property
-    def metricsDescription(self) -> str | None:
+    def metricsDescription(self, number: int = 1) -> str | None:
         """
         Where to serve the metrics alone; None for nowhere.
+
+        @param number: of the process, counted from 1.
         """
-        return None if self.metrics is None else withSocketMode(self.metrics)
+        return None if self.metrics is None else descriptionOfProcess(withSocketMode(self.metrics), number)

@@ -194,8 +194,8 @@ class Database:
             sweep(connection, table, now, MOST_ROWS)
         # Those are over by the clocks of others.
         sweep(connection, leases, now - _CLOCKS_DIFFER, MOST_ROWS)
-        forgetTurns(connection, now - self._ledgerAge)
         forgetUsed(connection, (datetime.fromtimestamp(now, UTC) - _USED).date().isoformat())
+        forgetTurns(connection, now - self._ledgerAge)
         self._bounds.forgetOld(connection, now)
         self._bounds.recount()
 

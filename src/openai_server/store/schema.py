@@ -26,7 +26,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-from openai_server.store.saved import KINDS, LOOKUPS, Saved, SavedAnswer, SavedCall, SavedHint, SavedSession
+from openai_server.store.saved import (
+    KINDS,
+    LOOKUPS,
+    Saved,
+    SavedAnswer,
+    SavedCall,
+    SavedHint,
+    SavedMessage,
+    SavedSession,
+)
 from openai_server.store.savedkeys import SavedKey
 
 metadata: Final = MetaData()
@@ -87,6 +96,23 @@ secrets: Final = Table(
     Column("value", LargeBinary, nullable=False),
 )
 
+#: Numbers that grow with each change of something.
+versions: Final = Table(
+    "versions",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+
+#: Tokens by account and day or month.
+usedTokens: Final = Table(
+    "used_tokens",
+    metadata,
+    Column("account", String, primary_key=True),
+    Column("period", String, primary_key=True),
+    Column("tokens", BigInteger, nullable=False),
+)
+
 #: What turns have cost, as L{openai_server.reports.TurnReport} says. C{time} is
 #: when each ended, in seconds since 1970.
 turns: Final = Table(
@@ -109,23 +135,6 @@ turns: Final = Table(
     Index("turns_account", "account", "time"),
 )
 
-#: Numbers that grow with each change of something.
-versions: Final = Table(
-    "versions",
-    metadata,
-    Column("name", String, primary_key=True),
-    Column("number", BigInteger, nullable=False),
-)
-
-#: Tokens by account and day or month.
-usedTokens: Final = Table(
-    "used_tokens",
-    metadata,
-    Column("account", String, primary_key=True),
-    Column("period", String, primary_key=True),
-    Column("tokens", BigInteger, nullable=False),
-)
-
 _TYPES: Final[dict[Any, TypeEngine[Any]]] = {
     str: String(),
     bytes: LargeBinary(),
@@ -139,6 +148,7 @@ _NAMES: Final[dict[type[Saved], str]] = {
     SavedHint: "hints",
     SavedCall: "calls",
     SavedAnswer: "answers",
+    SavedMessage: "messages",
 }
 
 

@@ -8,7 +8,6 @@ and come to an end when the service stops; and whose answers are the same.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -90,8 +89,9 @@ def metricsSite(metrics: Metrics, clock: IReactorTime, allowedHosts: Sequence[st
         that web pages which come by another cannot read the metrics; None for
         a port that others reach anyway.
     """
-    noKeys = KeyRing(b"", time.time)
-    admission = Unguarded(noKeys) if allowedHosts is None else Admission(noKeys, allowedHosts)
+    # Nobody has a key for this port.
+    keys = KeyRing(b"", lambda: 0.0)
+    admission = Unguarded(keys) if allowedHosts is None else Admission(keys, allowedHosts)
     return APISite(MetricsPage(metrics), clock, admission=admission, maxConnections=MOST_CONNECTIONS)
 
 

@@ -669,7 +669,7 @@ class APIRequest:
         first, usage, traceparent = self.firstOutputAt, self.usage, self.traceparent
         return RequestReport(
             requestId=self.requestId,
-            account="" if self.account is None else self.account.label or self.account.name,
+            account="" if self.account is None else self.account.label,
             method=_METHODS.get(self.method, "other"),
             route=self.route,
             status=self.code,
