@@ -43,7 +43,7 @@ def _inserting(statement: Insert, names: Sequence[str], count: int) -> str:
     compiled = statement.compile(dialect=_dialect, column_keys=list(names))
     values = f"({', '.join('?' * len(names))})"
     head, found, tail = str(compiled).partition(f"VALUES {values}")
-    assert found and compiled.positiontup == list(names), compiled  # type: ignore[attr-defined]
+    assert found and compiled.positiontup == list(names), compiled
     return f"{head}VALUES {', '.join([values] * count)}{tail}"
 
 

@@ -9,8 +9,9 @@ may have changed it; in between it is known from what was changed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import Connection, Select, bindparam, delete, func, select
 
@@ -37,7 +38,8 @@ _oldest: Final = select(records.c.place, records.c.size).order_by(records.c.used
 _deleting: Final = delete(records)
 
 
-class Extent(NamedTuple):
+@dataclass(frozen=True)
+class Extent:
     """
     How much some records are.
 
