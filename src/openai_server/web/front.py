@@ -136,10 +136,10 @@ class WebFront(Service):
             configuration.apiKey,
             needsKey=whyKeyNeeded(configuration) is not None,
         )
-        self.activity = Activity(now, accounts.keys.labelOf)
         memory = SessionMemory(
             clock, SessionKeys(store.state.secret("hints")), _memoryFrom(configuration), lasting
         )
+        self.activity = Activity(now, accounts.keys.labelOf)
         self.submitter = Submitter(
             clock=clock,
             configuration=configuration,
@@ -230,7 +230,7 @@ class WebFront(Service):
             self.submitter,
             self.models.ids,
             lambda: store.whyDegraded,
-            lambda: accounts.keys.accounts,
+            accounts.keys,
         )
         inputs = InputTokens(responses, kept, self.submitter, self._takenNames)
         further = [
