@@ -44,7 +44,7 @@ class CrashTests(AsyncCase):
         """
         swept = BalancerSweep()
         try:
-            await deferToThread(swept.sweep, KINDS, 151)
+            await deferToThread(swept.sweep, ("chat", "responses"), 151)
         finally:
             swept.close()
         self.assertEqual(swept.failures, [])
