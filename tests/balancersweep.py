@@ -106,7 +106,7 @@ class BalancerSweep:
             counts = self.run(kind, [0, 0])
             self.points += sum(counts)
             for which, count in enumerate(counts):
-                for deadly in range(1, count + 1, every):
+                for deadly in range(1 + every // 2, count + 1, every):
                     self.run(kind, [deadly, 0] if which == 0 else [0, deadly])
 
     def run(self, kind: str, deadly: Sequence[int]) -> list[int]:
