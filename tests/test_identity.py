@@ -4,16 +4,29 @@ Tests for L{openai_server.identity}.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
+import subprocess
+import sys
 from hashlib import sha256
 from pathlib import Path
 from stat import S_IMODE
 
 from openai_server import identity
-from openai_server.identity import IdentityError, hidFromSeed, newSeed, seedFromFile
+from openai_server.identity import MOST_KEYS, HeldKey, IdentityError, hidFromSeed, holdKey, newSeed
 from tests.support import SyncCase
 
 SEED = bytes(range(32))
+
+
+def seedFromFile(path: str) -> bytes:
+    """
+    Return the key at a path, as a process finds it that runs alone.
+    """
+    key = holdKey(path)
+    key.release()
+    return key.seed
 
 
 class HidTests(SyncCase):
@@ -216,3 +229,131 @@ class KeyFileTests(SyncCase):
         """
         (self.folder / ".openai-server.key.0123456789abcdef").write_bytes(b"half")
         self.assertEqual(len(seedFromFile(str(self.path))), 32)
+
+
+class HeldKeyTests(SyncCase):
+    """
+    (V40) Each process has a key of its own.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.folder = Path(self.mktemp()).absolute()
+        self.path = str(self.folder / "openai-server.key")
+
+    def hold(self) -> HeldKey:
+        """
+        Start a process.
+        """
+        key = holdKey(self.path)
+        self.addCleanup(key.release)
+        return key
+
+    def names(self) -> list[str]:
+        """
+        What is in the folder.
+        """
+        return sorted(entry.name for entry in self.folder.iterdir())
+
+    def test_othersHaveTheNextOnes(self) -> None:
+        """
+        Those are made when they are missing, and another key each.
+        """
+        keys = [self.hold() for _ in range(3)]
+        self.assertEqual(len({key.seed for key in keys}), 3)
+        expected = ["openai-server.key", "openai-server-2.key", "openai-server-3.key"]
+        self.assertEqual([Path(key.path).name for key in keys], expected)
+        self.assertEqual(self.names(), sorted(expected))
+
+    def test_theFirstFreeOneIsTaken(self) -> None:
+        """
+        A process that comes back has the name that it had.
+        """
+        first, second = holdKey(self.path), self.hold()
+        first.release()
+        self.assertEqual(self.hold().seed, first.seed)
+        self.assertNotEqual(second.seed, first.seed)
+
+    def test_theProcesssEndReleases(self) -> None:
+        """
+        However it ends; but not the end of a child that it has started.
+        """
+        code = (
+            "import subprocess, sys; from openai_server.identity import holdKey;"
+            "key = holdKey(sys.argv[1]);"
+            "child = subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL);"
+            "print(child.pid, flush=True); sys.stdin.read()"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", code, self.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            self.addCleanup(os.kill, int(process.stdout.readline()), signal.SIGKILL)
+            self.assertEqual(Path(self.hold().path).name, "openai-server-2.key")
+            process.kill()
+            process.wait(60)
+        self.assertEqual(Path(self.hold().path).name, "openai-server.key")
+
+    def test_readOnlyFileIsHeldToo(self) -> None:
+        """
+        The lock needs no right to write.
+        """
+        self.folder.mkdir()
+        Path(self.path).write_bytes(SEED)
+        Path(self.path).chmod(0o400)
+        self.assertEqual(self.hold().seed, SEED)
+        self.assertNotEqual(self.hold().seed, SEED)
+
+    def test_anyNameIsNumbered(self) -> None:
+        """
+        The number stands before the ending, if there is one.
+        """
+        self.path = str(self.folder / "the.d" / "key")
+        self.assertEqual([Path(self.hold().path).name for _ in range(2)], ["key", "key-2"])
+
+    def test_unfitOne(self) -> None:
+        """
+        It is named, and no later one is taken in its place.
+        """
+        self.hold()
+        second = self.folder / "openai-server-2.key"
+        second.write_bytes(b"short")
+        second.chmod(0o600)
+        error = self.assertRaises(IdentityError, holdKey, self.path)
+        self.assertEqual(str(error), f"key file {second}: holds 5 bytes, not the 32 of a key")
+
+    def test_systemWithoutLocks(self) -> None:
+        """
+        It is said.
+        """
+
+        def refuse(descriptor: int, how: int) -> None:
+            raise OSError(37, "No locks available")
+
+        self.patch(fcntl, "flock", refuse)
+        error = self.assertRaises(IdentityError, holdKey, self.path)
+        self.assertEqual(str(error), f"key file {self.path}: No locks available")
+
+    def test_nothingStaysOpen(self) -> None:
+        """
+        Neither of the keys that are passed over, nor of one that is refused.
+        """
+        self.hold()
+        before = len(os.listdir("/dev/fd"))
+        for _ in range(3):
+            holdKey(self.path).release()
+        Path(self.path).chmod(0o644)
+        self.assertRaises(IdentityError, holdKey, self.path)
+        self.assertEqual(len(os.listdir("/dev/fd")), before)
+
+    def test_bound(self) -> None:
+        """
+        So many processes are a mistake.
+        """
+        for _ in range(MOST_KEYS):
+            self.hold()
+        error = self.assertRaises(IdentityError, holdKey, self.path)
+        self.assertEqual(
+            str(error), f"key file {self.path}: {MOST_KEYS} processes hold it and those beside it"
+        )
+        self.assertEqual(len(self.names()), MOST_KEYS)

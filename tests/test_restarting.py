@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.internet.threads import deferToThread
 
+from tests.balancersweep import BalancerSweep
 from tests.crashsweep import KINDS, sweep
 from tests.program import Program, launch
 from tests.store.postgresql import server
@@ -33,6 +34,19 @@ class CrashTests(AsyncCase):
         killed. All points: C{python -m tests.crashsweep}.
         """
         swept = await deferToThread(sweep, KINDS, 61)
+        self.assertEqual(swept.failures, [])
+        self.assertGreater(swept.deaths, 3)
+
+    async def test_oneOfTwo(self) -> None:
+        """
+        D60: the same with two servers over one PostgreSQL, where each request
+        reaches the other one. All points: C{python -m tests.balancersweep}.
+        """
+        swept = BalancerSweep()
+        try:
+            await deferToThread(swept.sweep, KINDS, 151)
+        finally:
+            swept.close()
         self.assertEqual(swept.failures, [])
         self.assertGreater(swept.deaths, 3)
 
@@ -135,3 +149,16 @@ class RestartTests(AsyncCase):
         wanted = "memory:, sqlite:///PATH or postgresql+psycopg://USER@HOST/DATABASE"
         said = f"environment OPENAI_SERVER_STORE: store: the value is not {wanted}"
         self.assertEqual(program.errors, f"openai-server: {said}\n")
+
+    async def test_fileOfAnotherServer(self) -> None:
+        """
+        (D40) So is one that another server uses, which serves on.
+        """
+        first = await self.started("sqlite:")
+        second = launch(self, self.home, "--embedded", "--port", "0", OPENAI_SERVER_STORE="sqlite:")
+        self.assertEqual(await second.ended, 1)
+        (line,) = second.lines
+        said = "another server uses it; a file is for one, several need PostgreSQL"
+        file = self.home / "hum" / "openai-server.db"
+        self.assertEqual(json.loads(line)["message"], f"store {file}: {said}")
+        self.assertEqual(await self.asked(first, "/readyz"), {"status": "ready"})

@@ -52,4 +52,4 @@ def resourceFrom(options: Sequence[str], environ: Mapping[str, str]) -> ServedRe
         loaded = replace(loaded, configuration=structs.replace(loaded.configuration, store=VOLATILE))
     joining = Joining(reactor, clock, loaded, environ)
     drainTimeout = loaded.configuration.drainTimeout
-    return ServedResource(OpenAIService(reactor, clock, (), drainTimeout, joining.join))
+    return ServedResource(OpenAIService(reactor, clock, (), drainTimeout, joining.join, joining.beside))

@@ -7,7 +7,9 @@ else's application it does none of this.
 
 from __future__ import annotations
 
+import atexit
 import gc
+import os
 import resource
 import signal
 import sys
@@ -16,11 +18,13 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
 from openai_server.service import OpenAIService, StartError
+from openai_server.supervision import Supervisor
 
 
 class ProgramService(OpenAIService):
@@ -33,6 +37,9 @@ class ProgramService(OpenAIService):
 
     #: What is read anew at a SIGHUP.
     reloads: Sequence[Callable[[], object]] = ()
+
+    #: Is told how the process is.
+    supervisor: Supervisor | None = None
 
     def setServiceParent(self, parent: Any) -> None:
         """
@@ -51,6 +58,16 @@ class ProgramService(OpenAIService):
         # The reactor sets its own handlers when it begins to run.
         self._reactor.callWhenRunning(signals.install)
         self._reactor.callWhenRunning(calmGarbageCollection)
+        if self.supervisor is not None:
+            self._reactor.callWhenRunning(self.supervisor.ready)
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Stop in good order, and say so.
+        """
+        if self.supervisor is not None:
+            self.supervisor.stopping()
+        return super().stopService()
 
     def reload(self) -> None:
         """
@@ -58,7 +75,7 @@ class ProgramService(OpenAIService):
         """
         for reload in self.reloads:
             reload()
-        self._log.info("SIGHUP: the log's file was opened again and the API key read")
+        self._log.info("SIGHUP: the log's file was opened again and the settings were read")
 
 
 class Signals:
@@ -132,6 +149,16 @@ def calmGarbageCollection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 100)
+
+
+def endInFailure(reactor: Any) -> None:
+    """
+    Stop the reactor, and let the process end with status 1, for which C{twistd}
+    has no way once its reactor runs.
+    """
+    # The last of all: the log is written then, and the PID file is gone.
+    atexit.register(os._exit, 1)
+    reactor.stop()
 
 
 def explainExit(next: Callable[..., object] = sys.__excepthook__) -> Callable[..., None]:

@@ -78,10 +78,10 @@ class AdminContract:
         All, as JSON, without a secret.
         """
         lines: list[Any] = [json.loads(line) for line in self.ran("export")]
-        tables = ["sessions", "hints", "calls", "answers", *["records"] * 3, "items"]
+        tables = ["sessions", "hints", "calls", "answers", "messages", *["records"] * 3, "items"]
         self.assertEqual([line["table"] for line in lines], tables)
         self.assertEqual(
-            [lines[4]["data"], lines[5]["data"], lines[6]["data"]], [{"text": "café"}, "//4=", [1]]
+            [lines[5]["data"], lines[6]["data"], lines[7]["data"]], [{"text": "café"}, "//4=", [1]]
         )
         self.assertEqual((lines[0]["sid"], lines[0]["user"], lines[0]["details"]), ("s1", None, "AP8="))
 
@@ -119,7 +119,7 @@ class FileAdminTests(AdminContract, SQLiteFile):
         self.assertEqual(self.ran("--store", f"sqlite:///{missing}", "state", code=1), [said])
         Path(missing).write_bytes(b"")
         said = (
-            f"admin: store {missing}: its schema is None, and 0001 is wanted: start this server with it once"
+            f"admin: store {missing}: its schema is None, and 0004 is wanted: start this server with it once"
         )
         self.assertEqual(self.ran("--store", f"sqlite:///{missing}", "state", code=1), [said])
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from openai_server.api.output import Failed, Finished, Usage
 from openai_server.daemon.interfaces import Audience, Turn
 from openai_server.errors import APIError
 from openai_server.metrics import Counters
@@ -93,6 +94,8 @@ class FakeSlot:
     Records what becomes of a slot.
     """
 
+    model = "m"
+
     def __init__(self) -> None:
         self.done: list[str] = []
 
@@ -112,11 +115,15 @@ class FakeAnswer:
     """
 
     asked: bytes | None = None
+    ended: Finished | Failed | None = None
 
     def __init__(self) -> None:
         self.told: list[object] = []
         self.calls: list[ParkedCall] = []
         self.batches: list[int] = []
+
+    def usage(self) -> Usage:
+        return Usage(input=10, output=len(self.told))
 
     def turnEchoed(self) -> None:
         self.told.append("echo")
@@ -168,6 +175,7 @@ class ConversationCase(SyncCase):
         self.answer = FakeAnswer()
         context = TurnContext(
             account="account",
+            api="chat",
             session=Session("account", contextFrom("m", "", None), Chain()),
             names={"weather": "weather", "weather_2": "weather", "t_1": "odd name"},
             customTools=frozenset(),

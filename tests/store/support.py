@@ -4,6 +4,7 @@ Stores for tests: one of each kind, without threads, at a time of the test's own
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -44,7 +45,7 @@ class InlineWorkers:
             return Deferred()
         if not self.isHolding:
             return execute(work, *args, **kwargs)  # type: ignore[no-any-return]
-        done: Deferred[T] = Deferred(lambda _: None)
+        done: Deferred[T] = Deferred()
         self._held.append((lambda: work(*args, **kwargs), done))
         return done
 
@@ -74,6 +75,29 @@ class InlineWorkers:
             execute(work).chainDeferred(done)
 
 
+class Sockets:
+    """
+    Takes a reactor's place: reads from sockets when a test says so.
+    """
+
+    def __init__(self) -> None:
+        self.readers: list[Any] = []
+
+    def addReader(self, reader: Any) -> None:
+        self.readers.append(reader)
+
+    def removeReader(self, reader: Any) -> None:
+        self.readers.remove(reader)
+
+    def read(self, seconds: float = 10.0) -> None:
+        """
+        Wait until something can be read, and read it.
+        """
+        ready, _, _ = select.select(self.readers, (), (), seconds)
+        for reader in ready:
+            reader.doRead()
+
+
 class StoreCase(SyncCase):
     """
     Has a store of one kind; a subclass says where.
@@ -88,6 +112,7 @@ class StoreCase(SyncCase):
         self.clock = TestClock()
         self.counters = Counters()
         self.workers = InlineWorkers()
+        self.sockets = Sockets()
         self.where = self.newURL()
         self.store = self.opened()
 
@@ -106,6 +131,7 @@ class StoreCase(SyncCase):
             bounds,
             clock=self.clock,
             counters=self.counters,
+            reactor=self.sockets,
             workers=self.workers,
             now=self.now,
             isAlone=self.isAlone,

@@ -5,6 +5,7 @@ Faults of databases: L{openai_server.store.database} and what stands on it.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import stat
 import subprocess
@@ -18,13 +19,17 @@ from sqlalchemy import text
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from openai_server.store import location
+from openai_server.store.administration import Administration
+from openai_server.store.database import Database
 from openai_server.store.interfaces import StoreError
 from openai_server.store.location import Location
+from openai_server.store.opening import claimFrom
 from openai_server.store.saved import SavedCall, SavedHint, SavedSession
 from openai_server.store.troubles import Trouble, troubleOf
 from tests.store.postgresql import server
-from tests.store.support import NOW, PostgreSQL, SQLiteFile
+from tests.store.support import NOW, ROOM, PostgreSQL, SQLiteFile
 from tests.store.test_state import CALL, HINT, SESSION
+from tests.support import SyncCase
 
 
 class LoggedFile(SQLiteFile):
@@ -148,7 +153,7 @@ class FileTests(LoggedFile):
             connection.execute("UPDATE alembic_version SET version_num = '9999'")
         with self.assertRaises(StoreError) as caught:
             self.opened()
-        said = "its schema is 9999, of a newer openai-server; this one knows them up to 0001"
+        said = "its schema is 9999, of a newer openai-server; this one knows them up to 0004"
         self.assertEqual(str(caught.exception), f"store {self.file}: {said}")
         self.assertEqual(list(self.file.parent.glob("store.db.corrupt-*")), [])
 
@@ -441,6 +446,70 @@ class OtherTests(SQLiteFile):
         self.assertEqual(troubleOf(StoreError("")), "refused")
         self.assertEqual(troubleOf(sqlite3.OperationalError()), "failing")
         self.assertIsNone(troubleOf(ValueError()))
+
+
+class ClaimTests(SyncCase):
+    """
+    (D40) A file is for one server.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.file = Path(self.mktemp()).absolute() / "state" / "store.db"
+        self.url = f"sqlite:///{self.file}"
+
+    def test_anotherOneIsRefused(self) -> None:
+        """
+        Until the first one gives it back; the folder need not be there yet.
+        """
+        release = claimFrom(self.url)
+        error = self.assertRaises(StoreError, claimFrom, self.url)
+        self.assertEqual(
+            str(error),
+            f"store {self.file}: another server uses it; a file is for one, several need PostgreSQL",
+        )
+        self.addCleanup(claimFrom(f"{self.url}-other"))
+        release()
+        claimFrom(self.url)()
+        self.assertEqual(stat.S_IMODE(Path(f"{self.file}.lock").stat().st_mode), 0o600)
+
+    def test_nothingStaysOpen(self) -> None:
+        """
+        Whether it was refused or given back.
+        """
+        before = len(os.listdir("/dev/fd"))
+        release = claimFrom(self.url)
+        self.assertRaises(StoreError, claimFrom, self.url)
+        release()
+        self.assertEqual(len(os.listdir("/dev/fd")), before)
+
+    def test_itIsNotTheDatabasesOwnLock(self) -> None:
+        """
+        An operator looks into it meanwhile.
+        """
+        self.addCleanup(claimFrom(self.url))
+        Database(Location(self.url), ROOM, lambda: NOW).open()
+        store = Administration(self.url)
+        self.addCleanup(store.close)
+        self.assertEqual(store.summary(NOW).sessions, 0)
+
+    def test_whereNothingCanBeMade(self) -> None:
+        """
+        The server starts, and its store will say what is wrong.
+        """
+        self.file.parent.parent.write_bytes(b"")
+        before = len(os.listdir("/dev/fd"))
+        for _ in range(2):
+            claimFrom(self.url)()
+        self.assertEqual(len(os.listdir("/dev/fd")), before)
+
+    def test_otherStores(self) -> None:
+        """
+        They are for any number.
+        """
+        for url in ("memory:", "sqlite://", "postgresql+psycopg://me@here/db"):
+            for _ in range(2):
+                self.addCleanup(claimFrom(url))
 
 
 def together(url: str) -> set[str]:

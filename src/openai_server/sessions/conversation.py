@@ -41,16 +41,16 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from openai_server import constants
-from openai_server.api.output import Usage
+from openai_server.api.output import Failed, Usage
 from openai_server.clock import Deadline
 from openai_server.daemon.interfaces import Daemon, Turn
-from openai_server.errors import APIError
+from openai_server.errors import APIError, End
 from openai_server.metrics import Counters
 from openai_server.sessions.callbatch import CallBatch
 from openai_server.sessions.calls import CallState, CallTable, ParkedCall
 from openai_server.sessions.plans import Session
 from openai_server.sessions.pool import Slot
-from openai_server.sessions.turncontext import Attendant, TurnContext
+from openai_server.sessions.turncontext import Attendant, EndedTurn, TurnContext
 from openai_server.wire.ends import TurnEnd, endsWell
 from openai_server.wire.tones import Chunk, Error, Prompt, SessionReady, Shown, ToolCall, ToolDefinition
 
@@ -116,10 +116,14 @@ class Conversation:
     The audience of one turn. See the module's docstring.
 
     @ivar context: what it was begun with.
+    @ivar onLeft: what is to be called some time after another process has
+        the turn, when its worker is surely done; None for nothing.
     @ivar phase: where it is.
     @ivar seenCalls: ids of all calls that this side answers, or has refused.
     @ivar slot: its place in its worker.
     @ivar told: what its answers were told to cost so far, all together.
+    @ivar handedOut: how many calls clients were given.
+    @ivar askedAt: when it was asked, in seconds of the clock.
     """
 
     __slots__ = (
@@ -130,17 +134,23 @@ class Conversation:
         "_end",
         "_hasLife",
         "_isSettled",
+        "_isUnsure",
         "_onOver",
         "_onReady",
         "_onSettled",
         "_park",
         "_table",
         "_turn",
+        "_unfinished",
         "_unheard",
         "_unheardSize",
         "_unroutable",
         "_whenSettled",
+        "_why",
+        "askedAt",
         "context",
+        "handedOut",
+        "onLeft",
         "phase",
         "seenCalls",
         "slot",
@@ -157,7 +167,7 @@ class Conversation:
         slot: Slot,
         counters: Counters,
         onSettled: Callable[[Session, bool], None] | None = None,
-        onOver: Callable[[], None] | None = None,
+        onOver: Callable[[EndedTurn], None] | None = None,
         onReady: Callable[[object], None] | None = None,
     ) -> None:
         """
@@ -170,19 +180,26 @@ class Conversation:
         self.phase = Phase.ATTENDED
         self.seenCalls: dict[str, None] = {}
         self.told = _NOTHING
+        self.handedOut = 0
+        self.askedAt = clock.seconds()
         self._clock = clock
         self._table = calls
         self.slot = slot
         self._counters = counters
         self._onSettled = onSettled
         self._onOver = onOver
+        self.onLeft: Callable[[], None] | None = None
         self._onReady = onReady
         self._turn: Turn | None = None
         self._answer: Attendant | None = None
         self._end: TurnEnd | None = None
+        # Of an answer that was not told what it cost, and why there is none.
+        self._unfinished = _NOTHING
+        self._why: End | None = None
         self._hasLife = False
         self._batch = CallBatch(clock, constants.COLLECT_WINDOW, context.parallel)
         self._unroutable = False
+        self._isUnsure = False
         self._unheard: list[Shown] | None = None
         self._unheardSize = 0
         self._park: Deadline | None = None
@@ -228,10 +245,11 @@ class Conversation:
 
     def letGo(self) -> None:
         """
-        Leave a parked turn to the next process.
+        Leave a parked turn to another process: nothing more is told of it here.
         """
         self._stopPark()
         self._asked().letGo()
+        self._move(Step.END)
         self.slot.release()
 
     @property
@@ -299,6 +317,13 @@ class Conversation:
         if self._batch.new:
             self._batch.collect(self._handOut)
 
+    def answered(self, usage: Usage) -> None:
+        """
+        Note what an answer that is complete is told to cost.
+        """
+        self.told += usage
+        self._unfinished = _NOTHING
+
     def giveUp(self, results: Iterable[tuple[ParkedCall, str]]) -> None:
         """
         The client goes on without all results: the model is given those that
@@ -310,14 +335,17 @@ class Conversation:
                     self._asked().answer(call.callId, call.wireName, text, False)
         self.cancel()
 
-    def cancel(self) -> None:
+    def cancel(self, why: End = End.CLIENT_GONE) -> None:
         """
         Nobody wants this turn any more: it drains, and its open calls are
         answered with an error, so that the model stops waiting.
         """
-        self._answer = None
+        answer, self._answer = self._answer, None
         if self._turn is None or self.isOver:
             return
+        self._why = why
+        if answer is not None:
+            self._unfinished = answer.usage()
         self._move(Step.CANCEL)
         self._turn.cancel()
         self.slot.drain()
@@ -399,6 +427,8 @@ class Conversation:
         """
         Tell the answer that the turn is over, and why.
         """
+        # Another process may have answered its calls: what its session has seen is not known.
+        self._isUnsure = self.isParked and self._table.isShared
         self._end = end
         self._move(Step.END)
         if not self._asked().isOver:
@@ -411,6 +441,9 @@ class Conversation:
                 answer.turnEnded(end)
             except Exception:
                 self._notEnded(answer)
+            last = answer.ended
+            if type(last) is Failed:
+                self._why, self._unfinished = last.error.kind.end, last.usage
         self._settle()
 
     def turnOver(self, end: TurnEnd) -> None:
@@ -419,14 +452,18 @@ class Conversation:
         """
         self.slot.release()
         if self._onOver is not None:
-            self._onOver()
+            seconds = self._clock.seconds() - self.askedAt
+            told = self.told + self._unfinished
+            self._onOver(
+                EndedTurn(self.context, self.slot.model, told, self.handedOut, seconds, self._why, end)
+            )
         # It holds the prompt, and an answer may be kept for minutes.
         self._turn = None
 
     def _notEnded(self, answer: Attendant) -> None:
         # A mistake of ours is the end of an answer too: nobody else would end it.
         self._log.failure("an answer could not be ended well")
-        self.cancel()
+        self.cancel(End.BUG)
         answer.failed(APIError("internal_error", "The server failed.", mayRetry=False))
 
     # Calls.
@@ -456,7 +493,7 @@ class Conversation:
 
     def _fail(self, error: APIError) -> None:
         answer = self._answer
-        self.cancel()
+        self.cancel(error.kind.end)
         if answer is not None:
             answer.failed(error)
 
@@ -487,6 +524,7 @@ class Conversation:
             return
         handed = self._batch.take()
         self._answer = None
+        self.handedOut += len(handed)
         self._move(Step.HAND_OUT)
         try:
             self._table.shown(handed, answer.asked)
@@ -499,9 +537,16 @@ class Conversation:
             self._notEnded(answer)
         if self._unroutable:
             # Not before: a call that is given up loses its arguments.
-            self.cancel()
+            self.cancel(End.WORKER_ERROR)
 
     def _parkPassed(self) -> None:
+        asked = self._table.expiring(self)
+        if asked is None:
+            self._expire()
+        else:
+            asked.addCallback(lambda isOurs: self._expire() if isOurs and self.isParked else None)
+
+    def _expire(self) -> None:
         # Without a connection, the turn is over by that.
         turn = self._asked()
         self._beginSettling()
@@ -551,7 +596,7 @@ class Conversation:
 
     def _settle(self) -> None:
         if self._onSettled is not None:
-            self._onSettled(self.context.session, self.hasEndedWell)
+            self._onSettled(self.context.session, self.hasEndedWell and not self._isUnsure)
         self._isSettled = True
         waiting, self._whenSettled = self._whenSettled, None
         for deferred in waiting or ():

@@ -47,6 +47,7 @@ from openai_server.sessions.lasting import LastingSessions, sessionFrom
 from openai_server.sessions.plans import Claim, Session, SessionKind, SessionPlan, UserHint
 from openai_server.sessions.selection import Selection, Wanted
 from openai_server.sessions.waiting import Waiter
+from openai_server.store.saved import SavedSession
 
 #: Seconds that a lone message waits for its session.
 PATIENCE: Final = 30.0
@@ -181,6 +182,20 @@ class SessionMemory:
             plan.session.seen = plan.seenBefore
         self.release(plan.session, plan.kind is SessionKind.CONTINUED)
 
+    @property
+    def idle(self) -> int:
+        """
+        The number of sessions that a request may go on with.
+        """
+        return len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        """
+        The number of requests that wait for a session.
+        """
+        return sum(map(len, self._waiting.values()))
+
     def stop(self) -> None:
         """
         Turn away everybody who waits, and whoever would have to later.
@@ -198,9 +213,9 @@ class SessionMemory:
     async def load(self) -> None:
         """
         Remember what earlier processes have left, the latest first, as much as
-        there is place for.
+        there is place for. What others share is looked for when it is asked for.
         """
-        if self._lasting is None or not self._settings.continuation:
+        if self._lasting is None or self._lasting.isShared or not self._settings.continuation:
             return
         limit, portions = self._settings.sessions, Portions(self._clock, LOADED_AT_ONCE)
         for key in reversed(await self._lasting.hints(limit)):
@@ -208,11 +223,7 @@ class SessionMemory:
             if (rest := portions.rest()) is not None:
                 await rest
         for saved in reversed(await self._lasting.sessions(limit)):
-            with suppress(MsgspecError):
-                session = sessionFrom(saved)
-                session.isSaved = True
-                self.found(session)
-                self.release(session, mayGoOn=True)
+            self.bring(saved)
             if (rest := portions.rest()) is not None:
                 await rest
 
@@ -230,9 +241,55 @@ class SessionMemory:
         this plan is used: its prompt must not go out before. None where there
         is nothing to wait for.
         """
-        if self._lasting is None or plan.kind is not SessionKind.CONTINUED:
+        if self._lasting is None or self._lasting.isShared or plan.kind is not SessionKind.CONTINUED:
             return None
         return self._lasting.whenWritten()
+
+    # What other processes may use too.
+
+    def wanted(self, claim: Claim) -> Wanted | None:
+        """
+        Return what is looked for in the store for a request; None where
+        nothing is.
+        """
+        return None if claim.isIsolated or not self._settings.continuation else self._wantedFrom(claim)
+
+    def known(self, wanted: Wanted) -> Session | None:
+        """
+        Return the session that the request would go on in, busy or not.
+        """
+        isLone = wanted.claim.transcript.isLone
+        return self._selection.forLone(wanted) if isLone else self._selection.forTranscript(wanted)[0]
+
+    def mayBeNamed(self, wanted: Wanted) -> bool:
+        """
+        Whether a hint may name the session of a lone message.
+        """
+        keys = wanted.keys
+        return keys.session is not None or (keys.user is not None and self._selection.namesTalk(keys.user))
+
+    def historyShown(self, user: bytes) -> None:
+        """
+        Remember that the client behind this hint keeps its transcripts itself.
+        """
+        self._named.historyShown(user)
+
+    def bring(self, saved: SavedSession) -> None:
+        """
+        Remember a session that is in the store, as the latest.
+        """
+        with suppress(MsgspecError):
+            session = sessionFrom(saved)
+            session.isSaved = True
+            self.found(session)
+            self.release(session, mayGoOn=True)
+
+    def lost(self, session: Session) -> None:
+        """
+        Forget a session that was claimed: another process has it, or may.
+        """
+        session.isSaved = False
+        self.release(session, mayGoOn=False)
 
     # Which session.
 

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from openai_server.errors import APIError
+from openai_server.api.output import Failed, Finished, Usage
+from openai_server.errors import APIError, End
 from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.plans import Session
 from openai_server.wire.ends import TurnEnd
@@ -29,6 +30,17 @@ class Attendant(Protocol):
         """
         For an answer in the shape of the deprecated C{functions}, which shows
         no call ids: the digest of the transcript that it answers.
+        """
+
+    @property
+    def ended(self) -> Finished | Failed | None:
+        """
+        Its last event, when there has been one.
+        """
+
+    def usage(self) -> Usage:
+        """
+        Return what it has cost so far.
         """
 
     def turnEchoed(self) -> None:
@@ -61,6 +73,7 @@ class TurnContext(msgspec.Struct, frozen=True):
     """
     What a conversation was begun with.
 
+    @ivar api: the name of the dialect that it was asked in.
     @ivar session: whose sid it is.
     @ivar names: the tools of this session: name on the wire, now or before ->
         name at the client.
@@ -71,6 +84,7 @@ class TurnContext(msgspec.Struct, frozen=True):
     """
 
     account: str
+    api: str
     session: Session
     names: Mapping[str, str]
     customTools: frozenset[str]
@@ -101,3 +115,25 @@ class TurnContext(msgspec.Struct, frozen=True):
         missing = {name for name in self.names.values() if name not in seen}
         surplus = [name for name in shown if name not in self.names and name not in self.foreignTools]
         return len(missing), len(surplus)
+
+
+class EndedTurn(msgspec.Struct, frozen=True):
+    """
+    A turn that is over.
+
+    @ivar model: what was asked.
+    @ivar told: what its answers cost, by what was told of them.
+    @ivar calls: how many calls clients were given.
+    @ivar seconds: from the prompt to the end.
+    @ivar why: how it ended for its last answer, where that failed or the turn
+        was given up; else None.
+    @ivar last: what the worker said in the end.
+    """
+
+    context: TurnContext
+    model: str
+    told: Usage
+    calls: int
+    seconds: float
+    why: End | None
+    last: TurnEnd

@@ -6,19 +6,24 @@ One database, as threads use it: every call here may take its time.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from secrets import token_bytes
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from openai_server.store.interfaces import Bounds, StoreError
+from openai_server.store.keyrows import forgetUsed
 from openai_server.store.location import Location
 from openai_server.store.migrations import migrate
 from openai_server.store.operations import Operation, inserting, sweep, writeAll
 from openai_server.store.recordbounds import RecordBounds
 from openai_server.store.recordchanges import RecordChange
 from openai_server.store.schema import TABLES, leases, secrets
+from openai_server.store.secrets import derivedSecret
 from openai_server.store.troubles import Trouble, troubleOf
+from openai_server.store.turns import forgetTurns
 
 #: Rows of each kind of state that are kept.
 MOST_ROWS: Final = 100_000
@@ -26,6 +31,8 @@ MOST_ROWS: Final = 100_000
 _SWEEP: Final = 60.0
 #: Seconds by which machines may differ.
 _CLOCKS_DIFFER: Final = 3600.0
+#: For how long it is known what accounts have used: longer than a month.
+_USED: Final = timedelta(days=62)
 #: What may be over with another connection.
 _PASSING: Final = ("unreachable", "failing", "corrupt")
 
@@ -39,18 +46,22 @@ class Database:
     @ivar location: where it is.
     @ivar notes: sentences for the log, taken out by whoever writes it.
     @ivar root: of which all secrets are made.
+    @ivar channel: the name under which PostgreSQL notifies all processes that
+        use this database; nobody else can know it.
     """
 
     def __init__(self, location: Location, bounds: Bounds, now: Callable[[], float]) -> None:
         """
-        @param bounds: of the records.
+        @param bounds: of what is kept.
         @param now: the wall clock, in seconds since 1970.
         """
         self.location = location
         self.notes: list[str] = []
         self.root: bytes | None = None
+        self.channel = ""
         self._now = now
         self._bounds = RecordBounds(bounds)
+        self._ledgerAge = bounds.ledgerAge
         self._engine: Engine | None = None
         self._isCorrupt = False
         self._swept = 0.0
@@ -95,6 +106,7 @@ class Database:
             engine.dispose()
             raise
         self._engine = engine
+        self.channel = f"openai_server_{derivedSecret(root, 'channel').hex()[:32]}"
         # Those that were given out before it could be read are not taken back.
         self.root = self.root or root
         self._bounds.recount()
@@ -186,6 +198,8 @@ class Database:
             sweep(connection, table, now, MOST_ROWS)
         # Those are over by the clocks of others.
         sweep(connection, leases, now - _CLOCKS_DIFFER, MOST_ROWS)
+        forgetUsed(connection, (datetime.fromtimestamp(now, UTC) - _USED).date().isoformat())
+        forgetTurns(connection, now - self._ledgerAge)
         self._bounds.forgetOld(connection, now)
         self._bounds.recount()
 
@@ -207,6 +221,26 @@ class Database:
             if troubleOf(error) == "corrupt" and self.location.path is not None:
                 self._isCorrupt = True
             raise self._troubleFrom(error) from error
+
+    def listening(self) -> Any:
+        """
+        Return a connection of psycopg's that PostgreSQL notifies. It is the
+        caller's to close.
+
+        @raise Trouble: there is none to be had for now.
+        """
+        engine = self._engine
+        if engine is None:
+            raise Trouble("unreachable", "the database is not open")
+        try:
+            pooled = engine.raw_connection()
+            connection: Any = pooled.driver_connection
+            pooled.detach()
+            connection.autocommit = True
+            connection.execute(f"LISTEN {self.channel}")
+        except (engine.dialect.loaded_dbapi.Error, SQLAlchemyError) as error:
+            raise self._troubleFrom(error) from error
+        return connection
 
     def _troubleFrom(self, error: Exception) -> Trouble:
         if isinstance(error, Trouble):

@@ -9,18 +9,24 @@ Nothing here fails because a database does: see L{Store.whyDegraded}.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
 
-from openai_server.store.saved import Key, S, Saved
+from openai_server.store.ledger import Ledger
+from openai_server.store.saved import Field, Key, S, Saved, SavedCall
+from openai_server.store.savedkeys import AccountStore
+from openai_server.store.sharing import Leasing, Messaging
 
 #: Bytes that a record takes beside its data, and an item beside its own.
 OVERHEAD: Final = 512
 #: Characters of an id, at most.
 LONGEST_ID: Final = 512
+
+#: How the lease begins that a process holds while it lives, before its name.
+PROCESS: Final = "process:"
 
 #: An id with the bytes that are kept under it.
 Entry: TypeAlias = "tuple[str, bytes]"
@@ -41,11 +47,14 @@ class Bounds:
     @ivar count: records; 0 for none.
     @ivar size: bytes of all together.
     @ivar age: seconds after which a record that was not used goes.
+    @ivar ledgerAge: seconds for which it is kept what a turn has cost; 0 for
+        nothing of that.
     """
 
     count: int
     size: int
     age: float
+    ledgerAge: float = 90 * 86400.0
 
 
 class RecordStore(Protocol):
@@ -136,7 +145,7 @@ class RecordStore(Protocol):
         """
 
 
-class StateStore(Protocol):
+class StateStore(Leasing, Messaging, Protocol):
     """
     Keeps what is L{saved<openai_server.store.saved>}, and says who of several
     processes may do a thing.
@@ -152,6 +161,13 @@ class StateStore(Protocol):
         """
         Keep these, each in place of what is there under its key. They are
         written a little later, in this order.
+        """
+
+    def claim(self, saved: S) -> Deferred[S | None]:
+        """
+        Keep this, at once, where nothing is kept under its key.
+
+        @return: what is kept there already; None for one of all who try.
         """
 
     def durable(self) -> Deferred[bool]:
@@ -175,14 +191,38 @@ class StateStore(Protocol):
         @return: whether it was there: True for one process alone.
         """
 
+    def takeAll(self, kind: type[Saved], keys: Sequence[Key], **fields: Field) -> Deferred[bool]:
+        """
+        Forget what is under these keys, for one of all who try, if all of it
+        is there and has these fields; otherwise nothing.
+
+        @return: whether it is forgotten: True for one process alone.
+        """
+
+    def change(
+        self, kind: type[Saved], to: Mapping[str, Field], **fields: Field
+    ) -> Deferred[bool | None]:
+        """
+        Change all whose fields are these, at once.
+
+        @param to: what their fields are to be.
+        @return: whether there were any. Of several who want to change the same
+            fields from one value to others, it is True for one alone. None
+            where nobody can say for now.
+        """
+
+    def abandoned(self, limit: int, incarnation: str) -> Deferred[Sequence[SavedCall]]:
+        """
+        Return open calls of one daemon's, whose owners hold no lease of their
+        process.
+        """
+
     def get(self, kind: type[S], key: Key) -> Deferred[S | None]:
         """
         Return what is kept under this key.
         """
 
-    def find(
-        self, kind: type[S], *, limit: int, **fields: str | bytes | bool | None
-    ) -> Deferred[Sequence[S]]:
+    def find(self, kind: type[S], *, limit: int, **fields: Field) -> Deferred[Sequence[S]]:
         """
         Return all whose fields are these, those that expire last first.
 
@@ -195,30 +235,6 @@ class StateStore(Protocol):
         Return 32 random bytes that are the same for this name after a restart
         and in all processes that share the store. Where that could not be
         reached at the start, they are this process's own.
-        """
-
-    # Leases.
-
-    def acquire(self, name: str, owner: str, ttl: float) -> Deferred[bool]:
-        """
-        Take a lease that nobody has, or go on with one's own.
-
-        @param ttl: seconds after which it is free again unless it is renewed.
-        @return: whether it is this owner's now.
-        """
-
-    def renew(self, name: str, owner: str, ttl: float) -> Deferred[bool]:
-        """
-        Go on with one's own lease.
-
-        @return: False when it is not there any more, or another's.
-        """
-
-    def release(self, name: str, owner: str) -> Deferred[bool]:
-        """
-        Give a lease back.
-
-        @return: whether it was this owner's.
         """
 
 
@@ -239,7 +255,19 @@ class Store(Protocol):
     def state(self) -> StateStore: ...
 
     @property
+    def accounts(self) -> AccountStore: ...
+
+    @property
+    def ledger(self) -> Ledger: ...
+
+    @property
     def whyDegraded(self) -> str | None: ...
+
+    @property
+    def unsaved(self) -> int:
+        """
+        How many changes are in memory only, and will be written.
+        """
 
     def startService(self) -> None:
         """

@@ -8,8 +8,8 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,6 +89,31 @@ class Location:
             yield
         finally:
             os.close(descriptor)
+
+    def claim(self) -> Callable[[], None]:
+        """
+        Let no other server use the file until this process ends. Where nothing
+        can be locked, the file cannot be used either, as its opening will say.
+
+        @return: gives it back earlier.
+        @raise StoreError: another server uses it.
+        """
+        if self.path is None:
+            return lambda: None
+        with ExitStack() as stack:
+            with suppress(OSError):
+                _makeFolders(self.path.parent)
+                # Not the file itself: to close it would take SQLite's own locks away.
+                flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+                descriptor = os.open(f"{self.path}.lock", flags, 0o600)
+                stack.callback(os.close, descriptor)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise StoreError(
+                        f"store {self}: another server uses it; a file is for one, several need PostgreSQL"
+                    ) from None
+            return stack.pop_all().close
 
     def create(self) -> None:
         """

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.store.test_opening -*-
+# -*- test-case-name: tests.store.test_database -*-
 """
 The store that the settings want.
 """
@@ -16,6 +16,8 @@ from twisted.internet.interfaces import IReactorTime
 from openai_server.metrics import Counters
 from openai_server.store.interfaces import Bounds
 from openai_server.store.memory import MemoryStore
+from openai_server.store.memoryaccounts import MemoryAccounts
+from openai_server.store.memoryledger import MemoryLedger
 from openai_server.store.memorystate import MemoryState
 
 if TYPE_CHECKING:
@@ -33,10 +35,14 @@ class VolatileStore(Service):
 
     #: There is no database that could be in trouble.
     whyDegraded: str | None = None
+    #: Nothing waits to be written.
+    unsaved = 0
 
     def __init__(self, clock: IReactorTime, bounds: Bounds, now: Callable[[], float]) -> None:
         self.records = MemoryStore(clock, bounds)
         self.state = MemoryState(now)
+        self.accounts = MemoryAccounts()
+        self.ledger = MemoryLedger(bounds.ledgerAge, now)
 
     def stopService(self) -> Deferred[None]:
         """
@@ -61,7 +67,8 @@ def storeFrom(
     Return the store at this URL. Nothing is opened before it starts.
 
     @param bounds: of the records.
-    @param reactor: whose threads wait for a database.
+    @param reactor: whose threads wait for a database, and which watches for
+        what other processes tell; without one nothing of that is heard.
     @param workers: other ones than the reactor's threads.
     @param now: the wall clock, in seconds since 1970.
     @param isAlone: whether no other process uses it if it is a file.
@@ -73,4 +80,18 @@ def storeFrom(
     from openai_server.store.sqlstore import SQLStore
     from openai_server.store.threads import ThreadWorkers
 
-    return SQLStore(url, bounds, clock, counters, workers or ThreadWorkers(reactor), now, isAlone)
+    return SQLStore(url, bounds, clock, counters, workers or ThreadWorkers(reactor), reactor, now, isAlone)
+
+
+def claimFrom(url: str) -> Callable[[], None]:
+    """
+    Let no other server use the store at this URL, if it is one server's alone.
+
+    @return: gives it back.
+    @raise StoreError: another one uses it.
+    """
+    if not url.startswith("sqlite:"):
+        return lambda: None
+    from openai_server.store.location import Location
+
+    return Location(url).claim()

@@ -6,19 +6,32 @@ State in a database.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import nlargest
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 
-from openai_server.store.leasing import AcquireLease, ReleaseLease, RenewLease
+from openai_server.store.claiming import ClaimState
+from openai_server.store.conditional import ChangeAll, TakeAll, abandoned
+from openai_server.store.leasing import (
+    AcquireLease,
+    ReleaseLease,
+    ReleaseLeases,
+    RenewLease,
+    RenewLeases,
+    leaseHolder,
+)
 from openai_server.store.memorystate import Leases
+from openai_server.store.notifications import Notify
 from openai_server.store.operations import ForgetState, SaveState, TakeState
 from openai_server.store.queries import stateUnder, stateWith
 from openai_server.store.reading import Reading
-from openai_server.store.saved import Key, S, Saved, keyOf
+from openai_server.store.saved import Field, Key, S, Saved, SavedCall, keyOf
 from openai_server.store.secrets import derivedSecret
+from openai_server.store.topics import Topics
+
+T = TypeVar("T")
 
 
 class SQLState:
@@ -30,16 +43,24 @@ class SQLState:
 
     lasts = True
 
-    def __init__(self, reading: Reading, now: Callable[[], float]) -> None:
+    def __init__(
+        self, reading: Reading, topics: Topics, channel: Callable[[], str] | None, now: Callable[[], float]
+    ) -> None:
         """
+        @param channel: tells on which channel other processes listen; None
+            where there are none.
         @param now: the wall clock, in seconds since 1970.
         """
+        self.isShared = channel is not None
+        self.hear = topics.hear
         #: Of what all secrets are made.
         self.root = secrets.token_bytes(32)
         self._reading = reading
         self._changes = reading.changes
         self._now = now
         self._leases = Leases(now)
+        self._topics = topics
+        self._channel = channel
 
     def save(self, *saved: Saved) -> None:
         """
@@ -47,6 +68,14 @@ class SQLState:
         """
         for each in saved:
             self._changes.add(SaveState(each))
+
+    def claim(self, saved: S) -> Deferred[S | None]:
+        """
+        Keep this where nothing is kept under its key. While the store is
+        degraded, what is not known to be there may be claimed.
+        """
+        known = self._pending(type(saved)).get(keyOf(saved))
+        return self._changes.ask(ClaimState(saved, self._now()), known)
 
     def durable(self) -> Deferred[bool]:
         """
@@ -69,6 +98,34 @@ class SQLState:
         isThere = key not in pending or pending[key] is not None
         return self._changes.ask(TakeState(kind, key, self._now()), isThere)
 
+    def takeAll(self, kind: type[Saved], keys: Sequence[Key], **fields: Field) -> Deferred[bool]:
+        """
+        Forget what is under these keys, for one of all who try, if all of it
+        is as it is said to be. While the store is degraded, what is not known
+        to be gone may be taken.
+        """
+        pending = self._pending(kind)
+        isThere = all(key not in pending or pending[key] is not None for key in keys)
+        return self._changes.ask(TakeAll(kind, keys, fields, self._now()), isThere)
+
+    def change(
+        self, kind: type[Saved], to: Mapping[str, Field], **fields: Field
+    ) -> Deferred[bool | None]:
+        """
+        Change all whose fields are these.
+        """
+        return self._changes.ask(ChangeAll(kind, to, fields, self._now()), None)
+
+    def abandoned(self, limit: int, incarnation: str) -> Deferred[Sequence[SavedCall]]:
+        """
+        Return open calls whose owners hold no lease of their process; none
+        while the store is degraded.
+        """
+        now = self._now()
+        return self._reading.read(
+            lambda connection: abandoned(connection, limit, incarnation, now), lambda: ()
+        )
+
     def get(self, kind: type[S], key: Key) -> Deferred[S | None]:
         """
         Return what is kept under this key.
@@ -79,9 +136,7 @@ class SQLState:
             lambda: cast(Any, self._pending(kind).get(key)),
         )
 
-    def find(
-        self, kind: type[S], *, limit: int, **fields: str | bytes | bool | None
-    ) -> Deferred[Sequence[S]]:
+    def find(self, kind: type[S], *, limit: int, **fields: Field) -> Deferred[Sequence[S]]:
         """
         Return all whose fields are these.
         """
@@ -108,6 +163,8 @@ class SQLState:
                 found[keyOf(change.saved)] = change.saved if isThere else None
             elif isinstance(change, ForgetState) and change.kind is kind:
                 found[change.name] = None
+            elif isinstance(change, TakeAll) and change.kind is kind:
+                found |= dict.fromkeys(change.names)
         return found
 
     def secret(self, name: str) -> bytes:
@@ -139,5 +196,40 @@ class SQLState:
         known = self._known(self._leases.release(name, owner))
         return self._changes.ask(ReleaseLease(name, owner, self._now()), known)
 
-    def _known(self, fired: Deferred[bool]) -> bool:
-        return cast(bool, cast(Any, fired).result)
+    def renewAll(self, owner: str, ttl: float) -> Deferred[int]:
+        """
+        Go on with all of one's own leases.
+        """
+        known = self._known(self._leases.renewAll(owner, ttl))
+        return self._changes.ask(RenewLeases(owner, self._now(), ttl), known)
+
+    def releaseAll(self, owner: str) -> Deferred[int]:
+        """
+        Give all of one's own leases back.
+        """
+        known = self._known(self._leases.releaseAll(owner))
+        return self._changes.ask(ReleaseLeases(owner), known)
+
+    def holder(self, name: str) -> Deferred[str | None]:
+        """
+        Return whose this lease is.
+        """
+        now = self._now()
+        return self._reading.read(
+            lambda connection: leaseHolder(connection, name, now),
+            lambda: self._known(self._leases.holder(name)),
+        )
+
+    def _known(self, fired: Deferred[T]) -> T:
+        return cast("T", cast(Any, fired).result)
+
+    # Messages.
+
+    def tell(self, topic: str, text: str) -> None:
+        """
+        Send a text to the listeners of a topic.
+        """
+        message = self._topics.message(topic, text)
+        if self._channel is not None:
+            self._changes.add(Notify(self._channel, message))
+        self._changes.written().addCallback(lambda _: self._topics.tell(topic, text))

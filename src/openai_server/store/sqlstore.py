@@ -15,16 +15,21 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from openai_server.metrics import Counters
+from openai_server.store.accounts import SQLAccounts
 from openai_server.store.database import Database
 from openai_server.store.interfaces import Bounds
 from openai_server.store.journal import Journal
+from openai_server.store.keyrows import allKeys
 from openai_server.store.location import Location
 from openai_server.store.memory import MemoryStore
+from openai_server.store.notifications import Notifications
 from openai_server.store.operations import Operation
 from openai_server.store.reading import Reading
+from openai_server.store.sqlledger import SQLLedger
 from openai_server.store.sqlrecords import SQLRecords
 from openai_server.store.sqlstate import SQLState
 from openai_server.store.threads import Workers
+from openai_server.store.topics import Topics
 from openai_server.store.troubles import Trouble
 from openai_server.store.writebehind import WriteBehind
 
@@ -48,20 +53,32 @@ class SQLStore(Service):
         clock: IReactorTime,
         counters: Counters,
         workers: Workers,
+        reactor: Any,
         now: Callable[[], float],
         isAlone: bool = False,
     ) -> None:
         """
+        @param reactor: watches for what other processes tell; None where
+            nobody needs to hear of it.
         @param isAlone: whether no other process uses the database.
         """
         self._isAlone = isAlone
-        self._database = Database(Location(url), bounds, now)
+        location = Location(url)
+        database = self._database = Database(location, bounds, now)
         self._workers = workers
         self.changes = WriteBehind(clock, self._write, counters)
         reading = Reading(clock, self._database, workers, self.changes)
         inMemory = Bounds(bounds.count, min(bounds.size, _IN_MEMORY), bounds.age)
         self.records = SQLRecords(reading, MemoryStore(clock, inMemory), bounds, now)
-        self.state = SQLState(reading, now)
+        self.accounts = SQLAccounts(reading, isShared=not location.isFile)
+        self.ledger = SQLLedger(reading, bounds.ledgerAge, now)
+        topics = Topics()
+        self.state = SQLState(reading, topics, None if location.isFile else lambda: database.channel, now)
+        self._notifications = (
+            Notifications(reactor, clock, workers, database.listening, topics)
+            if self.state.isShared and reactor is not None
+            else None
+        )
 
     @property
     def whyDegraded(self) -> str | None:
@@ -69,6 +86,13 @@ class SQLStore(Service):
         Why the database cannot be used for now.
         """
         return self.changes.whyDegraded
+
+    @property
+    def unsaved(self) -> int:
+        """
+        How many changes are still to be written.
+        """
+        return len(self.changes)
 
     def startService(self) -> None:
         """
@@ -79,6 +103,7 @@ class SQLStore(Service):
         """
         try:
             self._database.open()
+            self.accounts.atStart = self._database.read(allKeys)
         except Trouble as trouble:
             self.changes.readFailed(trouble)
             self._database.root = self.state.root
@@ -86,6 +111,8 @@ class SQLStore(Service):
         self._note()
         self.state.root = self._database.root or self.state.root
         self._workers.start()
+        if self._notifications is not None:
+            self._notifications.start()
         super().startService()
 
     def _openJournal(self) -> None:
@@ -109,6 +136,8 @@ class SQLStore(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        if self._notifications is not None:
+            await self._notifications.stop()
         await self.changes.stop()
         if self.changes.journal is not None:
             self.changes.journal.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 
+from openai_server.accounts.accounts import Accounts
 from openai_server.api.chat.dialect import ChatDialect
 from openai_server.api.completions.dialect import CompletionDialect
 from openai_server.api.dialect import Dialect
@@ -19,9 +20,12 @@ from openai_server.api.ids import newToken
 from openai_server.api.responses.compaction import CompactionDialect
 from openai_server.api.responses.conversations import Conversations
 from openai_server.api.responses.dialect import ResponsesDialect
-from openai_server.config import Configuration
+from openai_server.config import Configuration, whyKeyNeeded
 from openai_server.daemon.interfaces import Bee, Daemon
 from openai_server.metrics import Counters
+from openai_server.reports import RequestReports, TurnReports
+from openai_server.sessions.adoption import Adoption, Surroundings
+from openai_server.sessions.answerkeys import AnswerKeys
 from openai_server.sessions.calls import CallTable
 from openai_server.sessions.catalogue import Catalogue
 from openai_server.sessions.hints import SessionKeys
@@ -31,29 +35,37 @@ from openai_server.sessions.owntools import OwnTools
 from openai_server.sessions.parkedturns import LastingTurns
 from openai_server.sessions.plans import UserHint
 from openai_server.sessions.pool import Limits
-from openai_server.sessions.restoring import Restoration, Surroundings
+from openai_server.sessions.restoring import Restoration
 from openai_server.sessions.retries import Retries
 from openai_server.sessions.scheduler import Scheduler
-from openai_server.store.interfaces import Bounds, Store
+from openai_server.sessions.sharedturns import SharedTurns
+from openai_server.sessions.sharing import SharedSessions
+from openai_server.store.interfaces import Bounds, StateStore, Store
+from openai_server.store.membership import Membership
 from openai_server.store.opening import VolatileStore
+from openai_server.store.sharedrecords import recordsOf
 from openai_server.translate.names import TakenNames
 from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
 from openai_server.web.completion import Completion
 from openai_server.web.conversations import ConversationRoutes
+from openai_server.web.elsewhere import Elsewhere
 from openai_server.web.exchanges import Exchanges
 from openai_server.web.inputtokens import InputTokens
 from openai_server.web.kept import KeptAnswers
 from openai_server.web.keptchats import KeptChats
 from openai_server.web.keptresponses import KeptResponses
+from openai_server.web.locks import ConversationLeases
 from openai_server.web.models import OfferedModels
+from openai_server.web.organization import Organization
 from openai_server.web.response import Response
-from openai_server.web.routes import Routes
+from openai_server.web.routes import Answer, Routes
 from openai_server.web.sealing import SealingKey
 from openai_server.web.site import APISite
 from openai_server.web.sockets import ResponsesSockets
 from openai_server.web.submission import Submitter
 from openai_server.web.survivors import Survivors
+from openai_server.web.turnreports import TurnReporter
 
 
 class WebFront(Service):
@@ -64,7 +76,9 @@ class WebFront(Service):
     @ivar submitter: what all questions share.
     @ivar completion: what answers all requests.
     @ivar models: what can be asked for.
+    @ivar accounts: who may ask.
     @ivar kept: the answers that can be asked for again.
+    @ivar membership: tells which of the processes that share the store live.
     """
 
     def __init__(
@@ -80,16 +94,27 @@ class WebFront(Service):
         dialects: Mapping[str, Dialect] | None = None,
         store: Store | None = None,
         counters: Counters | None = None,
+        requestReports: Sequence[RequestReports] = (),
+        isTraced: bool = False,
+        beside: Sequence[tuple[str, str, Answer]] = (),
+        turnReports: Sequence[TurnReports] = (),
     ) -> None:
         """
-        @param hid: this bee's own, whose tools in the registry are no others'.
+        @param hid: this bee's own, whose tools in the registry are no others'. No other
+            process that runs has it: by it, this one owns what it saves.
         @param runtimeDirectory: where the folder for attachments is made.
         @param boundHosts: the addresses that the ports are bound to.
         @param now: the wall clock, in seconds since 1970.
         @param dialects: what else is spoken at which path.
         @param store: what lasts, opened; without one nothing outlasts this object.
+        @param requestReports: who hears of the end of each request.
+        @param isTraced: whether they want to know in which trace it is.
+        @param beside: method, template and function of routes that are not
+            OpenAI's.
+        @param turnReports: who hears of turns that are over.
         """
         store = store or VolatileStore(clock, boundsFrom(configuration), now)
+        self.membership = Membership(store, hid, clock)
         self.models = OfferedModels(configuration.models, daemon.registry, now)
         ownTools = OwnTools(configuration.ownTools, configuration.allowedTools, configuration.disallowedTools)
         catalogue = Catalogue(clock, ownTools.roomBeside, lambda: daemon.liveTools)
@@ -97,24 +122,36 @@ class WebFront(Service):
         state, lasting, turns = store.state, None, None
         if state.lasts:
             lasting = LastingSessions(state, now)
-            turns = LastingTurns(state, lasting, daemon, clock.seconds, now)
+            turns = LastingTurns(state, lasting, daemon, clock.seconds, now, hid)
+        accounts = self.accounts = Accounts(
+            clock,
+            store.accounts,
+            store.state,
+            store.state.secret("accounts"),
+            now,
+            configuration.apiKey,
+            needsKey=whyKeyNeeded(configuration) is not None,
+        )
+        memory = SessionMemory(
+            clock, SessionKeys(store.state.secret("hints")), _memoryFrom(configuration), lasting
+        )
         self.submitter = Submitter(
             clock=clock,
             configuration=configuration,
             daemon=daemon,
-            memory=SessionMemory(
-                clock, SessionKeys(store.state.secret("hints")), _memoryFrom(configuration), lasting
-            ),
+            memory=memory,
             scheduler=Scheduler(clock, _limitsFrom(configuration), daemon.registry, catalogue),
             catalogue=catalogue,
             ownTools=ownTools,
             calls=CallTable(clock, turns),
             folder=AttachmentFolder(clock, runtimeDirectory),
             counters=counters or Counters(),
+            reporter=TurnReporter([accounts.limiter, *map(accounts.labelled, [store.ledger, *turnReports])]),
             turns=turns,
+            sharing=SharedSessions(memory, lasting) if lasting is not None and lasting.isShared else None,
         )
         self._restoration = (
-            None if lasting is None or turns is None else self._restorationOf(lasting, turns, ownTools, now)
+            None if lasting is None or turns is None else self._restorationOf(state, lasting, turns, ownTools)
         )
         self._daemon = daemon
         self._bees: Sequence[Bee] = ()
@@ -123,7 +160,7 @@ class WebFront(Service):
         self._configuration = configuration
         chat = ChatDialect(
             strict=configuration.strict,
-            defaultModel=lambda: configuration.defaultModel or self.models.only(),
+            defaultModel=self._defaultModel,
             reasoningField=configuration.reasoningField,
             showsWorkerTools=configuration.workerTools,
             keepAlive=configuration.keepAlive,
@@ -132,19 +169,25 @@ class WebFront(Service):
         )
         responses = ResponsesDialect(
             strict=configuration.strict,
-            defaultModel=lambda: configuration.defaultModel or self.models.only(),
+            defaultModel=self._defaultModel,
             showsReasoning=configuration.reasoningField != "none",
             showsWorkerTools=configuration.workerTools,
             keepAlive=configuration.keepAlive,
             keeps=configuration.keptResponses > 0,
             now=now,
         )
-        kept = self.kept = KeptAnswers(store.records, SealingKey(store.state.secret("seals")))
+        kept = self.kept = KeptAnswers(
+            recordsOf(store, clock),
+            SealingKey(store.state.secret("seals")),
+            Elsewhere(store, self.membership) if state.isShared else None,
+        )
         survivors = Survivors()
         conversations = Conversations(
             responses.renderer, strict=configuration.strict, now=now, newToken=newToken
         )
-        self._exchanges = Exchanges(clock, conversations, kept, configuration.keptBytes)
+        leases = ConversationLeases(state, self.membership, clock) if state.isShared else None
+        self._exchanges = Exchanges(clock, conversations, kept, configuration.keptBytes, leases)
+        self._keys = AnswerKeys(state, self.membership, clock, now) if state.lasts else None
         self.completion = Completion(
             self.submitter,
             self.retries,
@@ -153,17 +196,18 @@ class WebFront(Service):
             kept,
             self._exchanges,
             survivors,
+            accounts.limiter,
             self._restoration,
+            self._keys,
         )
         completions = CompletionDialect(
             strict=configuration.strict,
-            defaultModel=lambda: configuration.defaultModel or self.models.only(),
+            defaultModel=self._defaultModel,
             keepAlive=configuration.keepAlive,
             now=now,
         )
         hosts = (*configuration.allowedHosts, *boundHosts)
-        secret = store.state.secret("accounts")
-        admission = Admission(configuration.apiKey, hosts, configuration.corsOrigins, secret)
+        admission = Admission(accounts.keys, hosts, configuration.corsOrigins, accounts.limiter)
         spoken: Mapping[str, Dialect] = {
             "/v1/chat/completions": chat,
             "/v1/completions": completions,
@@ -177,7 +221,9 @@ class WebFront(Service):
             *KeptChats(chat, chat.name, kept).routes(),
             *KeptResponses(responses, kept, configuration.keepAliveInterval).routes(),
             *inputs.routes(),
+            *Organization(store.ledger, now).routes(),
             *ConversationRoutes(conversations, kept, isKept).routes(),
+            *beside,
         ]
         routes = Routes(
             self.completion,
@@ -196,10 +242,12 @@ class WebFront(Service):
             bodyBudget=configuration.bodyBudget,
             maxConnections=configuration.maxConnections,
             upgrades=ResponsesSockets(
-                self.completion, responses, kept, keeps=configuration.keptResponses > 0
+                self.completion, responses, kept, admission.admit, keeps=configuration.keptResponses > 0
             ),
             onStopping=self._turnAway,
             survivors=survivors,
+            reports=requestReports,
+            isTraced=isTraced,
         )
 
     def startService(self) -> None:
@@ -207,6 +255,9 @@ class WebFront(Service):
         Remove what dead processes left.
         """
         super().startService()
+        self.accounts.start()
+        self.membership.startService()
+        self.kept.start()
         self.submitter.folder.start()
         if self._restoration is not None:
             self._restoration.start()
@@ -216,18 +267,28 @@ class WebFront(Service):
         Turn away whoever still waits, and remove all files.
         """
         super().stopService()
+        self.accounts.stop()
+        self.kept.stop()
         self._turnAway()
         self.completion.stop()
         if self._restoration is not None:
             self._restoration.stop()
         self.submitter.folder.stop()
+        self.membership.stopService()
+
+    def change(self, configuration: Configuration) -> None:
+        """
+        Let other settings hold from now on: those that can change.
+        """
+        self._configuration = self.submitter.configuration = configuration
+        self.models.change(configuration.models)
+        self.submitter.scheduler.change(_limitsFrom(configuration))
+
+    def _defaultModel(self) -> str | None:
+        return self._configuration.defaultModel or self.models.only()
 
     def _restorationOf(
-        self,
-        lasting: LastingSessions,
-        turns: LastingTurns,
-        ownTools: OwnTools,
-        now: Callable[[], float],
+        self, state: StateStore, lasting: LastingSessions, turns: LastingTurns, ownTools: OwnTools
     ) -> Restoration:
         submitter = self.submitter
         around = Surroundings(
@@ -238,11 +299,16 @@ class WebFront(Service):
             submitter.calls,
             submitter.counters,
             ownTools.learn,
+            submitter.reporter.turnOver,
         )
-        return Restoration(lasting, turns, around, now)
+        adoption = Adoption(turns, around)
+        shared = SharedTurns(state, turns, around, adoption) if turns.isShared else None
+        return Restoration(lasting, turns, around, adoption, shared)
 
     def _turnAway(self) -> None:
         self._exchanges.stop()
+        if self._keys is not None:
+            self._keys.stop()
         self.submitter.stop()
 
     def _takenNames(self) -> TakenNames:
@@ -265,7 +331,12 @@ def boundsFrom(configuration: Configuration) -> Bounds:
     """
     Return how much is kept.
     """
-    return Bounds(configuration.keptResponses, configuration.keptBytes, configuration.keptAge)
+    return Bounds(
+        configuration.keptResponses,
+        configuration.keptBytes,
+        configuration.keptAge,
+        configuration.ledgerDays * 86400.0,
+    )
 
 
 def _limitsFrom(configuration: Configuration) -> Limits:

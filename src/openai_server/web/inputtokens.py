@@ -57,7 +57,7 @@ class InputTokens:
         account = accountOf(request)
         parsed = self._dialect.parse(request.takeBody(), _ANY_MODEL)
         inquiry = parsed if isinstance(parsed, Inquiry) else await self._kept.resolved(account, parsed)
-        submission = self._submitter.submission(account, inquiry, NO_HINTS, self._takenNames())
+        submission = self._submitter.submission(account, "", inquiry, NO_HINTS, self._takenNames())
         if inquiry.ignored:
             request.setHeader(b"x-hum-ignored", ",".join(inquiry.ignored).encode())
         request.setHeader(b"x-hum-usage", b"estimated")

@@ -31,7 +31,7 @@ from openai_server.api.output import (
 )
 from openai_server.api.renderer import Renderer
 from openai_server.clock import Timeout, Timeouts
-from openai_server.errors import APIError
+from openai_server.errors import APIError, End
 from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.retries import Attempt
@@ -356,7 +356,7 @@ class Response:
 
     def _stop(self, last: Failed) -> None:
         if self.ended is None:
-            self.conversation.cancel()
+            self.conversation.cancel(End.CLIENT_GONE if last.isCancelled else last.error.kind.end)
             if self._checking is not None:
                 self._checking.cancel()
             self._end(last, ())
@@ -365,7 +365,7 @@ class Response:
         """
         A mistake of ours keeps it from a client: no model waits for that one.
         """
-        self.conversation.cancel()
+        self.conversation.cancel(End.BUG)
 
     def delivered(self, inGoodOrder: bool) -> None:
         """
@@ -408,7 +408,7 @@ class Response:
         events = self._translation.feed(tones)
         if self._translation.isStopped and self.ended is None:
             # The text before the stop string is all of the answer.
-            self.conversation.cancel()
+            self.conversation.cancel(End.OK)
             events.append(Finished("stop", None))
         if events:
             self._give(events)
@@ -491,7 +491,7 @@ class Response:
         answer = self.length if self.output is None else answerSize(self.output)
         finished.isEstimated = finished.usage is None
         finished.usage = usageOfAnswer(finished.usage, conversation.told, self.size, answer)
-        conversation.told += finished.usage
+        conversation.answered(finished.usage)
         self.size += answer
 
     def _keep(self, events: Sequence[Output]) -> bool:
@@ -581,6 +581,15 @@ def cancelled() -> APIError:
     Return what is said of an answer that somebody had cancelled.
     """
     return APIError("worker_error", "The response was cancelled.", mayRetry=False)
+
+
+def tooLongAgain() -> APIError:
+    """
+    Return what is said of an answer that was given, and is too long to be
+    given once more.
+    """
+    said = "The answer to this request has become too long to be given once more."
+    return APIError("worker_error", said, mayRetry=False)
 
 
 def tooLong() -> APIError:

@@ -11,7 +11,7 @@ from typing import Final
 
 from twisted.internet.defer import TimeoutError
 
-from openai_server.errors import APIError
+from openai_server.errors import APIError, End
 from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.chains import Transcript
 from openai_server.sessions.conversation import Conversation
@@ -86,7 +86,7 @@ class WaitingTurns:
         try:
             await conversation.whenSettled().addTimeout(SETTLE_PATIENCE, self._submitter.clock)
         except TimeoutError:
-            conversation.cancel()
+            conversation.cancel(End.STALLED)
 
 
 def bringsOnlyResults(transcript: Transcript) -> bool:

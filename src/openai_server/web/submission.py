@@ -34,7 +34,8 @@ from openai_server.sessions.parkedturns import LastingTurns
 from openai_server.sessions.plans import Claim, Session, SessionKind, SessionPlan
 from openai_server.sessions.pool import Slot
 from openai_server.sessions.scheduler import Scheduler
-from openai_server.sessions.turncontext import Attendant, TurnContext
+from openai_server.sessions.sharing import SharedSessions
+from openai_server.sessions.turncontext import Attendant, EndedTurn, TurnContext
 from openai_server.translate.attachments import Attached
 from openai_server.translate.prompt import (
     PromptText,
@@ -47,6 +48,7 @@ from openai_server.translate.prompt import (
 from openai_server.translate.schema import checkSchema
 from openai_server.translate.tools import Offer, offerFrom
 from openai_server.web.attachments import AttachmentFolder, Stored
+from openai_server.web.turnreports import TurnReporter
 from openai_server.web.workfolder import workFolder
 from openai_server.wire.hiding import OUR_PREFIX
 
@@ -59,18 +61,32 @@ class Submission:
     """
     One inquiry, with what is worked out of it once.
 
+    @ivar api: the name of the dialect that it is asked in.
     @ivar cwd: the folder in which the worker is to work, if that is said.
     @ivar hints: of the session that it belongs to.
+    @ivar onSending: called right before it goes out, and waited for.
     @ivar taken: names that no tool can have at the daemon.
     @ivar offer: the tools as the daemon carries them.
     @ivar tools: the same as sessions compare them, None for none.
     """
 
-    __slots__ = ("account", "cwd", "hints", "inquiry", "offer", "taken", "tools", "transcript")
+    __slots__ = (
+        "account",
+        "api",
+        "cwd",
+        "hints",
+        "inquiry",
+        "offer",
+        "onSending",
+        "taken",
+        "tools",
+        "transcript",
+    )
 
     def __init__(
         self,
         account: str,
+        api: str,
         inquiry: Inquiry,
         hints: Hints,
         taken: Container[str],
@@ -81,7 +97,9 @@ class Submission:
         @raise APIError: 400, the tools are no good.
         """
         self.account = account
+        self.api = api
         self.cwd: str | None = None if former is None else former.cwd
+        self.onSending: Callable[[], Deferred[bool]] | None = None if former is None else former.onSending
         self.inquiry = inquiry
         self.hints = hints
         self.taken = taken
@@ -143,15 +161,17 @@ class Submission:
         """
         Return the same question with another transcript.
         """
-        return Submission(
-            self.account, self.inquiry.withMessages(messages), self.hints, self.taken, self
-        )
+        inquiry = self.inquiry.withMessages(messages)
+        return Submission(self.account, self.api, inquiry, self.hints, self.taken, self)
 
 
 @dataclass
 class Submitter:
     """
     Puts questions to the daemon: what all of them share.
+
+    @ivar turns: the parked turns that outlast the process; None for none.
+    @ivar sharing: the sessions, where other processes use them too.
     """
 
     clock: IReactorTime
@@ -164,11 +184,14 @@ class Submitter:
     calls: CallTable
     folder: AttachmentFolder
     counters: Counters
+    reporter: TurnReporter
     turns: LastingTurns | None = None
+    sharing: SharedSessions | None = None
 
     def submission(
         self,
         account: str,
+        api: str,
         inquiry: Inquiry,
         hints: Hints,
         taken: Container[str],
@@ -177,6 +200,7 @@ class Submitter:
         """
         Work out what an inquiry needs.
 
+        @param api: the name of the dialect that it is asked in.
         @param taken: names that no tool can have at the daemon.
         @param cwd: the folder that it asks for, if it does.
         @raise APIError: 400, the schema or the tools are no good; 403, the
@@ -184,7 +208,7 @@ class Submitter:
         """
         if inquiry.format.schema is not None:
             checkSchema(inquiry.format.schema, inquiry.format.param)
-        submission = Submission(account, inquiry, hints, taken)
+        submission = Submission(account, api, inquiry, hints, taken)
         submission.cwd = workFolder(cwd, self.configuration.cwdRoots) if cwd else self.configuration.cwd
         if submission.tools is not None:
             self.catalogue.check(submission.tools, inquiry.toolsParam)
@@ -194,7 +218,7 @@ class Submitter:
         """
         Work out the same question anew, read with other records.
         """
-        submission = self.submission(former.account, inquiry, former.hints, former.taken)
+        submission = self.submission(former.account, former.api, inquiry, former.hints, former.taken)
         submission.cwd = former.cwd
         return submission
 
@@ -230,12 +254,15 @@ class Submitter:
         if self.daemon.whyNotReady is not None:
             await self.reach()
         claim = submission.claim(self.ownTools)
-        plan = None if session is None else self.memory.goOn(session, claim)
-        if plan is None and session is not None:
-            raise callExpired()
-        if plan is None:
+        if self.sharing is not None:
+            plan = await self._sharedPlan(self.sharing, claim, session)
+        elif session is not None:
+            plan = self.memory.goOn(session, claim)
+        else:
             claimed = self.memory.claim(claim)
             plan = await claimed if isinstance(claimed, Deferred) else claimed
+        if plan is None:
+            raise callExpired()
         files: Sequence[Stored | None] = ()
         slot: Slot | None = None
         try:
@@ -247,6 +274,8 @@ class Submitter:
             tools = submission.toolsFor(plan.session)
             acquired = self.scheduler.acquire(submission.inquiry.model, submission.account, tools)
             slot = await acquired if isinstance(acquired, Deferred) else acquired
+            if submission.onSending is not None:
+                await submission.onSending()
             return self._begin(plan, submission, question, files, slot, attend)
         except BaseException:
             if slot is not None:
@@ -254,6 +283,12 @@ class Submitter:
             _release(files)
             self.memory.giveBack(plan)
             raise
+
+    @staticmethod
+    async def _sharedPlan(
+        sharing: SharedSessions, claim: Claim, session: Session | None
+    ) -> SessionPlan | None:
+        return await (sharing.claim(claim) if session is None else sharing.goOn(session, claim))
 
     def _begin(
         self,
@@ -290,9 +325,11 @@ class Submitter:
             slot,
             self.counters,
             self.memory.release,
-            partial(_release, files) if files else None,
+            partial(self._over, files) if files else self.reporter.turnOver,
             self.ownTools.learn,
         )
+        if files:
+            conversation.onLeft = partial(_release, files)
         answer = attend(conversation, plan)
         conversation.begin(answer, self.daemon, prompt, former)
         return answer
@@ -307,6 +344,7 @@ class Submitter:
             custom = frozenset(wire for wire, name in usual.items() if names.kind(name) == "custom")
         return TurnContext(
             submission.account,
+            submission.api,
             plan.session,
             shown,
             custom,
@@ -314,6 +352,10 @@ class Submitter:
             submission.inquiry.isParallel,
             self.configuration.parkTimeout,
         )
+
+    def _over(self, files: Sequence[Stored | None], turn: EndedTurn) -> None:
+        _release(files)
+        self.reporter.turnOver(turn)
 
     async def _store(self, attachments: Sequence[Attached]) -> Sequence[Stored | None]:
         files: list[Stored | None] = []
