@@ -29,7 +29,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet import reactor
 from twisted.internet.threads import blockingCallFromThread
@@ -64,6 +64,21 @@ class NotAnswered(Exception):
     """
 
 
+#: Why one asks again.
+NOT_ANSWERED = (OSError, http.client.HTTPException, NotAnswered)
+
+
+class Asked(Protocol):
+    """
+    What a client talks to.
+    """
+
+    def ask(self, path: str, body: Any) -> bytes:
+        """
+        Ask until there is a complete answer.
+        """
+
+
 class Server:
     """
     A server that may die, and its successors.
@@ -71,15 +86,29 @@ class Server:
     @ivar points: a file with a byte for each point that they have passed.
     """
 
-    def __init__(self, folder: Path, daemon: FaultyDaemon, zygote: Zygote) -> None:
+    def __init__(
+        self, folder: Path, daemon: FaultyDaemon, zygote: Zygote, store: str = "sqlite:", name: str = ""
+    ) -> None:
+        """
+        @param name: what tells its files from those of others.
+        """
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
-        self.points = folder / "points"
+        self.points = folder / f"points{name}"
+        self.log = folder / f"log{name}"
         self.hasDied = False
         self._folder = folder
         self._daemon = daemon
         self._zygote = zygote
+        self._store = store
+
+    @property
+    def isAlive(self) -> bool:
+        """
+        Whether there is one now.
+        """
+        return self._zygote.isAlive
 
     def start(self, deadly: int = 0) -> None:
         """
@@ -95,10 +124,10 @@ class Server:
             "HUM_THRUM_SOCK": str(self._daemon.socketPath),
             "OPENAI_SERVER_REGISTRY_FILE": str(self._daemon.registryPath),
             "OPENAI_SERVER_PORT": str(self.port),
-            "OPENAI_SERVER_STORE": "sqlite:",
+            "OPENAI_SERVER_STORE": self._store,
         }
         order = {"deadly": deadly, "points": str(self.points), "environ": environ}
-        self._zygote.start({**order, "log": str(self._folder / "log"), "folder": str(self._folder)})
+        self._zygote.start({**order, "log": str(self.log), "folder": str(self._folder)})
 
     def stop(self) -> int | None:
         """
@@ -114,16 +143,19 @@ class Server:
         """
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
-            if not self._zygote.isAlive:
+            if not self.isAlive:
                 self.hasDied = True
                 self.start()
             try:
-                return self._asked(path, json.dumps(body).encode())
-            except (OSError, http.client.HTTPException, NotAnswered):
+                return self.asked(path, json.dumps(body).encode())
+            except NOT_ANSWERED:
                 time.sleep(0.02)
         raise AssertionError("there was never an answer")
 
-    def _asked(self, path: str, body: bytes) -> bytes:
+    def asked(self, path: str, body: bytes) -> bytes:
+        """
+        Ask once.
+        """
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
         try:
             connection.request("POST", path, body, {"Content-Type": "application/json"})
@@ -164,7 +196,8 @@ class Zygote:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
-        self._pid = int(self._lines.get(timeout=PATIENCE))
+        # The first one waits for all imports.
+        self._pid = int(self._lines.get(timeout=4 * PATIENCE))
 
     @property
     def isAlive(self) -> bool:
@@ -204,7 +237,7 @@ class Zygote:
 # Clients.
 
 
-def chatLoop(server: Server, ran: Counter[str], isStreamed: bool) -> str:
+def chatLoop(server: Asked, ran: Counter[str], isStreamed: bool) -> str:
     """
     Run the loop with chat completions; the last word.
     """
@@ -240,7 +273,7 @@ def _messageFromStream(said: bytes) -> Any:
     return message
 
 
-def responsesLoop(server: Server, ran: Counter[str]) -> str:
+def responsesLoop(server: Asked, ran: Counter[str]) -> str:
     """
     The same with responses, whose history the server keeps.
     """
@@ -260,6 +293,35 @@ def responsesLoop(server: Server, ran: Counter[str]) -> str:
 
 
 # The sweep.
+
+
+def daemonIn(folder: Path, recorder: StrictRecorder) -> FaultyDaemon:
+    """
+    Start a daemon with the model of the loop, in the reactor's thread.
+    """
+    daemon = FaultyDaemon(
+        clock=MonotonicClock(reactor),  # type: ignore[arg-type]
+        settings=DaemonSettings(models={"looping": looping}, startUp=0.0),
+        directory=folder,
+        reactor=reactor,  # type: ignore[arg-type]
+    )
+    recorder.watch(daemon)
+    daemon.start()
+    return daemon
+
+
+def problemsOf(recorder: StrictRecorder, ran: Counter[str], word: str) -> Iterable[str]:
+    """
+    Yield what did not hold of a loop.
+    """
+    yield from recorder.violations
+    if ran != Counter(STEPS):
+        yield f"tools were run as often as this: {dict(ran)}"
+    if not word.endswith("All is done."):
+        yield f"the last word was {word!r}"
+    results = Counter((tone["sid"], tone["callId"]) for tone in recorder.sent("tool-result"))
+    if any(times > 1 for times in results.values()):
+        yield f"calls were answered more than once: {results}"
 
 
 class Sweep:
@@ -298,7 +360,7 @@ class Sweep:
         # Short, since it holds the path of a socket.
         folder = Path(tempfile.mkdtemp(prefix="openai-server-tests-"))
         recorder = StrictRecorder()
-        daemon = blockingCallFromThread(reactor, self._daemonIn, folder, recorder)
+        daemon = blockingCallFromThread(reactor, daemonIn, folder, recorder)
         server = Server(folder, daemon, self._zygote)
         ran: Counter[str] = Counter()
         try:
@@ -306,8 +368,8 @@ class Sweep:
             isChat = kind != "responses"
             word = chatLoop(server, ran, kind == "stream") if isChat else responsesLoop(server, ran)
             points = server.points.stat().st_size
-            log = (folder / "log").read_text()
-            problems = [*self._problems(recorder, ran, word), *self._problemsOf(server, folder, log)]
+            log = server.log.read_text()
+            problems = [*problemsOf(recorder, ran, word), *self._problemsOf(server, folder, log)]
         except Exception as error:
             points, problems = 0, [f"{type(error).__name__}: {error}; log: {_tailOf(folder / 'log')}"]
         finally:
@@ -318,27 +380,6 @@ class Sweep:
             self.failures.append(f"{kind} at {deadly}: {problem}")
             print(self.failures[-1], file=sys.stderr, flush=True)
         return points
-
-    def _daemonIn(self, folder: Path, recorder: StrictRecorder) -> FaultyDaemon:
-        daemon = FaultyDaemon(
-            clock=MonotonicClock(reactor),  # type: ignore[arg-type]
-            settings=DaemonSettings(models={"looping": looping}, startUp=0.0),
-            directory=folder,
-            reactor=reactor,  # type: ignore[arg-type]
-        )
-        recorder.watch(daemon)
-        daemon.start()
-        return daemon
-
-    def _problems(self, recorder: StrictRecorder, ran: Counter[str], word: str) -> Iterable[str]:
-        yield from recorder.violations
-        if ran != Counter(STEPS):
-            yield f"tools were run as often as this: {dict(ran)}"
-        if not word.endswith("All is done."):
-            yield f"the last word was {word!r}"
-        results = Counter((tone["sid"], tone["callId"]) for tone in recorder.sent("tool-result"))
-        if any(times > 1 for times in results.values()):
-            yield f"calls were answered more than once: {results}"
 
     def _problemsOf(self, server: Server, folder: Path, log: str) -> Iterable[str]:
         status = server.stop()

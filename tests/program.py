@@ -112,7 +112,7 @@ def launch(
 ) -> Program:
     """
     Run C{twistd openai-server} with hardly any environment: no HOME, no
-    locale. It is killed when the test ends before it.
+    locale, and nothing that lasts unless that is asked for. It is killed when the test ends before it.
 
     @param folder: holds the user's files.
     @param twistd: what stands before the name of the plugin.
@@ -130,7 +130,7 @@ def launch(
         "XDG_CONFIG_HOME": str(folder),
         "XDG_RUNTIME_DIR": str(program.runtime),
     }
-    environ = {"LANG": "C", **folders, **environ}
+    environ = {"LANG": "C", "OPENAI_SERVER_STORE": "memory:", **folders, **environ}
     test.addCleanup(shutil.rmtree, program.runtime)
     reactor.spawnProcess(  # type: ignore[attr-defined]
         program, command[0], command, environ, str(folder), childFDs=descriptors

@@ -300,7 +300,8 @@ class StrictRecorder:
         self.ignored: set[int] = set()
         self._greeted: set[int] = set()
         self._listed: dict[int, set[str]] = {}
-        self._rids: set[str] = set()
+        self._rids: set[tuple[Any, Any]] = set()
+        self._hids: dict[int, Any] = {}
         self._promptRids: dict[str, str] = {}
         self._live: set[str] = set()
         self._asked: set[str] = set()
@@ -388,8 +389,11 @@ class StrictRecorder:
     def _faultsInOrder(self, tone: Tone, connection: int) -> Iterator[str]:
         if connection not in self._greeted and tone["chi"] != "hello":
             yield "hello is not the first tone of this connection"
-        rid = tone.get("rid")
-        if rid is not None and rid in self._rids:
+        if tone["chi"] == "hello":
+            self._hids[connection] = tone.get("hid")
+        # Each bee has its own.
+        rid = tone.get("rid"), self._hids.get(connection)
+        if rid[0] is not None and rid in self._rids:
             yield "rid is not unique"
         self._rids.add(rid)
         match tone["chi"]:

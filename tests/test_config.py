@@ -8,6 +8,7 @@ import builtins
 import errno
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ class ConfigCase(SyncCase):
         self.home = Path(self.mktemp()).absolute()
         self.file = self.home / ".config" / "hum" / "hives" / "openai-server.json"
         self.file.parent.mkdir(parents=True)
+        self.store = f"sqlite:///{self.home}/.local/state/hum/openai-server.db"
 
     def write(self, content: str | bytes | dict[str, object]) -> None:
         """
@@ -133,7 +135,7 @@ class LayerTests(ConfigCase):
         """
         A missing file is no error.
         """
-        self.assertEqual(self.load().configuration, Configuration())
+        self.assertEqual(self.load().configuration, Configuration(store=self.store))
         self.assertEqual(set(self.load().sources.values()), {"default"})
 
     def test_theIssuesExample(self) -> None:
@@ -141,7 +143,7 @@ class LayerTests(ConfigCase):
         The file of the issue is read as it stands there.
         """
         self.write('{"host":"127.0.0.1","port":14620,"apiKey":"secret","models":["sonnet"]}')
-        wanted = Configuration(apiKey="secret", models=("sonnet",))
+        wanted = Configuration(apiKey="secret", models=("sonnet",), store=self.store)
         self.assertEqual(self.load().configuration, wanted)
 
     def test_layersMergeKeyByKey(self) -> None:
@@ -655,12 +657,16 @@ class EnvironmentTests(SyncCase):
     def test_noHome(self) -> None:
         """
         The user database knows it; when that does not either, the defaults
-        hold and there is no place for a key.
+        hold, there is no place for a key, and nothing lasts.
         """
         self.assertTrue(os.path.isabs(keyPath({}) or ""))
         self.patch(os, "getuid", lambda: 2**31 - 5)
         self.assertIsNone(keyPath({}))
-        self.assertEqual(load({}, {}).configuration, Configuration())
+        loaded = load({}, {})
+        self.assertEqual(loaded.configuration, Configuration(store="memory:"))
+        said = "nothing outlasts a restart: there is no home folder for it (set OPENAI_SERVER_STORE)"
+        self.assertEqual(loaded.warnings, (said,))
+        self.assertEqual(load({"store": "memory:"}, {}).warnings, ())
 
     def test_xdgConfigHome(self) -> None:
         """
@@ -789,3 +795,11 @@ class ChangeTests(SyncCase):
         All of them are settings.
         """
         self.assertEqual(LIVE - {setting.name for setting in SETTINGS}, set())
+
+    def test_documented(self) -> None:
+        """
+        What is told of changes without a restart names just these.
+        """
+        said = (Path(__file__).parent.parent / "docs" / "troubleshooting.md").read_text()
+        named = re.findall(r"`(\w+)`", said.partition("says otherwise: ")[2].partition(". Of others")[0])
+        self.assertEqual(sorted(named), sorted(LIVE))

@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.internet.threads import deferToThread
 
+from tests.balancersweep import BalancerSweep
 from tests.crashsweep import KINDS, sweep
 from tests.program import Program, launch
 from tests.store.postgresql import server
@@ -33,6 +34,19 @@ class CrashTests(AsyncCase):
         killed. All points: C{python -m tests.crashsweep}.
         """
         swept = await deferToThread(sweep, KINDS, 61)
+        self.assertEqual(swept.failures, [])
+        self.assertGreater(swept.deaths, 3)
+
+    async def test_oneOfTwo(self) -> None:
+        """
+        X66: the same with two servers over one PostgreSQL, where each request
+        reaches the other one. All points: C{python -m tests.balancersweep}.
+        """
+        swept = BalancerSweep()
+        try:
+            await deferToThread(swept.sweep, KINDS, 151)
+        finally:
+            swept.close()
         self.assertEqual(swept.failures, [])
         self.assertGreater(swept.deaths, 3)
 
@@ -94,10 +108,14 @@ class RestartTests(AsyncCase):
 
     async def test_killed(self) -> None:
         """
-        (D12) A file in the state folder outlasts SIGKILL.
+        (D12) When nobody says anything, a file in the state folder is made,
+        for this user alone, and it outlasts SIGKILL.
         """
-        await self.keepsThrough(signal.SIGKILL, "sqlite:")
-        self.assertEqual((self.home / "hum" / "openai-server.db").stat().st_mode & 0o777, 0o600)
+        await self.keepsThrough(signal.SIGKILL, "")
+        folder = self.home / "hum"
+        files = {path.name: path.stat().st_mode & 0o777 for path in folder.glob("openai-server.db*")}
+        self.assertEqual(set(files.values()), {0o600}, files)
+        self.assertIn("openai-server.db-promised", files)
 
     async def test_terminated(self) -> None:
         """

@@ -35,7 +35,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wire": {"wire"},
     "api": {"api"},
     "translate": {"translate", "wire", "api"},
-    "sessions": {"sessions", "wire", "api", "daemon.interfaces", "store.interfaces", "store.saved"},
+    "sessions": {
+        *("sessions", "wire", "api", "daemon.interfaces"),
+        *(f"store.{name}" for name in ("interfaces", "saved", "membership", "topicwait")),
+    },
     "store": {"store"},
     "daemon": {"daemon", "wire"},
     "embedded": {"embedded", "wire"},

@@ -14,6 +14,7 @@ import socket
 import urllib.request
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
@@ -21,6 +22,7 @@ from twisted.internet.threads import deferToThread
 
 from openai_server.clock import MonotonicClock
 from openai_server.embedded.daemon import EmbeddedDaemon
+from tests import test_listening
 from tests.program import Program, launch
 from tests.serving import PATIENCE
 from tests.store.postgresql import server
@@ -28,16 +30,22 @@ from tests.support import AsyncCase
 from tests.test_tap import Client, chatRequest
 
 
+def answered(url: str, body: Any = None) -> Any:
+    """
+    Ask on a connection of its own. Blocks.
+    """
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        return json.load(answer)
+
+
 def asked(url: str) -> str:
     """
     Ask for an answer. Blocks.
     """
-    message = {"role": "user", "content": "hello"}
-    body = json.dumps({"model": "echo", "messages": [message]}).encode()
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(f"{url}/v1/chat/completions", body, headers)
-    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-        return str(json.load(answer)["choices"][0]["message"]["content"])
+    body = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
+    return str(answered(f"{url}/v1/chat/completions", body)["choices"][0]["message"]["content"])
 
 
 class SeveralCase(AsyncCase):
@@ -58,7 +66,7 @@ class SeveralCase(AsyncCase):
         self.daemon.startService()
         self.addCleanup(self.daemon.stopService)
 
-    def launched(self, *arguments: str) -> Program:
+    def launched(self, *arguments: str, passed: socket.socket | None = None) -> Program:
         """
         The program with two processes that serve.
         """
@@ -66,6 +74,7 @@ class SeveralCase(AsyncCase):
             self,
             self.home,
             *("--port", "0", "--processes", "2", *arguments),
+            passed=passed,
             HUM_THRUM_SOCK=str(self.daemon.socketPath),
             OPENAI_SERVER_REGISTRY_FILE=str(self.daemon.registryPath),
             OPENAI_SERVER_STORE=server().url,
@@ -115,6 +124,33 @@ class LifeTests(SeveralCase):
         self.assertEqual(sorted(end.get("process", 0) for end in ends), [0, 1, 2])
         self.assertEqual(program.errors, "")
         self.assertFalse([line for line in program.lines if "Traceback" in line or '"failure"' in line])
+
+    async def test_clientGoesAround(self) -> None:
+        """
+        (D41, D42) A client whose connections end up at either process finds
+        what it has, and what is made for it, at both.
+        """
+        program = await self.serving()
+        statuses, texts = await deferToThread(self.goAround, f"{program.url}/v1/responses")
+        self.assertEqual(statuses, ["in_progress"] * 12 + ["cancelled"] * 4)
+        self.assertEqual(texts, ["two"] * 8)
+        met = {json.loads(line).get("process") for line in program.lines if "/v1/responses" in line}
+        self.assertEqual(met, {1, 2})
+
+    def goAround(self, url: str) -> tuple[list[str], list[str]]:
+        """
+        Go on from answers at once, and look at one in the background.
+        """
+        texts: list[str] = []
+        for _ in range(8):
+            first = answered(url, {"model": "echo", "input": "one"})
+            second = {"model": "echo", "input": "two", "previous_response_id": first["id"]}
+            texts.append(answered(url, second)["output"][0]["content"][0]["text"])
+        long = answered(url, {"model": "echo", "input": "word " * 20_000, "background": True})
+        looks = [answered(f"{url}/{long['id']}") for _ in range(12)]
+        looks += [answered(f"{url}/{long['id']}/cancel", {})]
+        looks += [answered(f"{url}/{long['id']}") for _ in range(3)]
+        return [look["status"] for look in looks], texts
 
     async def test_drainsAndThenEndsAtOnce(self) -> None:
         """
@@ -200,6 +236,20 @@ class MetricsTests(SeveralCase):
         program.signal(signal.SIGTERM)
         self.assertEqual(await program.ended, 0)
         self.assertEqual(list(folder.iterdir()), [])
+
+
+class PassedToSeveralTests(SeveralCase, test_listening.PassedTests):
+    """
+    (P24) The same with a socket of systemd's.
+    """
+
+    def program(self, passed: socket.socket) -> Program:
+        """
+        Start the program on this socket.
+        """
+        family = "UNIX" if passed.family == socket.AF_UNIX else "INET"
+        arguments = ("--insecure-no-auth", "--listen", f"systemd:domain={family}:index=0")
+        return self.launched(*arguments, passed=passed)
 
 
 class RefusalTests(AsyncCase):

@@ -55,6 +55,7 @@ class OptionsCase(SyncCase):
         self.home = Path(self.mktemp()).absolute()
         self.home.mkdir()
         self.environ: dict[str, str] = {}
+        self.store = f"sqlite:///{self.home}/.local/state/hum/openai-server.db"
 
     def parse(self, *arguments: str, **environ: str) -> Options:
         """
@@ -84,7 +85,7 @@ class OptionsTests(OptionsCase):
         """
         The defaults.
         """
-        self.assertEqual(self.parse().loaded.configuration, Configuration())
+        self.assertEqual(self.parse().loaded.configuration, Configuration(store=self.store))
 
     def test_values(self) -> None:
         """
@@ -95,6 +96,7 @@ class OptionsTests(OptionsCase):
             *("--listen", "unix:/x", "--listen", r"tcp6:2:interface=\:\:1", "--api-key", "k"),
         )
         wanted = Configuration(
+            store=self.store,
             port=1,
             models=("a", "b,c"),
             strict=True,
@@ -282,7 +284,8 @@ class MakeServiceTests(OptionsCase):
     def test_severalProcesses(self) -> None:
         """
         The first process starts the others; one of those listens on what it
-        has inherited. Both reopen the log at SIGHUP, and do one more thing.
+        has inherited. At SIGHUP the first one reopens the log and tells the
+        others; those reopen theirs and the audit log, and read the settings.
         """
         command = ("--processes", "2", "--port", "5", "--drain-timeout", "7")
         self.environ = {"OPENAI_SERVER_STORE": "postgresql+psycopg://me@here/db"}
@@ -296,7 +299,7 @@ class MakeServiceTests(OptionsCase):
         assert isinstance(worker, ProgramService)
         self.assertEqual(worker._drainTimeout, 7)
         self.assertEqual(worker._descriptions, [f"inherited:5:{first._descriptions[0]}"])
-        self.assertEqual([len(each.reloads) for each in (first, worker)], [2, 2])
+        self.assertEqual([len(each.reloads) for each in (first, worker)], [2, 3])
 
     def test_plugin(self) -> None:
         """

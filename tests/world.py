@@ -27,10 +27,11 @@ from openai_server.daemon.registry import FileRegistry
 from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.metrics import Counters
 from openai_server.reports import RequestReports, TurnReport
+from openai_server.store.interfaces import Store
 from openai_server.store.opening import storeFrom
 from openai_server.telemetry.service import Telemetry
 from openai_server.web.front import WebFront, boundsFrom
-from tests.machinery.daemon import DaemonSettings, FaultyDaemon
+from tests.machinery.daemon import DaemonSettings, FaultyConnection, FaultyDaemon
 from tests.recorder import StrictRecorder
 from tests.store.support import InlineWorkers
 from tests.support import SyncCase, TestClock
@@ -51,6 +52,7 @@ class MemoryEndpoint:
 
     def __init__(self, daemon: FaultyDaemon) -> None:
         self._daemon = daemon
+        self._accepted: list[FaultyConnection] = []
         self.pumps: list[IOPump] = []
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
@@ -61,11 +63,21 @@ class MemoryEndpoint:
         if server is None:
             return fail(ConnectionRefusedError())
         client: Any = protocolFactory.buildProtocol(None)  # type: ignore[arg-type]
+        self._accepted.append(server)
         # No byte moves before the client has its protocol, as with a reactor.
         ends = FakeTransport(server, True), FakeTransport(client, False)
         pump = connect(server, ends[0], client, ends[1], greet=False)
         self.pumps.append(pump)
         return succeed(client)
+
+    def cut(self) -> None:
+        """
+        Cut the connections, which only the daemon hears of.
+        """
+        self.pumps.clear()
+        for server in self._accepted:
+            if server.isConnected:
+                server.disconnect()
 
 
 class Client:
@@ -272,6 +284,7 @@ class Machine:
     """
     What outlasts a server: its daemon, its files, its wall clock.
 
+    @ivar worlds: the servers that run here beside each other.
     @ivar recorder: sees all that passes between servers and daemon.
     """
 
@@ -288,6 +301,7 @@ class Machine:
         self.recorder = StrictRecorder()
         self.recorder.watch(self.daemon)
         self.daemon.start()
+        self.worlds: list[World] = []
         self._test = test
         test.addCleanup(self._end)
 
@@ -326,40 +340,51 @@ class World:
         dialects: Mapping[str, Dialect] | None = None,
         machine: Machine | None = None,
         reports: Sequence[RequestReports] = (),
+        isAlone: bool = True,
+        hid: str = HID,
+        opened: Store | None = None,
+        clock: TestClock | None = None,
+        workers: InlineWorkers | None = None,
         **settings: Any,
     ) -> None:
         """
         @param reports: who hears of requests beside the metrics, and wants to
             know their traces.
+        @param hid: its name, another one for each of several beside each other.
+        @param opened: what lasts, started, in place of what the settings say;
+            with the clock and the workers that it has.
         @param machine: where it runs, if that has been there before and will
             be afterwards: then the server has a clock of its own.
+        @param isAlone: whether no other server uses its database.
         """
         self._test = test
         self.api = test.api
         self._isGuest = machine is not None
         self.machine = machine = machine or Machine(test, daemonSettings)
-        self.clock = TestClock() if self._isGuest else machine.clock
+        self.clock = (clock or TestClock()) if self._isGuest else machine.clock
         self.folder, self.daemon, self.recorder = machine.folder, machine.daemon, machine.recorder
-        self.configuration = Configuration(**settings)
+        self.configuration = Configuration(**{"store": "memory:", **settings})
         self.endpoint = MemoryEndpoint(self.daemon)
         self.turns: list[TurnReport] = []
         self._isStopped = False
-        self.workers = InlineWorkers()
         counters = Counters()
-        self.store = storeFrom(
+        self.workers = workers or InlineWorkers()
+        self.store = opened or storeFrom(
             self.configuration.store,
             boundsFrom(self.configuration),
             clock=self.clock,
             counters=counters,
             workers=self.workers,
             now=machine.now,
+            isAlone=isAlone,
         )
-        self.store.startService()
+        if opened is None:
+            self.store.startService()
         self.registry = FileRegistry(str(self.daemon.registryPath), self.clock)
         self.link = Link(
             clock=self.clock,
             endpoint=self.endpoint,
-            hid=HID,
+            hid=hid,
             version="0",
             registry=self.registry,
             timeouts=timeouts or WaitLimits(),
@@ -373,7 +398,7 @@ class World:
             clock=self.clock,
             configuration=self.configuration,
             daemon=self.link,
-            hid=HID,
+            hid=hid,
             runtimeDirectory=self.folder,
             now=machine.now,
             dialects=dialects,
@@ -386,6 +411,7 @@ class World:
         )
         self.telemetry.watch(self.link, self.store, self.front)
         self.clients: list[Client] = []
+        machine.worlds.append(self)
         self.logged: list[LogEvent] = []
         globalLogPublisher.addObserver(self.logged.append)
         test.addCleanup(self._end)
@@ -406,9 +432,11 @@ class World:
         """
         moved = True
         while moved:
-            moved = sum(pump.pump() for pump in self.endpoint.pumps) > 0
-            for client in self.clients:
-                client.wire.run()
+            moved = False
+            for world in self.machine.worlds:
+                moved |= sum(pump.pump() for pump in world.endpoint.pumps) > 0
+                for client in world.clients:
+                    client.wire.run()
 
     def advance(self, seconds: float, step: float = 0.25) -> None:
         """
@@ -416,13 +444,15 @@ class World:
         """
         self.flush()
         while seconds > 1e-9:
-            self.clock.advance(min(step, seconds))
+            for world in self.machine.worlds:
+                world.clock.advance(min(step, seconds))
             if self._isGuest:
                 self.machine.clock.advance(min(step, seconds))
             seconds -= step
             self.flush()
-        for client in self.clients:
-            client.wire.read()
+        for world in self.machine.worlds:
+            for client in world.clients:
+                client.wire.read()
 
     # Clients.
 
@@ -526,6 +556,7 @@ class World:
         self._test.successResultOf(self.store.stopService())
         if self._isGuest:
             self._test.assertEqual([call for call in self.clock.getDelayedCalls() if call.active()], [])
+        self.machine.worlds.remove(self)
         self._assertNothingIsLeft()
 
     def kill(self) -> None:
@@ -533,11 +564,11 @@ class World:
         Let the process of the server die where it stands.
         """
         self._isStopped = True
+        self.machine.worlds.remove(self)
         self.workers.kill()
         self.clients.clear()
         # It never hears of this, and its clock stands still.
-        self.endpoint.pumps.clear()
-        self.daemon.cutConnections()
+        self.endpoint.cut()
 
     def _end(self) -> None:
         globalLogPublisher.removeObserver(self.logged.append)

@@ -90,6 +90,8 @@ KINDS: Final[dict[str, Kind]] = {
     "call_expired": Kind(409, "conflict", "call_expired", End.BAD),
     "conversation_locked": Kind(409, "conflict", "conversation_locked", End.BAD),
     "idempotency_key_reused": Kind(409, "conflict", "idempotency_key_reused", End.BAD),
+    "idempotency_key_in_use": Kind(409, "conflict", "idempotency_key_in_use", End.BAD),
+    "idempotency_attempt_lost": Kind(409, "conflict", "idempotency_attempt_lost", End.BAD),
     "request_too_large": Kind(413, _INVALID, "request_too_large", End.BAD),
     "unsupported_content_type": Kind(415, _INVALID, "unsupported_content_type", End.BAD),
     "unsupported_content_encoding": Kind(415, _INVALID, "unsupported_content_encoding", End.BAD),

@@ -128,6 +128,7 @@ class Joining:
                 clock=self._clock,
                 counters=counters,
                 reactor=self._reactor,
+                isAlone=True,
             )
             start(store)
         except StoreError as error:

@@ -78,10 +78,10 @@ class AdminContract:
         All, as JSON, without a secret.
         """
         lines: list[Any] = [json.loads(line) for line in self.ran("export")]
-        tables = ["sessions", "hints", "calls", "answers", *["records"] * 3, "items"]
+        tables = ["sessions", "hints", "calls", "answers", "messages", *["records"] * 3, "items"]
         self.assertEqual([line["table"] for line in lines], tables)
         self.assertEqual(
-            [lines[4]["data"], lines[5]["data"], lines[6]["data"]], [{"text": "café"}, "//4=", [1]]
+            [lines[5]["data"], lines[6]["data"], lines[7]["data"]], [{"text": "café"}, "//4=", [1]]
         )
         self.assertEqual((lines[0]["sid"], lines[0]["user"], lines[0]["details"]), ("s1", None, "AP8="))
 
@@ -175,4 +175,4 @@ class ModuleTests(SyncCase):
             timeout=60,
         )
         self.assertEqual((done.returncode, done.stdout), (1, ""))
-        self.assertIn("the store is memory", done.stderr)
+        self.assertIn("there is no store at /nowhere/.local/state/hum/openai-server.db", done.stderr)

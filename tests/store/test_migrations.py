@@ -4,12 +4,18 @@ Tests for L{openai_server.store.migrations}.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, Engine, inspect
+from alembic.operations import Operations
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, inspect, text
 
+from openai_server.store import migrations
 from openai_server.store.location import Location
 from openai_server.store.migrations import migrate
+from openai_server.store.migrations.versions import first
 from openai_server.store.schema import metadata
 from tests.store.support import PostgreSQL, SQLiteFile
 
@@ -45,6 +51,25 @@ class MigrationContract:
             context = MigrationContext.configure(connection)
             self.assertEqual(compare_metadata(context, metadata), [])
             self.assertEqual(self.tables(connection), {*metadata.tables, "alembic_version"})
+
+    def test_callsOfBefore(self) -> None:
+        """
+        Those that were parked before processes had names are nobody's.
+        """
+        location = Location(self.where)
+        with location.alone(), location.migrating(self.engine) as connection:
+            context = MigrationContext.configure(connection, opts={"transactional_ddl": True})
+            with Operations.context(context):
+                first.upgrade()
+            script = ScriptDirectory(str(Path(migrations.__file__).parent))
+            context.stamp(script, first.revision)
+            columns = "public_id, account, sid, call_id, wire_name, client_name, arguments"
+            more = "is_open, incarnation, details, created_at, deadline, expires_at"
+            values = "'c', 'a', 's', 'c', 'w', 'c', '', true, '', '', 0, 0, 1"
+            connection.execute(text(f"INSERT INTO calls ({columns}, {more}) VALUES ({values})"))
+            migrate(connection)
+        with self.engine.connect() as connection:
+            self.assertEqual(connection.scalars(text("SELECT owner FROM calls")).all(), [""])
 
     def test_failed(self) -> None:
         """

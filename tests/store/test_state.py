@@ -9,16 +9,27 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import Deferred
 
-from openai_server.store.saved import KINDS, LOOKUPS, SavedAnswer, SavedCall, SavedHint, SavedSession, keyOf
+from openai_server.store.interfaces import PROCESS
+from openai_server.store.saved import (
+    KINDS,
+    LOOKUPS,
+    SavedAnswer,
+    SavedCall,
+    SavedHint,
+    SavedMessage,
+    SavedSession,
+    keyOf,
+)
 from tests.store.support import NOW, InMemory, PostgreSQL, SQLiteFile, SQLiteInMemory
 
 SESSION = SavedSession("s1", "a", b"c", b"t", b"n", None, "Be brief.", 5, b"\0\xff", NOW, NOW + 100)
 HINT = SavedHint(b"h", True, NOW + 100)
 CALL = SavedCall(
-    "call_1", "a", "s1", "toolu_1", "w", "c", b"d", None, True, "42", b"x", NOW, NOW + 50, NOW + 100
+    "call_1", "a", "s1", "toolu_1", "w", "c", b"d", None, True, "42", b"x", NOW, NOW + 50, NOW + 100, "p1"
 )
 ANSWER = SavedAnswer(b"k", "a", b"r", b"all", NOW + 100)
-ALL = (SESSION, HINT, CALL, ANSWER)
+MESSAGE = SavedMessage("m1", b"for you", NOW + 100)
+ALL = (SESSION, HINT, CALL, ANSWER, MESSAGE)
 
 
 class StateContract:
@@ -58,7 +69,7 @@ class StateContract:
             self.assertEqual(self.get(type(saved), keyOf(saved)), saved)
         self.assertIsNone(self.get(SavedAnswer, b"l").data)
         self.assertEqual(
-            [self.get(kind, b"" if kind in (SavedHint, SavedAnswer) else "") for kind in KINDS], [None] * 4
+            [self.get(kind, b"" if kind in (SavedHint, SavedAnswer) else "") for kind in KINDS], [None] * 5
         )
 
     def test_again(self) -> None:
@@ -102,7 +113,7 @@ class StateContract:
         """
         self.store.state.save(*ALL)
         self.clock.advance(100)
-        self.assertEqual([self.get(type(saved), keyOf(saved)) for saved in ALL], [None] * 4)
+        self.assertEqual([self.get(type(saved), keyOf(saved)) for saved in ALL], [None] * 5)
         self.assertEqual(self.sids(), "")
         self.assertFalse(self.result(self.store.state.take(SavedCall, "call_1")))
 
@@ -118,6 +129,83 @@ class StateContract:
         state.save(CALL)
         self.assertTrue(self.result(state.take(SavedCall, "call_1")))
         self.assertIsNone(self.get(SavedCall, "call_1"))
+
+    def test_claim(self) -> None:
+        """
+        Who comes first keeps his; the others are shown it, until it expires or
+        is forgotten.
+        """
+        state, result = self.store.state, self.result
+        other = msgspec.structs.replace(ANSWER, request=b"other", expiresAt=NOW + 300)
+        self.assertIsNone(result(state.claim(ANSWER)))
+        self.assertEqual((result(state.claim(other)), self.get(SavedAnswer, b"k")), (ANSWER, ANSWER))
+        state.forget(SavedAnswer, b"k")
+        self.assertIsNone(result(state.claim(other)))
+        state.save(ANSWER)
+        self.assertEqual(result(state.claim(other)), ANSWER)
+        self.clock.advance(100)
+        self.assertIsNone(result(state.claim(other)))
+        self.assertEqual(self.get(SavedAnswer, b"k"), other)
+
+    def test_takeAll(self) -> None:
+        """
+        All that was asked for, as it was believed to be; or nothing.
+        """
+        state, result = self.store.state, self.result
+        other = msgspec.structs.replace(CALL, publicId="call_2")
+        state.save(CALL, other, SESSION)
+        for keys, fields in (
+            (["call_1", "call_2"], {"owner": "p2"}),
+            (["call_1", "call_2"], {"owner": "p1", "isOpen": False}),
+            (["call_1", "call_3"], {"owner": "p1"}),
+            (["s1"], {}),
+        ):
+            self.assertFalse(result(state.takeAll(SavedCall, keys, **fields)))
+        self.assertEqual((self.get(SavedCall, "call_1"), self.get(SavedCall, "call_2")), (CALL, other))
+        self.assertTrue(result(state.takeAll(SavedCall, ["call_2", "call_1"], owner="p1", isOpen=True)))
+        self.assertFalse(result(state.takeAll(SavedCall, ["call_2", "call_1"])))
+        self.assertEqual(result(state.find(SavedCall, limit=9)), [])
+        self.assertFalse(result(state.takeAll(SavedSession, ["s1"], seen=b"u")))
+        self.assertTrue(result(state.takeAll(SavedSession, ["s1"], seen=b"t")))
+        self.clock.advance(100)
+        state.save(CALL)
+        self.assertFalse(result(state.takeAll(SavedCall, ["call_1"])))
+
+    def test_change(self) -> None:
+        """
+        All that are so, and no others.
+        """
+        state, result = self.store.state, self.result
+        changes: list[dict[str, Any]] = [{}, {"publicId": "call_2"}, {"publicId": "call_3", "sid": "s2"}]
+        state.save(*[msgspec.structs.replace(CALL, **each) for each in changes])
+        self.assertTrue(result(state.change(SavedCall, {"owner": "p2"}, sid="s1", owner="p1", isOpen=True)))
+        self.assertFalse(result(state.change(SavedCall, {"owner": "p3"}, sid="s1", owner="p1", isOpen=True)))
+        found = result(state.find(SavedCall, limit=9))
+        self.assertEqual(
+            {call.publicId: call.owner for call in found}, {"call_1": "p2", "call_2": "p2", "call_3": "p1"}
+        )
+        self.assertTrue(result(state.change(SavedCall, {"isOpen": False, "details": b""}, sid="s2")))
+        closed = msgspec.structs.replace(CALL, publicId="call_3", sid="s2", isOpen=False, details=b"")
+        self.assertEqual(self.get(SavedCall, "call_3"), closed)
+
+    def test_abandoned(self) -> None:
+        """
+        Open calls of processes that are gone, however these went.
+        """
+        state, result = self.store.state, self.result
+        for number in range(1, 5):
+            state.save(msgspec.structs.replace(CALL, publicId=f"call_{number}", owner=f"p{number}"))
+        others: list[dict[str, Any]] = [{"isOpen": False}, {"incarnation": "43"}]
+        for number, other in enumerate(others, 5):
+            state.save(msgspec.structs.replace(CALL, publicId=f"call_{number}", owner="p3", **other))
+        for owner, ttl in (("p1", 50), ("p2", -1), ("p4", 50)):
+            self.assertTrue(result(state.acquire(PROCESS + owner, owner, ttl)))
+        self.assertTrue(result(state.acquire("p3", "p3", 50)))
+        names = [[call.publicId for call in result(state.abandoned(limit, "42"))] for limit in (9, 1)]
+        self.assertEqual(names, [["call_2", "call_3"], ["call_2"]])
+        self.assertTrue(result(state.release(PROCESS + "p1", "p1")))
+        [first, *_] = result(state.abandoned(9, "42"))
+        self.assertEqual(first, CALL)
 
     def test_leases(self) -> None:
         """
@@ -225,6 +313,8 @@ class LastingContract(StateContract):
         other = self.opened()
         self.assertTrue(self.result(self.store.state.acquire("sid:1", "p1", 5)))
         self.assertFalse(self.result(other.state.acquire("sid:1", "p2", 5)))
+        self.assertIsNone(self.result(self.store.state.claim(ANSWER)))
+        self.assertEqual(self.result(other.state.claim(msgspec.structs.replace(ANSWER, data=None))), ANSWER)
         self.store.state.save(CALL)
         self.assertTrue(self.result(self.store.state.durable()))
         self.assertTrue(self.result(other.state.take(SavedCall, "call_1")))

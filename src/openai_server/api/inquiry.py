@@ -9,7 +9,7 @@ C{param} keeps the place at which the client wrote it.
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
@@ -165,6 +165,26 @@ class Sampling(msgspec.Struct, frozen=True, gc=False):
 NO_CHOICE = ToolChoice()
 PLAIN_TEXT = Format()
 NO_SAMPLING = Sampling()
+
+
+@runtime_checkable
+class NamedAnswer(Protocol):
+    """
+    What a dialect keeps for an answer that has an id from its beginning.
+    """
+
+    @property
+    def names(self) -> tuple[str, int]:
+        """
+        By what the answer is told from others to the same request: what its
+        ids are made of, and when it was begun, in seconds since 1970.
+        """
+
+    def named(self, token: str, createdAt: int) -> NamedAnswer:
+        """
+        Return what writes another answer to the same request, which has these
+        L{names}.
+        """
 
 
 class Inquiry(msgspec.Struct, frozen=True, kw_only=True):

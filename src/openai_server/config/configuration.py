@@ -144,11 +144,11 @@ class Configuration(Struct, frozen=True, kw_only=True):
     store: Annotated[
         _Text,
         _does(
-            "where what outlasts a restart is kept: memory: (nothing), sqlite: (a file in the state folder),"
-            " sqlite:///PATH, postgresql+psycopg://USER@HOST/DATABASE",
+            "where what outlasts a restart is kept: sqlite: (a file in the state folder), sqlite:///PATH,"
+            " postgresql+psycopg://USER@HOST/DATABASE, memory: (nothing outlasts it)",
             isURL=True,
         ),
-    ] = "memory:"
+    ] = "sqlite:"
     keptResponses: Annotated[
         int, Meta(ge=0, le=1_000_000), _does("responses and chat completions that are kept; 0: none")
     ] = 10_000

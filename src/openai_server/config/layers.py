@@ -28,7 +28,7 @@ from openai_server.config.settings import (
     guess,
     shown,
 )
-from openai_server.config.storage import STORES, passwordsIn, storeURL, withoutPasswords
+from openai_server.config.storage import STORES, VOLATILE, passwordsIn, storeURL, withoutPasswords
 
 #: What the command line said, by the setting's name: a text, or the texts of
 #: an option that was repeated.
@@ -92,6 +92,8 @@ def load(given: Given, environ: Mapping[str, str], path: str | None = None) -> L
         for name, value, source in layer:
             values[name] = _settled(BY_NAME[name], value, environ, source)
             sources[name] = source
+    if "store" not in values:
+        values["store"] = _defaultStore(environ, warnings)
     configuration = Configuration(**values)
     _refuseManyTools(configuration, sources)
     _refuseTraces(configuration, sources)
@@ -116,6 +118,19 @@ def _settled(setting: Setting, value: Value, environ: Mapping[str, str], source:
             raise ConfigurationError(f"{source}: {setting.name}: the value is not {STORES}")
         return url
     return _absolute(value, environ) if setting.isPath else value
+
+
+def _defaultStore(environ: Mapping[str, str], warnings: list[str]) -> str:
+    """
+    Return where things are kept when nobody says anything.
+
+    @param warnings: added to, when there is no place for that.
+    """
+    url = storeURL(str(BY_NAME["store"].default), environ)
+    if url is None:
+        variable = BY_NAME["store"].variable
+        warnings.append(f"nothing outlasts a restart: there is no home folder for it (set {variable})")
+    return url or VOLATILE
 
 
 def _absolute(value: Value, environ: Mapping[str, str]) -> Value:

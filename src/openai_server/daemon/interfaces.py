@@ -11,7 +11,7 @@ more, and its record lives on until the worker is done with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -239,4 +239,29 @@ class Daemon(Protocol):
         @param calls: those that wait for results.
         @param tools: whatever its worker may know; the names are this bee's
             until the turn is over.
+        """
+
+    # Several processes at one daemon.
+
+    def isLive(self, sid: str) -> bool:
+        """
+        Whether this process hears of a turn on this sid.
+        """
+
+    def onStray(self, listener: Callable[[ToolCall], None] | None) -> None:
+        """
+        Tell this listener of calls of turns that this process has not: the
+        daemon gives a call to any bee that lists its name (humd 0.31.18). For
+        each, somebody says L{give} where the turn is, or L{refuse} here.
+        Without a listener they are refused.
+        """
+
+    def give(self, call: ToolCall) -> None:
+        """
+        Show a turn a call of it that another process was given.
+        """
+
+    def refuse(self, call: ToolCall) -> None:
+        """
+        Answer a call with an error: nobody has its turn.
         """

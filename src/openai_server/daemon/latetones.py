@@ -71,14 +71,19 @@ class LateTones:
         isLate = isDraining or sid in self._finished
         self._counts["late_tones" if isLate else "foreign_tones"] += number
 
+    def mayRefuse(self, call: ToolCall) -> bool:
+        """
+        Whether a call can be answered, and was not.
+        """
+        return call.sigil is None and (call.sid, call.callId) not in self._answered
+
     def shouldRefuse(self, call: ToolCall) -> bool:
         """
         Whether a call is to be answered with an error: once, and not when
         its result would be dropped.
         """
-        key = (call.sid, call.callId)
-        if call.sigil is not None or key in self._answered:
+        if not self.mayRefuse(call):
             return False
-        self._answered.add(key)
+        self._answered.add((call.sid, call.callId))
         self._counts["refused_calls"] += 1
         return True

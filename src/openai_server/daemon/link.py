@@ -258,6 +258,18 @@ class Link(Service):
     ) -> PromptedTurn:
         return self._router.adopt(sid, model, calls, tools, audience)
 
+    def isLive(self, sid: str) -> bool:
+        return self._router.isLive(sid)
+
+    def onStray(self, listener: Callable[[ToolCall], None] | None) -> None:
+        self._router.onStray = listener
+
+    def give(self, call: ToolCall) -> None:
+        self._router.tonesReceived([call])
+
+    def refuse(self, call: ToolCall) -> None:
+        self._router.refuse(call)
+
     # One connection after the other.
 
     def opening(self, protocol: ThrumProtocol) -> Iterable[FromBee]:

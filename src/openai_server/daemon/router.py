@@ -62,6 +62,7 @@ class Router:
     @ivar clock: the time of all turns.
     @ivar limits: how long they wait for what.
     @ivar deadlines: when they are looked at.
+    @ivar onStray: see L{openai_server.daemon.interfaces.Daemon.onStray}.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Router:
         self.clock = clock
         self.limits = timeouts
         self.deadlines = Deadlines(clock)
+        self.onStray: Callable[[ToolCall], None] | None = None
         self._registration = registration
         self._registry = registry
         self._rids = rids
@@ -95,6 +97,7 @@ class Router:
         self._lateTones = LateTones(counts)
         self._notYet: Deadline | None = None
         self._tidying: IDelayedCall | None = None
+        self._hasAdopted = False
         self._oldState: object = None
         self._named: Container[str] = ()
 
@@ -118,6 +121,13 @@ class Router:
         Whether what is sent now reaches the daemon.
         """
         return self.protocol is not None and self.protocol.isReady
+
+    @property
+    def hasOthers(self) -> bool:
+        """
+        Whether calls may be another process's.
+        """
+        return self.onStray is not None
 
     def newRid(self) -> str:
         """
@@ -145,8 +155,18 @@ class Router:
             if self._tidying is None and self.isReady and self._registration.isStale:
                 self._tidying = self.clock.callLater(self.limits.names, self._tidy)
 
+    def sayNames(self) -> None:
+        """
+        Register the names of turns that were adopted, if that is still to be
+        done: their models may call them from now on.
+        """
+        if self._hasAdopted and self._tidying is not None:
+            self._tidying.cancel()
+            self._tidy()
+
     def _tidy(self) -> None:
         self._tidying = None
+        self._hasAdopted = False
         if self._registration.isStale:
             self.send(self._registration.opening())
 
@@ -198,10 +218,19 @@ class Router:
         self._registration.adopt(sid, tools)
         if self.isReady:
             self.send(Attach(rid=self.newRid(), sid=sid))
-            if self._tidying is None and self._registration.isStale:
+            if not self._hasAdopted and self._registration.isStale:
                 # One hello for all that are adopted now.
+                self._hasAdopted = True
+                if self._tidying is not None:
+                    self._tidying.cancel()
                 self._tidying = self.clock.callLater(0, self._tidy)
         return turn
+
+    def isLive(self, sid: str) -> bool:
+        """
+        Whether the sid has a turn here that is heard.
+        """
+        return sid in self._turns and self._turns[sid].isHeard
 
     def _whyNotNow(self) -> str | None:
         protocol = self.protocol
@@ -329,6 +358,7 @@ class Router:
         if self._notYet is not None:
             self._notYet.cancel()
         tidying, self._tidying = self._tidying, None
+        self._hasAdopted = False
         if tidying is not None:
             tidying.cancel()
 
@@ -402,15 +432,24 @@ class Router:
         if call.sigil is not None:
             self.counts["unrouted_calls"] += 1
         if turn is None:
-            self._refuse(call)
+            self._stray(call)
         elif not turn.isHeard:
             self.counts["refused_calls"] += 1
             turn.refuse(call)
         elif turn.called(call):
             groups[call.sid].append(call)
 
-    def _refuse(self, call: ToolCall) -> None:
+    def _stray(self, call: ToolCall) -> None:
         self._drop(call.sid)
+        if self.onStray is not None and self._lateTones.mayRefuse(call):
+            self.onStray(call)
+        else:
+            self.refuse(call)
+
+    def refuse(self, call: ToolCall) -> None:
+        """
+        Answer a call of no turn with an error, once.
+        """
         if self.isReady and self._lateTones.shouldRefuse(call):
             self.send(refusal(self.newRid(), call))
 

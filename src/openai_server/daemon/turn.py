@@ -51,6 +51,12 @@ class Wire(Protocol):
         """
 
     @property
+    def hasOthers(self) -> bool:
+        """
+        Another process may have answered calls of a turn that is parked here.
+        """
+
+    @property
     def counts(self) -> Counter[str]: ...
 
     @property
@@ -65,6 +71,11 @@ class Wire(Protocol):
     def newRid(self) -> str: ...
 
     def send(self, tone: FromBee) -> None: ...
+
+    def sayNames(self) -> None:
+        """
+        The names of all turns must be this bee's before a model goes on.
+        """
 
     def turnOver(self, turn: PromptedTurn) -> None:
         """
@@ -253,6 +264,7 @@ class PromptedTurn:
         if not self._wire.isReady:
             raise APIError("daemon_unavailable", "The daemon is not connected.", retryAfter=1)
         self._calls[callId] = None
+        self._wire.sayNames()
         rid = self._wire.newRid()
         self._wire.send(toolResult(rid, self.sid, callId, toolName, text, isError))
 
@@ -425,12 +437,13 @@ class PromptedTurn:
 
     def _finish(self, end: TurnEnd) -> None:
         wasHeard = self.isHeard
+        mayBeOthers = self._state == states.PARKED and self._wire.hasOthers
         self._state = states.ENDED
         self.isOver = True
         self.isHeard = False
         self.prompt = None
         self.formerTools = ()
-        if self._calls and self._wire.isReady:
+        if self._calls and self._wire.isReady and not mayBeOthers:
             self._refuseOpenCalls()
         self._wire.turnOver(self)
         if wasHeard:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from openai_server.api.arguments import argumentsText
@@ -101,7 +102,19 @@ class ParkedCall:
 class CallKeeper(Protocol):
     """
     Who is told what becomes of calls.
+
+    @ivar isShared: whether other processes may take the turns.
     """
+
+    isShared: bool
+
+    def expiring(self, parked: Any) -> Deferred[bool] | None:
+        """
+        The deadline of a parked turn has passed.
+
+        @return: fires with whether it is this process that tells the model;
+            None where that is so.
+        """
 
     def keep(self, parked: Any) -> object:
         """
@@ -188,6 +201,31 @@ class CallTable:
         """
         if self._keeper is not None:
             self._keeper.keep(owner)
+
+    def expiring(self, owner: object) -> Deferred[bool] | None:
+        """
+        The deadline of this owner's calls has passed: see L{CallKeeper.expiring}.
+        """
+        return None if self._keeper is None else self._keeper.expiring(owner)
+
+    @property
+    def isShared(self) -> bool:
+        """
+        Whether another process may answer calls of a turn that is parked here.
+        """
+        return self._keeper is not None and self._keeper.isShared
+
+    def left(self, owner: object) -> None:
+        """
+        Another process has this owner's turn: its calls are none of this one's.
+        """
+        for call in self._open.pop(owner, ()):
+            if call.state is CallState.KEPT and self._keeper is not None:
+                # It is told to whoever has the turn.
+                self._keeper.closed(call)
+            self._byId.pop((call.account, call.publicId), None)
+            self._forgetLegacy(call)
+            call.state, call.arguments, call.owner = CallState.CLOSED, "", None
 
     def adopted(self, call: ParkedCall, isShown: bool, asked: bytes | None = None) -> None:
         """

@@ -116,6 +116,8 @@ class Conversation:
     The audience of one turn. See the module's docstring.
 
     @ivar context: what it was begun with.
+    @ivar onLeft: what is to be called some time after another process has
+        the turn, when its worker is surely done; None for nothing.
     @ivar phase: where it is.
     @ivar seenCalls: ids of all calls that this side answers, or has refused.
     @ivar slot: its place in its worker.
@@ -132,6 +134,7 @@ class Conversation:
         "_end",
         "_hasLife",
         "_isSettled",
+        "_isUnsure",
         "_onOver",
         "_onReady",
         "_onSettled",
@@ -147,6 +150,7 @@ class Conversation:
         "askedAt",
         "context",
         "handedOut",
+        "onLeft",
         "phase",
         "seenCalls",
         "slot",
@@ -184,6 +188,7 @@ class Conversation:
         self._counters = counters
         self._onSettled = onSettled
         self._onOver = onOver
+        self.onLeft: Callable[[], None] | None = None
         self._onReady = onReady
         self._turn: Turn | None = None
         self._answer: Attendant | None = None
@@ -194,6 +199,7 @@ class Conversation:
         self._hasLife = False
         self._batch = CallBatch(clock, constants.COLLECT_WINDOW, context.parallel)
         self._unroutable = False
+        self._isUnsure = False
         self._unheard: list[Shown] | None = None
         self._unheardSize = 0
         self._park: Deadline | None = None
@@ -239,10 +245,11 @@ class Conversation:
 
     def letGo(self) -> None:
         """
-        Leave a parked turn to the next process.
+        Leave a parked turn to another process: nothing more is told of it here.
         """
         self._stopPark()
         self._asked().letGo()
+        self._move(Step.END)
         self.slot.release()
 
     @property
@@ -420,6 +427,8 @@ class Conversation:
         """
         Tell the answer that the turn is over, and why.
         """
+        # Another process may have answered its calls: what its session has seen is not known.
+        self._isUnsure = self.isParked and self._table.isShared
         self._end = end
         self._move(Step.END)
         if not self._asked().isOver:
@@ -531,6 +540,13 @@ class Conversation:
             self.cancel(End.WORKER_ERROR)
 
     def _parkPassed(self) -> None:
+        asked = self._table.expiring(self)
+        if asked is None:
+            self._expire()
+        else:
+            asked.addCallback(lambda isOurs: self._expire() if isOurs and self.isParked else None)
+
+    def _expire(self) -> None:
         # Without a connection, the turn is over by that.
         turn = self._asked()
         self._beginSettling()
@@ -580,7 +596,7 @@ class Conversation:
 
     def _settle(self) -> None:
         if self._onSettled is not None:
-            self._onSettled(self.context.session, self.hasEndedWell)
+            self._onSettled(self.context.session, self.hasEndedWell and not self._isUnsure)
         self._isSettled = True
         waiting, self._whenSettled = self._whenSettled, None
         for deferred in waiting or ():

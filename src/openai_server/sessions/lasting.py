@@ -5,6 +5,9 @@ Sessions and hints that outlast the process.
 A session is kept while nobody uses it, and forgotten when somebody does: one
 that is in use when the process dies may have been told anything, and is never
 used again. So its prompt must not go out before L{LastingSessions.whenWritten}.
+
+Where several processes share the store, whoever goes on with a session takes
+it first, with what he believes that it has seen: see L{LastingSessions.take}.
 """
 
 from __future__ import annotations
@@ -18,12 +21,15 @@ from twisted.internet.defer import Deferred
 from openai_server.sessions.chains import Chain
 from openai_server.sessions.contexts import Context
 from openai_server.sessions.digests import digestOf
+from openai_server.sessions.hints import HintKeys
 from openai_server.sessions.plans import Session
 from openai_server.store.interfaces import StateStore
 from openai_server.store.saved import SavedHint, SavedSession
 
 #: Seconds for which sessions and hints are kept after their last use.
 KEPT: Final = 14 * 86_400.0
+#: Sessions that are looked at for one request.
+_MOST_FOUND: Final = 16
 
 
 class SessionDetails(msgspec.Struct, frozen=True, array_like=True):
@@ -46,6 +52,7 @@ class LastingSessions:
     """
     Saves sessions and hints, and makes sessions of what was saved.
 
+    @ivar isShared: whether other processes may use what is saved.
     @ivar isStopped: whether what happens from now on is the end of this
         process, and nothing that the next one need know.
     """
@@ -55,6 +62,7 @@ class LastingSessions:
         @param now: the wall clock, in seconds since 1970.
         """
         self.isStopped = False
+        self.isShared = state.isShared
         self._state = state
         self._now = now
 
@@ -72,7 +80,18 @@ class LastingSessions:
         """
         if session.isSaved and not self.isStopped:
             session.isSaved = False
-            self._state.forget(SavedSession, session.sid)
+            if not self.isShared:
+                # What others share, somebody takes.
+                self._state.forget(SavedSession, session.sid)
+
+    def take(self, session: Session, seen: bytes) -> Deferred[bool]:
+        """
+        Take a session for this process alone.
+
+        @param seen: the digest of what it has seen, as this process knows it.
+        @return: fires with whether it is this process's, and has seen just that.
+        """
+        return self._state.takeAll(SavedSession, [session.sid], seen=seen)
 
     def whenWritten(self) -> Deferred[bool]:
         """
@@ -101,6 +120,30 @@ class LastingSessions:
         """
         return await self._state.find(SavedSession, limit=limit)
 
+    async def showsHistory(self, key: bytes) -> bool:
+        """
+        Whether L{historyShown} was ever said of this hint.
+        """
+        hint = await self._state.get(SavedHint, key)
+        return hint is not None and hint.showsHistory
+
+    async def having(self, account: str, context: Context, seen: bytes) -> Sequence[SavedSession]:
+        """
+        Return the sessions that have seen just this, the latest first.
+        """
+        return await self._state.find(
+            SavedSession, limit=_MOST_FOUND, account=account, context=_digestOf(context), seen=seen
+        )
+
+    async def named(self, keys: HintKeys) -> Sequence[SavedSession]:
+        """
+        Return the sessions under a name, or under a user where there is none,
+        the latest first.
+        """
+        if keys.session is not None:
+            return await self._state.find(SavedSession, limit=_MOST_FOUND, name=keys.session)
+        return await self._state.find(SavedSession, limit=_MOST_FOUND, user=keys.user)
+
     # One session.
 
     def savedFrom(self, session: Session) -> SavedSession:
@@ -111,7 +154,7 @@ class LastingSessions:
         return SavedSession(
             sid=session.sid,
             account=session.account,
-            context=digestOf([_encode(context)]),
+            context=_digestOf(context),
             seen=session.seen.digest,
             name=session.name,
             user=session.user,
@@ -121,6 +164,10 @@ class LastingSessions:
             usedAt=now,
             expiresAt=now + KEPT,
         )
+
+
+def _digestOf(context: Context) -> bytes:
+    return digestOf([_encode(context)])
 
 
 def sessionFrom(saved: SavedSession) -> Session:

@@ -37,7 +37,7 @@ from msgspec import MsgspecError
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from openai_server.clock import Timeouts
+from openai_server.clock import Portions, Timeouts
 from openai_server.errors import APIError, shuttingDown
 from openai_server.sessions.chains import Chain
 from openai_server.sessions.entries import answerEntry
@@ -47,6 +47,7 @@ from openai_server.sessions.lasting import LastingSessions, sessionFrom
 from openai_server.sessions.plans import Claim, Session, SessionKind, SessionPlan, UserHint
 from openai_server.sessions.selection import Selection, Wanted
 from openai_server.sessions.waiting import Waiter
+from openai_server.store.saved import SavedSession
 
 #: Seconds that a lone message waits for its session.
 PATIENCE: Final = 30.0
@@ -56,6 +57,8 @@ RETRY_AFTER: Final = 5
 MAX_WAITING: Final = 32
 #: Characters of system prompts that are kept for lone messages.
 MAX_PROMPTS: Final = 16 * 2**20
+#: Sessions of earlier processes that are remembered in one turn of the reactor.
+LOADED_AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class SessionMemory:
         """
         @param lasting: what outlasts the process; None for nothing.
         """
+        self._clock = clock
         self._keys = keys
         self._lasting = lasting
         self._settings = settings
@@ -209,19 +213,19 @@ class SessionMemory:
     async def load(self) -> None:
         """
         Remember what earlier processes have left, the latest first, as much as
-        there is place for.
+        there is place for. What others share is looked for when it is asked for.
         """
-        if self._lasting is None or not self._settings.continuation:
+        if self._lasting is None or self._lasting.isShared or not self._settings.continuation:
             return
-        limit = self._settings.sessions
+        limit, portions = self._settings.sessions, Portions(self._clock, LOADED_AT_ONCE)
         for key in reversed(await self._lasting.hints(limit)):
             self._named.historyShown(key)
+            if (rest := portions.rest()) is not None:
+                await rest
         for saved in reversed(await self._lasting.sessions(limit)):
-            with suppress(MsgspecError):
-                session = sessionFrom(saved)
-                session.isSaved = True
-                self.found(session)
-                self.release(session, mayGoOn=True)
+            self.bring(saved)
+            if (rest := portions.rest()) is not None:
+                await rest
 
     def found(self, session: Session) -> None:
         """
@@ -237,9 +241,55 @@ class SessionMemory:
         this plan is used: its prompt must not go out before. None where there
         is nothing to wait for.
         """
-        if self._lasting is None or plan.kind is not SessionKind.CONTINUED:
+        if self._lasting is None or self._lasting.isShared or plan.kind is not SessionKind.CONTINUED:
             return None
         return self._lasting.whenWritten()
+
+    # What other processes may use too.
+
+    def wanted(self, claim: Claim) -> Wanted | None:
+        """
+        Return what is looked for in the store for a request; None where
+        nothing is.
+        """
+        return None if claim.isIsolated or not self._settings.continuation else self._wantedFrom(claim)
+
+    def known(self, wanted: Wanted) -> Session | None:
+        """
+        Return the session that the request would go on in, busy or not.
+        """
+        isLone = wanted.claim.transcript.isLone
+        return self._selection.forLone(wanted) if isLone else self._selection.forTranscript(wanted)[0]
+
+    def mayBeNamed(self, wanted: Wanted) -> bool:
+        """
+        Whether a hint may name the session of a lone message.
+        """
+        keys = wanted.keys
+        return keys.session is not None or (keys.user is not None and self._selection.namesTalk(keys.user))
+
+    def historyShown(self, user: bytes) -> None:
+        """
+        Remember that the client behind this hint keeps its transcripts itself.
+        """
+        self._named.historyShown(user)
+
+    def bring(self, saved: SavedSession) -> None:
+        """
+        Remember a session that is in the store, as the latest.
+        """
+        with suppress(MsgspecError):
+            session = sessionFrom(saved)
+            session.isSaved = True
+            self.found(session)
+            self.release(session, mayGoOn=True)
+
+    def lost(self, session: Session) -> None:
+        """
+        Forget a session that was claimed: another process has it, or may.
+        """
+        session.isSaved = False
+        self.release(session, mayGoOn=False)
 
     # Which session.
 

@@ -18,6 +18,7 @@ are.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Final, Generic, TypeVar
 
@@ -50,9 +51,25 @@ class Attempt(Generic[R]):
     @ivar waiting: who wants the same answer before there is any.
     @ivar isLost: whether its client left before it had the whole answer.
     @ivar size: bytes that its finished answer takes up here.
+    @ivar isClaimed: whether the store knows its key to be this one's; see
+        L{openai_server.sessions.answerkeys}.
+    @ivar isSent: whether the store knows that its question may have gone out.
     """
 
-    __slots__ = ("count", "isKnown", "isLost", "key", "request", "response", "size", "wait", "waiting")
+    __slots__ = (
+        "account",
+        "count",
+        "isClaimed",
+        "isKnown",
+        "isLost",
+        "isSent",
+        "key",
+        "request",
+        "response",
+        "size",
+        "wait",
+        "waiting",
+    )
 
     def __init__(
         self,
@@ -70,11 +87,14 @@ class Attempt(Generic[R]):
         @param path: where it was sent.
         """
         self.request = digestOf([account, session or b"", cwd or b"", path]) + sha256(body).digest()
+        self.account = account
         self.key = None if idempotencyKey is None else digestOf([account, idempotencyKey])
         self.count = count
         self.response: R | None = None
         self.isKnown = False
         self.isLost = False
+        self.isClaimed = False
+        self.isSent = False
         self.size = 0
         self.wait: Timeout | None = None
         self.waiting: list[Deferred[R | None]] = []
@@ -85,6 +105,7 @@ class Retries(Generic[R]):
     The attempts that a retry may join.
 
     @ivar bytesKept: of finished answers.
+    @ivar onForgotten: called with each attempt whose key is free again.
     @ivar _byRequest: attempts without a key, the oldest first.
     @ivar _byKey: attempts with one.
     @ivar _finished: those whose answer is complete, the oldest first.
@@ -92,6 +113,7 @@ class Retries(Generic[R]):
 
     def __init__(self, clock: IReactorTime) -> None:
         self.bytesKept = 0
+        self.onForgotten: Callable[[Attempt[R]], None] = lambda attempt: None
         self._windows = Timeouts(clock, WINDOW)
         self._byRequest: dict[bytes, list[Attempt[R]]] = {}
         self._byKey: dict[bytes, Attempt[R]] = {}
@@ -119,8 +141,7 @@ class Retries(Generic[R]):
             self._know(attempt)
             return None
         if found.request != attempt.request:
-            said = "This Idempotency-Key was used for another request."
-            raise APIError("idempotency_key_reused", said, mayRetry=False)
+            raise keyReused()
         found.count = max(found.count, attempt.count)
         found.isLost = False
         if found.response is not None:
@@ -168,7 +189,7 @@ class Retries(Generic[R]):
         if not attempt.isKnown or attempt in self._finished:
             return
         attempt.size = size
-        attempt.wait = self._windows.begin(lambda: self.forget(attempt))
+        attempt.wait = self._windows.begin(lambda: self._forget(attempt))
         self._finished[attempt] = None
         self.bytesKept += size
         while self.bytesKept > MAX_BYTES or len(self._finished) > MAX_ANSWERS:
@@ -187,8 +208,14 @@ class Retries(Generic[R]):
         The next request of this kind is a new one. Does nothing the second
         time.
         """
-        if not attempt.isKnown:
-            return
+        if attempt.isKnown:
+            self.onForgotten(attempt)
+            self._forget(attempt)
+
+    def _forget(self, attempt: Attempt[R]) -> None:
+        """
+        Know an attempt no longer; whatever else knows it knows how long.
+        """
         attempt.isKnown = False
         attempt.response = None
         if attempt.key is not None:
@@ -211,5 +238,13 @@ class Retries(Generic[R]):
         Forget everything.
         """
         for attempt in [*self._byKey.values(), *(each for same in self._byRequest.values() for each in same)]:
-            self.forget(attempt)
+            self._forget(attempt)
         self._windows.stop()
+
+
+def keyReused() -> APIError:
+    """
+    Return what is said where a key comes with another request.
+    """
+    said = "This Idempotency-Key was used for another request."
+    return APIError("idempotency_key_reused", said, mayRetry=False)

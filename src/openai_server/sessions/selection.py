@@ -50,7 +50,7 @@ class Selection:
         """
         keys, context = wanted.keys, wanted.claim.context
         key = keys.session or keys.user
-        if key is None or (keys.session is None and not self._namesTalk(key)):
+        if key is None or (keys.session is None and not self.namesTalk(key)):
             return None
         suited = None
         for session in self._named.of(key):
@@ -102,7 +102,7 @@ class Selection:
             if key is not None and named:
                 if not claim.transcript.isLone:
                     return Why.HISTORY
-                if key == keys.user and (keys.session is not None or not self._namesTalk(key)):
+                if key == keys.user and (keys.session is not None or not self.namesTalk(key)):
                     return Why.HINT
                 return named[0].difference(claim.context, mayBeSilent=True) or Why.BUSY
         return None
@@ -123,7 +123,10 @@ class Selection:
             return Why.HISTORY
         return Why.HINT
 
-    def _namesTalk(self, user: bytes) -> bool:
+    def namesTalk(self, user: bytes) -> bool:
+        """
+        Whether this hint alone names a conversation, for lone messages.
+        """
         if self._userHint is UserHint.AUTO:
             return not self._named.showsHistory(user)
         return self._userHint is UserHint.ALWAYS

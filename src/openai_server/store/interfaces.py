@@ -9,14 +9,14 @@ Nothing here fails because a database does: see L{Store.whyDegraded}.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
 
 from openai_server.store.ledger import Ledger
-from openai_server.store.saved import Key, S, Saved
+from openai_server.store.saved import Field, Key, S, Saved, SavedCall
 from openai_server.store.savedkeys import AccountStore
 from openai_server.store.sharing import Leasing, Messaging
 
@@ -24,6 +24,9 @@ from openai_server.store.sharing import Leasing, Messaging
 OVERHEAD: Final = 512
 #: Characters of an id, at most.
 LONGEST_ID: Final = 512
+
+#: How the lease begins that a process holds while it lives, before its name.
+PROCESS: Final = "process:"
 
 #: An id with the bytes that are kept under it.
 Entry: TypeAlias = "tuple[str, bytes]"
@@ -160,9 +163,17 @@ class StateStore(Leasing, Messaging, Protocol):
         written a little later, in this order.
         """
 
+    def claim(self, saved: S) -> Deferred[S | None]:
+        """
+        Keep this, at once, where nothing is kept under its key.
+
+        @return: what is kept there already; None for one of all who try.
+        """
+
     def durable(self) -> Deferred[bool]:
         """
-        Write all that was saved up to now, at once.
+        Let all that was saved and forgotten up to now outlast this process, but
+        for what may be lost: see L{openai_server.store.saved.LOSABLE}.
 
         @return: fires when it would outlast this process; with False where
             that cannot be had for now, and it is kept in memory until it can.
@@ -180,14 +191,38 @@ class StateStore(Leasing, Messaging, Protocol):
         @return: whether it was there: True for one process alone.
         """
 
+    def takeAll(self, kind: type[Saved], keys: Sequence[Key], **fields: Field) -> Deferred[bool]:
+        """
+        Forget what is under these keys, for one of all who try, if all of it
+        is there and has these fields; otherwise nothing.
+
+        @return: whether it is forgotten: True for one process alone.
+        """
+
+    def change(
+        self, kind: type[Saved], to: Mapping[str, Field], **fields: Field
+    ) -> Deferred[bool | None]:
+        """
+        Change all whose fields are these, at once.
+
+        @param to: what their fields are to be.
+        @return: whether there were any. Of several who want to change the same
+            fields from one value to others, it is True for one alone. None
+            where nobody can say for now.
+        """
+
+    def abandoned(self, limit: int, incarnation: str) -> Deferred[Sequence[SavedCall]]:
+        """
+        Return open calls of one daemon's, whose owners hold no lease of their
+        process.
+        """
+
     def get(self, kind: type[S], key: Key) -> Deferred[S | None]:
         """
         Return what is kept under this key.
         """
 
-    def find(
-        self, kind: type[S], *, limit: int, **fields: str | bytes | bool | None
-    ) -> Deferred[Sequence[S]]:
+    def find(self, kind: type[S], *, limit: int, **fields: Field) -> Deferred[Sequence[S]]:
         """
         Return all whose fields are these, those that expire last first.
 

@@ -60,6 +60,12 @@ class AcquireLease(_Leasing):
 
     __slots__ = ()
 
+    def replaces(self, former: Operation) -> bool:
+        """
+        The same of a moment ago.
+        """
+        return isinstance(former, AcquireLease) and former.owner == self.owner
+
     def run(self, connection: Connection) -> bool:
         """
         Insert it, or write over one that is free.
@@ -70,7 +76,7 @@ class AcquireLease(_Leasing):
 
 @cache
 def _acquiring(dialect: str) -> Any:
-    now = _timeIn(dialect)
+    now = timeIn(dialect)
     owner: ColumnElement[str] = bindparam("by")
     made = inserting(dialect, leases).values(
         name=bindparam("this"), owner=owner, expires_at=now + bindparam("ttl", type_=Float(53))
@@ -94,7 +100,7 @@ class RenewLease(_Leasing):
         """
         Update it, if it is there.
         """
-        until = _timeIn(connection.dialect.name) + bindparam("ttl", type_=Float(53))
+        until = timeIn(connection.dialect.name) + bindparam("ttl", type_=Float(53))
         statement = update(leases).where(_own).values(expires_at=until)
         return connection.execute(statement, self.values).rowcount > 0
 
@@ -124,12 +130,6 @@ class _LeasingAll(Operation):
         self._now = now
         self._ttl = ttl
 
-    def replaces(self, former: Operation) -> bool:
-        """
-        The same for those of a moment ago.
-        """
-        return type(former) is type(self)
-
 
 class RenewLeases(_LeasingAll):
     """
@@ -138,11 +138,17 @@ class RenewLeases(_LeasingAll):
 
     __slots__ = ()
 
+    def replaces(self, former: Operation) -> bool:
+        """
+        The same of a moment ago.
+        """
+        return isinstance(former, RenewLeases)
+
     def run(self, connection: Connection) -> int:
         """
         Update them.
         """
-        until = _timeIn(connection.dialect.name) + bindparam("ttl", type_=Float(53))
+        until = timeIn(connection.dialect.name) + bindparam("ttl", type_=Float(53))
         statement = update(leases).where(_ofOwner).values(expires_at=until)
         values = {"by": self._owner, "now": self._now, "ttl": self._ttl}
         return connection.execute(statement, values).rowcount
@@ -168,11 +174,15 @@ def leaseHolder(connection: Connection, name: str, now: float) -> str | None:
 
     @param now: in seconds since 1970, for a database that has no clock.
     """
-    isHeld = (leases.c.name == bindparam("this")) & (leases.c.expires_at > _timeIn(connection.dialect.name))
+    isHeld = (leases.c.name == bindparam("this")) & (leases.c.expires_at > timeIn(connection.dialect.name))
     return connection.scalar(select(leases.c.owner).where(isHeld), {"this": name, "now": now})
 
 
-def _timeIn(dialect: str) -> ColumnElement[float]:
+def timeIn(dialect: str) -> ColumnElement[float]:
+    """
+    Return the time of day in seconds since 1970, for a statement with a C{now}
+    where the database has no clock.
+    """
     if dialect == "postgresql":
         return cast(literal_column("extract(epoch from clock_timestamp())", Float(53)), Float(53))
     return bindparam("now", type_=Float(53))

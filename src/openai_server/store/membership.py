@@ -5,6 +5,7 @@ Which of the processes that share a store live.
 
 from __future__ import annotations
 
+from secrets import token_hex
 from typing import Any, Final
 
 from twisted.application.service import Service
@@ -12,7 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
-from openai_server.store.interfaces import Store
+from openai_server.store.interfaces import PROCESS, Store
 
 #: Seconds after which the leases of a process that says nothing are free, and
 #: between two times that it says something.
@@ -30,6 +31,8 @@ class Membership(Service):
     leases is done.
 
     @ivar owner: this process's name.
+    @ivar run: the name of what this process does from this start on: of what
+        its forerunners of the same name have begun nobody lives.
     """
 
     def __init__(self, store: Store, owner: str, clock: IReactorTime) -> None:
@@ -38,6 +41,7 @@ class Membership(Service):
             after a restart too.
         """
         self.owner = owner
+        self.run = f"{owner}:{token_hex(8)}"
         self._store = store
         self._beat = LoopingCall(self._renew)
         self._beat.clock = clock
@@ -48,6 +52,8 @@ class Membership(Service):
         """
         super().startService()
         if self._store.state.isShared:
+            # Those of a forerunner that had no time to.
+            self._store.state.releaseAll(self.owner)
             self._beat.start(BEAT)
 
     def stopService(self) -> Deferred[Any]:
@@ -64,12 +70,13 @@ class Membership(Service):
 
     def isAlive(self, owner: str) -> Deferred[bool]:
         """
-        Whether a process of this name lives; each is thought to while the
-        store cannot be asked.
+        Whether a process of this name lives, or the one that has this name for
+        its run; each is thought to while the store cannot be asked.
         """
         state = self._store.state
-        if owner == self.owner or not state.isShared:
-            return succeed(owner == self.owner)
+        isOwn = owner in (self.owner, self.run)
+        if isOwn or not state.isShared:
+            return succeed(isOwn)
         found = state.holder(_leaseOf(owner))
         return found.addCallback(
             lambda holder: holder is not None or self._store.whyDegraded is not None
@@ -77,9 +84,10 @@ class Membership(Service):
 
     def _renew(self) -> None:
         # Not waited for: the store answers in time, and the next beat is due in any case.
-        self._store.state.acquire(_leaseOf(self.owner), self.owner, TTL)
+        for name in (self.owner, self.run):
+            self._store.state.acquire(_leaseOf(name), self.owner, TTL)
         self._store.state.renewAll(self.owner, TTL)
 
 
 def _leaseOf(owner: str) -> str:
-    return f"process:{owner}"
+    return PROCESS + owner

@@ -6,13 +6,15 @@ State in this process's memory.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import nlargest
 from typing import Any, Final, cast
 
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, succeed
 
-from openai_server.store.saved import KINDS, Key, S, Saved, keyOf
+from openai_server.store.interfaces import PROCESS
+from openai_server.store.saved import KINDS, Field, Key, S, Saved, SavedCall, keyOf
 from openai_server.store.secrets import derivedSecret
 from openai_server.store.topics import Topics
 
@@ -58,6 +60,16 @@ class MemoryState:
             if len(kept) > MOST_SAVED:
                 del kept[next(iter(kept))]
 
+    def claim(self, saved: S) -> Deferred[S | None]:
+        """
+        Keep this where nothing is kept under its key.
+        """
+        found: S | None = cast(Any, self._kept[type(saved)].get(keyOf(saved)))
+        if found is not None and found.expiresAt > self._now():
+            return succeed(found)
+        self.save(saved)
+        return succeed(None)
+
     def durable(self) -> Deferred[bool]:
         """
         It will not be.
@@ -77,6 +89,36 @@ class MemoryState:
         found = self._kept[kind].pop(key, None)
         return succeed(found is not None and found.expiresAt > self._now())
 
+    def takeAll(self, kind: type[Saved], keys: Sequence[Key], **fields: Field) -> Deferred[bool]:
+        """
+        Forget what is under these keys, if all of it is as it is said to be.
+        """
+        found = [each for each in self._with(kind, fields) if keyOf(each) in keys]
+        if len(found) < len(keys):
+            return succeed(False)
+        for key in keys:
+            del self._kept[kind][key]
+        return succeed(True)
+
+    def change(
+        self, kind: type[Saved], to: Mapping[str, Field], **fields: Field
+    ) -> Deferred[bool | None]:
+        """
+        Change all whose fields are these.
+        """
+        found = self._with(kind, fields)
+        for each in found:
+            self._kept[kind][keyOf(each)] = replace(each, **to)
+        return succeed(bool(found))
+
+    def abandoned(self, limit: int, incarnation: str) -> Deferred[Sequence[SavedCall]]:
+        """
+        Return open calls whose owners hold no lease of their process.
+        """
+        calls = cast("list[SavedCall]", self._with(SavedCall, {"isOpen": True, "incarnation": incarnation}))
+        found = [call for call in calls if not self._leases.isHeld(PROCESS + call.owner)]
+        return succeed(sorted(found, key=keyOf)[:limit])
+
     def get(self, kind: type[S], key: Key) -> Deferred[S | None]:
         """
         Return what is kept under this key.
@@ -85,19 +127,20 @@ class MemoryState:
         isThere = found is not None and found.expiresAt > self._now()
         return succeed(cast(Any, found) if isThere else None)
 
-    def find(
-        self, kind: type[S], *, limit: int, **fields: str | bytes | bool | None
-    ) -> Deferred[Sequence[S]]:
+    def find(self, kind: type[S], *, limit: int, **fields: Field) -> Deferred[Sequence[S]]:
         """
         Return all whose fields are these.
         """
+        found = cast("list[S]", self._with(kind, fields))
+        return succeed(nlargest(limit, found, key=lambda each: each.expiresAt))
+
+    def _with(self, kind: type[Saved], fields: Mapping[str, Field]) -> list[Saved]:
         now = self._now()
-        found = [
+        return [
             each
-            for each in cast("dict[Key, S]", self._kept[kind]).values()
+            for each in self._kept[kind].values()
             if each.expiresAt > now and all(getattr(each, name) == is_ for name, is_ in fields.items())
         ]
-        return succeed(nlargest(limit, found, key=lambda each: each.expiresAt))
 
     def tell(self, topic: str, text: str) -> None:
         """
@@ -160,6 +203,12 @@ class Leases:
         if isOwn:
             del self._held[name]
         return succeed(isOwn)
+
+    def isHeld(self, name: str) -> bool:
+        """
+        Whether somebody has this lease.
+        """
+        return name in self._held and self._held[name][1] > self._now()
 
     def releaseAll(self, owner: str) -> Deferred[int]:
         """

@@ -61,6 +61,7 @@ def storeFrom(
     reactor: Any = None,
     workers: Workers | None = None,
     now: Callable[[], float] = time.time,
+    isAlone: bool = False,
 ) -> VolatileStore | SQLStore:
     """
     Return the store at this URL. Nothing is opened before it starts.
@@ -70,6 +71,7 @@ def storeFrom(
         what other processes tell; without one nothing of that is heard.
     @param workers: other ones than the reactor's threads.
     @param now: the wall clock, in seconds since 1970.
+    @param isAlone: whether no other process uses it if it is a file.
     @raise StoreError: there can be none.
     """
     if url == IN_MEMORY:
@@ -78,7 +80,7 @@ def storeFrom(
     from openai_server.store.sqlstore import SQLStore
     from openai_server.store.threads import ThreadWorkers
 
-    return SQLStore(url, bounds, clock, counters, workers or ThreadWorkers(reactor), reactor, now)
+    return SQLStore(url, bounds, clock, counters, workers or ThreadWorkers(reactor), reactor, now, isAlone)
 
 
 def claimFrom(url: str) -> Callable[[], None]:

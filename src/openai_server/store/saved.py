@@ -14,6 +14,8 @@ import msgspec
 
 #: A field that names one of its kind, or that some of its kind share.
 Key: TypeAlias = str | bytes
+#: What a field can be asked for, or changed to.
+Field: TypeAlias = str | bytes | bool | None
 
 
 class SavedSession(msgspec.Struct, frozen=True, gc=False):
@@ -75,6 +77,8 @@ class SavedCall(msgspec.Struct, frozen=True, gc=False):
     @ivar details: whatever else it takes to go on with the turn.
     @ivar createdAt: in seconds since 1970.
     @ivar deadline: when the model waits no longer, in seconds since 1970.
+    @ivar owner: the process that has the turn; none of that name is alive
+        where nobody has.
     """
 
     publicId: str
@@ -91,6 +95,7 @@ class SavedCall(msgspec.Struct, frozen=True, gc=False):
     createdAt: float
     deadline: float
     expiresAt: float
+    owner: str = ""
 
 
 class SavedAnswer(msgspec.Struct, frozen=True, gc=False):
@@ -109,11 +114,27 @@ class SavedAnswer(msgspec.Struct, frozen=True, gc=False):
     expiresAt: float
 
 
-Saved: TypeAlias = SavedSession | SavedHint | SavedCall | SavedAnswer
-S = TypeVar("S", SavedSession, SavedHint, SavedCall, SavedAnswer)
+class SavedMessage(msgspec.Struct, frozen=True, gc=False):
+    """
+    What one process has for another that shares the store.
+
+    @ivar key: what it is about.
+    """
+
+    key: str
+    data: bytes
+    expiresAt: float
+
+
+Saved: TypeAlias = SavedSession | SavedHint | SavedCall | SavedAnswer | SavedMessage
+S = TypeVar("S", SavedSession, SavedHint, SavedCall, SavedAnswer, SavedMessage)
 
 #: In the order in which they are written.
-KINDS: tuple[type[Saved], ...] = (SavedSession, SavedHint, SavedCall, SavedAnswer)
+KINDS: tuple[type[Saved], ...] = (SavedSession, SavedHint, SavedCall, SavedAnswer, SavedMessage)
+
+#: What may be lost when the process is killed right after it was saved: then
+#: somebody is told something once more.
+LOSABLE: tuple[type[Saved], ...] = (SavedSession, SavedHint)
 
 #: By which fields each kind is looked for.
 LOOKUPS: dict[type[Saved], tuple[tuple[str, ...], ...]] = {
@@ -121,6 +142,7 @@ LOOKUPS: dict[type[Saved], tuple[tuple[str, ...], ...]] = {
     SavedHint: (),
     SavedCall: (("sid",), ("account", "asked")),
     SavedAnswer: (),
+    SavedMessage: (),
 }
 
 

@@ -26,7 +26,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-from openai_server.store.saved import KINDS, LOOKUPS, Saved, SavedAnswer, SavedCall, SavedHint, SavedSession
+from openai_server.store.saved import (
+    KINDS,
+    LOOKUPS,
+    Saved,
+    SavedAnswer,
+    SavedCall,
+    SavedHint,
+    SavedMessage,
+    SavedSession,
+)
 from openai_server.store.savedkeys import SavedKey
 
 metadata: Final = MetaData()
@@ -139,6 +148,7 @@ _NAMES: Final[dict[type[Saved], str]] = {
     SavedHint: "hints",
     SavedCall: "calls",
     SavedAnswer: "answers",
+    SavedMessage: "messages",
 }
 
 

@@ -6,12 +6,14 @@ State in a database.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import nlargest
 from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 
+from openai_server.store.claiming import ClaimState
+from openai_server.store.conditional import ChangeAll, TakeAll, abandoned
 from openai_server.store.leasing import (
     AcquireLease,
     ReleaseLease,
@@ -25,7 +27,7 @@ from openai_server.store.notifications import Notify
 from openai_server.store.operations import ForgetState, SaveState, TakeState
 from openai_server.store.queries import stateUnder, stateWith
 from openai_server.store.reading import Reading
-from openai_server.store.saved import Key, S, Saved, keyOf
+from openai_server.store.saved import Field, Key, S, Saved, SavedCall, keyOf
 from openai_server.store.secrets import derivedSecret
 from openai_server.store.topics import Topics
 
@@ -67,11 +69,19 @@ class SQLState:
         for each in saved:
             self._changes.add(SaveState(each))
 
+    def claim(self, saved: S) -> Deferred[S | None]:
+        """
+        Keep this where nothing is kept under its key. While the store is
+        degraded, what is not known to be there may be claimed.
+        """
+        known = self._pending(type(saved)).get(keyOf(saved))
+        return self._changes.ask(ClaimState(saved, self._now()), known)
+
     def durable(self) -> Deferred[bool]:
         """
-        Write all that was saved up to now, at once.
+        Let all that was saved and forgotten up to now outlast this process.
         """
-        return self._changes.written()
+        return self._changes.promised()
 
     def forget(self, kind: type[Saved], key: Key) -> None:
         """
@@ -88,6 +98,34 @@ class SQLState:
         isThere = key not in pending or pending[key] is not None
         return self._changes.ask(TakeState(kind, key, self._now()), isThere)
 
+    def takeAll(self, kind: type[Saved], keys: Sequence[Key], **fields: Field) -> Deferred[bool]:
+        """
+        Forget what is under these keys, for one of all who try, if all of it
+        is as it is said to be. While the store is degraded, what is not known
+        to be gone may be taken.
+        """
+        pending = self._pending(kind)
+        isThere = all(key not in pending or pending[key] is not None for key in keys)
+        return self._changes.ask(TakeAll(kind, keys, fields, self._now()), isThere)
+
+    def change(
+        self, kind: type[Saved], to: Mapping[str, Field], **fields: Field
+    ) -> Deferred[bool | None]:
+        """
+        Change all whose fields are these.
+        """
+        return self._changes.ask(ChangeAll(kind, to, fields, self._now()), None)
+
+    def abandoned(self, limit: int, incarnation: str) -> Deferred[Sequence[SavedCall]]:
+        """
+        Return open calls whose owners hold no lease of their process; none
+        while the store is degraded.
+        """
+        now = self._now()
+        return self._reading.read(
+            lambda connection: abandoned(connection, limit, incarnation, now), lambda: ()
+        )
+
     def get(self, kind: type[S], key: Key) -> Deferred[S | None]:
         """
         Return what is kept under this key.
@@ -98,9 +136,7 @@ class SQLState:
             lambda: cast(Any, self._pending(kind).get(key)),
         )
 
-    def find(
-        self, kind: type[S], *, limit: int, **fields: str | bytes | bool | None
-    ) -> Deferred[Sequence[S]]:
+    def find(self, kind: type[S], *, limit: int, **fields: Field) -> Deferred[Sequence[S]]:
         """
         Return all whose fields are these.
         """
@@ -127,6 +163,8 @@ class SQLState:
                 found[keyOf(change.saved)] = change.saved if isThere else None
             elif isinstance(change, ForgetState) and change.kind is kind:
                 found[change.name] = None
+            elif isinstance(change, TakeAll) and change.kind is kind:
+                found |= dict.fromkeys(change.names)
         return found
 
     def secret(self, name: str) -> bytes:

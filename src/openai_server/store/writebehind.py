@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 
 from openai_server.clock import Deadline
 from openai_server.metrics import Counters
+from openai_server.store.journal import Journal
 from openai_server.store.operations import Operation
 from openai_server.store.troubles import Trouble
 from openai_server.store.unsaved import UnsavedChanges
@@ -56,6 +57,8 @@ class WriteBehind:
 
     @ivar whyDegraded: one word for why none can be; None when all is well.
     @ivar counters: of what becomes of them.
+    @ivar journal: keeps promises until the database has them; None for a
+        database that has to keep them itself.
     """
 
     _log = Logger()
@@ -71,6 +74,7 @@ class WriteBehind:
             fails with L{Trouble}, and none was written.
         """
         self.whyDegraded: str | None = None
+        self.journal: Journal | None = None
         self._clock = clock
         self._write = write
         self.counters = counters
@@ -108,6 +112,8 @@ class WriteBehind:
         @return: its number.
         """
         number = self._queue.add(change)
+        if self.journal is not None:
+            self.journal.added(number, change)
         self._dropTooMany()
         if self.whyDegraded is None and not self._isStopped:
             if len(self._queue) >= BATCH:
@@ -140,6 +146,16 @@ class WriteBehind:
             return succeed(self.whyDegraded is None)
         last = self._queue.last if self._queue else next(reversed(self._batch))
         return self._wait(_Waiting(last, Deferred(), False, False))
+
+    def promised(self) -> Deferred[bool]:
+        """
+        Let all changes of state up to now outlast this process.
+
+        @return: fires with whether they do; never fails.
+        """
+        if self.journal is not None and self.journal.promise():
+            return succeed(True)
+        return self.written()
 
     def _wait(self, waiting: _Waiting) -> Deferred[Any]:
         self._waiting.append(waiting)
@@ -174,6 +190,8 @@ class WriteBehind:
         Write a batch; an empty one just tries.
         """
         self._batch = self._queue.take(BATCH)
+        if self.journal is not None:
+            self.journal.begun(not self._queue)
         self._isWriting = True
         self._begunAt = self._clock.seconds()
         deadline = Deadline(self._clock, PATIENCE, lambda: self._degrade("slow", f"not done in {PATIENCE} s"))
@@ -186,6 +204,8 @@ class WriteBehind:
         self._isWriting = False
         self.counters.timed("store_write", self._clock.seconds() - self._begunAt)
         results = dict(zip(self._batch, came, strict=True))
+        if self.journal is not None:
+            self.journal.written(self._batch)
         self._batch = {}
         refused = sum([isinstance(each, Exception) for each in came])
         if refused:

@@ -19,6 +19,7 @@ from openai_server.api.keeping import Keeping, RecordsWanted
 from openai_server.api.output import Finished, Usage
 from openai_server.api.renderer import Renderer
 from openai_server.coroutines import begun
+from openai_server.sessions.answerkeys import AnswerKeys, KeptReply
 from openai_server.sessions.digests import digestOf
 from openai_server.sessions.restoring import Restoration
 from openai_server.sessions.retries import Attempt, Retries
@@ -29,6 +30,7 @@ from openai_server.web.headers import attemptFrom, cwdOf, hintsOf, keepAliveInte
 from openai_server.web.interfaces import Request
 from openai_server.web.keeper import ResponseKeeper
 from openai_server.web.kept import KeptAnswers, accountOf
+from openai_server.web.replayed import ReplayedAnswer
 from openai_server.web.response import Response
 from openai_server.web.submission import Submission, Submitter
 from openai_server.web.survivors import Survivors
@@ -52,6 +54,7 @@ class Completion:
         survivors: Survivors,
         limiter: Limiter,
         restoration: Restoration | None = None,
+        keys: AnswerKeys | None = None,
     ) -> None:
         """
         @param modelIsKnown: tells whether a model that nobody serves now may
@@ -63,9 +66,12 @@ class Completion:
         @param limiter: lets accounts have what is within their limits.
         @param restoration: of what earlier processes have left; None where
             they leave nothing.
+        @param keys: of attempts, where they outlast the process.
         """
         self._submitter = submitter
         self._retries = retries
+        if keys is not None:
+            retries.onForgotten = keys.forget
         self._takenNames = takenNames
         self._kept = kept
         self._limiter = limiter
@@ -78,10 +84,11 @@ class Completion:
             survivors,
             modelIsKnown,
             submitter.turns,
+            keys,
             tellsTools=submitter.configuration.workerTools,
             letsFinish=submitter.configuration.onDisconnect == "finish",
         )
-        self._start = TurnStart(submitter, retries, self._keeper, exchanges, restoration)
+        self._start = TurnStart(submitter, retries, self._keeper, exchanges, restoration, keys)
 
     def answer(self, request: Request, dialect: Dialect) -> Deferred[None]:
         """
@@ -122,7 +129,9 @@ class Completion:
         )
         reserved = await self._letIn(request, submission)
         attempt: Attempt[Response] | None = attemptFrom(request, account, body)
-        response = None if attempt is None else await self._start.joined(attempt)
+        joined = None if attempt is None else await self._start.joined(attempt)
+        response: Response | ReplayedAnswer | None
+        response = ReplayedAnswer(joined, inquiry) if isinstance(joined, KeptReply) else joined
         # Whoever waits for an earlier attempt only looks as if it were there.
         isAlone = response is not None and attempt is not None and attempt.key is None
         keeping = dialect.keeping(inquiry) if response is None else None
@@ -147,7 +156,7 @@ class Completion:
             if response.own is not inquiry.own:
                 # A retry is told of the answer under the ids that it has already.
                 renderer = dialect.renderer(replace(inquiry, own=response.own))
-            elif keeping is not None and not inquiry.isBackground:
+            elif keeping is not None and not inquiry.isBackground and isinstance(response, Response):
                 self._kept.begun(account, keeping, response)
             if inquiry.isBackground and not inquiry.isStreamed:
                 request.answer(renderer.body(response.said()), contentType=renderer.bodyType)

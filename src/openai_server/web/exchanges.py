@@ -19,7 +19,7 @@ from openai_server.api.keeping import ConversationReader, RecordsWanted
 from openai_server.api.output import Finished
 from openai_server.errors import APIError
 from openai_server.web.kept import KeptAnswers
-from openai_server.web.locks import ConversationLocks, Place
+from openai_server.web.locks import ConversationLeases, ConversationLocks, Place
 from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.response import Response
 
@@ -47,13 +47,21 @@ class Exchanges:
     """
 
     def __init__(
-        self, clock: IReactorTime, reader: ConversationReader, kept: KeptAnswers, limit: int
+        self,
+        clock: IReactorTime,
+        reader: ConversationReader,
+        kept: KeptAnswers,
+        limit: int,
+        leases: ConversationLeases | None = None,
     ) -> None:
         """
         @param limit: bytes of one conversation.
+        @param leases: where other processes answer in the same conversations.
         """
         self._clock = clock
-        self._locks = ConversationLocks(clock)
+        self._locks = ConversationLocks(clock, leases)
+        if leases is not None:
+            leases.onWanted = self._cancelLeft
         self._reader = reader
         self._kept = kept
         self._limit = limit
@@ -75,8 +83,7 @@ class Exchanges:
         """
         assert wanted.conversation is not None
         place = account, wanted.conversation
-        if (left := self._left.get(place)) is not None:
-            left.cancel()
+        self._cancelLeft(place)
         await self._locks.acquire(place)
         try:
             found = await self._kept.lookUp(account, wanted)
@@ -101,6 +108,10 @@ class Exchanges:
     def _checkSize(self, items: Sequence[bytes]) -> None:
         if sum(map(len, items)) + _BESIDE * len(items) > self._limit:
             raise tooLarge("conversation")
+
+    def _cancelLeft(self, place: Place) -> None:
+        if (left := self._left.get(place)) is not None:
+            left.cancel()
 
     def _wasLeft(self, place: Place, response: Response) -> None:
         if self._locks.isWaitedFor(place):

@@ -24,6 +24,8 @@ from openai_server.config import Configuration, whyKeyNeeded
 from openai_server.daemon.interfaces import Bee, Daemon
 from openai_server.metrics import Counters
 from openai_server.reports import RequestReports, TurnReports
+from openai_server.sessions.adoption import Adoption, Surroundings
+from openai_server.sessions.answerkeys import AnswerKeys
 from openai_server.sessions.calls import CallTable
 from openai_server.sessions.catalogue import Catalogue
 from openai_server.sessions.hints import SessionKeys
@@ -33,10 +35,12 @@ from openai_server.sessions.owntools import OwnTools
 from openai_server.sessions.parkedturns import LastingTurns
 from openai_server.sessions.plans import UserHint
 from openai_server.sessions.pool import Limits
-from openai_server.sessions.restoring import Restoration, Surroundings
+from openai_server.sessions.restoring import Restoration
 from openai_server.sessions.retries import Retries
 from openai_server.sessions.scheduler import Scheduler
-from openai_server.store.interfaces import Bounds, Store
+from openai_server.sessions.sharedturns import SharedTurns
+from openai_server.sessions.sharing import SharedSessions
+from openai_server.store.interfaces import Bounds, StateStore, Store
 from openai_server.store.membership import Membership
 from openai_server.store.opening import VolatileStore
 from openai_server.store.sharedrecords import recordsOf
@@ -45,11 +49,13 @@ from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
 from openai_server.web.completion import Completion
 from openai_server.web.conversations import ConversationRoutes
+from openai_server.web.elsewhere import Elsewhere
 from openai_server.web.exchanges import Exchanges
 from openai_server.web.inputtokens import InputTokens
 from openai_server.web.kept import KeptAnswers
 from openai_server.web.keptchats import KeptChats
 from openai_server.web.keptresponses import KeptResponses
+from openai_server.web.locks import ConversationLeases
 from openai_server.web.models import OfferedModels
 from openai_server.web.organization import Organization
 from openai_server.web.response import Response
@@ -116,7 +122,7 @@ class WebFront(Service):
         state, lasting, turns = store.state, None, None
         if state.lasts:
             lasting = LastingSessions(state, now)
-            turns = LastingTurns(state, lasting, daemon, clock.seconds, now)
+            turns = LastingTurns(state, lasting, daemon, clock.seconds, now, hid)
         accounts = self.accounts = Accounts(
             clock,
             store.accounts,
@@ -126,13 +132,14 @@ class WebFront(Service):
             configuration.apiKey,
             needsKey=whyKeyNeeded(configuration) is not None,
         )
+        memory = SessionMemory(
+            clock, SessionKeys(store.state.secret("hints")), _memoryFrom(configuration), lasting
+        )
         self.submitter = Submitter(
             clock=clock,
             configuration=configuration,
             daemon=daemon,
-            memory=SessionMemory(
-                clock, SessionKeys(store.state.secret("hints")), _memoryFrom(configuration), lasting
-            ),
+            memory=memory,
             scheduler=Scheduler(clock, _limitsFrom(configuration), daemon.registry, catalogue),
             catalogue=catalogue,
             ownTools=ownTools,
@@ -141,9 +148,10 @@ class WebFront(Service):
             counters=counters or Counters(),
             reporter=TurnReporter([accounts.limiter, *map(accounts.labelled, [store.ledger, *turnReports])]),
             turns=turns,
+            sharing=SharedSessions(memory, lasting) if lasting is not None and lasting.isShared else None,
         )
         self._restoration = (
-            None if lasting is None or turns is None else self._restorationOf(lasting, turns, ownTools, now)
+            None if lasting is None or turns is None else self._restorationOf(state, lasting, turns, ownTools)
         )
         self._daemon = daemon
         self._bees: Sequence[Bee] = ()
@@ -168,12 +176,18 @@ class WebFront(Service):
             keeps=configuration.keptResponses > 0,
             now=now,
         )
-        kept = self.kept = KeptAnswers(recordsOf(store, clock), SealingKey(store.state.secret("seals")))
+        kept = self.kept = KeptAnswers(
+            recordsOf(store, clock),
+            SealingKey(store.state.secret("seals")),
+            Elsewhere(store, self.membership) if state.isShared else None,
+        )
         survivors = Survivors()
         conversations = Conversations(
             responses.renderer, strict=configuration.strict, now=now, newToken=newToken
         )
-        self._exchanges = Exchanges(clock, conversations, kept, configuration.keptBytes)
+        leases = ConversationLeases(state, self.membership, clock) if state.isShared else None
+        self._exchanges = Exchanges(clock, conversations, kept, configuration.keptBytes, leases)
+        self._keys = AnswerKeys(state, self.membership, clock, now) if state.lasts else None
         self.completion = Completion(
             self.submitter,
             self.retries,
@@ -184,6 +198,7 @@ class WebFront(Service):
             survivors,
             accounts.limiter,
             self._restoration,
+            self._keys,
         )
         completions = CompletionDialect(
             strict=configuration.strict,
@@ -242,6 +257,7 @@ class WebFront(Service):
         super().startService()
         self.accounts.start()
         self.membership.startService()
+        self.kept.start()
         self.submitter.folder.start()
         if self._restoration is not None:
             self._restoration.start()
@@ -252,6 +268,7 @@ class WebFront(Service):
         """
         super().stopService()
         self.accounts.stop()
+        self.kept.stop()
         self._turnAway()
         self.completion.stop()
         if self._restoration is not None:
@@ -271,11 +288,7 @@ class WebFront(Service):
         return self._configuration.defaultModel or self.models.only()
 
     def _restorationOf(
-        self,
-        lasting: LastingSessions,
-        turns: LastingTurns,
-        ownTools: OwnTools,
-        now: Callable[[], float],
+        self, state: StateStore, lasting: LastingSessions, turns: LastingTurns, ownTools: OwnTools
     ) -> Restoration:
         submitter = self.submitter
         around = Surroundings(
@@ -288,10 +301,14 @@ class WebFront(Service):
             ownTools.learn,
             submitter.reporter.turnOver,
         )
-        return Restoration(lasting, turns, around, now)
+        adoption = Adoption(turns, around)
+        shared = SharedTurns(state, turns, around, adoption) if turns.isShared else None
+        return Restoration(lasting, turns, around, adoption, shared)
 
     def _turnAway(self) -> None:
         self._exchanges.stop()
+        if self._keys is not None:
+            self._keys.stop()
         self.submitter.stop()
 
     def _takenNames(self) -> TakenNames:

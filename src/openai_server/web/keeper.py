@@ -11,8 +11,10 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from openai_server.api.inquiry import Call
-from openai_server.api.output import Failed, Finished
+from openai_server.api.inquiry import Call, NamedAnswer
+from openai_server.api.output import Failed, Finished, rowJSON
+from openai_server.errors import End
+from openai_server.sessions.answerkeys import AnswerKeys, KeptReply
 from openai_server.sessions.calls import ParkedCall
 from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.entries import callWithoutId
@@ -43,6 +45,7 @@ class ResponseKeeper:
         survivors: Survivors,
         modelIsKnown: Callable[[str], bool],
         turns: LastingTurns | None = None,
+        keys: AnswerKeys | None = None,
         *,
         tellsTools: bool,
         letsFinish: bool,
@@ -52,6 +55,7 @@ class ResponseKeeper:
         @param survivors: those that are made with nobody attached.
         @param modelIsKnown: tells whether a model that nobody serves now may
             come back.
+        @param keys: of attempts, where they outlast the process.
         @param turns: the parked turns that outlast the process; None for none.
         @param tellsTools: whether responses tell what the worker's own tools
             were called with and what came of them.
@@ -62,6 +66,7 @@ class ResponseKeeper:
         self._retries = retries
         self._kept = kept
         self._turns = turns
+        self._keys = keys
         self._tellsTools = tellsTools
         self._letsFinish = letsFinish
         self._survivors = survivors
@@ -120,8 +125,9 @@ class ResponseKeeper:
         """
         Note how an answer has ended. Its clients are told next.
 
-        @return: fires when the calls that it ends with would outlast this
-            process; None where nothing is to be waited for.
+        @return: fires when the calls that it ends with, and the answer under
+            a key, would outlast this process; None where nothing is to be
+            waited for.
         """
         if type(response.ended) is Finished:
             self.told(response)
@@ -129,19 +135,27 @@ class ResponseKeeper:
             self._memory.release(response.conversation.context.session, False)
         self._kept.ended(response)
         self._survivors.ended(response)
-        attempt = response.attempt
-        if attempt is not None:
-            self._noteAttempt(response, attempt)
+        kept = None if response.attempt is None else self._noteAttempt(response, response.attempt)
+        # All is written in order: what is waited for last is enough.
         if response.calls and self._turns is not None and response.conversation.isParked:
             return self._turns.keep(response.conversation)
-        return None
+        return kept
 
-    def _noteAttempt(self, response: Response, attempt: Attempt[Response]) -> None:
-        mayBeAskedAgain = type(response.ended) is Failed and response.ended.error.mayRetry
+    def _noteAttempt(self, response: Response, attempt: Attempt[Response]) -> Deferred[bool] | None:
+        failed = response.ended if type(response.ended) is Failed else None
+        mayBeAskedAgain = failed is not None and failed.error.mayRetry
+        if self._keys is not None and (
+            response.isAbandoned or (failed is not None and failed.error.kind.end is End.DRAINED)
+        ):
+            # Its agent may have done something, and nobody will know.
+            self._keys.cut(attempt)
         if response.isAbandoned or mayBeAskedAgain:
             self._retries.forget(attempt)
-        else:
-            self._retries.finished(attempt, 0 if response.output is None else response.length)
+            return None
+        self._retries.finished(attempt, 0 if response.output is None else response.length)
+        if self._keys is None:
+            return None
+        return self._keys.answered(attempt, replyFrom(response))
 
     def told(self, response: Response) -> None:
         """
@@ -169,3 +183,16 @@ class ResponseKeeper:
         Wait for no client any more.
         """
         self._times.stop()
+
+
+def replyFrom(response: Response) -> KeptReply:
+    """
+    Return what is kept of an answer that has ended.
+    """
+    own = response.own
+    return KeptReply(
+        None if response.output is None else rowJSON(response.said()),
+        response.session,
+        own.names if isinstance(own, NamedAnswer) else None,
+        response.verdict,
+    )

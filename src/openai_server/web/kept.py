@@ -20,6 +20,7 @@ from openai_server.api.output import Failed, Output
 from openai_server.coroutines import begun
 from openai_server.errors import APIError
 from openai_server.store.interfaces import RecordStore
+from openai_server.web.elsewhere import Elsewhere
 from openai_server.web.interfaces import Request
 from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.response import Response, cancelled
@@ -99,11 +100,13 @@ class KeptAnswers:
     @ivar store: has the records.
     """
 
-    def __init__(self, store: RecordStore, key: SealingKey) -> None:
+    def __init__(self, store: RecordStore, key: SealingKey, elsewhere: Elsewhere | None = None) -> None:
         """
         @param key: of what clients keep.
+        @param elsewhere: what other processes make; None where there are none.
         """
         self.store = store
+        self._elsewhere = elsewhere
         self._key = key
         self._running: dict[Response, RunningAnswer] = {}
         self._byId: dict[tuple[str, str], RunningAnswer] = {}
@@ -177,6 +180,7 @@ class KeptAnswers:
         if response.output is None:
             # It has become too long for that.
             del self._byId[running.account, running.keeping.id]
+            self._hide(running.account, running.keeping.id)
         else:
             self._put(running, response.said())
 
@@ -185,6 +189,7 @@ class KeptAnswers:
         del self._byId[running.account, keeping.id]
         record = keeping.record(events)
         if not record:
+            self._hide(running.account, keeping.id)
             return
         putting = Deferred.fromCoroutine(self._store(running.account, keeping, record))
         putting.addErrback(_notKept, keeping.id)
@@ -194,6 +199,7 @@ class KeptAnswers:
         if keeping.items and not await self.store.append(account, keeping.id, keeping.items):
             # There is no room for all of it.
             await self.store.remove(account, keeping.id)
+        self._hide(account, keeping.id)
 
     # In the background.
 
@@ -216,12 +222,37 @@ class KeptAnswers:
         if waiting is not None:
             running.asking = waiting
             waiting.addErrback(self._notAsked, running)
+        self._show(running)
         return running
+
+    def _show(self, running: RunningAnswer) -> None:
+        place, keeping = running.account, running.keeping
+        if self._elsewhere is not None and self._byId.get((place, keeping.id)) is running:
+            self._elsewhere.show(place, keeping.id, keeping.record(running.said()))
+
+    def _hide(self, place: str, id: str) -> None:
+        if self._elsewhere is not None:
+            self._elsewhere.ended(place, id)
+
+    def start(self) -> None:
+        """
+        Begin to work together with other processes.
+        """
+        if self._elsewhere is not None:
+            self._elsewhere.start(self._cancelHere)
+
+    def stop(self) -> None:
+        """
+        End that.
+        """
+        if self._elsewhere is not None:
+            self._elsewhere.stop()
 
     async def _ask(self, running: RunningAnswer, asking: Coroutine[Any, Any, Response]) -> None:
         response = await asking
         self._follow(running, response)
         running.wasAsked(response)
+        self._show(running)
 
     def _notAsked(self, failure: Failure, running: RunningAnswer) -> None:
         error = failure.value
@@ -255,6 +286,19 @@ class KeptAnswers:
             record: bytes | None = running.keeping.record(running.said())
         else:
             record = await self.store.get(account, id)
+            if not record and self._elsewhere is not None:
+                record = await self._elsewhere.found(account, id)
+        if not record:
+            raise notFound(id)
+        return record
+
+    async def whole(self, account: str, id: str) -> bytes:
+        """
+        Return the record of an answer that has ended.
+
+        @raise APIError: 404.
+        """
+        record = None if id.startswith(_CONVERSATION) else await self.store.get(account, id)
         if not record:
             raise notFound(id)
         return record
@@ -268,6 +312,7 @@ class KeptAnswers:
         @raise APIError: 404.
         """
         running = self._byId.pop((account, id), None)
+        self._hide(account, id)
         if running is None:
             if id.startswith(_CONVERSATION) or not await self.store.remove(account, id):
                 raise notFound(id, kind)
@@ -283,11 +328,19 @@ class KeptAnswers:
         """
         Cancel an answer that is being made; one that has ended stays as it is.
         """
+        if not self._cancelHere(account, id) and self._elsewhere is not None:
+            await self._elsewhere.cancel(account, id)
+
+    def _cancelHere(self, account: str, id: str) -> bool:
+        """
+        Cancel an answer that this process makes, and return whether it does.
+        """
         running = self.running(account, id)
         if running is not None and running.asking is not None:
             running.asking.cancel()
         elif running is not None and running.response is not None:
             running.response.cancel()
+        return running is not None
 
 
 def accountOf(request: Request) -> str:

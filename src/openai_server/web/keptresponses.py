@@ -74,7 +74,7 @@ class KeptResponses:
             interval = keepAliveInterval(request, self._keepAliveInterval)
             response.attach(request, renderer, interval, isStreamed=True)
             return
-        renderer, said = self._reader.replay(await self._kept.found(account, id))
+        renderer, said = self._reader.replay(await self._kept.whole(account, id))
         renderer = self._reader.resumed(renderer, after)
         request.begin(renderer, 0.0)
         request.complete(renderer.start() + renderer.feed(said))

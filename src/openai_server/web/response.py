@@ -583,6 +583,15 @@ def cancelled() -> APIError:
     return APIError("worker_error", "The response was cancelled.", mayRetry=False)
 
 
+def tooLongAgain() -> APIError:
+    """
+    Return what is said of an answer that was given, and is too long to be
+    given once more.
+    """
+    said = "The answer to this request has become too long to be given once more."
+    return APIError("worker_error", said, mayRetry=False)
+
+
 def tooLong() -> APIError:
     """
     Return what is said of an answer that must be given whole, and is too long

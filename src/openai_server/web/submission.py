@@ -34,6 +34,7 @@ from openai_server.sessions.parkedturns import LastingTurns
 from openai_server.sessions.plans import Claim, Session, SessionKind, SessionPlan
 from openai_server.sessions.pool import Slot
 from openai_server.sessions.scheduler import Scheduler
+from openai_server.sessions.sharing import SharedSessions
 from openai_server.sessions.turncontext import Attendant, EndedTurn, TurnContext
 from openai_server.translate.attachments import Attached
 from openai_server.translate.prompt import (
@@ -63,12 +64,24 @@ class Submission:
     @ivar api: the name of the dialect that it is asked in.
     @ivar cwd: the folder in which the worker is to work, if that is said.
     @ivar hints: of the session that it belongs to.
+    @ivar onSending: called right before it goes out, and waited for.
     @ivar taken: names that no tool can have at the daemon.
     @ivar offer: the tools as the daemon carries them.
     @ivar tools: the same as sessions compare them, None for none.
     """
 
-    __slots__ = ("account", "api", "cwd", "hints", "inquiry", "offer", "taken", "tools", "transcript")
+    __slots__ = (
+        "account",
+        "api",
+        "cwd",
+        "hints",
+        "inquiry",
+        "offer",
+        "onSending",
+        "taken",
+        "tools",
+        "transcript",
+    )
 
     def __init__(
         self,
@@ -86,6 +99,7 @@ class Submission:
         self.account = account
         self.api = api
         self.cwd: str | None = None if former is None else former.cwd
+        self.onSending: Callable[[], Deferred[bool]] | None = None if former is None else former.onSending
         self.inquiry = inquiry
         self.hints = hints
         self.taken = taken
@@ -155,6 +169,9 @@ class Submission:
 class Submitter:
     """
     Puts questions to the daemon: what all of them share.
+
+    @ivar turns: the parked turns that outlast the process; None for none.
+    @ivar sharing: the sessions, where other processes use them too.
     """
 
     clock: IReactorTime
@@ -169,6 +186,7 @@ class Submitter:
     counters: Counters
     reporter: TurnReporter
     turns: LastingTurns | None = None
+    sharing: SharedSessions | None = None
 
     def submission(
         self,
@@ -236,12 +254,15 @@ class Submitter:
         if self.daemon.whyNotReady is not None:
             await self.reach()
         claim = submission.claim(self.ownTools)
-        plan = None if session is None else self.memory.goOn(session, claim)
-        if plan is None and session is not None:
-            raise callExpired()
-        if plan is None:
+        if self.sharing is not None:
+            plan = await self._sharedPlan(self.sharing, claim, session)
+        elif session is not None:
+            plan = self.memory.goOn(session, claim)
+        else:
             claimed = self.memory.claim(claim)
             plan = await claimed if isinstance(claimed, Deferred) else claimed
+        if plan is None:
+            raise callExpired()
         files: Sequence[Stored | None] = ()
         slot: Slot | None = None
         try:
@@ -253,6 +274,8 @@ class Submitter:
             tools = submission.toolsFor(plan.session)
             acquired = self.scheduler.acquire(submission.inquiry.model, submission.account, tools)
             slot = await acquired if isinstance(acquired, Deferred) else acquired
+            if submission.onSending is not None:
+                await submission.onSending()
             return self._begin(plan, submission, question, files, slot, attend)
         except BaseException:
             if slot is not None:
@@ -260,6 +283,12 @@ class Submitter:
             _release(files)
             self.memory.giveBack(plan)
             raise
+
+    @staticmethod
+    async def _sharedPlan(
+        sharing: SharedSessions, claim: Claim, session: Session | None
+    ) -> SessionPlan | None:
+        return await (sharing.claim(claim) if session is None else sharing.goOn(session, claim))
 
     def _begin(
         self,
@@ -299,6 +328,8 @@ class Submitter:
             partial(self._over, files) if files else self.reporter.turnOver,
             self.ownTools.learn,
         )
+        if files:
+            conversation.onLeft = partial(_release, files)
         answer = attend(conversation, plan)
         conversation.begin(answer, self.daemon, prompt, former)
         return answer

@@ -13,7 +13,8 @@ from twisted.internet.defer import Deferred
 
 from openai_server.api.inquiry import Inquiry
 from openai_server.api.keeping import RecordsWanted
-from openai_server.errors import APIError, callExpired
+from openai_server.errors import callExpired
+from openai_server.sessions.answerkeys import AnswerKeys, KeptReply, keyInUse
 from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.matching import Match, Outcome, matchFromTranscript
 from openai_server.sessions.parkedturns import LastingTurns
@@ -22,7 +23,7 @@ from openai_server.sessions.retries import Attempt, Retries
 from openai_server.web.exchanges import Exchanges
 from openai_server.web.keeper import ResponseKeeper
 from openai_server.web.repair import SchemaCheck
-from openai_server.web.response import Response
+from openai_server.web.response import Response, tooLongAgain
 from openai_server.web.results import WaitingTurns, bringsOnlyResults
 from openai_server.web.series import Series
 from openai_server.web.submission import Submission, Submitter
@@ -40,32 +41,51 @@ class TurnStart:
         keeper: ResponseKeeper,
         exchanges: Exchanges,
         restoration: Restoration | None,
+        keys: AnswerKeys | None,
     ) -> None:
         """
         @param exchanges: answers in conversations.
         @param restoration: of what earlier processes have left; None where
             they leave nothing.
+        @param keys: of attempts, where they outlast the process.
         """
         self._submitter = submitter
         self._retries = retries
         self._keeper = keeper
         self._exchanges = exchanges
         self._restoration = restoration
+        self._keys = keys
+        self._shared = None if restoration is None else restoration.shared
         self._waiting = WaitingTurns(submitter, keeper)
         self._series = Series(self._askAgain)
         self._schemas = SchemaCheck(keeper, self._askAgain, submitter.configuration.schemaRepair)
 
-    async def joined(self, attempt: Attempt[Response]) -> Response | None:
+    async def joined(self, attempt: Attempt[Response]) -> Response | KeptReply | None:
         """
-        Return what answers the same request already.
+        Return what answers the same request already, here or, under a key,
+        elsewhere or before.
         """
         joined = self._retries.join(attempt)
         while isinstance(joined, Deferred):
             joined = await joined or self._retries.join(attempt)
-        if joined is not None and joined.output is None:
-            said = "The answer to this request has become too long to be given once more."
-            raise APIError("worker_error", said, mayRetry=False)
+        if joined is None:
+            return await self._claimed(attempt)
+        if joined.output is None:
+            raise tooLongAgain()
         return joined
+
+    async def _claimed(self, attempt: Attempt[Response]) -> KeptReply | None:
+        if self._keys is None or attempt.key is None:
+            return None
+        try:
+            reply = await self._keys.claim(attempt)
+        except BaseException:
+            self._retries.forget(attempt)
+            raise
+        if reply is not None:
+            # Who else waits for it asks for it himself.
+            self._retries.forget(attempt)
+        return reply
 
     async def answerTo(
         self, submission: Submission, attempt: Attempt[Response] | None, wanted: RecordsWanted | None
@@ -106,22 +126,32 @@ class TurnStart:
         """
         Return what answers a question that nothing answers yet.
         """
+        if attempt is not None and self._keys is not None:
+            submission.onSending = partial(self._keys.sending, attempt)
         try:
             if self._submitter.daemon.whyNotReady is not None:
                 # Until then others may answer calls, and another daemon knows none.
                 await self._submitter.reach()
             if self._restoration is not None and (restored := self._restoration.whenDone()) is not None:
                 await restored
-            match = self._match(submission)
             isIsolated = submission.inquiry.isIsolated
             turns = self._submitter.turns
-            if turns is not None and match.outcome is Outcome.ALL and not isIsolated:
+            if self._shared is not None and not isIsolated:
+                await self._shared.bring(submission.account, submission.transcript)
+            match = self._match(submission)
+            if isinstance(match.owner, Conversation) and submission.onSending is not None:
+                await submission.onSending()
+                match = self._match(submission)
+            if turns is not None and turns.mustBeTaken(match) and not isIsolated:
                 await self._noteTaken(turns, match)
                 match = self._match(submission)
                 if match.outcome is not Outcome.ALL and attempt is not None:
                     # The same request may have been quicker; this one is not to wait for itself.
                     self._retries.forget(attempt)
                     joined = await self.joined(attempt)
+                    if isinstance(joined, KeptReply):
+                        # Another process was quicker still.
+                        raise keyInUse()
                     if joined is not None:
                         return joined
             if isinstance(match.owner, Conversation) and not isIsolated:
@@ -151,14 +181,13 @@ class TurnStart:
         """
         Note that these results are used, before they are.
         """
-        noted = turns.taking([call for call, _ in match.results])
+        assert isinstance(match.owner, Conversation)
+        noted = turns.taking(match.owner, [call for call, _ in match.results])
         try:
             if noted is not None:
                 await noted
         except BaseException:
-            # They were not, and may come again.
-            if isinstance(match.owner, Conversation) and match.owner.isParked:
-                turns.keep(match.owner)
+            turns.notUsed(match.owner)
             raise
 
     def _match(self, submission: Submission) -> Match:

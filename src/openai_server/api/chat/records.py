@@ -43,6 +43,19 @@ class ChatHead(msgspec.Struct, frozen=True):
     metadata: dict[str, str]
     messages: Sequence[tuple[str, bytes]]
 
+    @property
+    def names(self) -> tuple[str, int]:
+        """
+        See L{openai_server.api.inquiry.NamedAnswer}.
+        """
+        return self.id, self.created
+
+    def named(self, token: str, createdAt: int) -> ChatHead:
+        """
+        See L{openai_server.api.inquiry.NamedAnswer}.
+        """
+        return msgspec.structs.replace(self, id=token, created=createdAt)
+
 
 class Described(msgspec.Struct):
     """

@@ -63,6 +63,19 @@ class ResponseHead(msgspec.Struct, frozen=True):
         return f"resp_{self.token}"
 
     @property
+    def names(self) -> tuple[str, int]:
+        """
+        See L{openai_server.api.inquiry.NamedAnswer}.
+        """
+        return self.token, self.createdAt
+
+    def named(self, token: str, createdAt: int) -> ResponseHead:
+        """
+        See L{openai_server.api.inquiry.NamedAnswer}.
+        """
+        return msgspec.structs.replace(self, token=token, createdAt=createdAt)
+
+    @property
     def isBackground(self) -> bool:
         """
         Whether the response is made with nobody attached.
