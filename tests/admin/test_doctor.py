@@ -83,6 +83,7 @@ class DoctorCase(SyncCase):
         self.environ = {
             "HOME": str(self.folder),
             "OPENAI_SERVER_PORT": "0",
+            "OPENAI_SERVER_STORE": "memory:",
             "OPENAI_SERVER_REGISTRY_FILE": str(self.folder / "bees.json"),
             "HUM_THRUM_SOCK": str(self.folder / "thrum.sock"),
         }
