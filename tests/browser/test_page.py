@@ -315,7 +315,8 @@ class KeyTests(BrowserCase):
     def test_wrongKey(self) -> None:
         """
         The key is asked for, a wrong one is said to be wrong, and the right
-        one opens all. It stays in the tab, and is in no address.
+        one opens all, until there is another one. It stays in the tab, and is
+        in no address.
         """
         self.open()
         self.until(lambda: self.find("#key").is_displayed())
@@ -338,6 +339,9 @@ class KeyTests(BrowserCase):
         self.answers(1)
         self.assertIn("$OPENAI_API_KEY", self.text("#curl"))
         self.assertNotIn("sk-right", self.text("body"))
+        self.inReactor(self.serving.front.site.admission.changeKey, "sk-other")
+        self.until(lambda: "is good no longer" in self.text("#key-problem"))
+        self.assertEqual(self.focused(), "key")
 
 
 class DaemonTests(BrowserCase):

@@ -471,6 +471,23 @@ class AdministratorTests(AccountCase):
         for key in (*self.keys.values(), "sk-settings"):
             self.assertNotIn(key.encode(), page.client.content)
 
+    def test_keyGone(self) -> None:
+        """
+        C43: whoever watches with a key that is disabled, or an administrator's no
+        more, watches no longer, and is told why.
+        """
+        self.add("root", "--admin")
+        self.add("other", "--admin")
+        world = self.world()
+        pages = [Listening(world, **self.bearer(name)) for name in ("root", "other")]
+        world.advance(3)
+        self.assertEqual([page.client.isComplete for page in pages], [False, False])
+        self.admin("disable", "root")
+        world.advance(4)
+        self.assertEqual([page.client.isComplete for page in pages], [True, False])
+        self.assertIn(b'"code":"invalid_api_key"', pages[0].client.content)
+        self.assertEqual(world.ends, ["auth"])
+
     def test_otherMachines(self) -> None:
         """
         Where no key is needed, this machine's alone.

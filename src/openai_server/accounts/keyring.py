@@ -126,6 +126,16 @@ class KeyRing:
             headers={"www-authenticate": "Bearer"},
         )
 
+    def isHeld(self, account: Account) -> bool:
+        """
+        Whether there is a key that is good for this account as it is, or none
+        is needed for it.
+        """
+        if account is ANONYMOUS:
+            return not self.isRequired
+        now = self._now()
+        return any(held.account == account and held.until > now for held in self._all.values())
+
     def labelOf(self, name: str) -> str:
         """
         Return what people call the account of this name.

@@ -230,7 +230,7 @@ class WebFront(Service):
             self.submitter,
             self.models.ids,
             lambda: store.whyDegraded,
-            lambda: accounts.keys.accounts,
+            accounts.keys,
         )
         inputs = InputTokens(responses, kept, self.submitter, self._takenNames)
         further = [

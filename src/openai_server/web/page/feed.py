@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from openai_server.accounts.account import Account
 from openai_server.api.sse import STREAM_TYPE, errorEvent, oneLine
 from openai_server.errors import APIError, End, shuttingDown
 from openai_server.web.administrators import checkAdministrator
@@ -43,13 +44,16 @@ class Feed:
         clock: IReactorTime,
         sections: Callable[[], Mapping[str, object]],
         activity: Activity,
+        isHeld: Callable[[Account], bool],
     ) -> None:
         """
         @param sections: gives what there is, by name.
+        @param isHeld: tells whether an account still has a key.
         """
         self._clock = clock
         self._sections = sections
         self._activity = activity
+        self._isHeld = isHeld
         self._listeners: dict[Listener, None] = {}
         self._told: Mapping[str, bytes] = {}
         self._count = 0
@@ -122,11 +126,19 @@ class Feed:
 
     def _tick(self) -> None:
         self._timer = None
+        self._checkKeys()
         event = self._look()
         if event is not None:
             for listener in list(self._listeners):
                 listener.request.write(event)
         self._watch()
+
+    def _checkKeys(self) -> None:
+        for listener in list(self._listeners):
+            account = listener.request.account
+            if account is None or not self._isHeld(account):
+                del self._listeners[listener]
+                listener.request.fail(APIError("invalid_api_key", "This API key is good no longer."))
 
     def _left(self, listener: Listener) -> None:
         self._listeners.pop(listener, None)

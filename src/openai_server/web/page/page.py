@@ -5,9 +5,9 @@ The page as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
-from openai_server.accounts.account import Account
+from openai_server.accounts.keyring import KeyRing
 from openai_server.daemon.interfaces import Daemon
 from openai_server.web.page.activity import Activity
 from openai_server.web.page.feed import Feed
@@ -32,15 +32,15 @@ class Page:
         submitter: Submitter,
         models: Callable[[], Sequence[str]],
         whyDegraded: Callable[[], str | None],
-        accounts: Callable[[], Iterable[Account]],
+        keys: KeyRing,
     ) -> None:
         """
         @param now: the wall clock, in seconds since 1970.
         @param activity: hears of turns and requests.
         """
         self.files = PageFiles()
-        view = View(now(), daemon, submitter, activity, models, whyDegraded, accounts)
-        self._feed = Feed(submitter.clock, view.sections, activity)
+        view = View(now(), daemon, submitter, activity, models, whyDegraded, lambda: keys.accounts)
+        self._feed = Feed(submitter.clock, view.sections, activity, keys.isHeld)
 
     def routes(self) -> list[tuple[str, str, Answer]]:
         """

@@ -28,7 +28,9 @@ export class Overview {
       const response = await ask("page/events", { signal: controller.signal });
       this.attempt = 0;
       for await (const { name, data } of eventsOf(response)) {
-        if (name !== "end") this.take(name, JSON.parse(data));
+        const told = JSON.parse(data);
+        if (told.error) throw new Refusal(401, told.error);
+        if (name !== "end") this.take(name, told);
       }
       throw new Error("The stream has ended.");
     } catch (error) {
