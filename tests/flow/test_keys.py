@@ -11,7 +11,7 @@ from openai_server.sessions import answerkeys
 from openai_server.store.saved import SavedAnswer
 from openai_server.web.admission import Account, Admission
 from tests.dialects import inBothAPIs
-from tests.flow.sharing import InOneMemory, InPostgreSQL, ProcessCase
+from tests.flow.sharing import InOneMemory, InPostgreSQL
 from tests.flow.support import Talk, user
 from tests.flow.test_restart import BOTH, RestartCase
 from tests.world import Client, World
@@ -274,10 +274,13 @@ class RestartedKeyTests(KeyCase):
         self.assertEqual(len(self.prompts()), 1)
 
 
-class SharedKeyContract(ProcessCase):
+class SharedKeyContract:
     """
     A key that comes to two processes.
     """
+
+    a: World
+    b: World
 
     def ask(self, world: World, *played: Any, headers: Any = KEY, **fields: Any) -> Client:
         """
@@ -421,13 +424,13 @@ class SharedKeyContract(ProcessCase):
         self.stores[self.b].state.releaseAll(self.hids[world])
 
 
-class MemoryKeyTests(InOneMemory, SharedKeyContract):
+class MemoryKeyTests(SharedKeyContract, InOneMemory):
     """
     Over one memory.
     """
 
 
-class PostgreSQLKeyTests(InPostgreSQL, SharedKeyContract):
+class PostgreSQLKeyTests(SharedKeyContract, InPostgreSQL):
     """
     Over a database.
     """

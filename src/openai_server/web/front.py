@@ -52,11 +52,12 @@ from openai_server.web.inputtokens import InputTokens
 from openai_server.web.kept import KeptAnswers
 from openai_server.web.keptchats import KeptChats
 from openai_server.web.keptresponses import KeptResponses
-from openai_server.web.locks import ConversationLeases
+from openai_server.web.locks import leasesOver
 from openai_server.web.models import OfferedModels
 from openai_server.web.response import Response
 from openai_server.web.routes import Routes
 from openai_server.web.sealing import SealingKey
+from openai_server.web.sharedanswers import sharedAnswersOver
 from openai_server.web.site import APISite
 from openai_server.web.sockets import ResponsesSockets
 from openai_server.web.submission import Submitter
@@ -155,14 +156,13 @@ class WebFront(Service):
             keeps=configuration.keptResponses > 0,
             now=now,
         )
-        kept = self.kept = KeptAnswers(
-            store.records, SealingKey(store.state.secret("seals")), state.durable if state.isShared else None
-        )
+        shared = sharedAnswersOver(store, self.membership, clock, responses.interrupted)
+        kept = self.kept = KeptAnswers(store.records, SealingKey(state.secret("seals")), shared)
         survivors = Survivors()
         conversations = Conversations(
             responses.renderer, strict=configuration.strict, now=now, newToken=newToken
         )
-        leases = ConversationLeases(state, self.membership, clock) if state.isShared else None
+        leases = leasesOver(state, self.membership, clock)
         self._exchanges = Exchanges(clock, conversations, kept, configuration.keptBytes, leases)
         self._keys = AnswerKeys(state, self.membership, clock, now) if state.lasts else None
         self.completion = Completion(

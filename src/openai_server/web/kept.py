@@ -8,10 +8,10 @@ account sees another's: to everybody else there is nothing under its id.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from openai_server.api.inquiry import Inquiry
@@ -23,73 +23,15 @@ from openai_server.store.interfaces import RecordStore
 from openai_server.web.interfaces import Request
 from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.response import Response, cancelled
+from openai_server.web.runninganswer import RunningAnswer
 from openai_server.web.sealing import SealingKey
+from openai_server.web.sharedanswers import SharedAnswers
 
 _SHOWN_ID: Final = 200
 
 
 #: What the ids of conversations begin with, which are no answers.
 _CONVERSATION: Final = "conv_"
-
-
-class RunningAnswer:
-    """
-    An answer that is being made.
-
-    @ivar account: whose it is; see L{placeOf}.
-    @ivar keeping: how it will be kept.
-    @ivar response: what is made; None while it waits to be asked.
-    @ivar asking: asks it, until it is asked; else None.
-    """
-
-    __slots__ = ("_error", "_waiting", "account", "asking", "keeping", "response")
-
-    def __init__(self, account: str, keeping: Keeping, response: Response | None) -> None:
-        self.account = account
-        self.keeping = keeping
-        self.response = response
-        self.asking: Deferred[None] | None = None
-        self._error: APIError | None = None
-        self._waiting: list[Deferred[Response]] = []
-
-    def said(self) -> list[Output] | None:
-        """
-        Return all that was said; None where it waits to be asked.
-        """
-        return None if self.response is None else self.response.said()
-
-    def whenAsked(self) -> Deferred[Response]:
-        """
-        Fires with what is made when it does not wait to be asked any more;
-        fails with an L{APIError} where that came to nothing.
-        """
-        if self.response is not None:
-            return succeed(self.response)
-        if self._error is not None:
-            return fail(self._error)
-        waiting: Deferred[Response] = Deferred(self._waiting.remove)
-        self._waiting.append(waiting)
-        return waiting
-
-    def wasAsked(self, response: Response) -> None:
-        """
-        Tell those who wait.
-        """
-        self.response = response
-        self.asking = None
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(response)
-
-    def wasNotAsked(self, error: APIError) -> None:
-        """
-        Tell those who wait that it came to nothing.
-        """
-        self._error = error
-        self.asking = None
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.errback(error)
 
 
 class KeptAnswers:
@@ -100,14 +42,15 @@ class KeptAnswers:
     """
 
     def __init__(
-        self, store: RecordStore, key: SealingKey, durable: Callable[[], Deferred[bool]] | None = None
+        self, store: RecordStore, key: SealingKey, shared: SharedAnswers | None = None
     ) -> None:
         """
         @param key: of what clients keep.
-        @param durable: writes all that was kept, at once, where other processes
-            are asked for it.
+        @param shared: what other processes are told of; None where there are none.
         """
-        self._durable = durable
+        self._shared = shared
+        if shared is not None:
+            shared.hear(self._wished)
         self.store = store
         self._key = key
         self._running: dict[Response, RunningAnswer] = {}
@@ -183,19 +126,26 @@ class KeptAnswers:
             return None
         if response.output is None:
             # It has become too long for that.
-            del self._byId[running.account, running.keeping.id]
+            self._over(running)
             return None
         self._put(running, response.said())
-        return None if self._durable is None else self._durable()
+        return None if self._shared is None else self._shared.whenWritten()
 
     def _put(self, running: RunningAnswer, events: list[Output]) -> None:
         keeping = running.keeping
-        del self._byId[running.account, keeping.id]
         record = keeping.record(events)
-        if not record:
-            return
-        putting = Deferred.fromCoroutine(self._store(running.account, keeping, record))
-        putting.addErrback(_notKept, keeping.id)
+        if record:
+            putting = Deferred.fromCoroutine(self._store(running.account, keeping, record))
+            putting.addErrback(_notKept, keeping.id)
+        self._over(running)
+
+    def _over(self, running: RunningAnswer) -> None:
+        """
+        Know an answer only by its record, if there is one.
+        """
+        del self._byId[running.account, running.keeping.id]
+        if running.isShared and self._shared is not None:
+            self._shared.ended(running.account, running.keeping.id)
 
     async def _store(self, account: str, keeping: Keeping, record: bytes) -> None:
         await self.store.put(account, keeping.id, record, keeping.previous)
@@ -216,10 +166,13 @@ class KeptAnswers:
             is kept.
         """
         running = self._byId[account, keeping.id] = RunningAnswer(account, keeping, None)
+        if self._shared is not None:
+            running.isShared = True
+            self._shared.begun(account, keeping.id, keeping.record(None))
         try:
             waiting = begun(self._ask(running, asking))
         except BaseException:
-            del self._byId[account, keeping.id]
+            self._over(running)
             raise
         if waiting is not None:
             running.asking = waiting
@@ -228,6 +181,8 @@ class KeptAnswers:
 
     async def _ask(self, running: RunningAnswer, asking: Coroutine[Any, Any, Response]) -> None:
         response = await asking
+        if self._shared is not None and self.running(running.account, running.keeping.id) is running:
+            self._shared.begun(running.account, running.keeping.id, running.keeping.record([]))
         self._follow(running, response)
         running.wasAsked(response)
 
@@ -263,9 +218,27 @@ class KeptAnswers:
             record: bytes | None = running.keeping.record(running.said())
         else:
             record = await self.store.get(account, id)
+            if record is None and self._shared is not None:
+                # One that ends meanwhile is kept before it is made no more.
+                record = await self._shared.found(account, id) or await self.store.get(account, id)
         if not record:
             raise notFound(id)
         return record
+
+    async def isElsewhere(self, account: str, id: str) -> bool:
+        """
+        Return whether another process makes an answer.
+        """
+        isHere = self._shared is None or self.running(account, id) is not None
+        return not isHere and self._shared is not None and await self._shared.isMade(account, id)
+
+    def _wished(self, isToBeKept: bool, account: str, id: str) -> None:
+        """
+        Do what was wished for at another process.
+        """
+        if self.running(account, id) is not None:
+            doing = self.cancel(account, id) if isToBeKept else self.forget(account, id)
+            Deferred.fromCoroutine(doing).addErrback(_notKept, id)
 
     async def forget(self, account: str, id: str, kind: str = "Response") -> None:
         """
@@ -275,11 +248,13 @@ class KeptAnswers:
         @param kind: what it is called in the error.
         @raise APIError: 404.
         """
-        running = self._byId.pop((account, id), None)
+        running = self.running(account, id)
         if running is None:
-            if id.startswith(_CONVERSATION) or not await self.store.remove(account, id):
+            if id.startswith(_CONVERSATION) or not await self._remove(account, id):
                 raise notFound(id, kind)
-        elif running.asking is not None:
+            return
+        self._over(running)
+        if running.asking is not None:
             running.asking.cancel()
         elif (response := running.response) is not None:
             del self._running[response]
@@ -287,12 +262,19 @@ class KeptAnswers:
             if not response.hasClients:
                 response.abandon()
 
+    async def _remove(self, account: str, id: str) -> bool:
+        isUnfinished = self._shared is not None and await self._shared.forget(account, id)
+        return await self.store.remove(account, id) or isUnfinished
+
     async def cancel(self, account: str, id: str) -> None:
         """
-        Cancel an answer that is being made; one that has ended stays as it is.
+        Cancel an answer that is being made, by whatever process; one that has
+        ended stays as it is.
         """
         running = self.running(account, id)
-        if running is not None and running.asking is not None:
+        if running is None and self._shared is not None:
+            await self._shared.cancel(account, id)
+        elif running is not None and running.asking is not None:
             running.asking.cancel()
         elif running is not None and running.response is not None:
             running.response.cancel()
