@@ -31,7 +31,8 @@ def lowest(configuration: str) -> Iterator[str]:
     parser = configparser.ConfigParser()
     parser.read_string(configuration)
     extras = parser["options.extras_require"] if parser.has_section("options.extras_require") else {}
-    named = parser["options"]["install_requires"] + "\n" + extras.get("postgresql", "")
+    users = [extras.get(name, "") for name in ("postgresql", "otel")]
+    named = "\n".join([parser["options"]["install_requires"], *users])
     for line in named.splitlines():
         if line and not line.startswith("#"):
             found = _REQUIREMENT.fullmatch(line)

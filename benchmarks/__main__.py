@@ -33,7 +33,8 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything here")
     parser.add_argument("--rounds", type=int, help="how many rounds; the medians are shown")
     parser.add_argument("--only", action="append", metavar="NAME", help=f"of {', '.join(EACH)}, held")
-    parser.add_argument("--targets", default=f"{SERVER},{RELAY},{VOLATILE}", help="what to measure: %(default)s")
+    targets = f"{SERVER},{RELAY},{VOLATILE}"
+    parser.add_argument("--targets", default=targets, help="what to measure: %(default)s")
     return parser.parse_args(arguments)
 
 

@@ -42,7 +42,7 @@ class Program(ProcessProtocol):
         self.exited: Deferred[None] = Deferred()
         self.ended: Deferred[int] = Deferred()
         self._partial = ""
-        self._waiting: list[tuple[str, Deferred[None]]] = []
+        self._waiting: list[tuple[tuple[str, ...], Deferred[None]]] = []
 
     @property
     def url(self) -> str:
@@ -60,9 +60,9 @@ class Program(ProcessProtocol):
     def errReceived(self, data: bytes) -> None:
         self.errors += data.decode()
 
-    def whenSaid(self, words: str) -> Deferred[None]:
+    def whenSaid(self, *words: str) -> Deferred[None]:
         """
-        Fires when a line with these words was written, and fails when the
+        Fires when a line with all these words was written, and fails when the
         process ends before.
         """
         said: Deferred[None] = Deferred()
@@ -97,7 +97,7 @@ class Program(ProcessProtocol):
 
     def _look(self) -> None:
         for waiting in list(self._waiting):
-            if any(waiting[0] in line for line in self.lines):
+            if any(all(words in line for words in waiting[0]) for line in self.lines):
                 self._waiting.remove(waiting)
                 waiting[1].callback(None)
 
@@ -112,7 +112,7 @@ def launch(
 ) -> Program:
     """
     Run C{twistd openai-server} with hardly any environment: no HOME, no
-    locale. It is killed when the test ends before it.
+    locale, and nothing that lasts unless that is asked for. It is killed when the test ends before it.
 
     @param folder: holds the user's files.
     @param twistd: what stands before the name of the plugin.
@@ -130,7 +130,7 @@ def launch(
         "XDG_CONFIG_HOME": str(folder),
         "XDG_RUNTIME_DIR": str(program.runtime),
     }
-    environ = {"LANG": "C", **folders, **environ}
+    environ = {"LANG": "C", "OPENAI_SERVER_STORE": "memory:", **folders, **environ}
     test.addCleanup(shutil.rmtree, program.runtime)
     reactor.spawnProcess(  # type: ignore[attr-defined]
         program, command[0], command, environ, str(folder), childFDs=descriptors

@@ -186,6 +186,7 @@ class Serving:
             "HUM_THRUM_SOCK": str(self.daemon.socketPath),
             "OPENAI_SERVER_REGISTRY_FILE": str(self.daemon.registryPath),
             "OPENAI_SERVER_PORT": "0",
+            "OPENAI_SERVER_STORE": "memory:",
             **{f"OPENAI_SERVER_{name}": value for name, value in settings.items()},
         }
         options = Options(environ)

@@ -8,8 +8,28 @@ import time
 
 from twisted.internet.task import Clock as FakeReactor
 
-from openai_server.clock import Deadline, MonotonicClock, Timeout, Timeouts
+from openai_server.clock import Deadline, MonotonicClock, Portions, Timeout, Timeouts
 from tests.support import SyncCase, TestClock
+
+
+class PortionTests(SyncCase):
+    """
+    Long work lets others have their turn.
+    """
+
+    def test_rests(self) -> None:
+        """
+        Behind each portion, until the reactor comes round.
+        """
+        clock = TestClock()
+        portions = Portions(clock, 2)
+        for _ in range(2):
+            self.assertIsNone(portions.rest())
+            rest = portions.rest()
+            assert rest is not None
+            self.assertNoResult(rest)
+            clock.advance(0)
+            self.successResultOf(rest)
 
 
 class DeadlineTests(SyncCase):

@@ -20,13 +20,21 @@ from openai_server.config import (
     Configuration,
     ConfigurationError,
     Loaded,
+    changed,
     load,
     markdownTable,
     passwordsIn,
 )
-from openai_server.config.exposure import descriptionFromAddress, isLoopback, isPrivate, withSocketMode
+from openai_server.config.changes import LIVE
+from openai_server.config.exposure import (
+    descriptionFromAddress,
+    descriptionOfProcess,
+    isLoopback,
+    isPrivate,
+    withSocketMode,
+)
 from openai_server.config.folders import keyPath
-from openai_server.config.layers import Given
+from openai_server.config.layers import Given, whyKeyNeeded
 from openai_server.config.settings import BY_NAME
 from tests.support import SyncCase
 
@@ -46,10 +54,15 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "userHint": ("never", "never", "never"),
     "ownTools": ("never", "never", "never"),
     "onDisconnect": ("finish", "finish", "finish"),
+    "processes": (7, "7", 7),
     "keyFile": ("/k", "/k", "/k"),
+    "auditLog": ("/a", "/a", "/a"),
+    "logLevel": ("warn", "warn", "warn"),
     "registryFile": ("/r", "/r", "/r"),
     "thrumSocket": ("/s", "/s", "/s"),
     "store": ("sqlite:////s.db", "sqlite:////s.db", "sqlite:////s.db"),
+    "metrics": ("tcp:9464", "tcp:9464", "tcp:9464"),
+    "traces": ("otlp", "otlp", "otlp"),
     "listen": (["unix:/a", "unix:/b"], "unix:/a, unix:/b", ("unix:/a", "unix:/b")),
 }
 
@@ -85,6 +98,7 @@ class ConfigCase(SyncCase):
         self.home = Path(self.mktemp()).absolute()
         self.file = self.home / ".config" / "hum" / "hives" / "openai-server.json"
         self.file.parent.mkdir(parents=True)
+        self.store = f"sqlite:///{self.home}/.local/state/hum/openai-server.db"
 
     def write(self, content: str | bytes | dict[str, object]) -> None:
         """
@@ -120,7 +134,7 @@ class LayerTests(ConfigCase):
         """
         A missing file is no error.
         """
-        self.assertEqual(self.load().configuration, Configuration())
+        self.assertEqual(self.load().configuration, Configuration(store=self.store))
         self.assertEqual(set(self.load().sources.values()), {"default"})
 
     def test_theIssuesExample(self) -> None:
@@ -128,7 +142,7 @@ class LayerTests(ConfigCase):
         The file of the issue is read as it stands there.
         """
         self.write('{"host":"127.0.0.1","port":14620,"apiKey":"secret","models":["sonnet"]}')
-        wanted = Configuration(apiKey="secret", models=("sonnet",))
+        wanted = Configuration(apiKey="secret", models=("sonnet",), store=self.store)
         self.assertEqual(self.load().configuration, wanted)
 
     def test_layersMergeKeyByKey(self) -> None:
@@ -476,6 +490,26 @@ class WarningTests(ConfigCase):
         self.assertEqual(self.load().warnings, (f"{self.file} holds apiKey and other users can read it",))
 
 
+class TracesTests(ConfigCase):
+    """
+    Where traces may go.
+    """
+
+    def test_taken(self) -> None:
+        """
+        A collector's URL, or the one word.
+        """
+        for said in ("otlp", "http://127.0.0.1:4318", "https://collector.example/otlp/v1/traces"):
+            self.assertEqual(self.load({"traces": said}).configuration.traces, said)
+
+    def test_refused(self) -> None:
+        """
+        Whatever else; what has a secret in it is not even said again.
+        """
+        for said in ("true", "grpc://x:4317", "http://", f"http://me:{SECRET}@x", f"http://x?key={SECRET}"):
+            self.assertIn("option --traces: traces: the value is neither", self.refusal({"traces": said}))
+
+
 class ExposureTests(ConfigCase):
     """
     Nobody but this machine gets in without a key, unless the operator says so.
@@ -489,6 +523,24 @@ class ExposureTests(ConfigCase):
             self.assertTrue(isLoopback(host), host)
         for host in ("", "0.0.0.0", "::", "192.168.1.2", "127.1", "localhost.example", "2130706433"):
             self.assertFalse(isLoopback(host), host)
+
+    def test_descriptionsOfProcesses(self) -> None:
+        """
+        Where each of several has a port for itself alone.
+        """
+        for first, third in (
+            ("tcp:9464:interface=127.0.0.1", "tcp:9466:interface=127.0.0.1"),
+            (r"tcp6:interface=\:\:1:port=80", r"tcp6:interface=\:\:1:port=82"),
+            ("ssl:443:privateKey=k.pem", "ssl:445:privateKey=k.pem"),
+            ("tcp:0", "tcp:0"),
+            ("unix:/run/x.sock:mode=600", "unix:/run/x.sock-3:mode=600"),
+            (r"unix:address=/run/a\:b", r"unix:address=/run/a\:b-3"),
+            ("systemd:domain=INET:index=0", None),
+            ("haproxy:tcp:80", None),
+            ("tcp:http", None),
+        ):
+            self.assertEqual(descriptionOfProcess(first, 1), first)
+            self.assertEqual(descriptionOfProcess(first, 3), third, first)
 
     def test_descriptions(self) -> None:
         """
@@ -520,7 +572,7 @@ class ExposureTests(ConfigCase):
         By host and by listen, in whatever layer; a key or the operator's word
         helps.
         """
-        self.write({"host": "0.0.0.0"})
+        self.write({"host": "0.0.0.0", "store": "memory:"})
         self.assertEqual(
             self.refusal(),
             f'file {self.file}: host "0.0.0.0": others may reach this address and no API key is set'
@@ -533,7 +585,7 @@ class ExposureTests(ConfigCase):
         """
         Then host and port say nothing any more.
         """
-        self.write({"host": "0.0.0.0"})
+        self.write({"host": "0.0.0.0", "store": "memory:"})
         loaded = self.load({"listen": ["unix:/x", "tcp:1:interface=127.0.0.1"]})
         self.assertEqual(loaded.configuration.descriptions, ("unix:/x:mode=600", "tcp:1:interface=127.0.0.1"))
         self.assertIn('option --listen: listen "tcp:80"', self.refusal({"listen": ["unix:/x", "tcp:80"]}))
@@ -560,8 +612,20 @@ class ExposureTests(ConfigCase):
         """
         Or every page of the web could prompt the workers.
         """
-        self.assertIn("OPENAI_SERVER_CORS_ORIGINS: corsOrigins", self.refusal(OPENAI_SERVER_CORS_ORIGINS="*"))
+        settings = {"OPENAI_SERVER_CORS_ORIGINS": "*", "OPENAI_SERVER_STORE": "memory:"}
+        self.assertIn("OPENAI_SERVER_CORS_ORIGINS: corsOrigins", self.refusal(**settings))
         self.load(OPENAI_SERVER_CORS_ORIGINS="*", OPENAI_SERVER_API_KEY="k")
+
+    def test_keysOfAStore(self) -> None:
+        """
+        Where the store may have keys, that is seen when it is opened.
+        """
+        for said, name in (({"host": "0.0.0.0"}, "host"), ({"corsOrigins": ["*"]}, "corsOrigins")):
+            configuration = self.load({**said, "store": "sqlite:////s.db"}).configuration
+            self.assertEqual((whyKeyNeeded(configuration) or "").partition(" ")[0], name)
+            keyed = self.load({**said, "store": "sqlite:////s.db"}, OPENAI_SERVER_API_KEY="k")
+            self.assertIsNone(whyKeyNeeded(keyed.configuration))
+        self.assertIsNone(whyKeyNeeded(Configuration()))
 
     def test_hostAndPortAsADescription(self) -> None:
         """
@@ -592,12 +656,16 @@ class EnvironmentTests(SyncCase):
     def test_noHome(self) -> None:
         """
         The user database knows it; when that does not either, the defaults
-        hold and there is no place for a key.
+        hold, there is no place for a key, and nothing lasts.
         """
         self.assertTrue(os.path.isabs(keyPath({}) or ""))
         self.patch(os, "getuid", lambda: 2**31 - 5)
         self.assertIsNone(keyPath({}))
-        self.assertEqual(load({}, {}).configuration, Configuration())
+        loaded = load({}, {})
+        self.assertEqual(loaded.configuration, Configuration(store="memory:"))
+        said = "nothing outlasts a restart: there is no home folder for it (set OPENAI_SERVER_STORE)"
+        self.assertEqual(loaded.warnings, (said,))
+        self.assertEqual(load({"store": "memory:"}, {}).warnings, ())
 
     def test_xdgConfigHome(self) -> None:
         """
@@ -704,3 +772,25 @@ class TableTests(ConfigCase):
             self.load()
         except ConfigurationError as error:
             self.assertTrue(str(error).isprintable(), error)
+
+
+class ChangeTests(SyncCase):
+    """
+    What another configuration changes while the server runs.
+    """
+
+    def test_changed(self) -> None:
+        """
+        What can hold at once does, and the rest is named.
+        """
+        before = Configuration(maxTurns=1, port=1, strict=True)
+        holds, live, others = changed(before, Configuration(maxTurns=2, port=2, strict=True, models=("m",)))
+        self.assertEqual(holds, Configuration(maxTurns=2, port=1, strict=True, models=("m",)))
+        self.assertEqual((live, others), (["maxTurns", "models"], ["port"]))
+        self.assertEqual(changed(before, before), (before, [], []))
+
+    def test_names(self) -> None:
+        """
+        All of them are settings.
+        """
+        self.assertEqual(LIVE - {setting.name for setting in SETTINGS}, set())

@@ -5,6 +5,8 @@ sockets; and for L{openai_server.ports}.
 
 from __future__ import annotations
 
+import io
+import os
 import shutil
 import signal
 import socket
@@ -30,6 +32,8 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.usage import UsageError
 
+from openai_server.admin.program import run
+from openai_server.ports import inherited, isPassed
 from openai_server.service import OpenAIService, StartError
 from openai_server.tap import Options, makeService
 from tests.program import Program, launch
@@ -97,14 +101,16 @@ class ListeningCase(AsyncCase):
         return port.getHost()
 
 
-def asked(connection: HTTPConnection, headers: Mapping[str, str] | None = None) -> int:
+def asked(
+    connection: HTTPConnection, headers: Mapping[str, str] | None = None, path: str = "/healthz"
+) -> int:
     """
-    Ask over this connection whether the server lives. Blocks.
+    Ask over this connection whether the server lives, or something else. Blocks.
 
     @return: the status.
     """
     try:
-        connection.request("GET", "/healthz", headers={"Connection": "close", **(headers or {})})
+        connection.request("GET", path, headers={"Connection": "close", **(headers or {})})
         answer = connection.getresponse()
         answer.read()
         return answer.status
@@ -192,6 +198,58 @@ class WildcardTests(ListeningCase):
         for name, status in (("127.0.0.1", 200), ("0.0.0.0", 200), ("evil.example", 421)):
             connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
             self.assertEqual(await deferToThread(asked, connection, {"Host": f"{name}:{port}"}), status, name)
+
+
+class KeyTests(ListeningCase):
+    """
+    An address that others can reach, without a key in the settings.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = f"sqlite:///{self.home}/store.db"
+        self.arguments = ("--host", "0.0.0.0", "--port", "0", "--store", self.store)
+
+    def keys(self, *arguments: str) -> None:
+        """
+        Do something to the keys in the store.
+        """
+        out = io.StringIO()
+        code = run(("--store", self.store, "keys", *arguments), userFolders(self.home), out, out, 0.0)
+        self.assertEqual(code, 0, out.getvalue())
+
+    async def test_noKey(self) -> None:
+        """
+        There must be one in the store.
+        """
+        service = self.make(*self.arguments)
+        self.addCleanup(service.stopService)
+        error = self.assertRaises(StartError, service.startService)
+        self.assertEqual(
+            str(error),
+            'host "0.0.0.0": others may reach this address and no API key is set (set OPENAI_SERVER_API_KEY,'
+            " or say --insecure-no-auth), or add one with python -m openai_server.admin keys add NAME",
+        )
+
+    async def test_key(self) -> None:
+        """
+        Then nobody is let in without it, be it removed or not.
+        """
+        self.keys("add", "alice")
+        port = self.serve(*self.arguments).port
+        self.assertIn("; an API key is required", "\n".join(self.said))
+        connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        self.assertEqual(await deferToThread(asked, connection, path="/v1/models"), 401)
+
+    async def test_storeIsAway(self) -> None:
+        """
+        C45: while it is not known whether there are any, nobody is let in.
+        """
+        self.home.joinpath("file").write_text("no folder")
+        self.store = f"sqlite:///{self.home}/file/store.db"
+        port = self.serve("--host", "0.0.0.0", "--port", "0", "--store", self.store).port
+        connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        self.assertEqual(await deferToThread(asked, connection, path="/v1/models"), 401)
 
 
 class UNIXTests(ListeningCase):
@@ -315,3 +373,105 @@ class PassedTests(ListeningCase):
         for which in ("index=0", "name=http"):
             error = self.assertRaises(UsageError, self.make, "--listen", f"systemd:domain=UNIX:{which}")
             self.assertIn("systemd has passed no such socket: LISTEN_FDS", str(error))
+
+
+class InheritedTests(ListeningCase):
+    """
+    (P43) Ports that another process of this server has opened.
+    """
+
+    def inherit(self, passed: socket.socket, description: str) -> OpenAIService:
+        """
+        Serve on what was opened by this endpoint string.
+        """
+        self.assertEqual(isPassed(description), "systemd" in description)
+        service = self.make("--port", "0")
+        descriptor = os.dup(passed.fileno())
+        service._descriptions = [inherited(descriptor, description)]
+        self.assertTrue(isPassed(service._descriptions[0]))
+        service.startService()
+        self.addCleanup(service.stopService)
+        return service
+
+    async def asksIn(self, description: str, family: socket.AddressFamily = socket.AF_INET) -> None:
+        """
+        See that it answers as long as it runs, and that the port is open
+        afterwards.
+        """
+        host = "::1" if family == socket.AF_INET6 else "127.0.0.1"
+        with socket.create_server((host, 0), family=family) as passed:
+            port = passed.getsockname()[1]
+            service = self.inherit(passed, description)
+            connection = HTTPConnection(host, port, timeout=PATIENCE)
+            self.assertEqual(await deferToThread(asked, connection), 200)
+            before = len(os.listdir("/dev/fd"))
+            await service.stopService()
+            self.assertLess(len(os.listdir("/dev/fd")), before)
+            with socket.create_connection((host, port), PATIENCE):
+                passed.accept()[0].close()
+
+    async def test_TCP(self) -> None:
+        """
+        Whatever else the string says has been done.
+        """
+        await self.asksIn("tcp:0:interface=127.0.0.1:backlog=5")
+
+    async def test_TCP6(self) -> None:
+        """
+        The family is the socket's.
+        """
+        await self.asksIn(r"tcp6:0:interface=\:\:1", socket.AF_INET6)
+
+    async def test_systemd(self) -> None:
+        """
+        Systemd has told the first process of it and not this one.
+        """
+        await self.asksIn("systemd:domain=INET:index=7")
+
+    async def test_PROXY(self) -> None:
+        """
+        What stands before a connection is read here.
+        """
+        for inner in ("tcp:0", "systemd:domain=INET:index=7"):
+            with socket.create_server(("127.0.0.1", 0)) as passed:
+                self.inherit(passed, f"haproxy:{inner}")
+                answer = await deferToThread(self.askWithPROXY, passed.getsockname()[1])
+                self.assertTrue(answer.startswith(b"HTTP/1.1 200 "), answer)
+
+    def askWithPROXY(self, port: int) -> bytes:
+        """
+        Ask as a balancer does. Blocks.
+        """
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
+            connection.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n")
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            return connection.recv(1000)
+
+    async def test_TLS(self) -> None:
+        """
+        The handshake is done here.
+        """
+        pem = self.home / "server.pem"
+        makeCertificate(pem)
+        with socket.create_server(("127.0.0.1", 0)) as passed:
+            self.inherit(passed, f"ssl:0:interface=127.0.0.1:privateKey={pem}:certKey={pem}")
+            context = ssl.create_default_context(cafile=str(pem))
+            port = passed.getsockname()[1]
+            connection = HTTPSConnection("127.0.0.1", port, context=context, timeout=PATIENCE)
+            self.assertEqual(await deferToThread(asked, connection), 200)
+
+    async def test_UNIX(self) -> None:
+        """
+        Its file stays, with its mode: it is the first process's.
+        """
+        folder = Path(mkdtemp(prefix="openai-server-tests-"))
+        self.addCleanup(shutil.rmtree, folder)
+        path = folder / "shared.sock"
+        with socket.socket(socket.AF_UNIX) as passed:
+            passed.bind(str(path))
+            path.chmod(0o640)
+            passed.listen()
+            service = self.inherit(passed, f"unix:{path}:mode=600")
+            self.assertEqual(await deferToThread(asked, UNIXConnection(str(path))), 200)
+            await service.stopService()
+        self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o640)

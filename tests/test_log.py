@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from openai_server import log
+from openai_server.accounts.keys import newKey, shownOf
 from openai_server.errors import APIError
 from openai_server.log import FIELDS, LONGEST_FIELD, LONGEST_MESSAGE, EventLogger, JSONLog
 from tests.support import RecordedOutput, SyncCase
@@ -66,6 +67,24 @@ class LineTests(LogCase):
         It is an observer as Twisted wants them.
         """
         verifyObject(ILogObserver, self.observer)
+
+    def test_least(self) -> None:
+        """
+        Less can be wanted, at any time: of whom it comes does not matter then.
+        """
+        for least, levels in (
+            (LogLevel.info, ["info", "warn", "error", "warn", "error"]),
+            (LogLevel.warn, ["warn", "error", "warn", "error"]),
+            (LogLevel.error, ["error", "error"]),
+        ):
+            self.output = RecordedOutput()
+            self.observer = JSONLog(lambda: self.output)
+            self.observer.least = least
+            for namespace in ("openai_server.web.site", "twisted.internet"):
+                logger = self.logger(namespace)
+                for say in (logger.debug, logger.info, logger.warn, logger.error):
+                    say("said")
+            self.assertEqual([event["level"] for event in self.events()], levels)
 
     def test_requestLine(self) -> None:
         """
@@ -277,6 +296,16 @@ class WritingTests(LogCase):
         self.log.info("b")
         self.assertEqual(self.messages(), ["a", "b"])
 
+    def test_forward(self) -> None:
+        """
+        Lines of another process come behind those that wait, as they are.
+        """
+        self.log.info("a")
+        self.observer.forward(b'{"message":"b"}\n')
+        self.log.info("c")
+        self.loop.turn()
+        self.assertEqual(self.messages(), ["a", "b", "c"])
+
     def test_beforeTheStart(self) -> None:
         """
         Nothing waits for a reactor that may never run.
@@ -372,6 +401,15 @@ class SecretTests(LogCase):
         self.observer = JSONLog(lambda: self.output, [key])
         self.logger().info("{key}", key=key)
         self.assertEqual(self.events()[0]["message"], "********")
+
+    def test_keysOfAccounts(self) -> None:
+        """
+        Are known by what they look like; what is shown of them stays.
+        """
+        key = newKey()
+        self.logger().info("{a} {b}...", a=key, b=shownOf(key))
+        self.assertEqual(self.events()[0]["message"], f"sk-hum-******** {shownOf(key)}...")
+        self.assertNotIn(key[11:], self.output.getvalue())
 
     def test_shortKeyIsLeftAlone(self) -> None:
         """

@@ -130,6 +130,29 @@ class SignalTests(OperatingCase):
         self.assertEqual(await program.ended, 0)
         self.assertNotIn("-key", "".join(program.lines))
 
+    async def test_settings(self) -> None:
+        """
+        SIGHUP takes other limits and models from the file, says which changes
+        need a restart, and from then on logs what it is to log.
+        """
+        file = self.home / "config.json"
+        audit = self.home / "audit.jsonl"
+        said = {"apiKey": "the-key", "auditLog": str(audit), "models": ["one"]}
+        file.write_text(json.dumps(said))
+        file.chmod(0o600)
+        program = await self.serve("--config", str(file))
+        audit.rename(self.home / "aside.jsonl")
+        file.write_text(json.dumps({**said, "models": ["two"], "strict": True, "logLevel": "warn"}))
+        program.signal(signal.SIGHUP)
+        await program.whenSaid("changes that need a restart: strict")
+        await program.whenSaid("settings that changed: models, logLevel")
+        await self.until(audit.exists, program)
+        self.assertEqual(await deferToThread(statuses, program.url, key="the-key"), {200})
+        await self.until(lambda: '"route":"/v1/models"' in audit.read_text(), program)
+        program.signal(signal.SIGTERM)
+        self.assertEqual(await program.ended, 0)
+        self.assertNotIn("/v1/models", "".join(program.lines))
+
     async def test_logFile(self) -> None:
         """
         V17: SIGHUP goes on in a new file when the old one was put aside.

@@ -4,7 +4,9 @@ Tests for L{openai_server.program}.
 
 from __future__ import annotations
 
+import atexit
 import gc
+import os
 import resource
 import signal
 from collections.abc import Callable
@@ -15,7 +17,14 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 
 from openai_server import program
-from openai_server.program import ProgramService, Signals, calmGarbageCollection, explainExit, raiseFileLimit
+from openai_server.program import (
+    ProgramService,
+    Signals,
+    calmGarbageCollection,
+    endInFailure,
+    explainExit,
+    raiseFileLimit,
+)
 from openai_server.service import StartError
 from tests.support import SyncCase, TestClock
 
@@ -117,6 +126,15 @@ class SignalsTests(SyncCase):
         self.assertEqual(self.reloads, [])
         self.reactor.turn()
         self.assertEqual((self.reloads, self.reactor.stops), (["now", "now"], 0))
+
+    def test_endInFailure(self) -> None:
+        """
+        The reactor stops, and the last thing of all is to end with status 1.
+        """
+        last: list[tuple[Any, ...]] = []
+        self.patch(atexit, "register", lambda *terms: last.append(terms))
+        endInFailure(self.reactor)
+        self.assertEqual((self.reactor.stops, last), (1, [(os._exit, 1)]))
 
     def test_othersAreIgnored(self) -> None:
         """

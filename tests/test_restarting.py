@@ -108,10 +108,14 @@ class RestartTests(AsyncCase):
 
     async def test_killed(self) -> None:
         """
-        (D12) A file in the state folder outlasts SIGKILL.
+        (D12) When nobody says anything, a file in the state folder is made,
+        for this user alone, and it outlasts SIGKILL.
         """
-        await self.keepsThrough(signal.SIGKILL, "sqlite:")
-        self.assertEqual((self.home / "hum" / "openai-server.db").stat().st_mode & 0o777, 0o600)
+        await self.keepsThrough(signal.SIGKILL, "")
+        folder = self.home / "hum"
+        files = {path.name: path.stat().st_mode & 0o777 for path in folder.glob("openai-server.db*")}
+        self.assertEqual(set(files.values()), {0o600}, files)
+        self.assertIn("openai-server.db-promised", files)
 
     async def test_terminated(self) -> None:
         """

@@ -15,7 +15,9 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.protocols.policies import WrappingFactory
 
+from openai_server import service
 from openai_server.greeting import Bound
+from openai_server.ports import listen
 from openai_server.service import HANDOVER_TIMEOUT, HURRIED_TIMEOUT, STEP_TIMEOUT, OpenAIService, StartError
 from tests.support import SyncCase, TestClock
 
@@ -269,7 +271,7 @@ class StartTests(ServiceCase):
         One that has not decided by the time of the start is refused: nobody
         would be there to hear that it failed.
         """
-        self.patch(self.service, "_endpointListen", lambda description: Deferred())
+        self.patch(service, "listen", lambda reactor, description, factory: Deferred())
         self.assertRaises(StartError, self.service.privilegedStartService)
 
     def test_systemThatRefuses(self) -> None:
@@ -354,8 +356,9 @@ class StopTests(ServiceCase):
         """
         for isHurried in (False, True):
             self.service = self.make(["systemd:domain=INET:index=0"])
-            listen = self.service._endpointListen
-            self.patch(self.service, "_endpointListen", lambda description, listen=listen: listen(LOCAL))
+            self.patch(
+                service, "listen", lambda reactor, description, factory: listen(reactor, LOCAL, factory)
+            )
             self.start()
             stopped = self.service.stopService()
             self.assertEqual(self.events, ["close 14620", "handOver"])

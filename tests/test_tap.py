@@ -33,7 +33,9 @@ from twisted.scripts._twistd_unix import ServerOptions
 import openai_server
 from openai_server import tap
 from openai_server.config import SETTINGS, Configuration
+from openai_server.inheritance import VARIABLE, Inheritance
 from openai_server.log import JSONLog
+from openai_server.processes import OWN_CUT, OWN_DRAIN, Processes
 from openai_server.program import ProgramService
 from openai_server.service import OpenAIService
 from openai_server.tap import Options, makeService
@@ -52,6 +54,8 @@ class OptionsCase(SyncCase):
         super().setUp()
         self.home = Path(self.mktemp()).absolute()
         self.home.mkdir()
+        self.environ: dict[str, str] = {}
+        self.store = f"sqlite:///{self.home}/.local/state/hum/openai-server.db"
 
     def parse(self, *arguments: str, **environ: str) -> Options:
         """
@@ -81,7 +85,7 @@ class OptionsTests(OptionsCase):
         """
         The defaults.
         """
-        self.assertEqual(self.parse().loaded.configuration, Configuration())
+        self.assertEqual(self.parse().loaded.configuration, Configuration(store=self.store))
 
     def test_values(self) -> None:
         """
@@ -92,6 +96,7 @@ class OptionsTests(OptionsCase):
             *("--listen", "unix:/x", "--listen", r"tcp6:2:interface=\:\:1", "--api-key", "k"),
         )
         wanted = Configuration(
+            store=self.store,
             port=1,
             models=("a", "b,c"),
             strict=True,
@@ -118,6 +123,45 @@ class OptionsTests(OptionsCase):
         """
         self.parse("--models", "a")
         self.assertEqual(self.parse("--models", "b").loaded.configuration.models, ("b",))
+
+    def test_saidAgain(self) -> None:
+        """
+        A process that serves beside others is told what the first one was told.
+        """
+        file = self.home / "x.json"
+        file.write_text("{}")
+        said = (
+            *("--config", str(file), "--port", "1", "--insecure-no-auth", "--host", "::"),
+            *("--models", "a", "--models", "b,c", "--strict", "true"),
+        )
+        options = self.parse(*said)
+        again = self.parse(*options.arguments)
+        self.assertEqual(again.loaded, options.loaded)
+        self.assertEqual(sorted(options.arguments), sorted(said))
+        self.assertEqual(self.parse().arguments, [])
+
+    def test_severalProcesses(self) -> None:
+        """
+        (P45) Need C{twistd} and PostgreSQL; but one process is always enough.
+        """
+        several = ("--processes", "2", "--store", "postgresql+psycopg://me@here/db")
+        error = self.assertRaises(UsageError, self.parse, *several)
+        reason = "only twistd starts several, an application of one's own has one"
+        self.assertEqual(str(error), f"option --processes: processes 2: {reason}")
+        error = self.assertRaises(UsageError, self.parse, "--processes", "2")
+        self.assertIn("several processes need a store in PostgreSQL", str(error))
+        self.parse("--processes", "1", "--embedded")
+
+    def test_portsThatAreOthersNow(self) -> None:
+        """
+        (P46) A process that is replaced after the settings were changed does
+        not serve what it was not told to.
+        """
+        inheritance = Inheritance(1, self.parse("--port", "5").loaded.configuration.descriptions)
+        told = {VARIABLE: inheritance.text()}
+        self.parse("--port", "5", **told)
+        error = self.assertRaises(UsageError, self.parse, "--port", "6", **told)
+        self.assertIn("the addresses to listen on are others than those of the processes beside", str(error))
 
     def test_namedConfiguration(self) -> None:
         """
@@ -150,8 +194,9 @@ class OptionsTests(OptionsCase):
             (["--port", "x"], '--port: "x" is not a whole number from 0 to 65535'),
             (["--listen", "tcp:x:interface=127.0.0.1"], "option --listen: cannot listen on tcp:x"),
             (["--listen", "unix"], "option --listen: cannot listen on unix: "),
+            (["--metrics", "9464"], "option --metrics: cannot listen on 9464: "),
             (["--listen", "ssl:1:privateKey=/no.pem:interface=::1"], "option --listen: "),
-            (["--host", "0.0.0.0"], 'option --host: host "0.0.0.0": others may reach'),
+            (["--host", "0.0.0.0", "--store", "memory:"], 'option --host: host "0.0.0.0": others may reach'),
         ):
             error = self.assertRaises(UsageError, self.parse, *arguments)
             self.assertTrue(str(error).startswith(line), str(error))
@@ -177,9 +222,10 @@ class MakeServiceTests(OptionsCase):
         """
         The service that C{twistd} with these options makes.
         """
-        options = self.parse(*arguments)
+        options = Options({"HOME": str(self.home), **self.environ})
         options.parent = ServerOptions()
         options.parent.update(twistd)
+        options.parseOptions(list(arguments))
         self.patch(sys, "excepthook", sys.excepthook)
         return makeService(options)
 
@@ -234,6 +280,25 @@ class MakeServiceTests(OptionsCase):
             self.underTwistd("--embedded", **twistd)
         self.underTwistd("--embedded", "--log-file-size", "5", "--log-files", "2")
         self.assertEqual(asked, [(None, 10**7, 10), ("a.log", 10**7, 10), ("twistd.log", 5, 2)])
+
+    def test_severalProcesses(self) -> None:
+        """
+        The first process starts the others; one of those listens on what it
+        has inherited. Both reopen the log at SIGHUP, and do one more thing.
+        """
+        command = ("--processes", "2", "--port", "5", "--drain-timeout", "7")
+        self.environ = {"OPENAI_SERVER_STORE": "postgresql+psycopg://me@here/db"}
+        first = self.underTwistd(*command, nodaemon=1)
+        assert isinstance(first, ProgramService)
+        self.assertEqual(first._drainTimeout, 7 + OWN_DRAIN)
+        self.assertEqual((first.cutTimeout, first.hurriedTimeout), (OWN_CUT, OWN_CUT))
+        self.assertIsInstance(getattr(first._compose, "__self__", None), Processes)
+        self.environ[VARIABLE] = Inheritance(2, tuple(first._descriptions)).text()
+        worker = self.underTwistd(*command, nodaemon=1)
+        assert isinstance(worker, ProgramService)
+        self.assertEqual(worker._drainTimeout, 7)
+        self.assertEqual(worker._descriptions, [f"inherited:5:{first._descriptions[0]}"])
+        self.assertEqual([len(each.reloads) for each in (first, worker)], [2, 2])
 
     def test_plugin(self) -> None:
         """

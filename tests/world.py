@@ -26,9 +26,10 @@ from openai_server.daemon.link import Link
 from openai_server.daemon.registry import FileRegistry
 from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.metrics import Counters
-from openai_server.reports import TurnReport
+from openai_server.reports import RequestReports, TurnReport
 from openai_server.store.interfaces import Store
 from openai_server.store.opening import storeFrom
+from openai_server.telemetry.service import Telemetry
 from openai_server.web.front import WebFront, boundsFrom
 from tests.machinery.daemon import DaemonSettings, FaultyConnection, FaultyDaemon
 from tests.recorder import StrictRecorder
@@ -338,6 +339,8 @@ class World:
         isConnected: bool = True,
         dialects: Mapping[str, Dialect] | None = None,
         machine: Machine | None = None,
+        reports: Sequence[RequestReports] = (),
+        isAlone: bool = True,
         hid: str = HID,
         opened: Store | None = None,
         clock: TestClock | None = None,
@@ -345,11 +348,14 @@ class World:
         **settings: Any,
     ) -> None:
         """
+        @param reports: who hears of requests beside the metrics, and wants to
+            know their traces.
         @param hid: its name, another one for each of several beside each other.
         @param opened: what lasts, started, in place of what the settings say;
             with the clock and the workers that it has.
         @param machine: where it runs, if that has been there before and will
             be afterwards: then the server has a clock of its own.
+        @param isAlone: whether no other server uses its database.
         """
         self._test = test
         self.api = test.api
@@ -357,18 +363,20 @@ class World:
         self.machine = machine = machine or Machine(test, daemonSettings)
         self.clock = (clock or TestClock()) if self._isGuest else machine.clock
         self.folder, self.daemon, self.recorder = machine.folder, machine.daemon, machine.recorder
-        self.configuration = Configuration(**settings)
+        self.configuration = Configuration(**{"store": "memory:", **settings})
         self.endpoint = MemoryEndpoint(self.daemon)
         self.turns: list[TurnReport] = []
         self._isStopped = False
+        counters = Counters()
         self.workers = workers or InlineWorkers()
         self.store = opened or storeFrom(
             self.configuration.store,
             boundsFrom(self.configuration),
             clock=self.clock,
-            counters=Counters(),
+            counters=counters,
             workers=self.workers,
             now=machine.now,
+            isAlone=isAlone,
         )
         if opened is None:
             self.store.startService()
@@ -385,6 +393,7 @@ class World:
             now=machine.now,
             jitter=lambda: 0.5,
         )
+        self.telemetry = Telemetry(None, self.clock, self.configuration, counters)
         self.front = WebFront(
             clock=self.clock,
             configuration=self.configuration,
@@ -394,8 +403,13 @@ class World:
             now=machine.now,
             dialects=dialects,
             store=self.store,
-            turnReports=[self],
+            counters=counters,
+            requestReports=[*self.telemetry.reports, *reports],
+            isTraced=bool(reports),
+            beside=self.telemetry.routes,
+            turnReports=[self, self.telemetry.figures],
         )
+        self.telemetry.watch(self.link, self.store, self.front)
         self.clients: list[Client] = []
         machine.worlds.append(self)
         self.logged: list[LogEvent] = []
@@ -403,6 +417,7 @@ class World:
         test.addCleanup(self._end)
         self.registry.startService()
         self.link.startService()
+        self.telemetry.startService()
         self.front.startService()
         self.flush()
         if isConnected:
@@ -530,6 +545,7 @@ class World:
             client.wire.leave()
         self.flush()
         self.front.stopService()
+        self.telemetry.stopService()
         stopped = self.link.stopService()
         self.advance(3)
         self._test.successResultOf(stopped)

@@ -14,7 +14,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 #: Seconds by which a call may come early and still count as due.
@@ -45,6 +47,32 @@ class MonotonicClock:
         Return the reactor's calls that are still to come.
         """
         return self._reactor.getDelayedCalls()
+
+
+class Portions:
+    """
+    Long work in portions, each in a turn of the reactor of its own, so that
+    nobody else has to wait for all of it.
+    """
+
+    def __init__(self, clock: IReactorTime, most: int) -> None:
+        """
+        @param most: pieces of work that are done in one turn.
+        """
+        self._clock = clock
+        self._most = most
+        self._done = 0
+
+    def rest(self) -> Deferred[None] | None:
+        """
+        Note that a piece is done.
+
+        @return: what is to be awaited before the next one; None for nothing.
+        """
+        self._done += 1
+        if self._done % self._most:
+            return None
+        return deferLater(self._clock, 0, lambda: None)
 
 
 class Deadline:

@@ -35,6 +35,7 @@ class End(Enum):
     WORKER_ERROR = "up-error"
     NO_WORKER = "up-nowork"
     DRAINED = "drain"
+    LIMITED = "limit"
     BUG = "bug"
 
 
@@ -77,6 +78,7 @@ KINDS: Final[dict[str, Kind]] = {
     "invalid_api_key": Kind(401, "authentication_error", "invalid_api_key", End.AUTH),
     "origin_not_allowed": Kind(403, _INVALID, "origin_not_allowed", End.HOST),
     "cwd_not_allowed": Kind(403, _INVALID, "cwd_not_allowed", End.BAD),
+    "admin_key_required": Kind(403, _INVALID, "admin_key_required", End.AUTH),
     "host_not_allowed": Kind(421, _INVALID, "host_not_allowed", End.HOST),
     "model_not_found": Kind(404, _INVALID, "model_not_found", End.NO_WORKER),
     "not_kept": Kind(404, _INVALID, None, End.BAD),
@@ -99,6 +101,8 @@ KINDS: Final[dict[str, Kind]] = {
     "headers_too_large": Kind(431, _INVALID, None, End.BAD),
     "rate_limit_exceeded": Kind(429, "rate_limit_error", "rate_limit_exceeded", End.WORKER_ERROR),
     "too_many_wrong_keys": Kind(429, "rate_limit_error", "rate_limit_exceeded", End.AUTH),
+    "account_limited": Kind(429, "rate_limit_error", "rate_limit_exceeded", End.LIMITED),
+    "budget_spent": Kind(429, "insufficient_quota", "insufficient_quota", End.LIMITED),
     "line_full": Kind(429, "rate_limit_error", "server_is_overloaded", End.SHED),
     "insufficient_quota": Kind(429, "insufficient_quota", "insufficient_quota", End.WORKER_ERROR),
     "internal_error": Kind(500, _SERVER, "internal_error", End.BUG),
@@ -116,6 +120,7 @@ KINDS: Final[dict[str, Kind]] = {
     "bodies_over_budget": Kind(503, _UNAVAILABLE, "server_is_overloaded", End.SHED),
     "past_dusk": Kind(503, _UNAVAILABLE, "daemon_unavailable", End.DAEMON_DOWN),
     "shutting_down": Kind(503, _UNAVAILABLE, "shutting_down", End.DRAINED),
+    "store_unavailable": Kind(503, _UNAVAILABLE, "store_unavailable", End.SHED),
     "upstream_timeout": Kind(504, _SERVER, "upstream_timeout", End.STALLED),
 }
 

@@ -131,6 +131,18 @@ def _open(path: str) -> int:
         return os.open(path, os.O_RDONLY | flags)
 
 
+def keyProblem(path: str) -> str | None:
+    """
+    Return why a key file cannot be used; None when it can, or is not there yet.
+    """
+    try:
+        return _whyUnfit(os.lstat(path))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return error.strerror or str(error)
+
+
 def _whyUnfit(status: os.stat_result) -> str | None:
     """
     What is wrong with a key file, or None.

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from secrets import token_hex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
 from twisted.application.service import IService, Service
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from openai_server import __version__
-from openai_server.config import Configuration, Loaded, keyPath
+from openai_server.audit import AuditLog
+from openai_server.config import Configuration, Loaded, changed, keyPath, whyKeyNeeded
 from openai_server.daemon.endpoint import SocketEndpoint, peerProcess
-from openai_server.daemon.interfaces import Daemon
 from openai_server.daemon.link import Link
 from openai_server.daemon.paths import registryPath, socketPath
 from openai_server.daemon.registry import FileRegistry
@@ -25,12 +27,18 @@ from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.embedded.daemon import EmbeddedDaemon
 from openai_server.greeting import Bound, Greeting
 from openai_server.identity import IdentityError, hidFromSeed, holdKey, newSeed
+from openai_server.inheritance import inheritanceFrom
 from openai_server.metrics import Counters
+from openai_server.reports import RequestReports
 from openai_server.runtime import runtimeDirectory
 from openai_server.service import Front, StartError
+from openai_server.sideport import SidePort
 from openai_server.store.interfaces import Bounds, Store, StoreError
 from openai_server.store.opening import claimFrom, storeFrom
 from openai_server.wire.tones import Bind
+
+if TYPE_CHECKING:
+    from openai_server.web.front import WebFront
 
 
 class Joining:
@@ -46,7 +54,18 @@ class Joining:
         self._loaded = loaded
         self._configuration = loaded.configuration
         self._environ = environ
-        self._changeKey: Callable[[str], None] = lambda apiKey: None
+        inheritance = inheritanceFrom(environ)
+        description = self._configuration.metricsDescription(1 if inheritance is None else inheritance.number)
+        self._metricsPort = None if description is None else SidePort(reactor, description)
+        self._change: Callable[[Configuration], None] = lambda settings: None
+        self._reopenAudit: Callable[[], None] = lambda: None
+
+    @property
+    def beside(self) -> Sequence[IService]:
+        """
+        The ports that open with those of the API.
+        """
+        return () if self._metricsPort is None else (self._metricsPort,)
 
     def join(self, bound: Sequence[Bound], start: Callable[[IService], None]) -> Front:
         """
@@ -54,6 +73,7 @@ class Joining:
 
         @raise StartError: this bee's key or the store cannot be used.
         """
+        from openai_server.telemetry.service import NoTraces, Telemetry
         from openai_server.web.front import WebFront, boundsFrom
 
         counters = Counters()
@@ -61,6 +81,10 @@ class Joining:
         hid = hidFromSeed(newSeed()) if self._configuration.embedded else self._hid(start)
         store = self._openStore(boundsFrom(self._configuration), counters, start)
         daemon = self._link(hid, bound, start)
+        try:
+            telemetry = Telemetry(self._reactor, self._clock, self._configuration, counters)
+        except NoTraces as error:
+            raise StartError(str(error)) from None
         front = WebFront(
             clock=self._clock,
             configuration=self._configuration,
@@ -70,10 +94,26 @@ class Joining:
             boundHosts=[address.hostAndPort[0] for address in bound if address.hostAndPort],
             store=store,
             counters=counters,
+            requestReports=[*telemetry.reports, *self._openAudit(counters, start)],
+            turnReports=[telemetry.figures],
+            isTraced=telemetry.isTraced,
+            beside=telemetry.routes,
         )
+        why = whyKeyNeeded(self._configuration)
+        # Where they cannot be read for now, nobody is let in until they are.
+        if why is not None and store.accounts.atStart is not None and not front.accounts.keys:
+            raise StartError(f"{why}, or add one with python -m openai_server.admin keys add NAME")
+        telemetry.watch(daemon, store, front)
+        start(telemetry)
         start(front)
-        self._changeKey = front.site.admission.changeKey
-        self._greet(bound, front.models.ids())
+        metricsAt = None
+        if self._metricsPort is not None:
+            metricsAt = telemetry.serve(self._metricsPort)
+            start(self._metricsPort)
+        self._change = partial(_change, daemon, front)
+        self._greet(bound, front.models.ids(), front.accounts.keys.isRequired)
+        if metricsAt is not None:
+            self._log.info("metrics: {where}/metrics", where=str(metricsAt))
         return front.site
 
     def _openStore(self, bounds: Bounds, counters: Counters, start: Callable[[IService], None]) -> Store:
@@ -88,15 +128,32 @@ class Joining:
                 clock=self._clock,
                 counters=counters,
                 reactor=self._reactor,
+                isAlone=True,
             )
             start(store)
         except StoreError as error:
             raise StartError(str(error)) from None
         return store
 
+    def _openAudit(self, counters: Counters, start: Callable[[IService], None]) -> Sequence[RequestReports]:
+        """
+        Return what writes the audit log, if there is to be one. It is stopped
+        after all that asks.
+        """
+        path = self._configuration.auditLog
+        if path is None:
+            return ()
+        audit = AuditLog(path, self._reactor, counters)
+        try:
+            start(audit)
+        except OSError as error:
+            raise StartError(f"auditLog {path}: {error.strerror}") from None
+        self._reopenAudit = audit.reopen
+        return (audit,)
+
     # The daemon.
 
-    def _link(self, hid: str, bound: Sequence[Bound], start: Callable[[IService], None]) -> Daemon:
+    def _link(self, hid: str, bound: Sequence[Bound], start: Callable[[IService], None]) -> Link:
         """
         Return the way to the machine's daemon, or to one in this process.
         """
@@ -153,26 +210,37 @@ class Joining:
 
     # The operator.
 
+    def reopen(self) -> None:
+        """
+        Go on in the file that has the audit log's name now.
+        """
+        self._reopenAudit()
+
     def reload(self, settings: Configuration) -> None:
         """
-        Take the API key from these settings; the others need a restart, and
-        so does a server that had no key or shall have none: where it may listen
-        depends on it.
+        Let those of these settings hold that can change, and say which need a
+        restart. So does a server that had no key or shall have none: where it
+        may listen depends on it.
         """
         had, has = self._configuration.apiKey, settings.apiKey
-        if had is None or has is None:
-            if had != has:
-                self._log.warn("the API key stays as it was: to set the first one or none needs a restart")
-            return
-        self._changeKey(has)
+        if had != has and (had is None or has is None):
+            self._log.warn("the API key stays as it was: to set the first one or none needs a restart")
+            settings = replace(settings, apiKey=had)
+        holds, names, others = changed(self._configuration, settings)
+        if others:
+            self._log.warn("changes that need a restart: {names}", names=", ".join(others))
+        if names:
+            self._configuration = holds
+            self._change(holds)
+            self._log.info("settings that changed: {names}", names=", ".join(names))
 
-    def _greet(self, bound: Sequence[Bound], models: Sequence[str]) -> None:
+    def _greet(self, bound: Sequence[Bound], models: Sequence[str], hasKey: bool) -> None:
         greeting = Greeting(
             version=__version__,
             addresses=bound,
             models=models,
             socket=None if self._configuration.embedded else self._socketPath(),
-            hasKey=self._configuration.apiKey is not None,
+            hasKey=hasKey,
         )
         for line in greeting.lines():
             self._log.info("{line}", line=line)
@@ -194,6 +262,13 @@ class Held(Service):
         """
         super().stopService()
         self._release()
+
+
+def _change(link: Link, front: WebFront, settings: Configuration) -> None:
+    if settings.apiKey is not None:
+        front.site.admission.changeKey(settings.apiKey)
+    link.change(settings.firstLifeTimeout, settings.stallTimeout, settings.turnTimeout)
+    front.change(settings)
 
 
 def bindFrom(bound: Sequence[Bound]) -> Bind | None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -43,6 +44,8 @@ _MOST_PLACES: Final = 20
 
 #: A secret shorter than this would blank out half of every line.
 _SHORTEST_SECRET: Final = 6
+#: What keys look like that this server makes; it does not know them.
+_KEY: Final = re.compile("sk-hum-[A-Za-z0-9_-]{43}")
 
 #: Numbers beyond this are not written as such without a look.
 _HUGE: Final = 1e15
@@ -100,6 +103,8 @@ class JSONLog:
 
     While the reactor runs, lines wait for the end of its turn, but for errors,
     which are written at once with all before them.
+
+    @ivar least: events below this level are left out.
     """
 
     def __init__(
@@ -111,6 +116,7 @@ class JSONLog:
         @param secrets: texts that are blanked out wherever they come up.
         @param loop: the reactor; without one, each line is written at once.
         """
+        self.least: Any = LogLevel.info
         self._writer = LineWriter(openOutput, _noteOfDropped, loop)
         self._loop = loop
         self._waiting: list[str] = []
@@ -126,7 +132,7 @@ class JSONLog:
         Write the event, if it is for the log.
         """
         level = event.get("log_level") or LogLevel.info
-        if not _isForUs(event, level):
+        if not _isForUs(event, level, self.least):
             return
         line = lineFromEvent(event)
         self._waiting.append(line)
@@ -153,7 +159,16 @@ class JSONLog:
         self._waitingSize = 0
         for secret in self._secrets:
             text = text.replace(secret, "********")
+        if "sk-hum-" in text:
+            text = _KEY.sub("sk-hum-********", text)
         self._writer.write(text.encode("ascii"))
+
+    def forward(self, lines: bytes) -> None:
+        """
+        Write whole lines that another process of this server has logged.
+        """
+        self.flush()
+        self._writer.write(lines)
 
     def reopen(self) -> None:
         """
@@ -168,7 +183,7 @@ class JSONLog:
         Blank out this text too.
         """
         if len(secret) >= _SHORTEST_SECRET:
-            self._secrets.append(_escaped(secret)[1:-1])
+            self._secrets.append(escaped(secret)[1:-1])
             # One may be the beginning of another.
             self._secrets.sort(key=len, reverse=True)
 
@@ -252,7 +267,7 @@ def lineFromEvent(event: LogEvent) -> str:
         shown["failure"] = _cut(_name(failure), LONGEST_FIELD)
         if event.get("log_level") is LogLevel.critical:
             shown["places"] = _places(failure)
-    return _escaped(shown)
+    return escaped(shown)
 
 
 def _noteOfDropped(count: int) -> bytes:
@@ -266,12 +281,12 @@ def _noteOfDropped(count: int) -> bytes:
     return lineFromEvent(note).encode("ascii") + b"\n"
 
 
-def _isForUs(event: LogEvent, level: Any) -> bool:
+def _isForUs(event: LogEvent, level: Any, least: Any) -> bool:
     isOurs = _isOurs(event.get("log_namespace") or "")
     # Comparing these constants is slow.
     if level is LogLevel.info:
-        return isOurs
-    return bool(level >= (LogLevel.info if isOurs else LogLevel.warn))
+        return isOurs and least is LogLevel.info
+    return bool(level >= least and level >= (LogLevel.info if isOurs else LogLevel.warn))
 
 
 def _message(event: LogEvent) -> str:
@@ -345,7 +360,7 @@ def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
-def _escaped(value: object) -> str:
+def escaped(value: object) -> str:
     """
     Return it as JSON in printable ASCII.
     """

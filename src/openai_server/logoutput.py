@@ -76,8 +76,9 @@ class RotatedFile:
     What is no regular file (a FIFO, a device) is never put aside.
     """
 
-    def __init__(self, path: str, largest: int, kept: int) -> None:
+    def __init__(self, path: str, largest: int, kept: int, mode: int = 0o666) -> None:
         """
+        @param mode: of a file that is made, as far as the process's mask lets it.
         @param largest: bytes that it has at most; 0 for any number.
         @param kept: how many are kept beside it.
         @raise OSError: it cannot be opened, or is a FIFO that nobody reads.
@@ -85,6 +86,7 @@ class RotatedFile:
         self._path = path
         self._largest = largest
         self._kept = kept
+        self._mode = mode
         self._descriptor = -1
         self._open()
 
@@ -109,7 +111,7 @@ class RotatedFile:
             self._open()
 
     def _open(self) -> None:
-        descriptor = os.open(self._path, _FLAGS | os.O_APPEND | os.O_CREAT, 0o666)
+        descriptor = os.open(self._path, _FLAGS | os.O_APPEND | os.O_CREAT, self._mode)
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor = descriptor
@@ -128,18 +130,21 @@ class RotatedFile:
         self.reopen()
 
 
-def outputOf(path: str | None, largest: int = 0, kept: int = 1) -> Callable[[], Output]:
+def outputOf(
+    path: str | None, largest: int = 0, kept: int = 1, mode: int = 0o666
+) -> Callable[[], Output]:
     """
     Opens the log file, or the standard output for None.
 
     @param path: as seen from the folder of now.
     @param largest: see L{RotatedFile}.
     @param kept: see L{RotatedFile}.
+    @param mode: see L{RotatedFile}.
     """
     if path is None:
         return StandardOutput
     absolute = os.path.abspath(path)
-    return lambda: RotatedFile(absolute, largest, kept)
+    return lambda: RotatedFile(absolute, largest, kept, mode)
 
 
 def _opened(descriptor: int) -> int:

@@ -56,6 +56,21 @@ class LineWriter:
         self._delay = _FIRST_DELAY
         self._isWaiting = False
 
+    @property
+    def isBehind(self) -> bool:
+        """
+        Whether there are lines for which the output has no room.
+        """
+        return bool(self._unwritten)
+
+    def open(self) -> None:
+        """
+        Open the output before there are lines.
+
+        @raise OSError: it cannot be opened.
+        """
+        self._output = self._openOutput()
+
     def write(self, lines: bytes) -> None:
         """
         Write whole lines, now or later.

@@ -6,9 +6,13 @@ The server as a resource in a site of somebody else's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
+from msgspec import structs
+
 from openai_server.clock import MonotonicClock
+from openai_server.config.storage import VOLATILE
 from openai_server.joining import Joining
 from openai_server.service import OpenAIService
 from openai_server.tap import Options
@@ -42,6 +46,10 @@ def resourceFrom(options: Sequence[str], environ: Mapping[str, str]) -> ServedRe
     parsed = Options(environ)
     parsed.parseOptions(list(options))
     clock = MonotonicClock(reactor)
-    joining = Joining(reactor, clock, parsed.loaded, environ)
-    drainTimeout = parsed.loaded.configuration.drainTimeout
-    return ServedResource(OpenAIService(reactor, clock, (), drainTimeout, joining.join))
+    loaded = parsed.loaded
+    if loaded.sources["store"] == "default":
+        # A part of somebody else's process makes no file that nobody has asked for.
+        loaded = replace(loaded, configuration=structs.replace(loaded.configuration, store=VOLATILE))
+    joining = Joining(reactor, clock, loaded, environ)
+    drainTimeout = loaded.configuration.drainTimeout
+    return ServedResource(OpenAIService(reactor, clock, (), drainTimeout, joining.join, joining.beside))

@@ -5,19 +5,27 @@ The ports that the server listens on, from Twisted's endpoint strings.
 A socket that systemd passes on stays systemd's: the next process finds it with
 the connections that nobody has accepted. Twisted treats one in the Unix domain
 as its own: it changes its mode, and at the end shuts it down and removes it.
+
+The same holds for the ports that another process of this server has opened and
+shares with this one.
 """
 
 from __future__ import annotations
 
+import os
 import socket
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.unix import Port
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
+
+#: How the endpoint strings begin of what another process has opened.
+_INHERITED: Final = "inherited:"
 
 
 class PassedUNIXPort(Port):
@@ -61,11 +69,56 @@ class PassedUNIXPort(Port):
         return self._passed.fileno()
 
 
+class SharingReactor:
+    """
+    A reactor on which nothing is bound: whoever listens gets a socket that is
+    there, whatever the kind of the port. What is around that (TLS, the PROXY
+    protocol) is around this one too.
+    """
+
+    def __init__(self, reactor: Any, descriptor: int) -> None:
+        self._reactor = reactor
+        self._descriptor = descriptor
+
+    def __getattr__(self, name: str) -> Any:
+        """
+        Return what the reactor has.
+        """
+        return getattr(self._reactor, name)
+
+    def listenTCP(self, port: int, factory: IProtocolFactory, *args: Any, **kwargs: Any) -> IListeningPort:
+        """
+        Accept connections from the socket.
+        """
+        return _adopt(self._reactor, self._descriptor, factory)
+
+    listenUNIX = listenTCP
+
+    def listenSSL(
+        self, port: int, factory: IProtocolFactory, contextFactory: Any, *args: Any, **kwargs: Any
+    ) -> IListeningPort:
+        """
+        Accept TLS connections from the socket.
+        """
+        return _adopt(self._reactor, self._descriptor, TLSMemoryBIOFactory(contextFactory, False, factory))
+
+
+def inherited(descriptor: int, description: str) -> str:
+    """
+    Return the endpoint string of a port that another process has opened.
+
+    @param descriptor: of the socket.
+    @param description: by which it was opened.
+    """
+    return f"{_INHERITED}{descriptor}:{description}"
+
+
 def isPassed(description: str) -> bool:
     """
-    Return whether this endpoint string means a socket of systemd's.
+    Return whether this endpoint string means a socket of somebody else's:
+    systemd's, or another process's of this server.
     """
-    return description.removeprefix("haproxy:").startswith("systemd:")
+    return description.removeprefix("haproxy:").startswith(("systemd:", _INHERITED))
 
 
 def endpointFrom(reactor: Any, description: str) -> IStreamServerEndpoint:
@@ -92,14 +145,27 @@ def listen(reactor: Any, description: str, factory: IProtocolFactory) -> Deferre
 
     @return: fires with the port; fails with any exception.
     """
+    if description.startswith(_INHERITED):
+        descriptor, _, description = description.removeprefix(_INHERITED).partition(":")
+        if isPassed(description):
+            # That one was told of it by systemd, this one is not.
+            description = ("haproxy:" if description.startswith("haproxy:") else "") + "tcp:0"
+        reactor = SharingReactor(reactor, int(descriptor))
     endpoint = endpointFrom(reactor, description)
     if isinstance(endpoint, AdoptedStreamServerEndpoint) and endpoint.addressFamily == socket.AF_UNIX:
-        return execute(_listenOn, reactor, endpoint.fileno, factory)
+        return execute(_adopt, reactor, endpoint.fileno, factory)
     listening: Deferred[IListeningPort] = endpoint.listen(factory)
     return listening
 
 
-def _listenOn(reactor: Any, descriptor: int, factory: IProtocolFactory) -> IListeningPort:
-    port = PassedUNIXPort(descriptor, factory, reactor)
-    port.startListening()
+def _adopt(reactor: Any, descriptor: int, factory: IProtocolFactory) -> IListeningPort:
+    os.set_blocking(descriptor, False)
+    with socket.socket(fileno=os.dup(descriptor)) as passed:
+        family = passed.family
+    if family == socket.AF_UNIX:
+        unixPort = PassedUNIXPort(descriptor, factory, reactor)
+        unixPort.startListening()
+        return unixPort
+    port: IListeningPort = reactor.adoptStreamPort(descriptor, family, factory)
+    os.close(descriptor)
     return port

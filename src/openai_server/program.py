@@ -7,7 +7,9 @@ else's application it does none of this.
 
 from __future__ import annotations
 
+import atexit
 import gc
+import os
 import resource
 import signal
 import sys
@@ -73,7 +75,7 @@ class ProgramService(OpenAIService):
         """
         for reload in self.reloads:
             reload()
-        self._log.info("SIGHUP: the log's file was opened again and the API key read")
+        self._log.info("SIGHUP: the log's file was opened again and the settings were read")
 
 
 class Signals:
@@ -147,6 +149,16 @@ def calmGarbageCollection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 100)
+
+
+def endInFailure(reactor: Any) -> None:
+    """
+    Stop the reactor, and let the process end with status 1, for which C{twistd}
+    has no way once its reactor runs.
+    """
+    # The last of all: the log is written then, and the PID file is gone.
+    atexit.register(os._exit, 1)
+    reactor.stop()
 
 
 def explainExit(next: Callable[..., object] = sys.__excepthook__) -> Callable[..., None]:

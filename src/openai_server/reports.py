@@ -45,15 +45,18 @@ class RequestReport(msgspec.Struct, frozen=True, gc=False):
     """
     A request that has been answered, or whose client is gone.
 
-    @ivar account: the name of its account; empty where none was let in.
-    @ivar route: the path's template; empty where there is none.
+    @ivar account: what people call its account; empty where none was let in.
+    @ivar route: the path's template; C{unmatched} where there is none.
     @ivar status: of the response.
     @ivar end: one word for how it ended.
-    @ivar model: that was asked for; None where none was.
-    @ivar seconds: from its first byte to its end.
-    @ivar firstTokenSeconds: from its first byte to the first output; None
-        where there was none.
-    @ivar outputTokens: that it was told of; None where it was told of none.
+    @ivar model: that was asked for, in the client's words; None where none was.
+    @ivar seconds: from its head to its end.
+    @ivar firstTokenSeconds: from its head to the first output; None where
+        there was none.
+    @ivar inputTokens: that its client was told of; None where it was told of
+        none. So it is with L{outputTokens}.
+    @ivar traceparent: what it said in the header of that name, unjudged; None
+        where it said nothing, or nobody wants to know.
     """
 
     requestId: str
@@ -65,7 +68,9 @@ class RequestReport(msgspec.Struct, frozen=True, gc=False):
     model: str | None
     seconds: float
     firstTokenSeconds: float | None
+    inputTokens: int | None
     outputTokens: int | None
+    traceparent: str | None
 
 
 class TurnReports(Protocol):

@@ -88,9 +88,11 @@ class Front(Protocol):
         End every open answer with C{shutting_down}, and cancel its turn.
         """
 
-    def closeIdle(self) -> None:
+    def closeIdle(self) -> Deferred[None] | None:
         """
         Close the connections on which no answer is open.
+
+        @return: fires when that is done, if it takes its time.
         """
 
 
@@ -156,6 +158,12 @@ class OpenAIService(Service):
 
     _log = Logger()
 
+    #: Seconds for what was cut to end.
+    cutTimeout: float = STEP_TIMEOUT
+
+    #: Seconds for a step of the shutdown, once the operator has asked a second time.
+    hurriedTimeout: float = HURRIED_TIMEOUT
+
     def __init__(
         self,
         reactor: Any,
@@ -163,12 +171,16 @@ class OpenAIService(Service):
         descriptions: Sequence[str],
         drainTimeout: float,
         compose: Compose,
+        beside: Sequence[IService] = (),
     ) -> None:
         """
         @param descriptions: endpoint strings to listen on.
         @param drainTimeout: seconds that open answers may go on at a shutdown.
         @param compose: joins the rooms, once the ports are open.
+        @param beside: further ports, which open with those; compose starts
+            them.
         """
+        self._beside = beside
         self._reactor = reactor
         self._clock = clock
         self._descriptions = descriptions
@@ -196,9 +208,11 @@ class OpenAIService(Service):
         super().privilegedStartService()
         try:
             for description in self._descriptions:
-                self._ports.append(self._listen(description))
+                self._ports.append(openPort(self._reactor, description, self._door))
+            for service in self._beside:
+                service.privilegedStartService()
         except StartError:
-            self._closePorts()
+            self._closeAll()
             raise
 
     def startService(self) -> None:
@@ -232,7 +246,7 @@ class OpenAIService(Service):
         """
         The start has failed: nobody will call stopService, or wait for it.
         """
-        self._closePorts()
+        self._closeAll()
         while self._below:
             maybeDeferred(self._below.pop().stopService).addErrback(lambda _: None)
 
@@ -256,7 +270,7 @@ class OpenAIService(Service):
     async def _stop(self) -> None:
         front, self._door.inner = self._door.inner, None
         if front is None:
-            await self._within(STEP_TIMEOUT, self._closePorts)
+            await self._within(STEP_TIMEOUT, self._closeAll)
         else:
             await self._stopFront(front)
         while self._below:
@@ -270,7 +284,7 @@ class OpenAIService(Service):
         await self._within(STEP_TIMEOUT, self._closePorts)
         if not await self._within(self._drainTimeout, front.whenIdle, mayHurry=True):
             await self._within(STEP_TIMEOUT, front.cut)
-            await self._within(STEP_TIMEOUT, front.whenIdle)
+            await self._within(self.cutTimeout, front.whenIdle)
         await self._within(STEP_TIMEOUT, front.closeIdle)
 
     def _within(self, seconds: float, step: Callable[[], object], mayHurry: bool = False) -> Deferred[bool]:
@@ -290,7 +304,7 @@ class OpenAIService(Service):
                 finished.callback(isDone)
 
         if self._isHurried:
-            seconds = 0 if mayHurry else HURRIED_TIMEOUT
+            seconds = 0 if mayHurry else self.hurriedTimeout
         deadline = Deadline(self._clock, seconds, lambda: finish(False))
         if mayHurry:
             self._hurry = lambda: finish(False)
@@ -299,26 +313,35 @@ class OpenAIService(Service):
         taken.addCallback(lambda _: finish(True))
         return finished
 
-    def _listen(self, description: str) -> IListeningPort:
-        found: list[object] = []
-        listening = maybeDeferred(self._endpointListen, description)
-        listening.addBoth(found.append)
-        if not found:
-            listening.cancel()
-            raise StartError(
-                f"cannot listen on {description}: it takes its time, and ports open at once or never"
-            )
-        if isinstance(found[0], Failure):
-            raise StartError(f"cannot listen on {description}: {_reason(found[0])}") from None
-        port: IListeningPort = found[0]  # type: ignore[assignment]
-        return port
-
-    def _endpointListen(self, description: str) -> Deferred[IListeningPort]:
-        return listen(self._reactor, description, self._door)
+    def _closeAll(self) -> None:
+        self._closePorts()
+        for service in self._beside:
+            maybeDeferred(service.stopService).addErrback(lambda _: None)
 
     def _closePorts(self) -> Deferred[Any]:
         ports, self._ports = self._ports, []
         return gatherResults([maybeDeferred(port.stopListening) for port in ports])
+
+
+def openPort(reactor: Any, description: str, factory: ServerFactory) -> IListeningPort:
+    """
+    Open a port now.
+
+    @param description: its endpoint string.
+    @raise StartError: it cannot be opened.
+    """
+    found: list[object] = []
+    listening = maybeDeferred(listen, reactor, description, factory)
+    listening.addBoth(found.append)
+    if not found:
+        listening.cancel()
+        raise StartError(
+            f"cannot listen on {description}: it takes its time, and ports open at once or never"
+        )
+    if isinstance(found[0], Failure):
+        raise StartError(f"cannot listen on {description}: {_reason(found[0])}") from None
+    port: IListeningPort = found[0]  # type: ignore[assignment]
+    return port
 
 
 def _reason(failure: Failure) -> str:

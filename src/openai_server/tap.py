@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
-from twisted.logger import Logger
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger, LogLevel
 from twisted.python import usage
 
 from openai_server import __version__
@@ -32,12 +33,16 @@ from openai_server.config import (
     load,
     passwordsIn,
 )
+from openai_server.config.settings import BY_NAME
+from openai_server.inheritance import inheritanceFrom
 from openai_server.joining import Joining
 from openai_server.log import JSONLog, Loop
 from openai_server.logoutput import outputOf
 from openai_server.ports import endpointFrom
-from openai_server.program import ProgramService, explainExit
-from openai_server.service import OpenAIService
+from openai_server.processes import OWN_CUT, OWN_DRAIN, Processes, checkProcesses
+from openai_server.program import ProgramService, endInFailure, explainExit
+from openai_server.service import Compose, OpenAIService
+from openai_server.spawning import Spawner, commandFor
 from openai_server.supervision import supervisorFrom
 
 _log = Logger()
@@ -107,7 +112,7 @@ class Options(usage.Options):
             self._path = absolutePath(self._path, self.environ)
         try:
             self.loaded = self.load()
-            _checkDescriptions(self.loaded)
+            self._checkPlace()
         except ConfigurationError as error:
             if self.parent is not None:
                 raise SystemExit(f"openai-server: {error}") from None
@@ -117,18 +122,59 @@ class Options(usage.Options):
             raise SystemExit(0)
 
 
+    @property
+    def arguments(self) -> Sequence[str]:
+        """
+        The command line that says the same.
+        """
+        said = [] if self._path is None else ["--config", self._path]
+        for name, given in self.given.items():
+            option = BY_NAME[name].option
+            if BY_NAME[name].isFlag:
+                said.append(option)
+            else:
+                for text in given if isinstance(given, list) else [given]:
+                    said += [option, text]
+        return said
+
+    def _checkPlace(self) -> None:
+        """
+        @raise ConfigurationError: the ports cannot be opened so, or not here.
+        """
+        checkProcesses(self.loaded)
+        configuration = self.loaded.configuration
+        inheritance = inheritanceFrom(self.environ)
+        if inheritance is None:
+            _checkDescriptions(self.loaded)
+        elif inheritance.descriptions != configuration.descriptions:
+            raise ConfigurationError(
+                "the addresses to listen on are others than those of the processes beside this one:"
+                " restart all of them"
+            )
+        if configuration.processes > 1 and self.parent is None:
+            raise ConfigurationError(
+                f"{self.loaded.sources['processes']}: processes {configuration.processes}: only twistd"
+                " starts several, an application of one's own has one"
+            )
+
+
 def _checkDescriptions(loaded: Loaded) -> None:
     """
     @raise ConfigurationError: Twisted does not understand an endpoint string.
     """
     from twisted.internet import reactor
 
-    for description in loaded.configuration.descriptions:
+    name = "listen" if loaded.configuration.listen else "host"
+    described = [(description, name) for description in loaded.configuration.descriptions]
+    metrics = loaded.configuration.metricsDescription()
+    if metrics is not None:
+        described.append((metrics, "metrics"))
+    for description, setting in described:
         try:
             endpointFrom(reactor, description)
         except Exception as error:
             # Each kind of endpoint has its own way to fail: a parser's ValueError, a missing certificate.
-            source = loaded.sources["listen" if loaded.configuration.listen else "host"]
+            source = loaded.sources[setting]
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise ConfigurationError(f"{source}: cannot listen on {description}: {reason}") from None
 
@@ -174,14 +220,52 @@ def makeService(options: Options) -> OpenAIService:
     configuration = options.loaded.configuration
     clock = MonotonicClock(reactor)
     joining = Joining(reactor, clock, options.loaded, options.environ)
-    terms = (reactor, clock, configuration.descriptions, configuration.drainTimeout, joining.join)
+    descriptions: Sequence[str] = configuration.descriptions
+    compose: Compose = joining.join
+    drainTimeout = configuration.drainTimeout
     if options.parent is None:
-        return OpenAIService(*terms)
-    program = ProgramService(*terms)
+        return OpenAIService(reactor, clock, descriptions, drainTimeout, compose, joining.beside)
+    sys.excepthook = explainExit(sys.excepthook)
+    inheritance = inheritanceFrom(options.environ)
+    if configuration.processes > 1 and inheritance is None:
+        return _manyProcesses(options, options.parent, clock)
+    if inheritance is not None:
+        descriptions = inheritance.inheritedDescriptions
+        compose = inheritance.composing(reactor, compose)
+    program = ProgramService(reactor, clock, descriptions, drainTimeout, compose, joining.beside)
     program.supervisor = supervisorFrom(options.environ, clock, os.getpid())
     log = program.observer = _observerFor(options.parent, configuration)
-    program.reloads = [*([log.reopen] if log else []), partial(_reload, options, joining, log)]
-    sys.excepthook = explainExit(sys.excepthook)
+    reopen = [joining.reopen] if log is None else [joining.reopen, log.reopen]
+    program.reloads = [*reopen, partial(_reload, options, joining, log)]
+    return program
+
+
+def _manyProcesses(options: Options, twistd: Mapping[str, Any], clock: IReactorTime) -> ProgramService:
+    """
+    Return the service of the process that starts those which serve.
+    """
+    from twisted.internet import reactor
+
+    configuration = options.loaded.configuration
+    log = _observerFor(twistd, configuration)
+    spawner = Spawner(
+        reactor,
+        commandFor(options.arguments, twistd, options.environ),
+        (lambda lines: None) if log is None else log.forward,
+    )
+    processes = Processes(
+        reactor,
+        clock,
+        configuration.processes,
+        spawner,
+        supervisorFrom(options.environ, clock, os.getpid()),
+        partial(endInFailure, reactor),
+    )
+    drainTimeout = configuration.drainTimeout + OWN_DRAIN
+    program = ProgramService(reactor, clock, configuration.descriptions, drainTimeout, processes.compose)
+    program.cutTimeout = program.hurriedTimeout = OWN_CUT
+    program.observer = log
+    program.reloads = [*([log.reopen] if log else []), processes.hangUp]
     return program
 
 
@@ -194,9 +278,11 @@ def _reload(options: Options, joining: Joining, log: JSONLog | None) -> None:
     except ConfigurationError as error:
         _log.warn("the settings stay as they were: {error}", error=str(error))
         return
-    if log is not None and settings.apiKey is not None:
-        log.hide(settings.apiKey)
+    if log is not None:
+        log.hide(settings.apiKey or "")
     joining.reload(settings)
+    if log is not None:
+        log.least = LogLevel.levelWithName(settings.logLevel)
 
 
 def _observerFor(twistd: Mapping[str, Any], configuration: Configuration) -> JSONLog | None:
@@ -214,4 +300,6 @@ def _observerFor(twistd: Mapping[str, Any], configuration: Configuration) -> JSO
     from twisted.internet import reactor
 
     output = outputOf(None if path == "-" else path, configuration.logFileSize, configuration.logFiles)
-    return JSONLog(output, secrets, cast("Loop", reactor))
+    log = JSONLog(output, secrets, cast("Loop", reactor))
+    log.least = LogLevel.levelWithName(configuration.logLevel)
+    return log

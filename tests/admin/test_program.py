@@ -119,7 +119,7 @@ class FileAdminTests(AdminContract, SQLiteFile):
         self.assertEqual(self.ran("--store", f"sqlite:///{missing}", "state", code=1), [said])
         Path(missing).write_bytes(b"")
         said = (
-            f"admin: store {missing}: its schema is None, and 0002 is wanted: start this server with it once"
+            f"admin: store {missing}: its schema is None, and 0004 is wanted: start this server with it once"
         )
         self.assertEqual(self.ran("--store", f"sqlite:///{missing}", "state", code=1), [said])
 
@@ -175,4 +175,4 @@ class ModuleTests(SyncCase):
             timeout=60,
         )
         self.assertEqual((done.returncode, done.stdout), (1, ""))
-        self.assertIn("the store is memory", done.stderr)
+        self.assertIn("there is no store at /nowhere/.local/state/hum/openai-server.db", done.stderr)

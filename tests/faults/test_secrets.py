@@ -6,14 +6,19 @@ write to models, and what the daemon says.
 from __future__ import annotations
 
 import json
+import sqlite3
 import unicodedata
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from openai_server.api.chat import dialect as chatDialect
+from openai_server.audit import AuditLog
 from openai_server.log import JSONLog, lineFromEvent
+from openai_server.metrics import Counters
 from openai_server.translate.output import Translation
 from openai_server.web.mistakes import Bug
 from tests.faults.support import FaultCase, asked, tool
@@ -94,6 +99,45 @@ def call() -> dict[str, Any]:
     A call of an earlier answer's.
     """
     return {"id": "c1", "type": "function", "function": {"name": TOOL, "arguments": json.dumps({"a": TOOL})}}
+
+
+class AccountTests(SecretCase):
+    """
+    The same canaries, in what is kept of who asked and what it cost.
+    """
+
+    def test_ledgerAndAuditLog(self) -> None:
+        """
+        No text and no key is in the ledger or the audit log, and no key in the
+        store's files, whatever happens to requests.
+        """
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        world = self.secretive(store=f"sqlite:///{folder}/store.db")
+        audit = AuditLog(str(folder / "audit.jsonl"), world.clock, Counters(), world.machine.now)
+        audit.startService()
+        world.front.site.reports = (*world.front.site.reports, audit)
+        for stream in (True, False):
+            called = {"tool": TOOL, "args": {"a": TOOL}}
+            self.ask(world, {"think": PROMPT}, {"say": PROMPT}, called, stream=stream)
+            self.ask(world, {"result_error": DAEMON + " " + KEY}, stream=stream)
+            self.ask(world, {"finish": {"finishReason": DAEMON}}, stream=stream)
+            self.ask(world, {"say": PROMPT}, {"sleep": 5}, stream=stream).leave()
+            self.ask(world, key=KEY + "x", stream=stream)
+            world.advance(1)
+        world.advance(60)
+        world.stop()
+        audit.stopService()
+        [lines] = [path.read_bytes() for path in folder.glob("audit*")]
+        self.assertEqual(lines.count(b"\n"), 10)
+        with closing(sqlite3.connect(folder / "store.db")) as connection:
+            rows = connection.execute("SELECT * FROM turns").fetchall()
+        self.assertEqual(len(rows), 8)
+        for canary in CANARIES:
+            self.assertNotIn(canary, repr(rows))
+            self.assertNotIn(canary.encode(), lines)
+        for path in folder.iterdir():
+            self.assertNotIn(KEY.encode(), path.read_bytes(), path)
 
 
 class CanaryTests(SecretCase):

@@ -107,6 +107,7 @@ class SharedStore:
         self._store = store
         self._isOwn = isOwn
         self.records = store.records
+        self.accounts, self.ledger = store.accounts, store.ledger
         self.state = SharedState(store.state, messages)
 
     @property

@@ -187,6 +187,7 @@ class FlowCase(SyncCase):
         """
 
         def admit(admission: Admission, request: Any) -> Account:
-            return Account(name=(request.getHeader(b"x-account") or b"nobody").decode())
+            name = (request.getHeader(b"x-account") or b"nobody").decode()
+            return Account(name, name)
 
         self.patch(Admission, "admit", admit)

@@ -5,13 +5,20 @@ done with it, whoever was still there.
 
 from __future__ import annotations
 
+from openai_server.api.output import Usage
 from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.reports import TurnReport
+from openai_server.sessions.chains import Chain
+from openai_server.sessions.contexts import contextFrom
 from openai_server.sessions.digests import digestOf
-from openai_server.web.turnreports import TurnReporter
+from openai_server.sessions.plans import Session
+from openai_server.sessions.turncontext import EndedTurn, TurnContext
+from openai_server.web.turnreports import TurnReporter, reportFrom
+from openai_server.wire.tones import Finish
 from tests.dialects import inBothAPIs
 from tests.flow.support import FlowCase, Talk, function, steps
 from tests.flow.test_restart import RestartCase
+from tests.support import SyncCase
 from tests.world import Client, World
 
 #: A turn's, as the worker reports it: 1,000 tokens in, 500 out.
@@ -254,6 +261,26 @@ class LostTurnTests(ReportCase):
         self.assertEqual(self.only(world).end, "ok")
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
         world.settle()
+
+
+class ModelNameTests(SyncCase):
+    """
+    Models that are none.
+    """
+
+    def test_strangeNames(self) -> None:
+        """
+        Whatever a client calls a model, what is told of it is short and can be
+        kept.
+        """
+        session = Session("a", contextFrom("m", "", None), Chain())
+        context = TurnContext("a", "chat", session, {}, frozenset(), (), True, 50.0)
+        for model, told in (
+            ("m\ud800\0" + "x" * 5000, "m??" + "x" * 197),
+            ("caf\xe9/m:1", "caf\xe9/m:1"),
+        ):
+            turn = EndedTurn(context, model, Usage(), 0, 0.1, None, Finish(sid="s"))
+            self.assertEqual(reportFrom(turn).model, told)
 
 
 class RestoredTurnTests(RestartCase):

@@ -14,6 +14,7 @@ from typing import Any
 from openai_server.embedded.content import givenResults
 from openai_server.embedded.models import ModelPrompt
 from openai_server.embedded.playback import Step
+from openai_server.sessions import memory, restoring
 from openai_server.sessions.conversation import LATE_RESULT
 from tests.flow.support import FlowCase, Talk, function, steps, user
 from tests.flow.test_responses import LOOK, ResponsesCase, plays, responseOf, says, textOf
@@ -58,7 +59,8 @@ class RestartCase(FlowCase):
 
     def world(self, **settings: Any) -> World:
         """
-        A server that is started now.
+        A server that is started now. One that is not alone waits for its
+        database with what it promises.
         """
         return World(self, machine=self.machine, store=self.url, **settings)
 
@@ -151,6 +153,31 @@ class ParkedTurnTests(RestartCase):
         self.assertEqual(len(self.prompts()), 1)
         world.settle()
 
+    def test_portions(self) -> None:
+        """
+        (D43) Many sessions and turns are brought back in portions, between which
+        the reactor does other things; a stop ends that at any time.
+        """
+        self.patch(memory, "LOADED_AT_ONCE", 1)
+        self.patch(restoring, "CALLS_AT_ONCE", 1)
+        world = self.world()
+        warm = Talk(world, model="echo")
+        warm.ask(user("One."))
+        talks = [Talk(world, model="calling", tools=BOTH) for _ in range(2)]
+        for talk in talks:
+            self.assertCalls(talk.ask(user("Go.")), "look", "smell")
+        world.stop()
+        world = self.world(isConnected=False)
+        self.assertEqual(len(world.front.submitter.calls), 0)
+        world.stop()
+        world = self.world()
+        for talk in (warm, *talks):
+            talk.world = world
+        self.assertEqual(warm.ask(user("Two.")).header("x-hum-session"), "continued")
+        for talk in talks:
+            self.assertSaid(talk.results("grey", "fishy"), "[grey][fishy]", "continued")
+        world.settle()
+
     def test_callThatComesBehindTheAnswer(self) -> None:
         """
         It waits for the next answer, also behind a restart.
@@ -183,7 +210,7 @@ class ParkedTurnTests(RestartCase):
         """
         They can be given again, to the next server too.
         """
-        world, talk = self.parked()
+        world, talk = self.parked(isAlone=False)
         before, results = list(talk.messages), talk.resultsOf("grey", "fishy")
         world.workers.isHolding = True
         talk.post(*results).leave()
@@ -200,7 +227,7 @@ class ParkedTurnTests(RestartCase):
         """
         X23: they come again, to the next server too.
         """
-        world, talk = self.parked()
+        world, talk = self.parked(isAlone=False)
         before, results = list(talk.messages), talk.resultsOf("grey", "fishy")
         world.workers.isHolding = True
         client = talk.post(*results)
@@ -223,7 +250,7 @@ class ParkedTurnTests(RestartCase):
         X22: while the first ones wait for the store; each is sent once, and
         both clients are given the same answer.
         """
-        world, talk = self.parked()
+        world, talk = self.parked(isAlone=False)
         before, results = list(talk.messages), talk.resultsOf("grey", "fishy")
         world.workers.isHolding = True
         one = talk.post(*results, headers={"idempotency-key": "k"})
@@ -242,7 +269,7 @@ class ParkedTurnTests(RestartCase):
         X22: a request with a key that waits for the store finds its results
         used by one without; it does not wait for itself, and gets a fresh turn.
         """
-        world, talk = self.parked()
+        world, talk = self.parked(isAlone=False)
         before, results = list(talk.messages), talk.resultsOf("grey", "fishy")
         world.workers.isHolding = True
         one = talk.post(*results, headers={"idempotency-key": "k"})
@@ -378,7 +405,7 @@ class ParkedTurnTests(RestartCase):
         """
         Nobody knows whether the model has them: they go into a fresh turn.
         """
-        world, talk = self.parked()
+        world, talk = self.parked(isAlone=False)
         before, results = list(talk.messages), talk.resultsOf("grey", "fishy")
         world.workers.isHolding = True
         talk.post(*results)
@@ -406,7 +433,7 @@ class DurabilityTests(RestartCase):
         The answer that hands them out waits for the store.
         """
         for isStreamed in (False, True):
-            world = self.world()
+            world = self.world(isAlone=False)
             talk = Talk(world, model="calling", tools=BOTH, stream=isStreamed)
             world.workers.isHolding = True
             client = talk.post(user("Go."))
@@ -423,7 +450,7 @@ class DurabilityTests(RestartCase):
         """
         The turn stays parked: its client may have seen a part, and comes again.
         """
-        world = self.world()
+        world = self.world(isAlone=False)
         talk = Talk(world, model="calling", tools=BOTH)
         world.workers.isHolding = True
         talk.post(user("Go.")).leave()
@@ -436,7 +463,7 @@ class DurabilityTests(RestartCase):
         """
         The calls are handed out all the same; their results are late.
         """
-        world = self.world()
+        world = self.world(isAlone=False)
         talk = Talk(world, model="calling", tools=BOTH)
         world.workers.isHolding = True
         client = talk.post(user("Go."))
@@ -454,7 +481,7 @@ class DurabilityTests(RestartCase):
         """
         The answer does not wait for ever.
         """
-        world = self.world()
+        world = self.world(isAlone=False)
         talk = Talk(world, model="calling", tools=BOTH)
         world.workers.isHolding = True
         client = talk.post(user("Go."))
@@ -469,7 +496,7 @@ class DurabilityTests(RestartCase):
         """
         A session that may have been told something is never prompted again.
         """
-        world = self.world()
+        world = self.world(isAlone=False)
         talk = Talk(world, model="echo")
         talk.ask(user("One."))
         world.advance(1)

@@ -101,7 +101,11 @@ class Sockets:
 class StoreCase(SyncCase):
     """
     Has a store of one kind; a subclass says where.
+
+    @cvar isAlone: whether no other process uses it.
     """
+
+    isAlone = False
 
     def setUp(self) -> None:
         super().setUp()
@@ -130,6 +134,7 @@ class StoreCase(SyncCase):
             reactor=self.sockets,
             workers=self.workers,
             now=self.now,
+            isAlone=self.isAlone,
         )
         store.startService()
         self.addCleanup(store.stopService)

@@ -16,12 +16,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.logger import LogEvent, globalLogPublisher
 
+from openai_server.accounts.account import Account
+from openai_server.accounts.keyring import KeyRing
 from openai_server.api.chat.dialect import ChatDialect
 from openai_server.api.dialect import Dialect
 from openai_server.api.sse import STREAM_TYPE, errorEvent
 from openai_server.errors import APIError, End
 from openai_server.web.admission import Admission
-from openai_server.web.interfaces import Account
 from openai_server.web.request import APIRequest
 from openai_server.web.routes import Routes
 from openai_server.web.site import APISite
@@ -303,6 +304,13 @@ def get(path: str = "/v1/models", *headers: str, method: str = "GET", version: s
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
 
 
+def ring(apiKey: str | None = None) -> KeyRing:
+    """
+    The key of the settings, or none.
+    """
+    return KeyRing(b"secret", lambda: 0.0, apiKey)
+
+
 class WebCase(SyncCase):
     """
     A test with a site of its own. Afterwards nothing may be left: no timer,
@@ -325,7 +333,7 @@ class WebCase(SyncCase):
         self.wires: list[WireTransport] = []
         globalLogPublisher.addObserver(self.events.append)
         self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
-        admission = Admission(self.apiKey, self.allowedHosts, self.corsOrigins, secret=b"secret")
+        admission = Admission(ring(self.apiKey), self.allowedHosts, self.corsOrigins)
         self.routes = Routes(self.chat, self.dialects(), FixedModels(), admission, lambda: self.whyNotReady)
         self.site = APISite(
             self.routes.resource(), self.clock, admission=admission, bodyLimit=BODY_LIMIT

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
-from openai_server.web import admission
+from openai_server.accounts import keyring
 from openai_server.web.admission import Admission
 from openai_server.web.httprequest import HTTPRequest
-from tests.support import SyncCase
-from tests.web.support import Answer, WebCase, answersIn, get, post
+from tests.web.support import Answer, WebCase, answersIn, get, post, ring
 
 KEY = "sk-canary-key"
 
@@ -98,7 +97,7 @@ class HostTests(WebCase):
         """
         C14: an operator may allow an address as it stands in a URL, or plain.
         """
-        admission = Admission(allowedHosts=("::", "[fd00::7]", "0.0.0.0"))
+        admission = Admission(ring(), allowedHosts=("::", "[fd00::7]", "0.0.0.0"))
         self.assertEqual(admission._allowedHosts, {"::", "fd00::7", "0.0.0.0"})
 
     def test_unixSocketHasNoAddress(self) -> None:
@@ -327,7 +326,7 @@ class KeyTests(WebCase):
             compared.append((left, right))
             return original(left, right)
 
-        self.patch(admission.hmac, "compare_digest", compare)
+        self.patch(keyring.hmac, "compare_digest", compare)
         answer = self.ask(data or get("/v1/models", *headers))
         for left, right in compared:
             self.assertEqual((len(left), len(right)), (32, 32))
@@ -466,44 +465,6 @@ class KeyTests(WebCase):
         """
         for path in ("/", "/healthz", "/readyz"):
             self.assertEqual(self.ask(get(path)).status, 200)
-
-
-class AccountTests(SyncCase):
-    """
-    The name of an account.
-    """
-
-    def nameOf(self, key: str, secret: bytes) -> str:
-        """
-        The name of the account of this key.
-        """
-        return Admission(key, secret=secret)._account.name
-
-    def test_name(self) -> None:
-        """
-        The same for the same key and secret, another for another, and
-        nothing of the key in it.
-        """
-        names = {self.nameOf(key, secret) for key in ("a", "b") for secret in (b"1", b"2")}
-        self.assertEqual(len(names), 4)
-        self.assertEqual(self.nameOf("a", b"1"), self.nameOf("a", b"1"))
-        self.assertRegex(self.nameOf(KEY, b"1"), r"\A[0-9a-f]{16}\Z")
-
-    def test_changedKey(self) -> None:
-        """
-        It has another name, and the first one its own again when it is back.
-        """
-        admission = Admission("a", secret=b"1")
-        admission.changeKey("b")
-        self.assertEqual(admission._account.name, self.nameOf("b", b"1"))
-        admission.changeKey("a")
-        self.assertEqual(admission._account.name, self.nameOf("a", b"1"))
-
-    def test_secretIsRandomUnlessGiven(self) -> None:
-        """
-        A log of one process says nothing about the keys of another.
-        """
-        self.assertNotEqual(Admission("a")._account, Admission("a")._account)
 
 
 class AccountOfRequestTests(WebCase):

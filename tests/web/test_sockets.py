@@ -18,7 +18,7 @@ from openai_server.web.routes import Routes
 from openai_server.web.sendqueue import QUEUE_BYTES, SLICE
 from openai_server.web.site import APISite
 from tests.support import AsyncCase, TestClock
-from tests.web.support import Asked, FixedModels, RecordingChat, post
+from tests.web.support import Asked, FixedModels, RecordingChat, post, ring
 
 EVENT = b"data: " + b"z" * 50_000 + b"\n\n"
 #: More than the system and Twisted hold for a socket of the sizes below.
@@ -35,7 +35,7 @@ class SocketCase(AsyncCase):
         self.clock = TestClock()
         self.chat = RecordingChat()
         dialects: dict[str, Dialect] = {"/v1/chat/completions": ChatDialect()}
-        admission = Admission()
+        admission = Admission(ring())
         routes = Routes(self.chat, dialects, FixedModels(), admission, lambda: None)
         self.site = APISite(routes.resource(), self.clock, admission=admission)
         ours, self.client = socket.socketpair()

@@ -70,7 +70,8 @@ class SocketCase(WebCase):
         super().setUp()
         store = MemoryStore(self.clock, Bounds(10, 1 << 20, 1e6))
         kept = KeptAnswers(store, SealingKey())
-        sockets = ResponsesSockets(self.chat, ResponsesDialect(), kept, keeps=True)  # type: ignore[arg-type]
+        admit = self.site.admission.admit
+        sockets = ResponsesSockets(self.chat, ResponsesDialect(), kept, admit, keeps=True)  # type: ignore[arg-type]
         self.site.upgrades = sockets
         self.addCleanup(lambda: self.assertEqual(self.site.bodyBudget.held, 0))
 

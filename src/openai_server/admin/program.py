@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import msgspec
 from twisted.python import usage
 
+from openai_server.admin.doctor import findings
+from openai_server.admin.findings import Finding
 from openai_server.admin.installing import (
     InstallError,
     ServiceKind,
@@ -21,20 +22,12 @@ from openai_server.admin.installing import (
     removalFor,
     uninstall,
 )
-from openai_server.config import Configuration, ConfigurationError, load
+from openai_server.admin.keys import KeyOptions, keyLines
+from openai_server.admin.times import timeFrom
+from openai_server.admin.usage import UsageOptions, usageLines
+from openai_server.config import Configuration, ConfigurationError, Loaded, load
 from openai_server.store.administration import Administration, Summary
 from openai_server.store.interfaces import StoreError
-
-
-def _time(said: str) -> float:
-    """
-    Return the seconds since 1970 of a day or a moment, in UTC if it says no zone.
-    """
-    try:
-        moment = datetime.fromisoformat(said)
-    except ValueError:
-        raise ValueError(f"{said!r} is no day and no moment, as 2026-01-31 is") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 class Nothing(usage.Options):
@@ -51,7 +44,7 @@ class Forgetting(usage.Options):
     optParameters = [
         ["session", "s", None, "sid of a session, which goes with its parked calls"],
         ["response", "r", None, "id of a response, conversation or chat"],
-        ["before", "b", None, "all that was not used since this day or moment, in UTC", _time],
+        ["before", "b", None, "all that was not used since this day or moment, in UTC", timeFrom],
     ]
 
     def postOptions(self) -> None:
@@ -101,18 +94,21 @@ class AdminOptions(usage.Options):
 
     synopsis = "python -m openai_server.admin [options] COMMAND"
     longdesc = (
-        "Looks into the store of openai-server, and makes a service of it. Settings come from where the"
-        " server has them."
+        "Makes keys of openai-server, looks into its store, and makes a service of it. Settings come from"
+        " where the server has them."
     )
     optParameters = [
         ["config", "c", None, "The configuration file to read in place of the default one."],
         ["store", None, None, "The store, in place of the one that the settings name."],
     ]
     subCommands = [
+        ["keys", None, KeyOptions, "make, show and change keys"],
         ["state", None, Nothing, "show what is in the store"],
         ["forget", None, Forgetting, "forget a session, a response, or what is old"],
         ["vacuum", None, Nothing, "give back the room of what was forgotten"],
         ["export", None, Nothing, "write all but secrets as lines of JSON"],
+        ["usage", None, UsageOptions, "show what turns have cost"],
+        ["doctor", None, Nothing, "say what is wrong with all that the server needs"],
         ["install", None, Installing, "run the server by systemd or launchd, now and from now on"],
         ["uninstall", None, Uninstalling, "undo that"],
     ]
@@ -137,18 +133,28 @@ def run(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err: 
     try:
         options.parseOptions(list(arguments))
         given = {"store": options["store"]} if options["store"] else {}
-        configuration = load(given, environ, options["config"]).configuration
-    except (usage.UsageError, ConfigurationError, ValueError) as error:
+        loaded = load(given, environ, options["config"])
+    except ConfigurationError as error:
+        if options.subCommand == "doctor":
+            print(Finding("settings", str(error), "change that").line, file=out)
+            return 1
         print(f"admin: {error}", file=err)
         return 2
+    except (usage.UsageError, ValueError) as error:
+        print(f"admin: {error}", file=err)
+        return 2
+    if options.subCommand == "doctor":
+        return _examine(loaded, environ, out, now)
+    configuration = loaded.configuration
     if options.subCommand in ("install", "uninstall"):
         return _settle(options, configuration, environ, out, err)
     url = configuration.store
     if url == "memory:":
-        print("admin: the store is memory: only the server itself sees what is in it", file=err)
+        print(f"admin: {_noStore(options.subCommand)}", file=err)
         return 1
     try:
-        store = Administration(url)
+        # Keys may be made before the first server is started.
+        store = Administration(url, creates=options.subCommand == "keys")
         try:
             for line in _linesOf(options, store, now):
                 print(line, file=out)
@@ -158,6 +164,12 @@ def run(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err: 
         print(f"admin: {error}", file=err)
         return 1
     return 0
+
+
+def _noStore(command: str | None) -> str:
+    if command == "keys":
+        return "keys need a store that lasts, and the setting store says memory: set it to sqlite:"
+    return "the store is memory: only the server itself sees what is in it"
 
 
 def _settle(
@@ -181,14 +193,26 @@ def _settle(
     return 0
 
 
+def _examine(loaded: Loaded, environ: Mapping[str, str], out: TextIO, now: float) -> int:
+    isWrong = False
+    for finding in findings(loaded, environ, now):
+        isWrong |= finding.remedy is not None
+        print(finding.line, file=out)
+    return int(isWrong)
+
+
 def _linesOf(options: Any, store: Administration, now: float) -> Iterator[str]:
     match options.subCommand:
+        case "keys":
+            yield from keyLines(options.subOptions, store, now)
         case "state":
             yield from _stateLines(store.where, store.summary(now))
         case "forget":
             yield f"{_forget(store, options.subOptions)} rows are gone"
         case "vacuum":
             store.vacuum()
+        case "usage":
+            yield from usageLines(store, options.subOptions, now)
         case _:
             for row in store.export():
                 yield msgspec.json.encode(row).decode()

@@ -7,9 +7,10 @@ what it does. The file, the environment, the command line, C{--print-config}
 and the README's table are all derived from it.
 """
 
+from openai_server.config.changes import changed
 from openai_server.config.configuration import Configuration
 from openai_server.config.folders import absolutePath, keyPath
-from openai_server.config.layers import Loaded, load
+from openai_server.config.layers import Loaded, load, whyKeyNeeded
 from openai_server.config.settings import SETTINGS, ConfigurationError, Setting, markdownTable
 from openai_server.config.storage import passwordsIn
 
@@ -20,8 +21,10 @@ __all__ = [
     "Loaded",
     "Setting",
     "absolutePath",
+    "changed",
     "keyPath",
     "load",
     "markdownTable",
     "passwordsIn",
+    "whyKeyNeeded",
 ]

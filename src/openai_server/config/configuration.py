@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
-from openai_server.config.exposure import descriptionFromAddress, withSocketMode
+from openai_server.config.exposure import descriptionFromAddress, descriptionOfProcess, withSocketMode
 
 #: A wait of a year: more is a mistake, and timers overflow somewhere beyond.
 _YEAR: Final = 31_536_000
@@ -110,9 +110,17 @@ class Configuration(Struct, frozen=True, kw_only=True):
     logFiles: Annotated[
         int, Meta(ge=1, le=10_000), _does("log files that are kept beside the one in use")
     ] = 10
+    logLevel: Annotated[
+        Literal["info", "warn", "error"],
+        _does("the least that is logged: info (each request too), warn, error"),
+    ] = "info"
     keyFile: Annotated[
         _Text | None,
-        _does("this bee's key; unset: hum/bees/openai-server.key in the state folder", isPath=True),
+        _does(
+            "this bee's key, and of processes beside it NAME-2, NAME-3, ...; unset:"
+            " hum/bees/openai-server.key in the state folder",
+            isPath=True,
+        ),
     ] = None
     registryFile: Annotated[
         _Text | None, _does("the daemon's registry; unset: hum/bees.json in the state folder", isPath=True)
@@ -136,11 +144,11 @@ class Configuration(Struct, frozen=True, kw_only=True):
     store: Annotated[
         _Text,
         _does(
-            "where what outlasts a restart is kept: memory: (nothing), sqlite: (a file in the state folder),"
-            " sqlite:///PATH, postgresql+psycopg://USER@HOST/DATABASE",
+            "where what outlasts a restart is kept: sqlite: (a file in the state folder), sqlite:///PATH,"
+            " postgresql+psycopg://USER@HOST/DATABASE, memory: (nothing outlasts it)",
             isURL=True,
         ),
-    ] = "memory:"
+    ] = "sqlite:"
     keptResponses: Annotated[
         int, Meta(ge=0, le=1_000_000), _does("responses and chat completions that are kept; 0: none")
     ] = 10_000
@@ -148,10 +156,34 @@ class Configuration(Struct, frozen=True, kw_only=True):
         256 << 20
     )
     keptAge: Annotated[_Seconds, _does("how long each is kept after its last use")] = 2_592_000
+    ledgerDays: Annotated[
+        int, Meta(ge=0, le=36_500), _does("days for which it is kept what each turn cost; 0: nothing of that")
+    ] = 90
+    auditLog: Annotated[
+        _Text | None,
+        _does("file with a line of JSON for each request: who asked when for what; unset: none", isPath=True),
+    ] = None
     workerTools: Annotated[bool, _does("show the worker's own tool use as reasoning")] = False
     listen: Annotated[
         _Texts, _does("Twisted endpoint string to listen on in place of host and port; repeatable")
     ] = ()
+    metrics: Annotated[
+        _Text | None,
+        _does(
+            "Twisted endpoint string to serve /metrics on without a key; unset: only beside the API, to keys"
+            " of administrators"
+        ),
+    ] = None
+    traces: Annotated[
+        _Text | None,
+        _does(
+            "where OpenTelemetry's traces go: a collector's URL for OTLP over HTTP, or otlp (what its"
+            " OTEL_ variables say); unset: there are none"
+        ),
+    ] = None
+    processes: Annotated[
+        int, Meta(ge=1, le=64), _does("processes that serve on these ports; above 1 only with PostgreSQL")
+    ] = 1
     insecureNoAuth: Annotated[
         bool, _does("allow an address that others can reach without an API key", isFlag=True)
     ] = False
@@ -163,3 +195,11 @@ class Configuration(Struct, frozen=True, kw_only=True):
         Where to listen, as Twisted's endpoint strings.
         """
         return tuple(map(withSocketMode, self.listen)) or (descriptionFromAddress(self.host, self.port),)
+
+    def metricsDescription(self, number: int = 1) -> str | None:
+        """
+        Where to serve the metrics alone; None for nowhere.
+
+        @param number: of the process, counted from 1.
+        """
+        return None if self.metrics is None else descriptionOfProcess(withSocketMode(self.metrics), number)

@@ -51,6 +51,30 @@ def withSocketMode(description: str) -> str:
     return f"{description}:mode=600" if isOpen else description
 
 
+def descriptionOfProcess(description: str, number: int) -> str | None:
+    """
+    Return where the process of this number has a port for itself alone: on the
+    next port for each, or on a Unix socket with C{-NUMBER} behind its name.
+
+    @param description: the endpoint string of the first one.
+    @param number: counted from 1.
+    @return: None where there can be no other one.
+    """
+    if number == 1:
+        return description
+    kind, _, rest = description.partition(":")
+    if kind in ("tcp", "tcp6", "ssl"):
+        found = re.search(r"(?:^|(?<!\\):)(?:port=)?(\d+)(?=:|$)", rest)
+        if found is not None:
+            port = int(found[1]) and int(found[1]) + number - 1
+            return f"{kind}:{rest[: found.start(1)]}{port}{rest[found.end(1) :]}"
+    elif kind == "unix":
+        found = re.match(r"(?:address=)?(?:\\.|[^:\\])+", rest)
+        if found is not None:
+            return f"{kind}:{found[0]}-{number}{rest[found.end() :]}"
+    return None
+
+
 def descriptionFromAddress(host: str, port: int) -> str:
     protocol = "tcp6" if ":" in host else "tcp"
     return f"{protocol}:{port}:interface={host.replace(':', chr(92) + ':')}:backlog={BACKLOG}"

@@ -28,7 +28,7 @@ from openai_server.config.settings import (
     guess,
     shown,
 )
-from openai_server.config.storage import STORES, passwordsIn, storeURL, withoutPasswords
+from openai_server.config.storage import STORES, VOLATILE, passwordsIn, storeURL, withoutPasswords
 
 #: What the command line said, by the setting's name: a text, or the texts of
 #: an option that was repeated.
@@ -92,10 +92,15 @@ def load(given: Given, environ: Mapping[str, str], path: str | None = None) -> L
         for name, value, source in layer:
             values[name] = _settled(BY_NAME[name], value, environ, source)
             sources[name] = source
+    if "store" not in values:
+        values["store"] = _defaultStore(environ, warnings)
     configuration = Configuration(**values)
     _refuseManyTools(configuration, sources)
-    _refuseExposure(configuration, sources)
-    _refuseOpenOrigins(configuration, sources)
+    _refuseTraces(configuration, sources)
+    why = whyKeyNeeded(configuration)
+    # Elsewhere there may be some, which is seen when the store is opened.
+    if why is not None and configuration.store == "memory:":
+        raise ConfigurationError(f"{sources[why.partition(' ')[0]]}: {why}")
     return Loaded(configuration, sources, tuple(warnings))
 
 
@@ -113,6 +118,19 @@ def _settled(setting: Setting, value: Value, environ: Mapping[str, str], source:
             raise ConfigurationError(f"{source}: {setting.name}: the value is not {STORES}")
         return url
     return _absolute(value, environ) if setting.isPath else value
+
+
+def _defaultStore(environ: Mapping[str, str], warnings: list[str]) -> str:
+    """
+    Return where things are kept when nobody says anything.
+
+    @param warnings: added to, when there is no place for that.
+    """
+    url = storeURL(str(BY_NAME["store"].default), environ)
+    if url is None:
+        variable = BY_NAME["store"].variable
+        warnings.append(f"nothing outlasts a restart: there is no home folder for it (set {variable})")
+    return url or VOLATILE
 
 
 def _absolute(value: Value, environ: Mapping[str, str]) -> Value:
@@ -239,27 +257,34 @@ def _refuseManyTools(configuration: Configuration, sources: Mapping[str, str]) -
             raise ConfigurationError(f"{sources[name]}: {name}: more than {TOOLS_ROOM} bytes together")
 
 
-def _refuseExposure(configuration: Configuration, sources: Mapping[str, str]) -> None:
+def whyKeyNeeded(configuration: Configuration) -> str | None:
     """
-    @raise ConfigurationError: others could reach the server, and nobody asks
-        them for a key.
+    Return what is wrong if there are no keys beside that of the settings,
+    beginning with the name of a setting; None where nothing is.
     """
-    if configuration.apiKey or configuration.insecureNoAuth:
-        return
+    if configuration.apiKey:
+        return None
     name = "listen" if configuration.listen else "host"
     for description in configuration.descriptions:
-        if not isPrivate(description):
+        if not (configuration.insecureNoAuth or isPrivate(description)):
             address = description if configuration.listen else configuration.host
-            raise ConfigurationError(
-                f"{sources[name]}: {name} {shown(address)}: others may reach this address and no API key"
+            return (
+                f"{name} {shown(address)}: others may reach this address and no API key"
                 f" is set (set {BY_NAME['apiKey'].variable}, or say {BY_NAME['insecureNoAuth'].option})"
             )
+    if "*" in configuration.corsOrigins:
+        return 'corsOrigins "*": only with an API key'
+    return None
 
 
-def _refuseOpenOrigins(configuration: Configuration, sources: Mapping[str, str]) -> None:
+def _refuseTraces(configuration: Configuration, sources: Mapping[str, str]) -> None:
     """
-    @raise ConfigurationError: the pages of the whole web could prompt the
-        workers, and nobody asks them for a key.
+    @raise ConfigurationError: no spans can be sent there, or it holds a secret,
+        which settings that are shown must not.
     """
-    if "*" in configuration.corsOrigins and not configuration.apiKey:
-        raise ConfigurationError(f'{sources["corsOrigins"]}: corsOrigins "*": only with an API key')
+    said = configuration.traces
+    if said is not None and said != "otlp" and not re.fullmatch(r"https?://[^@/?#]+(/[^@?#]*)?", said):
+        raise ConfigurationError(
+            f"{sources['traces']}: traces: the value is neither otlp nor an http or https URL without a user,"
+            " a query and a fragment (what a collector wants to be told goes into OTEL_EXPORTER_OTLP_HEADERS)"
+        )

@@ -11,7 +11,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from openai_server.config.folders import absolutePath, statePath
 
-_MEMORY: Final = "memory:"
+#: Nowhere: it ends with the process.
+VOLATILE: Final = "memory:"
 _FILE: Final = "sqlite:"
 _SERVER: Final = "postgresql+psycopg:"
 
@@ -24,7 +25,7 @@ def storeURL(said: str, environ: Mapping[str, str]) -> str | None:
     Return the URL that somebody means, with the file's path absolute. Only
     C{sqlite:} is the file in the state folder. None for what is none.
     """
-    if said == _MEMORY:
+    if said == VOLATILE:
         return said
     if said == _FILE:
         path = statePath(environ)

@@ -13,6 +13,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, cast
 
 from msgspec import Raw
@@ -74,6 +75,7 @@ class Link(Service):
     @ivar incarnation: of the daemon that was reached last.
     @ivar counts: tones and calls that were dropped or refused, by reason.
     @ivar badTones: lines of the daemon's that could not be read, by reason.
+    @ivar connections: how often the daemon was reached.
     """
 
     _log = Logger()
@@ -109,6 +111,7 @@ class Link(Service):
         """
         self.counts: Counter[str] = Counter()
         self.badTones: Counter[str] = Counter()
+        self.connections = 0
         self._clock = clock
         self._hid = hid
         self._version = version
@@ -144,6 +147,14 @@ class Link(Service):
             clock=clock,
         )
         self._waiters = AttemptWaiters(clock, timeouts.attempt)
+
+    def change(self, firstLife: float, stall: float, turn: float) -> None:
+        """
+        Wait for other times, in seconds, from now on: a turn that runs already
+        has them with the next thing that it waits for.
+        """
+        self._timeouts = replace(self._timeouts, firstLife=firstLife, stall=stall, turn=turn)
+        self._router.limits = self._timeouts
 
     # The service.
 
@@ -219,6 +230,12 @@ class Link(Service):
         """
         return len(self._router)
 
+    def turnStates(self) -> Mapping[str, int]:
+        """
+        Return how many turns are in which state.
+        """
+        return self._router.states()
+
     def newRid(self) -> str:
         return self._rids.next()
 
@@ -265,6 +282,7 @@ class Link(Service):
 
     def connectionReady(self, protocol: ThrumProtocol) -> None:
         self._backoff.reset()
+        self.connections += 1
         self._note(None)
         self._router.connectionReady()
         self._wasReached()

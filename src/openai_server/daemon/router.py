@@ -107,6 +107,12 @@ class Router:
         """
         return len(self._turns)
 
+    def states(self) -> Mapping[str, int]:
+        """
+        Return how many turns are in which state.
+        """
+        return Counter(turn.stateName for turn in self._turns.values())
+
     # What turns need of the wire.
 
     @property

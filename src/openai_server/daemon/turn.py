@@ -185,6 +185,13 @@ class PromptedTurn:
     # The turn, as its audience has it.
 
     @property
+    def stateName(self) -> str:
+        """
+        Its state in one word.
+        """
+        return states.NAMES[self._state]
+
+    @property
     def calls(self) -> Iterable[str]:
         """
         The ids of all its calls so far.

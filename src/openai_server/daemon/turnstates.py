@@ -27,6 +27,9 @@ SETTLING: Final = 3
 DRAINING: Final = 4
 ENDED: Final = 5
 
+#: The states in words, by their numbers.
+NAMES: Final = ("asked", "running", "parked", "settling", "draining", "ended")
+
 Moves: TypeAlias = Mapping[int, int]
 
 #: The worker showed its first sign of life.

@@ -37,7 +37,7 @@ from msgspec import MsgspecError
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from openai_server.clock import Timeouts
+from openai_server.clock import Portions, Timeouts
 from openai_server.errors import APIError, shuttingDown
 from openai_server.sessions.chains import Chain
 from openai_server.sessions.entries import answerEntry
@@ -57,6 +57,8 @@ RETRY_AFTER: Final = 5
 MAX_WAITING: Final = 32
 #: Characters of system prompts that are kept for lone messages.
 MAX_PROMPTS: Final = 16 * 2**20
+#: Sessions of earlier processes that are remembered in one turn of the reactor.
+LOADED_AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class SessionMemory:
         """
         @param lasting: what outlasts the process; None for nothing.
         """
+        self._clock = clock
         self._keys = keys
         self._lasting = lasting
         self._settings = settings
@@ -179,6 +182,20 @@ class SessionMemory:
             plan.session.seen = plan.seenBefore
         self.release(plan.session, plan.kind is SessionKind.CONTINUED)
 
+    @property
+    def idle(self) -> int:
+        """
+        The number of sessions that a request may go on with.
+        """
+        return len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        """
+        The number of requests that wait for a session.
+        """
+        return sum(map(len, self._waiting.values()))
+
     def stop(self) -> None:
         """
         Turn away everybody who waits, and whoever would have to later.
@@ -200,11 +217,15 @@ class SessionMemory:
         """
         if self._lasting is None or self._lasting.isShared or not self._settings.continuation:
             return
-        limit = self._settings.sessions
+        limit, portions = self._settings.sessions, Portions(self._clock, LOADED_AT_ONCE)
         for key in reversed(await self._lasting.hints(limit)):
             self._named.historyShown(key)
+            if (rest := portions.rest()) is not None:
+                await rest
         for saved in reversed(await self._lasting.sessions(limit)):
             self.bring(saved)
+            if (rest := portions.rest()) is not None:
+                await rest
 
     def found(self, session: Session) -> None:
         """

@@ -121,6 +121,15 @@ class Pool:
         self._line: FairLine[SlotRequest] = FairLine()
         self._barrier = catalogue.barrier(self._start)
 
+    def change(self, limits: Limits, queueTimes: Timeouts) -> None:
+        """
+        Let other limits hold: for turns that run already, and for requests that
+        wait, too; but a wait that has begun lasts as long as it was to.
+        """
+        self._limits = limits
+        self._queueTimes = queueTimes
+        self.proceed()
+
     @property
     def taken(self) -> int:
         """

@@ -9,16 +9,22 @@ that had them knows nothing of them, and for their calls it is too late.
 
 from __future__ import annotations
 
+from typing import Final
+
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from openai_server.clock import Portions
 from openai_server.sessions.adoption import Adoption, Surroundings
 from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.lasting import LastingSessions
 from openai_server.sessions.parkedturns import LastingTurns
 from openai_server.sessions.sharedturns import SharedTurns
 from openai_server.store.saved import SavedCall
+
+#: Parked calls that are gone on with in one turn of the reactor.
+CALLS_AT_ONCE: Final = 8
 
 
 class Restoration:
@@ -97,18 +103,25 @@ class Restoration:
     async def _load(self) -> None:
         await self._around.memory.load()
         turns: dict[str, list[SavedCall]] = {}
+        portions = Portions(self._around.clock, CALLS_AT_ONCE)
         for saved in await self._turns.calls():
             if saved.isOpen:
                 turns.setdefault(saved.sid, []).append(saved)
             else:
                 self._adoption.remember(saved)
+            if (rest := portions.rest()) is not None:
+                await rest
         if not turns and self.shared is None:
             return
-        incarnation = await self._around.daemon.whenReached()
         for each in turns.values():
+            # Another daemon may be there in each turn of the reactor.
+            incarnation = await self._around.daemon.whenReached()
             if self.shared is None:
                 self._adoption.bringBack(each, incarnation)
             else:
                 await self.shared.takeOver(each[0])
+            if (rest := portions.rest()) is not None:
+                await rest
         if self.shared is not None:
+            await self._around.daemon.whenReached()
             await self.shared.adoptAbandoned()

@@ -48,14 +48,27 @@ class Scheduler:
     """
 
     def __init__(self, clock: IReactorTime, limits: Limits, registry: Registry, catalogue: Catalogue) -> None:
+        self._clock = clock
         self._limits = limits
         self._catalogue = catalogue
         self._sharing = SharedWorkers(registry)
         self._queueTimes = Timeouts(clock, limits.queueTimeout)
+        self._formerTimes: list[Timeouts] = []
         self._drains = Timeouts(clock, constants.DRAIN_SLOT)
         self._models: Mapping[str, str] = {}
         self._byName: dict[str, Pool] = {}
         self._isStopped = False
+
+    def change(self, limits: Limits) -> None:
+        """
+        Let other limits hold from now on.
+        """
+        if limits.queueTimeout != self._limits.queueTimeout:
+            self._formerTimes = [each for each in (*self._formerTimes, self._queueTimes) if len(each)]
+            self._queueTimes = Timeouts(self._clock, limits.queueTimeout)
+        self._limits = limits
+        for pool in list(self._byName.values()):
+            pool.change(limits, self._queueTimes)
 
     def acquire(self, model: str, account: str, tools: PromptTools | None) -> Slot | Deferred[Slot]:
         """
@@ -116,7 +129,8 @@ class Scheduler:
             request.turnAway(shuttingDown())
         for pool in pools:
             pool.stop()
-        self._queueTimes.stop()
+        for times in (*self._formerTimes, self._queueTimes):
+            times.stop()
         self._drains.stop()
         self._catalogue.stop()
 

@@ -6,6 +6,7 @@ What an operator asks of a database, beside the servers that use it.
 from __future__ import annotations
 
 import base64
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,11 +17,13 @@ from sqlalchemy import Connection, Table, delete, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from openai_server.store.interfaces import StoreError
+from openai_server.store.ledger import UsageSum, UsageWanted
 from openai_server.store.location import Location
-from openai_server.store.migrations import checkSchema
+from openai_server.store.migrations import checkSchema, isEmpty, migrate
 from openai_server.store.saved import SavedAnswer, SavedCall, SavedHint, SavedSession
-from openai_server.store.schema import TABLES, items, leases, records
+from openai_server.store.schema import TABLES, items, leases, records, turns
 from openai_server.store.troubles import troubleOf
+from openai_server.store.turns import usageIn
 
 #: Rows that are taken from the database at a time.
 _ROWS: Final = 500
@@ -70,16 +73,26 @@ class Administration:
     @ivar where: where it is, without a password.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, creates: bool = False) -> None:
         """
+        @param creates: whether it is made where there is none.
         @raise StoreError: there is none.
         """
         self._location = Location(url)
         self.where = str(self._location)
         path = self._location.path
-        if path is not None and not path.is_file():
+        if path is not None and not path.is_file() and not creates:
             raise StoreError(f"there is no store at {path}")
         self._engine = self._location.engine()
+        if creates:
+            self._create()
+
+    def _create(self) -> None:
+        with self._explained(), self._location.alone():
+            self._location.create()
+            with self._location.migrating(self._engine) as connection:
+                if isEmpty(connection):
+                    migrate(connection)
 
     def close(self) -> None:
         """
@@ -88,7 +101,12 @@ class Administration:
         self._engine.dispose()
 
     @contextmanager
-    def _connected(self, begin: str = "BEGIN") -> Iterator[Connection]:
+    def connected(self, begin: str = "BEGIN") -> Iterator[Connection]:
+        """
+        Begin a transaction.
+
+        @raise StoreError: it cannot be.
+        """
         with (
             self._explained(),
             self._engine.connect().execution_options(begin=begin) as connection,
@@ -103,7 +121,7 @@ class Administration:
             yield
         except StoreError as error:
             raise StoreError(f"store {self.where}: {error}") from None
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, OSError) as error:
             raise StoreError(f"store {self.where}: {troubleOf(error)}") from None
 
     def summary(self, now: float) -> Summary:
@@ -112,7 +130,7 @@ class Administration:
 
         @param now: in seconds since 1970.
         """
-        with self._connected() as connection:
+        with self.connected() as connection:
             calls = connection.execute(
                 select(_calls)
                 .where(_calls.c.is_open, _calls.c.expires_at > now)
@@ -143,6 +161,16 @@ class Administration:
                 records={kind: (count[kind], size[kind]) for kind in sorted(count)},
                 size=self._size(connection),
             )
+
+    def clockDifference(self) -> float:
+        """
+        Return by how many seconds the clock of the database's machine is ahead.
+        """
+        if self._location.isFile:
+            return 0.0
+        with self.connected() as connection:
+            theirs = connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())"))
+        return float(theirs or 0) - time.time()
 
     def _size(self, connection: Connection) -> int:
         if self._location.isFile:
@@ -176,8 +204,15 @@ class Administration:
         return self._delete((_sessions, _sessions.c.used_at < time), (records, records.c.used < time))
 
     def _delete(self, *which: tuple[Table, Any]) -> int:
-        with self._connected("BEGIN IMMEDIATE") as connection:
+        with self.connected("BEGIN IMMEDIATE") as connection:
             return sum([connection.execute(delete(table).where(here)).rowcount for table, here in which])
+
+    def usage(self, wanted: UsageWanted) -> Sequence[UsageSum]:
+        """
+        Return what turns have cost.
+        """
+        with self.connected() as connection:
+            return usageIn(connection, wanted)
 
     def vacuum(self) -> None:
         """
@@ -201,8 +236,8 @@ class Administration:
         Yield all that is kept, but for secrets, as JSON has it: digests in
         base64, and the data of records as it is where it is JSON.
         """
-        with self._connected() as connection:
-            for table in (*TABLES.values(), records, items):
+        with self.connected() as connection:
+            for table in (*TABLES.values(), records, items, turns):
                 for row in connection.execution_options(yield_per=_ROWS).execute(select(table)):
                     names = map(str, table.columns.keys())
                     shown = {name: _shown(value) for name, value in zip(names, row, strict=True)}

@@ -6,6 +6,7 @@ One database, as threads use it: every call here may take its time.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from secrets import token_bytes
 from typing import Any, Final, TypeVar
 
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from openai_server.store.interfaces import Bounds, StoreError
+from openai_server.store.keyrows import forgetUsed
 from openai_server.store.location import Location
 from openai_server.store.migrations import migrate
 from openai_server.store.operations import Operation, inserting, sweep, writeAll
@@ -20,6 +22,7 @@ from openai_server.store.recordchanges import RecordBounds, RecordChange
 from openai_server.store.schema import TABLES, leases, secrets
 from openai_server.store.secrets import derivedSecret
 from openai_server.store.troubles import Trouble, troubleOf
+from openai_server.store.turns import forgetTurns
 
 #: Rows of each kind of state that are kept.
 MOST_ROWS: Final = 100_000
@@ -27,6 +30,8 @@ MOST_ROWS: Final = 100_000
 _SWEEP: Final = 60.0
 #: Seconds by which machines may differ.
 _CLOCKS_DIFFER: Final = 3600.0
+#: For how long it is known what accounts have used: longer than a month.
+_USED: Final = timedelta(days=62)
 #: What may be over with another connection.
 _PASSING: Final = ("unreachable", "failing", "corrupt")
 
@@ -46,7 +51,7 @@ class Database:
 
     def __init__(self, location: Location, bounds: Bounds, now: Callable[[], float]) -> None:
         """
-        @param bounds: of the records.
+        @param bounds: of what is kept.
         @param now: the wall clock, in seconds since 1970.
         """
         self.location = location
@@ -55,6 +60,7 @@ class Database:
         self.channel = ""
         self._now = now
         self._bounds = RecordBounds(bounds)
+        self._ledgerAge = bounds.ledgerAge
         self._engine: Engine | None = None
         self._isCorrupt = False
         self._swept = 0.0
@@ -188,6 +194,8 @@ class Database:
             sweep(connection, table, now, MOST_ROWS)
         # Those are over by the clocks of others.
         sweep(connection, leases, now - _CLOCKS_DIFFER, MOST_ROWS)
+        forgetUsed(connection, (datetime.fromtimestamp(now, UTC) - _USED).date().isoformat())
+        forgetTurns(connection, now - self._ledgerAge)
         self._bounds.forgetOld(connection, now)
         self._bounds.recount()
 

@@ -15,7 +15,9 @@ from typing import Final, Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
 
+from openai_server.store.ledger import Ledger
 from openai_server.store.saved import Field, Key, S, Saved, SavedCall
+from openai_server.store.savedkeys import AccountStore
 from openai_server.store.sharing import Leasing, Messaging
 
 #: Bytes that a record takes beside its data, and an item beside its own.
@@ -45,11 +47,14 @@ class Bounds:
     @ivar count: records; 0 for none.
     @ivar size: bytes of all together.
     @ivar age: seconds after which a record that was not used goes.
+    @ivar ledgerAge: seconds for which it is kept what a turn has cost; 0 for
+        nothing of that.
     """
 
     count: int
     size: int
     age: float
+    ledgerAge: float = 90 * 86400.0
 
 
 class RecordStore(Protocol):
@@ -167,7 +172,8 @@ class StateStore(Leasing, Messaging, Protocol):
 
     def durable(self) -> Deferred[bool]:
         """
-        Write all that was saved up to now, at once.
+        Let all that was saved and forgotten up to now outlast this process, but
+        for what may be lost: see L{openai_server.store.saved.LOSABLE}.
 
         @return: fires when it would outlast this process; with False where
             that cannot be had for now, and it is kept in memory until it can.
@@ -249,7 +255,19 @@ class Store(Protocol):
     def state(self) -> StateStore: ...
 
     @property
+    def accounts(self) -> AccountStore: ...
+
+    @property
+    def ledger(self) -> Ledger: ...
+
+    @property
     def whyDegraded(self) -> str | None: ...
+
+    @property
+    def unsaved(self) -> int:
+        """
+        How many changes are in memory only, and will be written.
+        """
 
     def startService(self) -> None:
         """

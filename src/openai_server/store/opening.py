@@ -16,6 +16,8 @@ from twisted.internet.interfaces import IReactorTime
 from openai_server.metrics import Counters
 from openai_server.store.interfaces import Bounds
 from openai_server.store.memory import MemoryStore
+from openai_server.store.memoryaccounts import MemoryAccounts
+from openai_server.store.memoryledger import MemoryLedger
 from openai_server.store.memorystate import MemoryState
 
 if TYPE_CHECKING:
@@ -33,10 +35,14 @@ class VolatileStore(Service):
 
     #: There is no database that could be in trouble.
     whyDegraded: str | None = None
+    #: Nothing waits to be written.
+    unsaved = 0
 
     def __init__(self, clock: IReactorTime, bounds: Bounds, now: Callable[[], float]) -> None:
         self.records = MemoryStore(clock, bounds)
         self.state = MemoryState(now)
+        self.accounts = MemoryAccounts()
+        self.ledger = MemoryLedger(bounds.ledgerAge, now)
 
     def stopService(self) -> Deferred[None]:
         """
@@ -55,6 +61,7 @@ def storeFrom(
     reactor: Any = None,
     workers: Workers | None = None,
     now: Callable[[], float] = time.time,
+    isAlone: bool = False,
 ) -> VolatileStore | SQLStore:
     """
     Return the store at this URL. Nothing is opened before it starts.
@@ -64,6 +71,7 @@ def storeFrom(
         what other processes tell; without one nothing of that is heard.
     @param workers: other ones than the reactor's threads.
     @param now: the wall clock, in seconds since 1970.
+    @param isAlone: whether no other process uses it if it is a file.
     @raise StoreError: there can be none.
     """
     if url == IN_MEMORY:
@@ -72,7 +80,7 @@ def storeFrom(
     from openai_server.store.sqlstore import SQLStore
     from openai_server.store.threads import ThreadWorkers
 
-    return SQLStore(url, bounds, clock, counters, workers or ThreadWorkers(reactor), reactor, now)
+    return SQLStore(url, bounds, clock, counters, workers or ThreadWorkers(reactor), reactor, now, isAlone)
 
 
 def claimFrom(url: str) -> Callable[[], None]:

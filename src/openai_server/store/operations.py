@@ -9,21 +9,26 @@ earlier: see L{Operation.replaces}.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cache
 from itertools import groupby
-from typing import Any, ClassVar, Final, TypeAlias, cast
+from operator import attrgetter, itemgetter
+from typing import Any, ClassVar, Final, cast, get_type_hints
 
-from sqlalchemy import Connection, Delete, Insert, Table, bindparam, delete, func, select
+import msgspec
+from sqlalchemy import Column, Connection, Delete, Insert, Table, bindparam, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from openai_server.store.saved import KINDS, Key, Saved
+from openai_server.store.manyrows import deleteRows, insertRows
+from openai_server.store.saved import KINDS, LOSABLE, Key, Saved
 from openai_server.store.schema import TABLES
 
 #: Bytes that a change takes beside its values.
 BESIDE: Final = 200
 
-Rows: TypeAlias = "list[dict[str, Any]]"
+_LENGTHY: Final = (str, bytes, str | None, bytes | None)
+#: Makes entries.
+encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class Operation:
@@ -50,6 +55,13 @@ class Operation:
         Whether nothing is left of a former change of the same key.
         """
         return False
+
+    @property
+    def entry(self) -> bytes | None:
+        """
+        What it takes to make it again; None for a change that may be lost.
+        """
+        return None
 
     @property
     def group(self) -> Hashable:
@@ -106,12 +118,20 @@ class SaveState(Operation):
     __slots__ = ("saved",)
 
     def __init__(self, saved: Saved) -> None:
-        names = saved.__struct_fields__
-        values = [getattr(saved, name) for name in names]
-        super().__init__(
-            (type(saved), values[0]), sum([len(each) for each in values if isinstance(each, (str, bytes))])
-        )
+        kind = type(saved)
+        long = [each for each in _lengthyOf(kind)(saved) if each is not None]
+        super().__init__((kind, long[0]), sum(map(len, long)))
         self.saved = saved
+
+    @property
+    def entry(self) -> bytes | None:
+        """
+        The number of its kind, and all its values.
+        """
+        saved = self.saved
+        if type(saved) in LOSABLE:
+            return None
+        return encode((self.order, [getattr(saved, name) for name in saved.__struct_fields__]))
 
     @property
     def order(self) -> int:  # type: ignore[override]
@@ -139,16 +159,23 @@ class SaveState(Operation):
         Insert them, or write them over those that are there.
         """
         kind = type(changes[0].saved)
-        columns = [column.name for column in TABLES[kind].columns]
-        names = kind.__struct_fields__
-        rows = [
-            dict(zip(columns, [getattr(change.saved, name) for name in names], strict=True))
-            for change in changes
-        ]
+        names = [column.name for column in TABLES[kind].columns]
+        values = attrgetter(*kind.__struct_fields__)
         # Two processes that write the same ones take them in one order.
-        rows.sort(key=lambda row: row[columns[0]])
-        connection.execute(_upsertOf(connection.dialect.name, kind), rows)
+        rows = sorted([values(change.saved) for change in changes], key=itemgetter(0))
+        insertRows(connection, _upsertOf(connection.dialect.name, kind), names, rows)
         return [None] * len(changes)
+
+
+@cache
+def _lengthyOf(kind: type[Saved]) -> Callable[[Saved], Sequence[Key | None]]:
+    """
+    Return what gives the key and all else that has a length.
+    """
+    types = get_type_hints(kind)
+    names = [name for name in kind.__struct_fields__ if types[name] in _LENGTHY]
+    # With one name alone it would be none in a tuple.
+    return attrgetter(*names, *names[:1]) if len(names) == 1 else attrgetter(*names)
 
 
 @cache
@@ -172,6 +199,13 @@ class ForgetState(Operation):
         super().__init__((kind, name), len(name))
         self.kind = kind
         self.name = name
+
+    @property
+    def entry(self) -> bytes:
+        """
+        The number of its kind, and the key.
+        """
+        return encode((self.order, self.name))
 
     @property
     def order(self) -> int:  # type: ignore[override]
@@ -198,15 +232,19 @@ class ForgetState(Operation):
         """
         Delete them.
         """
-        connection.execute(_deleteOf(changes[0].kind), [{"one": change.name} for change in changes])
+        kind = changes[0].kind
+        (column,) = _keyOf(kind)
+        deleteRows(connection, _deleteOf(kind), column, [change.name for change in changes])
         return [None] * len(changes)
 
 
 @cache
 def _deleteOf(kind: type[Saved]) -> Delete:
-    table = TABLES[kind]
-    (key,) = table.primary_key.columns
-    return delete(table).where(key == bindparam("one"))
+    return delete(TABLES[kind])
+
+
+def _keyOf(kind: type[Saved]) -> Sequence[Column[Any]]:
+    return list(TABLES[kind].primary_key.columns)
 
 
 class TakeState(ForgetState):
@@ -238,7 +276,8 @@ class TakeState(ForgetState):
         Delete it.
         """
         isThere = TABLES[self.kind].c.expires_at > bindparam("now")
-        statement = _deleteOf(self.kind).where(isThere)
+        (key,) = _keyOf(self.kind)
+        statement = _deleteOf(self.kind).where(key == bindparam("one"), isThere)
         return connection.execute(statement, {"one": self.name, "now": self._now}).rowcount > 0
 
 

@@ -47,12 +47,27 @@ class Reading:
             return succeed(otherwise())
         return Deferred.fromCoroutine(self._read(query, otherwise))
 
+    def look(self, query: Callable[[Connection], T], otherwise: Callable[[], T]) -> Deferred[T]:
+        """
+        Ask for what others have written, whatever is still to be.
+
+        @param otherwise: gives the answer while the store is degraded.
+        @return: fires with the answer, and never fails.
+        """
+        if self.changes.whyDegraded is not None:
+            return succeed(otherwise())
+        return Deferred.fromCoroutine(self._look(query, otherwise))
+
     async def _read(self, query: Callable[[Connection], T], otherwise: Callable[[], T]) -> T:
-        if not await self.changes.written():
-            return otherwise()
+        return await self._look(query, otherwise) if await self.changes.written() else otherwise()
+
+    async def _look(self, query: Callable[[Connection], T], otherwise: Callable[[], T]) -> T:
+        begun = self._clock.seconds()
         try:
             reading = self._workers.read(self._database.read, query)
-            return await reading.addTimeout(PATIENCE, self._clock)
+            found = await reading.addTimeout(PATIENCE, self._clock)
+            self.changes.counters.timed("store_read", self._clock.seconds() - begun)
+            return found
         except TimeoutError:
             trouble = Trouble("slow", f"no answer in {PATIENCE} s")
         except Trouble as error:

@@ -14,7 +14,8 @@ from sqlalchemy import ColumnElement, Connection, Insert, bindparam, delete, fun
 from sqlalchemy.sql.expression import Select
 
 from openai_server.store.interfaces import OVERHEAD, Bounds, Entry
-from openai_server.store.operations import Operation, inserting
+from openai_server.store.manyrows import insertRows
+from openai_server.store.operations import Operation, encode, inserting
 from openai_server.store.saved import KINDS
 from openai_server.store.schema import items, records
 
@@ -69,6 +70,13 @@ class PutRecord(RecordChange):
         self.data = data
         self.previous = previous
 
+    @property
+    def entry(self) -> bytes:
+        """
+        What it was made of.
+        """
+        return encode((self.order, [self.account, self.id, self.used, self.data, self.previous]))
+
     def replaces(self, former: Operation) -> bool:
         """
         Another content, and another use.
@@ -81,17 +89,11 @@ class PutRecord(RecordChange):
         Insert them, or write them over those that are there.
         """
         rows = [
-            {
-                "account": change.account,
-                "id": change.id,
-                "previous": change.previous,
-                "used": change.used,
-                "size": len(change.data) + OVERHEAD,
-                "data": change.data,
-            }
-            for change in changes
+            (each.account, each.id, each.previous, each.used, len(each.data) + OVERHEAD, each.data)
+            for each in changes
         ]
-        connection.execute(_putting(connection.dialect.name), rows)
+        names = ("account", "id", "previous", "used", "size", "data")
+        insertRows(connection, _putting(connection.dialect.name), names, rows)
         return [None] * len(rows)
 
 
@@ -140,6 +142,13 @@ class RemoveRecord(RecordChange):
     """
 
     __slots__ = ()
+
+    @property
+    def entry(self) -> bytes:
+        """
+        What it was made of.
+        """
+        return encode((self.order, [self.account, self.id]))
 
     def run(self, connection: Connection) -> bool:
         """

@@ -132,6 +132,10 @@ S = TypeVar("S", SavedSession, SavedHint, SavedCall, SavedAnswer, SavedMessage)
 #: In the order in which they are written.
 KINDS: tuple[type[Saved], ...] = (SavedSession, SavedHint, SavedCall, SavedAnswer, SavedMessage)
 
+#: What may be lost when the process is killed right after it was saved: then
+#: somebody is told something once more.
+LOSABLE: tuple[type[Saved], ...] = (SavedSession, SavedHint)
+
 #: By which fields each kind is looked for.
 LOOKUPS: dict[type[Saved], tuple[tuple[str, ...], ...]] = {
     SavedSession: (("account", "context", "seen"), ("name",), ("user",)),

@@ -36,6 +36,7 @@ from openai_server.store.saved import (
     SavedMessage,
     SavedSession,
 )
+from openai_server.store.savedkeys import SavedKey
 
 metadata: Final = MetaData()
 
@@ -95,6 +96,45 @@ secrets: Final = Table(
     Column("value", LargeBinary, nullable=False),
 )
 
+#: Numbers that grow with each change of something.
+versions: Final = Table(
+    "versions",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+
+#: Tokens by account and day or month.
+usedTokens: Final = Table(
+    "used_tokens",
+    metadata,
+    Column("account", String, primary_key=True),
+    Column("period", String, primary_key=True),
+    Column("tokens", BigInteger, nullable=False),
+)
+
+#: What turns have cost, as L{openai_server.reports.TurnReport} says. C{time} is
+#: when each ended, in seconds since 1970.
+turns: Final = Table(
+    "turns",
+    metadata,
+    Column("id", _PLACE, primary_key=True, autoincrement=False),
+    Column("time", BigInteger, nullable=False),
+    Column("account", String, nullable=False),
+    Column("api", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("session", String, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("calls", BigInteger, nullable=False),
+    Column("seconds", Float(53), nullable=False),
+    Column("end", String, nullable=False),
+    Column("is_estimated", Boolean, nullable=False),
+    Index("turns_time", "time"),
+    Index("turns_account", "account", "time"),
+)
+
 _TYPES: Final[dict[Any, TypeEngine[Any]]] = {
     str: String(),
     bytes: LargeBinary(),
@@ -119,8 +159,8 @@ def columnName(field: str) -> str:
     return re.sub("(?=[A-Z])", "_", field).lower()
 
 
-def _tableOf(kind: type[Saved]) -> Table:
-    name, types = _NAMES[kind], get_type_hints(kind)
+def _columnsOf(kind: type[Any]) -> list[Column[Any]]:
+    types = get_type_hints(kind)
     columns: list[Column[Any]] = []
     for field in kind.__struct_fields__:
         plain = next(each for each in _TYPES if types[field] in (each, each | None))
@@ -132,11 +172,18 @@ def _tableOf(kind: type[Saved]) -> Table:
                 nullable=types[field] != plain,
             )
         )
+    return columns
+
+
+def _tableOf(kind: type[Saved]) -> Table:
+    name = _NAMES[kind]
     lookups = [
         Index(f"{name}_{columnName(fields[-1])}", *map(columnName, fields)) for fields in LOOKUPS[kind]
     ]
-    return Table(name, metadata, *columns, Index(f"{name}_expire", "expires_at"), *lookups)
+    return Table(name, metadata, *_columnsOf(kind), Index(f"{name}_expire", "expires_at"), *lookups)
 
 
 #: One table for each kind of state, with a column for each of its fields.
 TABLES: Final[dict[type[Saved], Table]] = {kind: _tableOf(kind) for kind in KINDS}
+
+keys: Final = Table("keys", metadata, *_columnsOf(SavedKey), Index("keys_name", "name"))

@@ -79,9 +79,9 @@ class SQLState:
 
     def durable(self) -> Deferred[bool]:
         """
-        Write all that was saved up to now, at once.
+        Let all that was saved and forgotten up to now outlast this process.
         """
-        return self._changes.written()
+        return self._changes.promised()
 
     def forget(self, kind: type[Saved], key: Key) -> None:
         """

@@ -6,6 +6,7 @@ A store in a database.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from twisted.application.service import Service
@@ -14,13 +15,17 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from openai_server.metrics import Counters
+from openai_server.store.accounts import SQLAccounts
 from openai_server.store.database import Database
 from openai_server.store.interfaces import Bounds
+from openai_server.store.journal import Journal
+from openai_server.store.keyrows import allKeys
 from openai_server.store.location import Location
 from openai_server.store.memory import MemoryStore
 from openai_server.store.notifications import Notifications
 from openai_server.store.operations import Operation
 from openai_server.store.reading import Reading
+from openai_server.store.sqlledger import SQLLedger
 from openai_server.store.sqlrecords import SQLRecords
 from openai_server.store.sqlstate import SQLState
 from openai_server.store.threads import Workers
@@ -50,11 +55,14 @@ class SQLStore(Service):
         workers: Workers,
         reactor: Any,
         now: Callable[[], float],
+        isAlone: bool = False,
     ) -> None:
         """
         @param reactor: watches for what other processes tell; None where
             nobody needs to hear of it.
+        @param isAlone: whether no other process uses the database.
         """
+        self._isAlone = isAlone
         location = Location(url)
         database = self._database = Database(location, bounds, now)
         self._workers = workers
@@ -62,6 +70,8 @@ class SQLStore(Service):
         reading = Reading(clock, self._database, workers, self.changes)
         inMemory = Bounds(bounds.count, min(bounds.size, _IN_MEMORY), bounds.age)
         self.records = SQLRecords(reading, MemoryStore(clock, inMemory), bounds, now)
+        self.accounts = SQLAccounts(reading, isShared=not location.isFile)
+        self.ledger = SQLLedger(reading, bounds.ledgerAge, now)
         topics = Topics()
         self.state = SQLState(reading, topics, None if location.isFile else lambda: database.channel, now)
         self._notifications = (
@@ -77,6 +87,13 @@ class SQLStore(Service):
         """
         return self.changes.whyDegraded
 
+    @property
+    def unsaved(self) -> int:
+        """
+        How many changes are still to be written.
+        """
+        return len(self.changes)
+
     def startService(self) -> None:
         """
         Open the database, which may take its time. One that cannot be reached
@@ -86,15 +103,28 @@ class SQLStore(Service):
         """
         try:
             self._database.open()
+            self.accounts.atStart = self._database.read(allKeys)
         except Trouble as trouble:
             self.changes.readFailed(trouble)
             self._database.root = self.state.root
+        self._openJournal()
         self._note()
         self.state.root = self._database.root or self.state.root
         self._workers.start()
         if self._notifications is not None:
             self._notifications.start()
         super().startService()
+
+    def _openJournal(self) -> None:
+        path = self._database.location.path
+        if path is None or not self._isAlone:
+            return
+        journal = Journal(f"{path}-promised")
+        # Without one, promises wait for the database.
+        with suppress(OSError):
+            for change in journal.open():
+                self.changes.add(change)
+            self.changes.journal = journal
 
     def stopService(self) -> Deferred[None]:
         """
@@ -109,6 +139,8 @@ class SQLStore(Service):
         if self._notifications is not None:
             await self._notifications.stop()
         await self.changes.stop()
+        if self.changes.journal is not None:
+            self.changes.journal.close()
         await self._workers.write(self._database.close)
         self._workers.stop()
 

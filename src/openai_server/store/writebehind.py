@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 
 from openai_server.clock import Deadline
 from openai_server.metrics import Counters
+from openai_server.store.journal import Journal
 from openai_server.store.operations import Operation
 from openai_server.store.troubles import Trouble
 from openai_server.store.unsaved import UnsavedChanges
@@ -55,6 +56,9 @@ class WriteBehind:
     The changes that are still to be written.
 
     @ivar whyDegraded: one word for why none can be; None when all is well.
+    @ivar counters: of what becomes of them.
+    @ivar journal: keeps promises until the database has them; None for a
+        database that has to keep them itself.
     """
 
     _log = Logger()
@@ -70,15 +74,17 @@ class WriteBehind:
             fails with L{Trouble}, and none was written.
         """
         self.whyDegraded: str | None = None
+        self.journal: Journal | None = None
         self._clock = clock
         self._write = write
-        self._counters = counters
+        self.counters = counters
         self._queue = UnsavedChanges()
         self._batch: dict[int, Operation] = {}
         self._isWriting = False
         self._waiting: list[_Waiting] = []
         self._timer: IDelayedCall | None = None
         self._retryIn = FIRST_RETRY
+        self._begunAt = 0.0
         self._degradedAt = 0.0
         self._dropped = 0
         self._stopping: Deferred[None] | None = None
@@ -106,6 +112,8 @@ class WriteBehind:
         @return: its number.
         """
         number = self._queue.add(change)
+        if self.journal is not None:
+            self.journal.added(number, change)
         self._dropTooMany()
         if self.whyDegraded is None and not self._isStopped:
             if len(self._queue) >= BATCH:
@@ -138,6 +146,16 @@ class WriteBehind:
             return succeed(self.whyDegraded is None)
         last = self._queue.last if self._queue else next(reversed(self._batch))
         return self._wait(_Waiting(last, Deferred(), False, False))
+
+    def promised(self) -> Deferred[bool]:
+        """
+        Let all changes of state up to now outlast this process.
+
+        @return: fires with whether they do; never fails.
+        """
+        if self.journal is not None and self.journal.promise():
+            return succeed(True)
+        return self.written()
 
     def _wait(self, waiting: _Waiting) -> Deferred[Any]:
         self._waiting.append(waiting)
@@ -172,7 +190,10 @@ class WriteBehind:
         Write a batch; an empty one just tries.
         """
         self._batch = self._queue.take(BATCH)
+        if self.journal is not None:
+            self.journal.begun(not self._queue)
         self._isWriting = True
+        self._begunAt = self._clock.seconds()
         deadline = Deadline(self._clock, PATIENCE, lambda: self._degrade("slow", f"not done in {PATIENCE} s"))
         writing = self._write(list(self._batch.values()))
         writing.addBoth(_passing(deadline.cancel))
@@ -181,11 +202,14 @@ class WriteBehind:
 
     def _succeeded(self, came: Sequence[Any]) -> None:
         self._isWriting = False
+        self.counters.timed("store_write", self._clock.seconds() - self._begunAt)
         results = dict(zip(self._batch, came, strict=True))
+        if self.journal is not None:
+            self.journal.written(self._batch)
         self._batch = {}
         refused = sum([isinstance(each, Exception) for each in came])
         if refused:
-            self._counters.add("store_refused", times=refused)
+            self.counters.add("store_refused", times=refused)
         first = self._queue.first
         done = [each for each in self._waiting if each.number < first]
         self._waiting = [each for each in self._waiting if each.number >= first]
@@ -241,7 +265,7 @@ class WriteBehind:
     def _degrade(self, word: str, said: str) -> None:
         if self.whyDegraded is None:
             self._degradedAt = self._clock.seconds()
-            self._counters.add("store_degraded", word)
+            self.counters.add("store_degraded", word)
             self._log.warn("the store is degraded, {word}: {said}", word=word, said=said)
         self.whyDegraded = word
         waiting, self._waiting = self._waiting, []
@@ -263,7 +287,7 @@ class WriteBehind:
         dropped = self._queue.dropTooMany()
         if dropped:
             self._dropped += dropped
-            self._counters.add("store_dropped", times=dropped)
+            self.counters.add("store_dropped", times=dropped)
 
     # The end.
 

@@ -11,33 +11,32 @@ does not send without asking first.
 
 from __future__ import annotations
 
-import hmac
-import secrets
 from collections.abc import Sequence
 from functools import lru_cache
-from hashlib import blake2b, sha256
 from typing import Final
 
+from openai_server.accounts.account import Account
+from openai_server.accounts.keyring import ANONYMOUS, KeyRing
+from openai_server.accounts.limiter import Limiter
 from openai_server.config.exposure import isLoopback
 from openai_server.errors import APIError
-from openai_server.web.interfaces import Account, Head, Request
+from openai_server.web.interfaces import Head, Request
 from openai_server.web.wrongkeys import WrongKeys
 
 #: Paths for which no key is needed, and whose requests have no body.
 OPEN_PATHS: Final = frozenset({b"/", b"/healthz", b"/readyz"})
 
 _EXPOSED: Final = (
-    b"x-request-id, retry-after, openai-processing-ms, x-should-retry, x-hum-session, x-hum-ignored, "
-    b"x-hum-schema, x-hum-usage"
+    b"x-request-id, retry-after, retry-after-ms, openai-processing-ms, x-should-retry, x-hum-session, "
+    b"x-hum-ignored, x-hum-schema, x-hum-usage, "
+    b"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
+    b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )
 _PREFLIGHT_SECONDS: Final = b"600"
 _KEY_HEADERS: Final = (b"authorization", b"x-api-key", b"api-key")
 
 #: The same few names come with every request.
 _isLoopback = lru_cache(maxsize=256)(isLoopback)
-
-
-ANONYMOUS: Final = Account("anonymous")
 
 
 class Admission:
@@ -47,37 +46,32 @@ class Admission:
 
     def __init__(
         self,
-        apiKey: str | None = None,
+        keys: KeyRing,
         allowedHosts: Sequence[str] = (),
         corsOrigins: Sequence[str] = (),
-        secret: bytes | None = None,
+        limiter: Limiter | None = None,
     ) -> None:
         """
-        @param apiKey: the key that requests must bring; without one anybody
-            is let in.
+        @param keys: those that requests must bring one of, where one is
+            required; else anybody is let in.
         @param allowedHosts: names and addresses that this server has beside
             loopback ones and the one that a connection came in on, without
             ports.
         @param corsOrigins: origins of web pages that may ask; C{*} means any,
-            and is only heeded with a key.
-        @param secret: the key of account names, random unless given.
+            and is only heeded where a key is required.
+        @param limiter: knows what is left of the limits of accounts.
         """
-        self._secret = secret or secrets.token_bytes(32)
-        self._keyDigest: bytes | None = None
-        self._account = ANONYMOUS
-        if apiKey:
-            self.changeKey(apiKey)
+        self.changeKey = keys.changeKey
+        self._keys = keys
+        self._limiter = limiter
         self._allowedHosts = frozenset(_plainHost(host.encode("utf-8")) for host in allowedHosts)
         self._origins = frozenset(origin.encode("utf-8") for origin in corsOrigins if origin != "*")
-        self._anyOrigin = "*" in corsOrigins and apiKey is not None
+        self._hasAnyOrigin = "*" in corsOrigins
         self._wrongKeys = WrongKeys()
 
-    def changeKey(self, apiKey: str) -> None:
-        """
-        Let further requests in with this key, and with no other.
-        """
-        self._keyDigest = _digest(apiKey.encode("utf-8"))
-        self._account = _accountFor(apiKey, self._secret)
+    @property
+    def _anyOrigin(self) -> bool:
+        return self._hasAnyOrigin and self._keys.isRequired
 
     def admit(self, request: Head) -> Account:
         """
@@ -91,9 +85,12 @@ class Admission:
         self._checkOrigin(request)
         if isOpen(request):
             return ANONYMOUS
-        self._checkKey(request)
+        account = self._accountOf(request)
         self._checkContentType(request)
-        return self._account
+        if self._limiter is not None:
+            for name, value in self._limiter.headers(account):
+                request.setHeader(name, value)
+        return account
 
     def isPreflight(self, request: Head) -> bool:
         """
@@ -123,7 +120,7 @@ class Admission:
     def _checkHost(self, request: Head) -> None:
         # HTTP/1.0 needs no Host header; a browser always sends one.
         given = request.getHeader(b"host")
-        if self._keyDigest is not None or given is None:
+        if self._keys.isRequired or given is None:
             return
         host = _plainHost(given)
         if _isLoopback(host) or host in self._allowedHosts or host == _boundHost(request):
@@ -150,17 +147,12 @@ class Admission:
         request.setHeader(b"access-control-allow-origin", allowed)
         request.setHeader(b"access-control-expose-headers", _EXPOSED)
 
-    def _checkKey(self, request: Head) -> None:
-        # One comparison whatever was sent, so that time tells nothing.
-        if self._keyDigest is None:
-            return
-        if not hmac.compare_digest(_digest(_keyIn(request)), self._keyDigest):
+    def _accountOf(self, request: Head) -> Account:
+        try:
+            return self._keys.accountOf(_keyIn(request))
+        except APIError:
             self._checkHowOften(request)
-            raise APIError(
-                "invalid_api_key",
-                "The API key is missing or wrong. Send it as 'Authorization: Bearer KEY'.",
-                headers={"www-authenticate": "Bearer"},
-            )
+            raise
 
     def _checkHowOften(self, request: Head) -> None:
         address = getattr(request.getClientAddress(), "host", "")
@@ -170,7 +162,7 @@ class Admission:
             raise APIError("too_many_wrong_keys", said, retryAfter=wait)
 
     def _checkContentType(self, request: Head) -> None:
-        if self._keyDigest is not None or request.method != b"POST":
+        if self._keys.isRequired or request.method != b"POST":
             return
         types = request.valuesOf(b"content-type")
         if len(types) != 1 or not (types[0] == b"application/json" or _isJSON(types[0])):
@@ -182,14 +174,6 @@ def isOpen(request: Head) -> bool:
     Return whether a request needs no key. None of these has a body.
     """
     return request.method == b"OPTIONS" or request.path in OPEN_PATHS
-
-
-def _digest(key: bytes) -> bytes:
-    return sha256(key).digest()
-
-
-def _accountFor(apiKey: str, secret: bytes) -> Account:
-    return Account(blake2b(apiKey.encode("utf-8"), key=secret, digest_size=8).hexdigest())
 
 
 def _keyIn(request: Head) -> bytes:

@@ -11,6 +11,8 @@ from typing import Any
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 
+from openai_server.accounts.limiter import Limiter
+from openai_server.accounts.meter import Reservation
 from openai_server.api.dialect import Dialect
 from openai_server.api.inquiry import Inquiry
 from openai_server.api.keeping import Keeping, RecordsWanted
@@ -18,8 +20,11 @@ from openai_server.api.output import Finished, Usage
 from openai_server.api.renderer import Renderer
 from openai_server.coroutines import begun
 from openai_server.sessions.answerkeys import AnswerKeys, KeptReply
+from openai_server.sessions.digests import digestOf
 from openai_server.sessions.restoring import Restoration
 from openai_server.sessions.retries import Attempt, Retries
+from openai_server.translate.estimate import promptSize, tokensOf
+from openai_server.translate.words import noWorkerError
 from openai_server.web.exchanges import Exchanges
 from openai_server.web.headers import attemptFrom, cwdOf, hintsOf, keepAliveInterval
 from openai_server.web.interfaces import Request
@@ -27,7 +32,7 @@ from openai_server.web.keeper import ResponseKeeper
 from openai_server.web.kept import KeptAnswers, accountOf
 from openai_server.web.replayed import ReplayedAnswer
 from openai_server.web.response import Response
-from openai_server.web.submission import Submitter
+from openai_server.web.submission import Submission, Submitter
 from openai_server.web.survivors import Survivors
 from openai_server.web.turnstart import TurnStart
 
@@ -47,6 +52,7 @@ class Completion:
         kept: KeptAnswers,
         exchanges: Exchanges,
         survivors: Survivors,
+        limiter: Limiter,
         restoration: Restoration | None = None,
         keys: AnswerKeys | None = None,
     ) -> None:
@@ -57,6 +63,7 @@ class Completion:
         @param kept: the answers that are kept.
         @param exchanges: answers in conversations.
         @param survivors: those that are made with nobody attached.
+        @param limiter: lets accounts have what is within their limits.
         @param restoration: of what earlier processes have left; None where
             they leave nothing.
         @param keys: of attempts, where they outlast the process.
@@ -67,6 +74,7 @@ class Completion:
             retries.onForgotten = keys.forget
         self._takenNames = takenNames
         self._kept = kept
+        self._limiter = limiter
         self._keepAliveInterval = submitter.configuration.keepAliveInterval
         self._keeper = ResponseKeeper(
             submitter.clock,
@@ -107,6 +115,8 @@ class Completion:
         parsed = dialect.parse(body)
         inquiry = parsed if isinstance(parsed, Inquiry) else await self._kept.resolved(account, parsed)
         request.model = inquiry.model
+        if not request.account.mayUse(inquiry.model):
+            raise noWorkerError(inquiry.model, modelIsKnown=False)
         renderer = dialect.renderer(inquiry)
         if inquiry.ignored:
             request.setHeader(b"x-hum-ignored", ",".join(inquiry.ignored).encode())
@@ -117,6 +127,7 @@ class Completion:
         submission = self._submitter.submission(
             account, dialect.name, inquiry, hints, self._takenNames(), cwd
         )
+        reserved = await self._letIn(request, submission)
         attempt: Attempt[Response] | None = attemptFrom(request, account, body)
         joined = None if attempt is None else await self._start.joined(attempt)
         response: Response | ReplayedAnswer | None
@@ -127,12 +138,16 @@ class Completion:
         if response is None:
             wanted = parsed if isinstance(parsed, RecordsWanted) else None
             asking = self._start.answerTo(submission, attempt, wanted)
+            if reserved is not None:
+                asking = _binding(reserved, asking)
             if keeping is not None and inquiry.isBackground:
                 response = await self._inBackground(request, keeping, inquiry.isStreamed, asking)
             else:
                 response = await asking
             if response is None:
                 return
+        elif reserved is not None:
+            reserved.drop()
         request.mayHaveRun = True
         request.session = response.session
         request.setHeader(b"x-hum-session", request.session.encode())
@@ -151,6 +166,26 @@ class Completion:
             # A mistake of ours must not leave a worker running for nobody.
             response.abandon()
             raise
+
+    async def _letIn(self, request: Request, submission: Submission) -> Reservation | None:
+        """
+        Let a request in, and say what is left then.
+
+        @return: None where its account has no limits.
+        @raise APIError: it is beyond a limit.
+        """
+        assert request.account is not None
+        inquiry = submission.inquiry
+        letting = self._limiter.letIn(
+            request.account, lambda: tokensOf(promptSize(inquiry, submission.offer))
+        )
+        reserved = await letting if isinstance(letting, Deferred) else letting
+        if reserved is not None:
+            for name, value in self._limiter.headers(request.account):
+                request.setHeader(name, value)
+            if not inquiry.isBackground:
+                request.whenOver().addCallback(lambda _: reserved.drop())
+        return reserved
 
     async def _inBackground(
         self,
@@ -178,6 +213,22 @@ class Completion:
         self._submitter.stop()
         self._retries.stop()
         self._keeper.stop()
+
+
+async def _binding(reserved: Reservation, asking: Coroutine[Any, Any, Response]) -> Response:
+    """
+    Ask, and note which turn will tell what it cost.
+    """
+    try:
+        response = await asking
+    except BaseException:
+        reserved.drop()
+        raise
+    if response.ended is None:
+        reserved.bind(digestOf([response.conversation.context.sid]).hex())
+    else:
+        reserved.drop()
+    return response
 
 
 def _answerWithNothing(request: Request, renderer: Renderer, isStreamed: bool) -> None:

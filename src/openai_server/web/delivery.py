@@ -17,6 +17,8 @@ from openai_server.web.interfaces import Request
 
 #: How a client is lost who may come back.
 _LEFT: Final = frozenset({End.CLIENT_GONE, End.CLIENT_STUCK})
+#: What a client is given last, and is no output.
+_ENDS: Final = (Finished, Failed)
 
 
 class Delivered(Protocol):
@@ -88,6 +90,9 @@ class Delivery:
         """
         last = events[-1]
         kind = type(last)
+        request = self.request
+        if request.firstOutputAt is None and (len(events) > 1 or kind not in _ENDS):
+            request.firstOutputAt = request.clock.seconds()
         if kind is Failed:
             self._fail(events[:-1], cast("Failed", last))
         elif self.isStreamed:
@@ -95,9 +100,10 @@ class Delivery:
             if not self._hasBegun and (data or kind is Finished):
                 data = self._started() + data
             if kind is Finished:
-                self.request.complete(data)
+                request.usage = cast("Finished", last).usage
+                request.complete(data)
             elif data:
-                self.request.write(data)
+                request.write(data)
         elif kind is Finished:
             self._answer(cast("Finished", last))
 
@@ -129,6 +135,7 @@ class Delivery:
         return self._renderer.start()
 
     def _fail(self, before: Sequence[Output], failed: Failed) -> None:
+        self.request.usage = failed.usage
         if self.isStreamed:
             if before:
                 self.give(before)
@@ -147,6 +154,7 @@ class Delivery:
         self._answerWith(finished)
 
     def _answerWith(self, last: Finished | Failed) -> None:
+        self.request.usage = last.usage
         body = self._renderer.body([*(self._response.output or ()), last])
         self.request.answer(body, contentType=self._renderer.bodyType)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 
+from openai_server.accounts.accounts import Accounts
 from openai_server.api.chat.dialect import ChatDialect
 from openai_server.api.completions.dialect import CompletionDialect
 from openai_server.api.dialect import Dialect
@@ -19,10 +20,10 @@ from openai_server.api.ids import newToken
 from openai_server.api.responses.compaction import CompactionDialect
 from openai_server.api.responses.conversations import Conversations
 from openai_server.api.responses.dialect import ResponsesDialect
-from openai_server.config import Configuration
+from openai_server.config import Configuration, whyKeyNeeded
 from openai_server.daemon.interfaces import Bee, Daemon
 from openai_server.metrics import Counters
-from openai_server.reports import TurnReports
+from openai_server.reports import RequestReports, TurnReports
 from openai_server.sessions.adoption import Adoption, Surroundings
 from openai_server.sessions.answerkeys import AnswerKeys
 from openai_server.sessions.calls import CallTable
@@ -42,6 +43,7 @@ from openai_server.sessions.sharing import SharedSessions
 from openai_server.store.interfaces import Bounds, StateStore, Store
 from openai_server.store.membership import Membership
 from openai_server.store.opening import VolatileStore
+from openai_server.store.sharedrecords import recordsOf
 from openai_server.translate.names import TakenNames
 from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
@@ -54,8 +56,9 @@ from openai_server.web.keptchats import KeptChats
 from openai_server.web.keptresponses import KeptResponses
 from openai_server.web.locks import leasesOver
 from openai_server.web.models import OfferedModels
+from openai_server.web.organization import Organization
 from openai_server.web.response import Response
-from openai_server.web.routes import Routes
+from openai_server.web.routes import Answer, Routes
 from openai_server.web.sealing import SealingKey
 from openai_server.web.sharedanswers import sharedAnswersOver
 from openai_server.web.site import APISite
@@ -73,6 +76,7 @@ class WebFront(Service):
     @ivar submitter: what all questions share.
     @ivar completion: what answers all requests.
     @ivar models: what can be asked for.
+    @ivar accounts: who may ask.
     @ivar kept: the answers that can be asked for again.
     @ivar membership: tells which of the processes that share the store live.
     """
@@ -90,6 +94,9 @@ class WebFront(Service):
         dialects: Mapping[str, Dialect] | None = None,
         store: Store | None = None,
         counters: Counters | None = None,
+        requestReports: Sequence[RequestReports] = (),
+        isTraced: bool = False,
+        beside: Sequence[tuple[str, str, Answer]] = (),
         turnReports: Sequence[TurnReports] = (),
     ) -> None:
         """
@@ -100,6 +107,10 @@ class WebFront(Service):
         @param now: the wall clock, in seconds since 1970.
         @param dialects: what else is spoken at which path.
         @param store: what lasts, opened; without one nothing outlasts this object.
+        @param requestReports: who hears of the end of each request.
+        @param isTraced: whether they want to know in which trace it is.
+        @param beside: method, template and function of routes that are not
+            OpenAI's.
         @param turnReports: who hears of turns that are over.
         """
         store = store or VolatileStore(clock, boundsFrom(configuration), now)
@@ -112,6 +123,15 @@ class WebFront(Service):
         if state.lasts:
             lasting = LastingSessions(state, now)
             turns = LastingTurns(state, lasting, daemon, clock.seconds, now, hid)
+        accounts = self.accounts = Accounts(
+            clock,
+            store.accounts,
+            store.state,
+            store.state.secret("accounts"),
+            now,
+            configuration.apiKey,
+            needsKey=whyKeyNeeded(configuration) is not None,
+        )
         memory = SessionMemory(
             clock, SessionKeys(store.state.secret("hints")), _memoryFrom(configuration), lasting
         )
@@ -126,7 +146,7 @@ class WebFront(Service):
             calls=CallTable(clock, turns),
             folder=AttachmentFolder(clock, runtimeDirectory),
             counters=counters or Counters(),
-            reporter=TurnReporter(turnReports),
+            reporter=TurnReporter([accounts.limiter, *map(accounts.labelled, [store.ledger, *turnReports])]),
             turns=turns,
             sharing=SharedSessions(memory, lasting) if lasting is not None and lasting.isShared else None,
         )
@@ -140,7 +160,7 @@ class WebFront(Service):
         self._configuration = configuration
         chat = ChatDialect(
             strict=configuration.strict,
-            defaultModel=lambda: configuration.defaultModel or self.models.only(),
+            defaultModel=self._defaultModel,
             reasoningField=configuration.reasoningField,
             showsWorkerTools=configuration.workerTools,
             keepAlive=configuration.keepAlive,
@@ -149,7 +169,7 @@ class WebFront(Service):
         )
         responses = ResponsesDialect(
             strict=configuration.strict,
-            defaultModel=lambda: configuration.defaultModel or self.models.only(),
+            defaultModel=self._defaultModel,
             showsReasoning=configuration.reasoningField != "none",
             showsWorkerTools=configuration.workerTools,
             keepAlive=configuration.keepAlive,
@@ -157,7 +177,7 @@ class WebFront(Service):
             now=now,
         )
         shared = sharedAnswersOver(store, self.membership, clock, responses.interrupted)
-        kept = self.kept = KeptAnswers(store.records, SealingKey(state.secret("seals")), shared)
+        kept = self.kept = KeptAnswers(recordsOf(store, clock), SealingKey(state.secret("seals")), shared)
         survivors = Survivors()
         conversations = Conversations(
             responses.renderer, strict=configuration.strict, now=now, newToken=newToken
@@ -173,18 +193,18 @@ class WebFront(Service):
             kept,
             self._exchanges,
             survivors,
+            accounts.limiter,
             self._restoration,
             self._keys,
         )
         completions = CompletionDialect(
             strict=configuration.strict,
-            defaultModel=lambda: configuration.defaultModel or self.models.only(),
+            defaultModel=self._defaultModel,
             keepAlive=configuration.keepAlive,
             now=now,
         )
         hosts = (*configuration.allowedHosts, *boundHosts)
-        secret = store.state.secret("accounts")
-        admission = Admission(configuration.apiKey, hosts, configuration.corsOrigins, secret)
+        admission = Admission(accounts.keys, hosts, configuration.corsOrigins, accounts.limiter)
         spoken: Mapping[str, Dialect] = {
             "/v1/chat/completions": chat,
             "/v1/completions": completions,
@@ -198,7 +218,9 @@ class WebFront(Service):
             *KeptChats(chat, chat.name, kept).routes(),
             *KeptResponses(responses, kept, configuration.keepAliveInterval).routes(),
             *inputs.routes(),
+            *Organization(store.ledger, now).routes(),
             *ConversationRoutes(conversations, kept, isKept).routes(),
+            *beside,
         ]
         routes = Routes(
             self.completion,
@@ -217,10 +239,12 @@ class WebFront(Service):
             bodyBudget=configuration.bodyBudget,
             maxConnections=configuration.maxConnections,
             upgrades=ResponsesSockets(
-                self.completion, responses, kept, keeps=configuration.keptResponses > 0
+                self.completion, responses, kept, admission.admit, keeps=configuration.keptResponses > 0
             ),
             onStopping=self._turnAway,
             survivors=survivors,
+            reports=requestReports,
+            isTraced=isTraced,
         )
 
     def startService(self) -> None:
@@ -228,6 +252,7 @@ class WebFront(Service):
         Remove what dead processes left.
         """
         super().startService()
+        self.accounts.start()
         self.membership.startService()
         self.submitter.folder.start()
         if self._restoration is not None:
@@ -238,12 +263,25 @@ class WebFront(Service):
         Turn away whoever still waits, and remove all files.
         """
         super().stopService()
+        self.accounts.stop()
+        self.kept.stop()
         self._turnAway()
         self.completion.stop()
         if self._restoration is not None:
             self._restoration.stop()
         self.submitter.folder.stop()
         self.membership.stopService()
+
+    def change(self, configuration: Configuration) -> None:
+        """
+        Let other settings hold from now on: those that can change.
+        """
+        self._configuration = self.submitter.configuration = configuration
+        self.models.change(configuration.models)
+        self.submitter.scheduler.change(_limitsFrom(configuration))
+
+    def _defaultModel(self) -> str | None:
+        return self._configuration.defaultModel or self.models.only()
 
     def _restorationOf(
         self, state: StateStore, lasting: LastingSessions, turns: LastingTurns, ownTools: OwnTools
@@ -289,7 +327,12 @@ def boundsFrom(configuration: Configuration) -> Bounds:
     """
     Return how much is kept.
     """
-    return Bounds(configuration.keptResponses, configuration.keptBytes, configuration.keptAge)
+    return Bounds(
+        configuration.keptResponses,
+        configuration.keptBytes,
+        configuration.keptAge,
+        configuration.ledgerDays * 86400.0,
+    )
 
 
 def _limitsFrom(configuration: Configuration) -> Limits:

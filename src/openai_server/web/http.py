@@ -34,13 +34,14 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from openai_server.accounts.account import Account
 from openai_server.deadlines import Alarm, Deadlines
 from openai_server.errors import APIError
 from openai_server.outlet import socketOf
 from openai_server.web.admission import isOpen
 from openai_server.web.bodybudget import BodyBudget
 from openai_server.web.httprequest import HTTPRequest
-from openai_server.web.interfaces import Account, Owner
+from openai_server.web.interfaces import Owner
 from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.peers import INTERNET, endSilentPeers
 from openai_server.web.request import APIRequest, OpenResponses

@@ -14,10 +14,10 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
+from openai_server.accounts.account import Account
 from openai_server.errors import APIError
 from openai_server.web.body import Body, bodyFor, tooLarge
 from openai_server.web.bodybudget import BodyBudget, BodyShare
-from openai_server.web.interfaces import Account
 from openai_server.web.request import APIRequest, Channel, OpenResponses
 
 _LABEL = rb"[A-Za-z0-9_-]{1,63}"

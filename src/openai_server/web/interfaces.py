@@ -5,26 +5,15 @@ What the parts of this room know of each other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.python.failure import Failure
 
+from openai_server.accounts.account import Account
+from openai_server.api.output import Usage
 from openai_server.errors import APIError, End
-
-
-@dataclass(frozen=True)
-class Account:
-    """
-    Whose request this is.
-
-    @ivar name: the same for the same key as long as the process lives, and
-        no way back to the key; C{anonymous} where no key is needed.
-    """
-
-    name: str
 
 
 class Owner(Protocol):
@@ -131,6 +120,9 @@ class Request(Head, Protocol):
     @ivar account: whose it is, once it was admitted.
     @ivar mayHaveRun: whether a worker may have begun to act for it, so that it
         must not simply be asked again.
+    @ivar firstOutputAt: when there was output for it first, in seconds of the
+        clock; None as long as there was none.
+    @ivar usage: what it has cost, as its client is told.
     @ivar owner: who answers it, and is told of the client's leaving.
     @ivar hasFailed: whether it has been ended with an error.
     @ivar startedWriting: whether a byte of the answer was sent.
@@ -142,6 +134,8 @@ class Request(Head, Protocol):
     retry: int
     account: Account | None
     mayHaveRun: bool
+    firstOutputAt: float | None
+    usage: Usage | None
     owner: Owner | None
     hasFailed: bool
     startedWriting: bool

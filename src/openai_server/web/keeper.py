@@ -126,21 +126,20 @@ class ResponseKeeper:
         Note how an answer has ended. Its clients are told next.
 
         @return: fires when the calls that it ends with, and the answer under
-            a key, would outlast this process, and other processes have its
-            record; None where nothing is to be
+            a key, would outlast this process; None where nothing is to be
             waited for.
         """
         if type(response.ended) is Finished:
             self.told(response)
         else:
             self._memory.release(response.conversation.context.session, False)
-        written = self._kept.ended(response)
+        self._kept.ended(response)
         self._survivors.ended(response)
         kept = None if response.attempt is None else self._noteAttempt(response, response.attempt)
         # All is written in order: what is waited for last is enough.
         if response.calls and self._turns is not None and response.conversation.isParked:
             return self._turns.keep(response.conversation)
-        return kept or written
+        return kept
 
     def _noteAttempt(self, response: Response, attempt: Attempt[Response]) -> Deferred[bool] | None:
         failed = response.ended if type(response.ended) is Failed else None

@@ -115,21 +115,18 @@ class KeptAnswers:
         if response.ended is not None:
             self.ended(response)
 
-    def ended(self, response: Response) -> Deferred[bool] | None:
+    def ended(self, response: Response) -> None:
         """
         Make the record of an answer, if it is to be kept.
-
-        @return: fires when other processes have it; None where there are none.
         """
         running = self._running.pop(response, None)
         if running is None:
-            return None
+            return
         if response.output is None:
             # It has become too long for that.
             self._over(running)
-            return None
-        self._put(running, response.said())
-        return None if self._shared is None else self._shared.whenWritten()
+        else:
+            self._put(running, response.said())
 
     def _put(self, running: RunningAnswer, events: list[Output]) -> None:
         keeping = running.keeping
@@ -152,6 +149,13 @@ class KeptAnswers:
         if keeping.items and not await self.store.append(account, keeping.id, keeping.items):
             # There is no room for all of it.
             await self.store.remove(account, keeping.id)
+
+    def stop(self) -> None:
+        """
+        Hear no more of what other processes want.
+        """
+        if self._shared is not None:
+            self._shared.stop()
 
     # In the background.
 
@@ -217,13 +221,20 @@ class KeptAnswers:
         if running is not None:
             record: bytes | None = running.keeping.record(running.said())
         else:
-            record = await self.store.get(account, id)
-            if record is None and self._shared is not None:
-                # One that ends meanwhile is kept before it is made no more.
-                record = await self._shared.found(account, id) or await self.store.get(account, id)
+            record = await self._foundElsewhere(account, id)
         if not record:
             raise notFound(id)
         return record
+
+    async def _foundElsewhere(self, account: str, id: str) -> bytes | None:
+        shared = self._shared
+        if shared is None:
+            return await self.store.get(account, id)
+        # One that ends meanwhile is kept before it is made no more.
+        for look in (shared.found, self.store.get, shared.found, shared.left):
+            if (record := await look(account, id)) is not None:
+                return record
+        return None
 
     async def isElsewhere(self, account: str, id: str) -> bool:
         """

@@ -24,6 +24,12 @@ class OfferedModels:
         self._registry = registry
         self._start = int(now())
 
+    def change(self, configured: Sequence[str]) -> None:
+        """
+        Have others configured from now on.
+        """
+        self._configured = tuple(configured)
+
     def ids(self) -> Sequence[str]:
         """
         The ids in a stable order.

@@ -44,6 +44,16 @@ def membersOf(request: Head, name: str) -> dict[str, str]:
     }
 
 
+def listOf(request: Head, name: str) -> list[str]:
+    """
+    Return the values of a field of a request's query that is a list: each in a
+    field of that name, with or without brackets behind it.
+
+    @raise APIError: 400, there are too many fields.
+    """
+    return [value for field, value in _fieldsOf(request) if value and field in (name, f"{name}[]")]
+
+
 def _fieldsOf(request: Head) -> list[tuple[str, str]]:
     query = request.query.decode("utf-8", "replace")
     try:

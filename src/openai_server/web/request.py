@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from base64 import b16encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPMethod
 from os import urandom
 from typing import Any, Final, Protocol
@@ -25,11 +25,14 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from openai_server.accounts.account import Account
+from openai_server.api.output import Usage
 from openai_server.api.problem import errorBody
 from openai_server.deadlines import Alarm
 from openai_server.errors import APIError, End
 from openai_server.log import EventLogger
-from openai_server.web.interfaces import Account, Owner, StreamWords
+from openai_server.reports import RequestReport, RequestReports
+from openai_server.web.interfaces import Owner, StreamWords
 from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.sendqueue import SendQueue
 
@@ -124,6 +127,12 @@ class OpenResponses(Protocol):
         Bytes that a request's body may have, decoded.
         """
 
+    @property
+    def reports(self) -> Sequence[RequestReports]:
+        """
+        Who hears of the end of each request.
+        """
+
     def requestOpened(self, request: APIRequest) -> None:
         """
         A response is owed.
@@ -169,6 +178,7 @@ class APIRequest:
         "channel",
         "code",
         "finished",
+        "firstOutputAt",
         "hasFailed",
         "headers",
         "isStream",
@@ -189,6 +199,8 @@ class APIRequest:
         "session",
         "site",
         "startedWriting",
+        "traceparent",
+        "usage",
     )
 
     # For Klein.
@@ -212,6 +224,9 @@ class APIRequest:
         self.retry = 0
         self.account: Account | None = None
         self.mayHaveRun = False
+        self.firstOutputAt: float | None = None
+        self.usage: Usage | None = None
+        self.traceparent: bytes | None = None
         self.owner: Owner | None = None
         self.hasFailed = False
         self.code = 200
@@ -641,6 +656,32 @@ class APIRequest:
         """
         return int((self.site.clock.seconds() - self._began) * 1000)
 
+    def _tell(self, reports: Iterable[RequestReports]) -> None:
+        report = self._report()
+        for each in reports:
+            try:
+                each.requestEnded(report)
+            except Exception:
+                _log.failure("a request could not be noted")
+
+    def _report(self) -> RequestReport:
+        assert self._end is not None
+        first, usage, traceparent = self.firstOutputAt, self.usage, self.traceparent
+        return RequestReport(
+            requestId=self.requestId,
+            account="" if self.account is None else self.account.label,
+            method=_METHODS.get(self.method, "other"),
+            route=self.route,
+            status=self.code,
+            end=self._end.value,
+            model=self.model,
+            seconds=self.site.clock.seconds() - self._began,
+            firstTokenSeconds=None if first is None else first - self._began,
+            inputTokens=None if usage is None else usage.input,
+            outputTokens=None if usage is None else usage.output,
+            traceparent=None if traceparent is None else traceparent.decode("latin-1"),
+        )
+
     def _close(self, reason: Failure | None = None) -> None:
         if not self._isOpen:
             return
@@ -661,6 +702,8 @@ class APIRequest:
             session=self.session,
             retry=self.retry or None,
         )
+        if reports := self.site.reports:
+            self._tell(reports)
         self.site.requestClosed(self)
         finishing, self._finishing = self._finishing, None
         for each in finishing or ():

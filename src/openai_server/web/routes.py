@@ -160,14 +160,15 @@ class Routes:
         """
         All models.
         """
-        return modelListBody(Model(id, self._models.created(id)) for id in self._models.ids())
+        mayUse = _mayUse(request)
+        return modelListBody(Model(id, self._models.created(id)) for id in self._models.ids() if mayUse(id))
 
     @_route("/v1/models/<path:model>")
     def retrieveModel(self, request: Request, model: str) -> bytes:
         """
         One model. Its id may have slashes, encoded or not.
         """
-        if not self._models.isKnown(model):
+        if not (self._models.isKnown(model) and _mayUse(request)(model)):
             missing = f"The model {model[:_SHOWN_ID]!r} does not exist."
             raise APIError("model_not_found", missing, param="model")
         return modelBody(Model(model, self._models.created(model)))
@@ -210,6 +211,11 @@ class Routes:
         _tell(failure, request)
         await request.whenOver()
         return None
+
+
+def _mayUse(request: Request) -> Callable[[str], bool]:
+    assert request.account is not None
+    return request.account.mayUse
 
 
 def _answeringWith(template: str, answer: Answer) -> Callable[..., Deferred[None]]:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from openai_server.sessions.digests import digestOf
@@ -50,13 +49,8 @@ class SharedAnswers:
         self._owner = membership.owner
         self._clock = clock
         self._interrupted = interrupted
-
-    def whenWritten(self) -> Deferred[bool]:
-        """
-        Fires when other processes can read all that this one has kept, or that
-        cannot be had for now.
-        """
-        return self._state.durable()
+        #: Hears of nothing any more.
+        self.stop: Callable[[], None] = lambda: None
 
     # Of this process's own.
 
@@ -87,7 +81,7 @@ class SharedAnswers:
             if text is not None:
                 wished(*_wishFrom(text))
 
-        self._state.hear(f"answers:{self._owner}", heard)
+        self.stop = self._state.hear(f"answers:{self._owner}", heard)
 
     # Of others.
 
@@ -99,13 +93,18 @@ class SharedAnswers:
 
     async def found(self, account: str, id: str) -> bytes | None:
         """
-        Return the record of an answer that a process makes, or has left
-        unfinished.
+        Return the record of an answer that a process makes.
+        """
+        isMade = await self.isMade(account, id)
+        return await self._records.get(_placeOf(account), id) if isMade else None
+
+    async def left(self, account: str, id: str) -> bytes | None:
+        """
+        Return the record of an answer that has failed, since the process that
+        made it is gone.
         """
         record = await self._records.get(_placeOf(account), id)
-        if record is None or await self.isMade(account, id):
-            return record
-        return self._interrupted(record)
+        return None if record is None else self._interrupted(record)
 
     async def cancel(self, account: str, id: str) -> None:
         """

@@ -16,13 +16,14 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
+from openai_server.accounts.account import Account
 from openai_server.deadlines import Deadlines
 from openai_server.errors import APIError, shuttingDown
+from openai_server.reports import RequestReports
 from openai_server.web.admission import Admission
 from openai_server.web.bodybudget import BodyBudget
 from openai_server.web.bursts import Bursts
 from openai_server.web.http import HTTPConnection, SiteChannel, Upgrades
-from openai_server.web.interfaces import Account
 from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.refusals import Refusals
 from openai_server.web.request import APIRequest
@@ -48,6 +49,7 @@ class APISite(Factory):
     @ivar bodyLimit: bytes that a request's body may have, decoded.
     @ivar bodyBudget: bytes of all bodies that are being received.
     @ivar upgrades: the other protocol that connections may change to.
+    @ivar reports: who hears of the end of each request.
     @ivar isStopping: new requests are turned away.
     """
 
@@ -65,6 +67,8 @@ class APISite(Factory):
         upgrades: Upgrades | None = None,
         onStopping: Callable[[], None] = lambda: None,
         survivors: Survivors | None = None,
+        reports: Sequence[RequestReports] = (),
+        isTraced: bool = False,
     ) -> None:
         """
         @param root: answers every path; a leaf.
@@ -74,6 +78,8 @@ class APISite(Factory):
         @param onStopping: turns away whoever still waits to be asked: what is
             cut later must start nothing.
         @param survivors: answers to wait for as if somebody read them.
+        @param reports: who hears of the end of each request.
+        @param isTraced: whether they want to know in which trace it is.
         """
         self.resource = root
         self.maxConnections = min(maxConnections, max(_fileLimit() - SPARE_FILES, 1))
@@ -85,6 +91,8 @@ class APISite(Factory):
         self.clock = clock
         self.bodyLimit = bodyLimit
         self.bodyBudget = BodyBudget(bodyBudget, bodyLimit)
+        self.reports = tuple(reports)
+        self._isTraced = isTraced
         self.isStopping = False
         self._bursts = Bursts(clock, self._begin)
         self._channels: dict[SiteChannel, None] = {}
@@ -175,6 +183,8 @@ class APISite(Factory):
         """
         Answer a request that was read.
         """
+        if self._isTraced:
+            request.traceparent = request.getHeader(b"traceparent")
         request.opened()
         self._checkRoom()
         self._bursts.take(request)
@@ -199,6 +209,13 @@ class APISite(Factory):
                 request.processingFailed(Failure())
 
     # What is open.
+
+    @property
+    def openConnections(self) -> int:
+        """
+        How many connections there are, those that became WebSockets included.
+        """
+        return len(self._channels)
 
     @property
     def openResponses(self) -> int:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from wsproto.utilities import generate_accept_token
 
+from openai_server.accounts.account import Account
 from openai_server.api.dialect import Dialect
 from openai_server.api.inquiry import Inquiry
 from openai_server.api.keeping import RecordsFound
@@ -23,6 +24,7 @@ from openai_server.web.bodybudget import BodyBudget
 from openai_server.web.completion import Completion
 from openai_server.web.http import HTTPConnection
 from openai_server.web.httprequest import HTTPRequest
+from openai_server.web.interfaces import Head
 from openai_server.web.kept import KeptAnswers
 from openai_server.web.lanememory import LaneMemory, Remembered
 from openai_server.web.message import MessageRequest
@@ -44,16 +46,25 @@ class ResponsesSockets:
     """
 
     def __init__(
-        self, completion: Completion, dialect: Dialect, kept: KeptAnswers, *, keeps: bool
+        self,
+        completion: Completion,
+        dialect: Dialect,
+        kept: KeptAnswers,
+        admit: Callable[[Head], Account],
+        *,
+        keeps: bool,
     ) -> None:
         """
         @param dialect: of the Responses API.
         @param kept: the responses that are kept.
+        @param admit: judges each request by the handshake's headers, as that
+            was: keys come and go.
         @param keeps: whether they are kept that do not say otherwise.
         """
         self._completion = completion
         self._dialect = dialect
         self._kept = kept
+        self._admit = admit
         self._keeps = keeps
         self._memory = BodyBudget(MEMORY_BYTES, 0)
 
@@ -110,7 +121,8 @@ class ResponsesSockets:
 
     async def _answered(self, request: MessageRequest) -> None:
         event = request.event
-        assert event is not None and request.account is not None
+        assert event is not None
+        request.account = self._admit(request)
         request.parent = parent = request.memory.find(event.previous)
         if not event.generates:
             await self._prepare(request, await self._read(request.account.name, event.body, parent))

@@ -20,6 +20,8 @@ from openai_server.translate.output import Translation
 from openai_server.wire.ends import Loss, Lost, TurnEnd
 from openai_server.wire.tones import Error, Finish
 
+#: Characters of a model's id that are told: who asks says what it is.
+_LONGEST: Final = 200
 #: The daemon did not let any worker begin.
 _NOT_BEGUN: Final = {Loss.NO_ECHO, Loss.PAST_DUSK}
 
@@ -43,8 +45,6 @@ class TurnReporter:
         """
         Tell of a turn. A mistake of one who hears of it keeps it from nobody else.
         """
-        if not self._listeners:
-            return
         report = reportFrom(turn)
         for each in self._listeners:
             try:
@@ -64,7 +64,7 @@ def reportFrom(turn: EndedTurn) -> TurnReport:
     return TurnReport(
         account=context.account,
         api=context.api,
-        model=turn.model,
+        model=_plain(turn.model),
         session=digestOf([context.sid]).hex(),
         inputTokens=usage.input,
         cachedTokens=usage.cached,
@@ -84,6 +84,12 @@ def endFrom(last: TurnEnd) -> End:
         return End.NO_WORKER
     event = Translation(seen=True).finish(last)[-1]
     return event.error.kind.end if isinstance(event, Failed) else End.OK
+
+
+def _plain(model: str) -> str:
+    if len(model) <= _LONGEST and model.isprintable():
+        return model
+    return "".join([each if each.isprintable() else "?" for each in model[:_LONGEST]])
 
 
 def _hasBegun(last: TurnEnd) -> bool:

@@ -36,7 +36,7 @@ _ENDINGS: Final = tuple(
 _DATA: Final = b"\ndata: "
 _DONE: Final = b"[DONE]"
 #: Headers of an answer that its error repeats; there is nowhere else to say them.
-_REPEATED: Final = (b"retry-after", b"x-should-retry")
+_REPEATED: Final = (b"retry-after", b"retry-after-ms", b"x-should-retry")
 
 
 class CreateEvent(msgspec.Struct):

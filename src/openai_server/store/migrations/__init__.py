@@ -28,6 +28,13 @@ def checkSchema(connection: Connection) -> None:
         raise StoreError(f"its schema is {current}, and {newest} is wanted: start this server with it once")
 
 
+def isEmpty(connection: Connection) -> bool:
+    """
+    Whether no step was taken yet.
+    """
+    return MigrationContext.configure(connection).get_current_revision() is None
+
+
 def migrate(connection: Connection) -> None:
     """
     Take all steps that are still to be taken, within the transaction that was

@@ -1,0 +1,3 @@
+"""
+Who asks, by which key, and how much of what they may.
+"""

@@ -1,0 +1,150 @@
+# -*- test-case-name: tests.accounts.test_keyring -*-
+"""
+All keys that are let in, in memory: the one of the settings, and those of the
+store.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from math import inf
+from typing import Final
+
+import msgspec
+
+from openai_server.accounts.account import Account, AccountLimits
+from openai_server.accounts.keys import DEFAULT, digestOf
+from openai_server.errors import APIError
+from openai_server.store.savedkeys import SavedKey
+
+#: Whoever asks where no key is required, and may see all.
+ANONYMOUS: Final = Account("anonymous", "anonymous", isAdmin=True)
+
+
+class _HeldKey(msgspec.Struct, frozen=True):
+    """
+    @ivar until: when it is good no longer, in seconds since 1970.
+    @ivar why: what its user is told then, or now, where it is disabled.
+    @ivar saved: of which it was made; None for the key of the settings.
+    """
+
+    digest: bytes
+    account: Account
+    until: float = inf
+    why: str = ""
+    saved: SavedKey | None = None
+
+
+#: In the place of a key that is none: no key has this digest.
+_NONE: Final = _HeldKey(bytes(32), ANONYMOUS, -inf)
+
+
+class KeyRing:
+    """
+    Tells whose a key is.
+
+    @ivar isRequired: whether nobody is let in without a key. Once it is so it
+        stays so: whoever removes the last key does not mean to let everybody in.
+    """
+
+    def __init__(
+        self, secret: bytes, now: Callable[[], float], apiKey: str | None = None, *, isRequired: bool = False
+    ) -> None:
+        """
+        @param secret: the key of account names.
+        @param now: the wall clock, in seconds since 1970.
+        @param apiKey: that of the settings.
+        """
+        self.isRequired = isRequired
+        self._secret = secret
+        self._now = now
+        self._stored: dict[bytes, _HeldKey] = {}
+        self._own: dict[bytes, _HeldKey] = {}
+        self._all: dict[bytes, _HeldKey] = {}
+        if apiKey:
+            self.changeKey(apiKey)
+
+    def __len__(self) -> int:
+        """
+        Return how many keys there are.
+        """
+        return len(self._all)
+
+    def changeKey(self, apiKey: str) -> None:
+        """
+        Let this key in as that of the settings, and no other.
+        """
+        digest = digestOf(apiKey.encode("utf-8"))
+        self._own = {digest: _HeldKey(digest, settingsAccount(apiKey, self._secret))}
+        self._join()
+
+    def replace(self, keys: Iterable[SavedKey]) -> None:
+        """
+        Let these keys in in place of all that were kept in the store.
+        """
+        known, self._stored = self._stored, {}
+        for key in keys:
+            # Most are as they were, and there may be thousands.
+            held = known.get(key.digest)
+            self._stored[key.digest] = held if held and held.saved == key else _heldFrom(key)
+        self._join()
+
+    def _join(self) -> None:
+        self._all = {**self._stored, **self._own}
+        self.isRequired = self.isRequired or bool(self._all)
+
+    def accountOf(self, key: bytes) -> Account:
+        """
+        Return whose a key is; nobody's in particular where none is needed.
+
+        A key is looked for by its digest: how long that takes depends on the
+        digest alone, of which nobody can choose the bits without knowing a
+        key with those; and every digest is compared with another one, whole.
+
+        @param key: what a request brought, empty for none.
+        @raise APIError: it is none, or good no longer.
+        """
+        if not self.isRequired:
+            return ANONYMOUS
+        digest = digestOf(key)
+        held = self._all.get(digest, _NONE)
+        isIt = hmac.compare_digest(digest, held.digest)
+        if isIt and held.until > self._now():
+            return held.account
+        raise APIError(
+            "invalid_api_key",
+            (isIt and held.why) or "The API key is missing or wrong. Send it as 'Authorization: Bearer KEY'.",
+            headers={"www-authenticate": "Bearer"},
+        )
+
+    def labelOf(self, name: str) -> str:
+        """
+        Return what people call the account of this name.
+        """
+        own = (held.account for held in self._own.values())
+        return next((account.label for account in own if account.name == name), name)
+
+
+def settingsAccount(apiKey: str, secret: bytes) -> Account:
+    """
+    Return the account of the key in the settings. What it keeps is under a
+    keyed hash of the key: another key there is another account, as ever.
+    """
+    name = blake2b(apiKey.encode("utf-8"), key=secret, digest_size=8).hexdigest()
+    return Account(name, DEFAULT, isAdmin=True)
+
+
+def _heldFrom(key: SavedKey) -> _HeldKey:
+    models = None if key.models is None else frozenset(key.models.split(","))
+    limits = AccountLimits(key.rpm, key.tpm, key.concurrent, key.tokensPerDay, key.tokensPerMonth)
+    account = Account(key.account, key.account, models, limits, key.isAdmin)
+    if key.isDisabled:
+        return _HeldKey(key.digest, account, -inf, f"This API key ({key.shown}...) is disabled.", key)
+    ends = [
+        (inf, ""),
+        (key.expiresAt or inf, f"This API key ({key.shown}...) has expired."),
+        (key.replacedUntil or inf, f"This API key ({key.shown}...) was replaced by another one."),
+    ]
+    return _HeldKey(key.digest, account, *min(ends), key)

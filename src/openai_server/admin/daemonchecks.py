@@ -1,0 +1,155 @@
+# -*- test-case-name: tests.admin.test_doctor -*-
+"""
+How the daemon is, and its workers: from its socket, its registry file and the
+processes of this machine. Nothing is sent to it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from openai_server.admin.findings import Finding
+from openai_server.config import Configuration
+from openai_server.daemon.paths import registryPath, socketPath, socketProblem
+from openai_server.daemon.registry import beesFromFile
+from openai_server.wire.tones import PROTO_VERSION
+
+#: Seconds in which a daemon says that it is there.
+_PATIENCE: Final = 2.0
+#: Bytes of what it says first, at most.
+_LONGEST: Final = 1 << 20
+#: Seconds after which the claude CLI gives up on a call, unless it is told otherwise.
+CLI_PATIENCE: Final = 60.0
+_VARIABLE: Final = b"MCP_TOOL_TIMEOUT="
+
+_START: Final = "start humd, or name its socket in HUM_THRUM_SOCK"
+
+
+def daemonFindings(
+    configuration: Configuration, environ: Mapping[str, str], proc: Path = Path("/proc")
+) -> Iterator[Finding]:
+    """
+    Yield what is found, one thing after the other.
+
+    @param proc: where the system shows its processes.
+    """
+    path = configuration.thrumSocket or socketPath(environ, os.getuid())
+    problem = socketProblem(path, os.getuid())
+    if problem is not None:
+        yield Finding("socket", problem, _START)
+    else:
+        yield from _socketFindings(path, proc)
+    file = configuration.registryFile or registryPath(environ)
+    yield _workersFinding(file, configuration)
+    yield _timeOutFinding(configuration, proc)
+
+
+def _socketFindings(path: str, proc: Path) -> Iterator[Finding]:
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
+        connection.settimeout(_PATIENCE)
+        try:
+            connection.connect(path)
+        except OSError as error:
+            yield Finding("socket", f"{path}: {error.strerror or error}", _START)
+            return
+        yield Finding("socket", f"{path}, of {_ownerOf(connection, proc)}")
+        yield _breathFinding(connection)
+
+
+def _ownerOf(connection: socket.socket, proc: Path) -> str:
+    pid, uid, _ = struct.unpack(
+        "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    )
+    name = "a process"
+    with suppress(OSError):
+        name = (proc / str(pid) / "comm").read_text().strip()
+    return f"{name} (process {pid}, user {uid})"
+
+
+def _breathFinding(connection: socket.socket) -> Finding:
+    said = b""
+    try:
+        while b"\n" not in said and len(said) < _LONGEST:
+            received = connection.recv(65536)
+            if not received:
+                break
+            said += received
+        breath: Any = msgspec.json.decode(said.partition(b"\n")[0])
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        breath = None
+    if not isinstance(breath, dict) or breath.get("chi") != "breath":
+        return Finding("daemon", "whoever listens there does not speak as humd does", _START)
+    version = str(breath.get("protoVersion"))[:40]
+    if version != PROTO_VERSION:
+        return Finding(
+            "daemon",
+            f"it speaks version {version} of its protocol, and this server {PROTO_VERSION}",
+            "use a humd of that version, or an openai-server of the daemon's",
+        )
+    return Finding("daemon", f"speaks version {version} of its protocol")
+
+
+def _workersFinding(file: str, configuration: Configuration) -> Finding:
+    bees = beesFromFile(file)
+    if bees is None:
+        return Finding(
+            "workers",
+            f"the daemon's registry cannot be read: {file}",
+            "name the file in OPENAI_SERVER_REGISTRY_FILE, if the daemon's state folder is another one",
+        )
+    served = list(dict.fromkeys(model for bee in bees for model in bee.models))
+    if not served:
+        return Finding("workers", "none is connected to the daemon", "start one, as hum's manual says")
+    count = sum(1 for bee in bees if bee.models)
+    missing = [model for model in configuration.models if model not in served]
+    if missing:
+        return Finding(
+            "workers",
+            f"none serves {', '.join(missing)}, which the setting models names",
+            "start one that does, or change the setting",
+        )
+    return Finding("workers", f"{count}, with the models {', '.join(served[:20])}")
+
+
+def _timeOutFinding(configuration: Configuration, proc: Path) -> Finding:
+    """
+    Return whether the CLI waits for a tool's result for as long as this server
+    does.
+    """
+    known = _cliPatience(proc)
+    patience = CLI_PATIENCE if known is None else known
+    how = "unless it is told otherwise" if known is None else "as its environment says"
+    own = f"parkTimeout is {configuration.parkTimeout:g} s"
+    said = f"the claude CLI gives up after {patience:g} s, {how}; {own}"
+    if configuration.parkTimeout < patience:
+        return Finding("tool calls", said)
+    wanted = int(configuration.parkTimeout * 1000) + 10_000
+    return Finding(
+        "tool calls",
+        said,
+        f"put MCP_TOOL_TIMEOUT={wanted} into the environment of hum's claude worker, or lower parkTimeout",
+    )
+
+
+def _cliPatience(proc: Path) -> float | None:
+    """
+    Return the shortest time-out of the CLIs that run, in seconds; None where
+    none is seen.
+    """
+    found: list[float] = []
+    for process in proc.glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "comm").read_text().strip() == "claude":
+                said = (process / "environ").read_bytes().split(b"\0")
+                given = [each.removeprefix(_VARIABLE) for each in said if each.startswith(_VARIABLE)]
+                isNumber = bool(given) and given[0].isdigit()
+                found.append(int(given[0]) / 1000 if isNumber else CLI_PATIENCE)
+    return min(found, default=None)

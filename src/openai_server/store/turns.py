@@ -1,0 +1,99 @@
+# -*- test-case-name: tests.store.test_ledger -*-
+"""
+What turns have cost, as SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final
+
+from sqlalchemy import ColumnElement, Connection, delete, func, literal_column, select
+
+from openai_server.reports import TurnReport
+from openai_server.store.ledger import UsageSum, UsageWanted
+from openai_server.store.operations import Operation, inserting
+from openai_server.store.saved import KINDS
+from openai_server.store.schema import columnName, turns
+
+#: Turns that are too old and are deleted at a time: so many keep no other
+#: writing waiting.
+SLICE: Final = 5000
+
+
+class NoteTurn(Operation):
+    """
+    Keeps what one turn has cost. To write it twice changes nothing.
+    """
+
+    __slots__ = ("id", "report", "time")
+    order: ClassVar[int] = len(KINDS) + 2
+
+    def __init__(self, id: int, time: int, report: TurnReport) -> None:
+        """
+        @param id: tells it from all others.
+        @param time: when it ended, in seconds since 1970.
+        """
+        super().__init__(("turn", id), len(report.account) + len(report.model))
+        self.id = id
+        self.time = time
+        self.report = report
+
+    @classmethod
+    def write(cls, connection: Connection, changes: Sequence[NoteTurn]) -> Sequence[Any]:
+        """
+        Insert them.
+        """
+        names = TurnReport.__struct_fields__
+        columns = [columnName(name) for name in names]
+        rows = [
+            {
+                "id": change.id,
+                "time": change.time,
+                **dict(zip(columns, [getattr(change.report, name) for name in names], strict=True)),
+            }
+            for change in changes
+        ]
+        made = inserting(connection.dialect.name, turns)
+        connection.execute(made.on_conflict_do_nothing(index_elements=[turns.c.id]), rows)
+        return [None] * len(rows)
+
+
+def usageIn(connection: Connection, wanted: UsageWanted) -> Sequence[UsageSum]:
+    """
+    Return the sums that are wanted.
+    """
+    time = turns.c.time
+    # No parameters: those would not be the same in all places.
+    start: ColumnElement[int] = literal_column(f"{wanted.since:d}")
+    if wanted.width is not None:
+        start = time - time % literal_column(f"{wanted.width:d}")
+    by = [turns.c[columnName(name)] for name in wanted.by]
+    figures = ("input_tokens", "cached_tokens", "output_tokens", "calls", "seconds")
+    sums = [func.sum(turns.c[name]) for name in figures]
+    only = [turns.c[columnName(name)].in_(values) for name, values in wanted.only.items()]
+    query = select(func.min(start), *by, func.count(), *sums).where(
+        time >= wanted.since, time < wanted.until, *only
+    )
+    # What is the same for all cannot be grouped by.
+    groups = [*([] if wanted.width is None else [start]), *by]
+    query = query.group_by(*groups).order_by(*groups).limit(wanted.most)
+    found = [_sumFrom(row, len(by)) for row in connection.execute(query) if row[0] is not None]
+    return sorted(found)
+
+
+def _sumFrom(row: Any, by: int) -> UsageSum:
+    start, *values = row[: 1 + by]
+    count, input, cached, output, calls, seconds = row[1 + by :]
+    # PostgreSQL's sums are of another type.
+    return UsageSum(
+        int(start), tuple(values), count, int(input), int(cached), int(output), int(calls), float(seconds)
+    )
+
+
+def forgetTurns(connection: Connection, before: float) -> None:
+    """
+    Delete some of the turns that ended before then, in seconds since 1970.
+    """
+    old = select(turns.c.id).where(turns.c.time < before).order_by(turns.c.time).limit(SLICE)
+    connection.execute(delete(turns).where(turns.c.id.in_(old)))

@@ -1,0 +1,401 @@
+"""
+Tests for L{openai_server.admin.doctor} and L{openai_server.admin.daemonchecks}.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import openai_server
+from openai_server.admin import daemonchecks, doctor
+from openai_server.admin.program import run
+from openai_server.wire.tones import PROTO_VERSION
+from tests.store.support import NOW, PostgreSQL, SQLiteFile
+from tests.support import SyncCase
+
+#: When everything is installed, for certain.
+LATER = 4_000_000_000.0
+
+
+class Answering:
+    """
+    A program that says the same to whoever connects, once, and waits then.
+
+    @ivar heard: what it was told.
+    """
+
+    def __init__(self, listening: socket.socket, said: bytes) -> None:
+        self.heard = b""
+        self._listening = listening
+        self._said = said
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        try:
+            while True:
+                connection, _ = self._listening.accept()
+                with connection:
+                    connection.settimeout(20)
+                    connection.sendall(self._said)
+                    while received := connection.recv(4096):
+                        self.heard += received
+                        if b"\r\n\r\n" in self.heard:
+                            break
+        except OSError:
+            return
+
+    def stop(self) -> None:
+        """
+        Listen no more.
+        """
+        if self._listening.fileno() < 0:
+            return
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._thread.join(20)
+        self._listening.close()
+
+
+class DoctorCase(SyncCase):
+    """
+    A machine with what a server needs, all of it in one folder.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        # Short, since it holds the path of a socket.
+        self.folder = Path(tempfile.mkdtemp(prefix="openai-server-doctor-"))
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.proc = self.folder / "proc"
+        self.proc.mkdir()
+        self.patch(doctor, "daemonFindings", lambda *said: daemonchecks.daemonFindings(*said, self.proc))
+        self.environ = {
+            "HOME": str(self.folder),
+            "OPENAI_SERVER_PORT": "0",
+            "OPENAI_SERVER_REGISTRY_FILE": str(self.folder / "bees.json"),
+            "HUM_THRUM_SOCK": str(self.folder / "thrum.sock"),
+        }
+        worker = {"name": "worker", "models": ["claude-x"], "hid": "fbee_1"}
+        (self.folder / "bees.json").write_text(json.dumps({"c1": worker, "c2": {"name": "other"}}))
+
+    def daemon(self, said: bytes | None = None) -> Answering:
+        """
+        Let a daemon be there, which says this first.
+        """
+        breath = {"chi": "breath", "from": "daemon", "protoVersion": PROTO_VERSION}
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(str(self.folder / "thrum.sock"))
+        listening.listen()
+        answering = Answering(listening, json.dumps(breath).encode() + b"\n" if said is None else said)
+        self.addCleanup(answering.stop)
+        return answering
+
+    def examined(self, *options: str, now: float = LATER, **settings: str) -> dict[str, list[str]]:
+        """
+        The findings by what they are of, each with C{ok} or C{WRONG} in front.
+        """
+        environ = self.environ | {f"OPENAI_SERVER_{name}": value for name, value in settings.items()}
+        out, err = io.StringIO(), io.StringIO()
+        code = run([*options, "doctor"], environ, out, err, now)
+        found: dict[str, list[str]] = {}
+        for line in out.getvalue().splitlines():
+            how, _, rest = line.partition(" ")
+            what, _, said = rest.strip().partition(": ")
+            found.setdefault(what, []).append(f"{how} {said}")
+        isWrong = any(each.startswith("WRONG") for lines in found.values() for each in lines)
+        self.assertEqual((code, err.getvalue()), (int(isWrong), ""), found)
+        return found
+
+    def assertWrong(self, found: dict[str, list[str]], what: str, *words: str) -> None:
+        """
+        This is wrong, is said in these words, and nothing else is wrong.
+        """
+        wrong = [name for name, lines in found.items() if any(each.startswith("WRONG") for each in lines)]
+        self.assertEqual(wrong, [what], found)
+        for each in words:
+            self.assertIn(each, "\n".join(found[what]))
+
+
+class MachineTests(DoctorCase):
+    """
+    What is not the daemon's.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.answering = self.daemon()
+
+    def test_allIsWell(self) -> None:
+        """
+        Each thing is told of, nothing is made, and nothing is sent to the daemon.
+        """
+        before = sorted(self.folder.rglob("*"))
+        found = self.examined()
+        self.assertEqual(
+            list(found),
+            [
+                *("Python", "socket", "daemon", "workers", "tool calls", "port", "key file", "API key"),
+                *("store", "clock", "file limit"),
+            ],
+        )
+        self.assertTrue(all(line.startswith("ok ") for lines in found.values() for line in lines), found)
+        self.assertIn(openai_server.__version__, found["Python"][0])
+        self.assertEqual(sorted(self.folder.rglob("*")), before)
+        self.assertEqual(self.answering.heard, b"")
+
+    def test_settings(self) -> None:
+        """
+        Those that cannot be used are found too.
+        """
+        self.assertWrong(self.examined(PORT="many"), "settings", "OPENAI_SERVER_PORT", "many")
+
+    def test_embedded(self) -> None:
+        """
+        No other daemon is looked for.
+        """
+        found = self.examined(EMBEDDED="true")
+        self.assertEqual(found["daemon"], ["ok is embedded: no other one is asked"])
+        self.assertNotIn("socket", found)
+
+    def test_portOfAnother(self) -> None:
+        """
+        Who has it is told: this server is where it should be.
+        """
+        for body, isWrong in ((b'{"name":"openai-server","version":"9"}', False), (b"[]", True), (b"", True)):
+            listening = socket.create_server(("127.0.0.1", 0))
+            port = listening.getsockname()[1]
+            head = b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+            answering = Answering(listening, head + body if body else b"")
+            if not body:
+                self.patch(doctor, "_PATIENCE", 0.2)
+            found = self.examined(PORT=str(port))
+            answering.stop()
+            if isWrong:
+                self.assertWrong(found, "port", f"127.0.0.1:{port} is taken by another program")
+            else:
+                self.assertEqual(found["port"], [f"ok 127.0.0.1:{port} is taken by openai-server 9"])
+
+    def test_port(self) -> None:
+        """
+        One that is free, and an address that is none of this machine's.
+        """
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+        self.assertEqual(self.examined(PORT=port)["port"], [f"ok 127.0.0.1:{port} is free"])
+        self.patch(doctor, "_listenerAt", lambda host, port: None)
+        found = self.examined(PORT=port, HOST="192.0.2.1", API_KEY="a-key-of-the-test")
+        self.assertWrong(found, "port", "192.0.2.1", "OPENAI_SERVER_HOST")
+        self.assertIn("not looked at", self.examined(LISTEN="tcp:0:interface=127.0.0.1")["port"][0])
+
+    def test_keys(self) -> None:
+        """
+        A file that others may read; a server that others may use.
+        """
+        key = self.folder / "key"
+        key.write_bytes(bytes(32))
+        key.chmod(0o600)
+        self.assertEqual(self.examined(KEY_FILE=str(key))["key file"], [f"ok {key}"])
+        key.chmod(0o644)
+        self.assertWrong(self.examined(KEY_FILE=str(key)), "key file", "others may use it", "chmod 600")
+        self.assertWrong(self.examined(INSECURE_NO_AUTH="true"), "API key", "set OPENAI_SERVER_API_KEY")
+        secret = "a-key-of-the-test"
+        self.assertNotIn(secret, repr(self.examined(API_KEY=secret)))
+
+    def test_clock(self) -> None:
+        """
+        One that was never set.
+        """
+        self.assertWrong(self.examined(now=0), "clock", "1970-01-01", "time server")
+
+    def test_files(self) -> None:
+        """
+        A system that lets the server open too few.
+        """
+        self.patch(resource, "getrlimit", lambda which: (256, 256))
+        found = self.examined()
+        self.assertWrong(found, "file limit", "256 files", "raise it to 4160")
+        self.assertEqual(self.examined(MAX_CONNECTIONS="100")["file limit"], ["ok 256"])
+
+    def test_auditLog(self) -> None:
+        """
+        One that others may read, and one that cannot be made.
+        """
+        path = self.folder / "audit.jsonl"
+        self.assertIn("is made", self.examined(AUDIT_LOG=str(path))["audit log"][0])
+        path.write_bytes(b"")
+        path.chmod(0o644)
+        self.assertWrong(self.examined(AUDIT_LOG=str(path)), "audit log", f"chmod 600 {path}")
+        path.chmod(0o600)
+        self.assertEqual(self.examined(AUDIT_LOG=str(path))["audit log"], [f"ok {path}"])
+        nowhere = self.folder / "nowhere" / "x"
+        self.assertWrong(self.examined(AUDIT_LOG=str(nowhere)), "audit log", "cannot be written to")
+        self.assertWrong(self.examined(AUDIT_LOG=str(self.folder)), "audit log", "cannot be written to")
+
+    def test_disk(self) -> None:
+        """
+        One that is nearly full; a store that is not there yet is none to mend.
+        """
+        url = f"sqlite:///{self.folder}/new/store.db"
+        found = self.examined(STORE=url)
+        self.assertEqual(found["store"], [f"ok {self.folder}/new/store.db is made at the first start"])
+        usage: Any = shutil.disk_usage(self.folder)
+        self.patch(shutil, "disk_usage", lambda folder: usage._replace(free=2**20))
+        self.assertWrong(self.examined(STORE=url), "disk", "1 MiB are free", "make room")
+
+    def test_stores(self) -> None:
+        """
+        One that is damaged, and a server that is not there.
+        """
+        file = self.folder / "store.db"
+        file.write_bytes(b"no database" * 100)
+        self.assertWrong(self.examined(STORE=f"sqlite:///{file}"), "store", "corrupt", "moves it aside")
+        url = "postgresql+psycopg://user:a-secret@127.0.0.1:1/data"
+        found = self.examined(STORE=url)
+        self.assertWrong(found, "store", "unreachable", "start the database")
+        self.assertNotIn("a-secret", repr(found))
+
+
+class DaemonTests(DoctorCase):
+    """
+    The daemon and its workers.
+    """
+
+    def test_noDaemon(self) -> None:
+        """
+        No socket, and one on which nobody listens any more.
+        """
+        self.assertWrong(self.examined(), "socket", "is missing", "start humd")
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(str(self.folder / "thrum.sock"))
+        listening.close()
+        self.assertWrong(self.examined(), "socket", "refused", "start humd")
+
+    def test_owner(self) -> None:
+        """
+        Whose socket it is.
+        """
+        self.daemon()
+        process = self.proc / str(os.getpid())
+        process.mkdir()
+        (process / "comm").write_text("humd\n")
+        said = f"of humd (process {os.getpid()}, user {os.getuid()})"
+        self.assertIn(said, self.examined()["socket"][0])
+
+    def test_version(self) -> None:
+        """
+        A daemon of another version of the protocol.
+        """
+        self.daemon(b'{"chi":"breath","protoVersion":"0.1.0"}\n')
+        self.assertWrong(self.examined(), "daemon", "speaks version 0.1.0", PROTO_VERSION)
+
+    def test_strangers(self) -> None:
+        """
+        Somebody else, whatever is said there; nobody is waited for long.
+        """
+        self.patch(daemonchecks, "_PATIENCE", 0.2)
+        for said in (b"220 mail.example\r\n", b'{"chi":"hello"}\n', b"[]\n", b""):
+            answering = self.daemon(said)
+            self.assertWrong(self.examined(), "daemon", "does not speak as humd does")
+            answering.stop()
+            (self.folder / "thrum.sock").unlink()
+
+    def test_workers(self) -> None:
+        """
+        No registry, no worker, and none for a model that a setting names.
+        """
+        self.daemon()
+        self.assertEqual(self.examined()["workers"], ["ok 1, with the models claude-x"])
+        found = self.examined(MODELS="claude-x,claude-y")
+        self.assertWrong(found, "workers", "none serves claude-y,")
+        (self.folder / "bees.json").write_text("{}")
+        self.assertWrong(self.examined(), "workers", "none is connected")
+        (self.folder / "bees.json").unlink()
+        self.assertWrong(self.examined(), "workers", "cannot be read", "OPENAI_SERVER_REGISTRY_FILE")
+
+    def test_timeOut(self) -> None:
+        """
+        The CLI gives up before this server does, as far as that can be seen.
+        """
+        self.daemon()
+        found = self.examined(PARK_TIMEOUT="200")
+        self.assertWrong(found, "tool calls", "after 60 s", "MCP_TOOL_TIMEOUT=210000")
+        for number, said in (("1", "MCP_TOOL_TIMEOUT=280000"), ("2", "HOME=/x\0MCP_TOOL_TIMEOUT=250000\0")):
+            process = self.proc / number
+            process.mkdir()
+            (process / "comm").write_text("claude\n")
+            (process / "environ").write_text(said)
+        found = self.examined(PARK_TIMEOUT="200")
+        self.assertIn("ok the claude CLI gives up after 250 s, as its", found["tool calls"][0])
+        self.assertWrong(self.examined(PARK_TIMEOUT="260"), "tool calls", "MCP_TOOL_TIMEOUT=270000")
+
+
+class DoctorStoreContract:
+    """
+    A store that a server has made.
+    """
+
+    def test_store(self) -> None:
+        """
+        Its size and what is in it.
+        """
+        out = io.StringIO()
+        environ = {"HOME": "/nowhere", "OPENAI_SERVER_EMBEDDED": "true", "OPENAI_SERVER_PORT": "0"}
+        run(["--store", self.where, "doctor"], environ, out, io.StringIO(), NOW)
+        [line] = [line for line in out.getvalue().splitlines() if " store: " in line]
+        self.assertRegex(line, r"^ok     store: .*: [\d,]+ bytes, 0 sessions$")
+
+
+class FileDoctorTests(DoctorStoreContract, SQLiteFile):
+    """
+    A file.
+    """
+
+
+class PostgreSQLDoctorTests(DoctorStoreContract, PostgreSQL):
+    """
+    A server.
+    """
+
+    def test_clock(self) -> None:
+        """
+        The clock of the database's machine is this one's.
+        """
+        self.patch(doctor, "_CLOCKS_DIFFER", -1)
+        out = io.StringIO()
+        environ = {"HOME": "/nowhere", "OPENAI_SERVER_EMBEDDED": "true", "OPENAI_SERVER_PORT": "0"}
+        self.assertEqual(run(["--store", self.where, "doctor"], environ, out, io.StringIO(), LATER), 1)
+        self.assertIn("WRONG  clock: that of the database's machine differs by ", out.getvalue())
+        self.assertRegex(out.getvalue(), r"differs by -?0 s")
+
+
+class ProgramTests(SyncCase):
+    """
+    The program as it is run.
+    """
+
+    def test_module(self) -> None:
+        """
+        It ends with 1 where something is wrong.
+        """
+        environ = {"HOME": "/nowhere", "HUM_THRUM_SOCK": "/nowhere/thrum.sock", "OPENAI_SERVER_PORT": "0"}
+        done = subprocess.run(
+            [sys.executable, "-m", "openai_server.admin", "doctor"],
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        self.assertEqual((done.returncode, done.stderr), (1, ""))
+        self.assertIn("WRONG  socket: the socket is missing: /nowhere/thrum.sock; start humd", done.stdout)
