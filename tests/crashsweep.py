@@ -196,7 +196,8 @@ class Zygote:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
-        self._pid = int(self._lines.get(timeout=PATIENCE))
+        # The first one waits for all imports.
+        self._pid = int(self._lines.get(timeout=4 * PATIENCE))
 
     @property
     def isAlive(self) -> bool:

@@ -8,6 +8,7 @@ import builtins
 import errno
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -794,3 +795,11 @@ class ChangeTests(SyncCase):
         All of them are settings.
         """
         self.assertEqual(LIVE - {setting.name for setting in SETTINGS}, set())
+
+    def test_documented(self) -> None:
+        """
+        What is told of changes without a restart names just these.
+        """
+        said = (Path(__file__).parent.parent / "docs" / "troubleshooting.md").read_text()
+        named = re.findall(r"`(\w+)`", said.partition("says otherwise: ")[2].partition(". Of others")[0])
+        self.assertEqual(sorted(named), sorted(LIVE))

@@ -112,6 +112,9 @@ class FakeReactor:
     def callWhenRunning(self, function: Callable[[], None]) -> None:
         function()
 
+    def listenTCP(self, *args: Any, **kwargs: Any) -> FakePort:
+        return FakePort()
+
     def spawnProcess(
         self,
         protocol: RunningWorker,
@@ -421,7 +424,6 @@ class StopTests(ProcessesCase):
         super().setUp()
         self.service = OpenAIService(self.reactor, self.clock, [DESCRIPTION], 30, self.compose)
         self.service.cutTimeout = self.service.hurriedTimeout = OWN_CUT
-        self.patch(self.service, "_listen", lambda description: FakePort())
         self.service.privilegedStartService()
         self.service.startService()
         for process in self.running:

@@ -39,7 +39,7 @@ class CrashTests(AsyncCase):
 
     async def test_oneOfTwo(self) -> None:
         """
-        D60: the same with two servers over one PostgreSQL, where each request
+        X66: the same with two servers over one PostgreSQL, where each request
         reaches the other one. All points: C{python -m tests.balancersweep}.
         """
         swept = BalancerSweep()

@@ -284,7 +284,8 @@ class MakeServiceTests(OptionsCase):
     def test_severalProcesses(self) -> None:
         """
         The first process starts the others; one of those listens on what it
-        has inherited. Both reopen the log at SIGHUP, and do one more thing.
+        has inherited. At SIGHUP the first one reopens the log and tells the
+        others; those reopen theirs and the audit log, and read the settings.
         """
         command = ("--processes", "2", "--port", "5", "--drain-timeout", "7")
         self.environ = {"OPENAI_SERVER_STORE": "postgresql+psycopg://me@here/db"}
@@ -298,7 +299,7 @@ class MakeServiceTests(OptionsCase):
         assert isinstance(worker, ProgramService)
         self.assertEqual(worker._drainTimeout, 7)
         self.assertEqual(worker._descriptions, [f"inherited:5:{first._descriptions[0]}"])
-        self.assertEqual([len(each.reloads) for each in (first, worker)], [2, 2])
+        self.assertEqual([len(each.reloads) for each in (first, worker)], [2, 3])
 
     def test_plugin(self) -> None:
         """
@@ -387,8 +388,8 @@ class ProgramTests(AsyncCase):
         self.assertEqual(await program.ended, 0)
         events = [json.loads(line) for line in program.lines]
         self.assertRegex(events[0]["message"], r"listens on http://127\.0\.0\.1:[1-9]\d*;")
-        self.assertIn("echo", events[2]["message"])
-        self.assertIn("start humd", events[3]["message"])
+        self.assertIn("echo", events[3]["message"])
+        self.assertIn("start humd", events[4]["message"])
         self.assertEqual(program.errors, "")
         self.assertEqual(list(self.home.iterdir()), [])
 

@@ -80,7 +80,7 @@ class Greeting:
         key = "an API key is required" if self.hasKey else "no API key is required"
         place = f"listens on {where}" if where else "is served by a site of this process"
         yield f"openai-server {self.version} {place}; {key}"
-        yield from self._baseURL()
+        yield from self._nearAddress()
         yield f"models: {', '.join(self.models) or 'none yet; those of workers appear when they connect'}"
         if self.socket is None:
             yield (
@@ -90,9 +90,10 @@ class Greeting:
         else:
             yield f"the daemon's socket: {self.socket}"
 
-    def _baseURL(self) -> Iterator[str]:
+    def _nearAddress(self) -> Iterator[str]:
         """
-        For a client: the first address that a URL can be made of.
+        For a client and for a browser: the first address that a URL can be made
+        of.
         """
         first = next((bound for bound in self.addresses if bound.hostAndPort), None)
         if first is None or first.hostAndPort is None:
@@ -101,6 +102,7 @@ class Greeting:
         near = _inURL(_NEAR.get(host, host))
         others = f" (from other machines, this one's address in place of {near})" if host in _NEAR else ""
         yield f"base URL for OpenAI clients: {first.scheme}://{near}:{port}/v1{others}"
+        yield f"page to try it and to see what it does: {first.scheme}://{near}:{port}/"
 
 
 def _inURL(host: str) -> str:

@@ -109,6 +109,93 @@ class AdoptionTests(LinkCase):
         self.successResultOf(stopped)
 
 
+class BesideOthersTests(LinkCase):
+    """
+    Several processes at one daemon, which have each other's turns.
+    """
+
+    def adopted(self, sid: str = "s1") -> Listening:
+        """
+        A turn that another process has asked, and that waits for two results.
+        """
+        listening = Listening()
+        waiting = [ToolCall(sid=sid, callId=callId, toolName="f") for callId in ("c1", "c2")]
+        listening.turn = self.link.adopt(sid, "m", waiting, [tool("f")], listening)
+        return listening
+
+    def test_namesBeforeResults(self) -> None:
+        """
+        A model that is given a result may call at once: the names are this
+        bee's before that, also when others are just to be withdrawn.
+        """
+        daemon = self.start()
+        earlier = self.asked("s0", tools=[tool("g")])
+        daemon.say(finish("s0"))
+        self.assertIsNotNone(earlier.over)
+        daemon.heard()
+        heard = self.adopted()
+        assert heard.turn is not None
+        heard.turn.answer("c1", "f", "r", False)
+        heard.turn.answer("c2", "f", "r", False)
+        sent = daemon.heard()
+        self.assertEqual([tone["chi"] for tone in sent], ["attach", "hello", "tool-result", "tool-result"])
+        self.assertEqual([each["name"] for each in sent[1]["tools"]], ["f"])
+        heard.turn.resume()
+        self.clock.advance(5)
+        self.assertEqual(daemon.heardOf("hello"), [])
+        daemon.say(finish("s1"))
+
+    def test_strayCalls(self) -> None:
+        """
+        A call of no turn here goes to whoever hands such calls on; without
+        anybody it is refused, and so it is when nobody wants it, once.
+        """
+        daemon = self.start()
+        strays: list[ToolCall] = []
+        self.link.onStray(strays.append)
+        daemon.say(call("other", "c9"), call("other", "c8", sigil="x"))
+        [stray] = strays
+        self.assertEqual((stray.sid, stray.callId, daemon.heard()), ("other", "c9", []))
+        for _ in range(2):
+            self.link.refuse(stray)
+        daemon.say(call("other", "c9"))
+        [refused] = daemon.heardOf("tool-result")
+        self.assertEqual((refused["callId"], refused["isError"], len(strays)), ("c9", True, 1))
+        self.link.onStray(None)
+        daemon.say(call("other", "c7"))
+        self.assertEqual(len(daemon.heardOf("tool-result")), 1)
+
+    def test_given(self) -> None:
+        """
+        A call that another process was given is shown to its turn, once.
+        """
+        daemon = self.start()
+        self.assertFalse(self.link.isLive("s1"))
+        heard = self.adopted()
+        self.assertTrue(self.link.isLive("s1"))
+        for _ in range(2):
+            self.link.give(ToolCall(sid="s1", callId="c3", toolName="f"))
+        self.assertEqual([tone.callId for batch in heard.batches for tone in batch], ["c3"])
+        assert heard.turn is not None
+        heard.turn.cancel()
+        self.assertFalse(self.link.isLive("s1"))
+        daemon.say(finish("s1"))
+
+    def test_endOfAParkedTurn(self) -> None:
+        """
+        Where another process may have answered its calls, nothing more is
+        said of them; where there is none they are refused.
+        """
+        daemon = self.start()
+        for hasOthers in (True, False):
+            self.link.onStray((lambda _: None) if hasOthers else None)
+            heard = self.adopted()
+            daemon.heard()
+            daemon.say(finish("s1"))
+            self.assertIsNotNone(heard.over)
+            self.assertEqual(len(daemon.heardOf("tool-result")), 0 if hasOthers else 2)
+
+
 class ReachedTests(LinkCase):
     """
     Which daemon it is, when there is one.

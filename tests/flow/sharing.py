@@ -106,13 +106,10 @@ class SharedStore:
         """
         self._store = store
         self._isOwn = isOwn
-        self.records = store.records
-        self.accounts, self.ledger = store.accounts, store.ledger
         self.state = SharedState(store.state, messages)
 
-    @property
-    def whyDegraded(self) -> str | None:
-        return self._store.whyDegraded  # type: ignore[no-any-return]
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
 
     def startService(self) -> None:
         if self._isOwn:

@@ -110,7 +110,7 @@ class RestartedKeyTests(KeyCase):
 
     def test_lost(self) -> None:
         """
-        (D44) An agent that was running when the process died is not run again;
+        (D51) An agent that was running when the process died is not run again;
         another key lets it.
         """
         world = self.world()
@@ -302,7 +302,7 @@ class SharedKeyContract:
 
     def test_atTheSameTime(self) -> None:
         """
-        (D43) It waits for the process that was first, and is told at once.
+        (D50) It waits for the process that was first, and is told at once.
         """
         first = self.ask(self.a)
         self.a.advance(1)

@@ -44,7 +44,7 @@ class TurnContract:
 
     def test_resultsAtTheOther(self) -> None:
         """
-        The turn goes on there, on the same worker, and the one that had it
+        X60: The turn goes on there, on the same worker, and the one that had it
         lets go without a word to the daemon.
         """
         talk = self.parked(self.a)
@@ -80,7 +80,7 @@ class TurnContract:
 
     def test_callsReachTheOtherProcess(self) -> None:
         """
-        One that has other turns with the same tools is given calls of turns
+        X64: One that has other turns with the same tools is given calls of turns
         that it let go of: it hands them on.
         """
         moving = Talk(self.a, tools=BOTH)
@@ -97,7 +97,7 @@ class TurnContract:
 
     def test_callThatNobodyTakes(self) -> None:
         """
-        The model is told so, and does not wait.
+        X64: The model is told so, and does not wait.
         """
         self.machine.recorder.ignored.add(3)
         talk = self.parked(self.a)
@@ -114,7 +114,7 @@ class TurnContract:
 
     def test_sameResultsAtBoth(self) -> None:
         """
-        X22: one process uses them; at the other they are as late as
+        X61: one process uses them; at the other they are as late as
         any: a fresh turn is made of the transcript.
         """
         for first, second in ((self.a, self.b), (self.b, self.a)):
@@ -149,7 +149,7 @@ class TurnContract:
 
     def test_notToldInTime(self) -> None:
         """
-        Whoever was not told that its turn is another's says nothing to
+        X62: Whoever was not told that its turn is another's says nothing to
         the model: neither at the deadline nor with results.
         """
         for isDeadline in (True, False):
@@ -275,7 +275,7 @@ class TurnContract:
 
     def test_ownerThatDies(self) -> None:
         """
-        Another process has its turn when it is thought to be dead, and ends it
+        X63: Another process has its turn when it is thought to be dead, and ends it
         at its deadline.
         """
         self.parked(self.a)
@@ -294,7 +294,7 @@ class TurnContract:
 
     def test_ownerThatStops(self) -> None:
         """
-        Its turns are others' soon, and results are used before.
+        X63: Its turns are others' soon, and results are used before.
         """
         talk, other = self.parked(self.a), self.parked(self.a)
         self.a.stop()
@@ -376,7 +376,7 @@ class SessionContract:
 
     def test_whatOneKnowsMayBeOld(self) -> None:
         """
-        One that goes on from before what the session was told elsewhere gets
+        X65: One that goes on from before what the session was told elsewhere gets
         a fresh one.
         """
         talk = Talk(self.a, model="echo")
@@ -397,7 +397,7 @@ class SessionContract:
 
     def test_inUse(self) -> None:
         """
-        What one process uses is not there for another: a fresh session is told
+        X65: What one process uses is not there for another: a fresh session is told
         the whole transcript.
         """
         talk = Talk(self.a)

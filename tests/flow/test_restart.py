@@ -17,8 +17,10 @@ from openai_server.embedded.playback import Step
 from openai_server.sessions import memory, restoring
 from openai_server.sessions.conversation import LATE_RESULT
 from tests.flow.support import FlowCase, Talk, function, steps, user
+from tests.flow.test_calls import chunk
 from tests.flow.test_responses import LOOK, ResponsesCase, plays, responseOf, says, textOf
 from tests.flow.test_responses import result as itemResult
+from tests.flow.test_usage import REPORTED, usageOf
 from tests.machinery.models import TEST_MODELS
 from tests.machinery.steps import Call, CallTools, Say, Words
 from tests.world import Client, Machine, World
@@ -399,6 +401,45 @@ class ParkedTurnTests(RestartCase):
         self.assertEqual(client.header("x-hum-session"), "continued")
         self.assertEqual(len(set(self.sids(world))), 1)
         talk.results("1", "2")
+        world.settle()
+
+    def test_costsOfATurn(self) -> None:
+        """
+        U11: what answers before the restart were told to cost is not told
+        again: all together is what the worker reports.
+        """
+        world = self.world()
+        talk = Talk(world, tools=BOTH)
+        call = {"tool": "look", "args": {"at": "x" * 400}}
+        answers = [talk.ask(steps({"usage": REPORTED}, call, call, {"say": "y" * 40}))]
+        for text, isKilled in (("grey", True), ("green", False)):
+            world = self.restarted(world, talk, isKilled=isKilled)
+            answers.append(talk.results(text))
+        prompts, completions = zip(*map(usageOf, answers), strict=True)
+        self.assertEqual((sum(prompts), sum(completions)), (1000, 500))
+        self.assertGreater(min(completions), 0)
+        self.assertEqual(len(self.prompts()), 1)
+        world.settle()
+
+    def test_callsAreNoToolsOfTheWorker(self) -> None:
+        """
+        What the worker tells of a call that the client was given before the
+        restart is left out, also where its own tools are shown.
+        """
+        world = self.world(workerTools=True)
+        talk = Talk(world, tools=BOTH)
+        own = {"raw": chunk("tool_executed", callId="own", toolName="Bash", output="x", arguments={})}
+        call = {"tool": "look", "args": {}}
+        talk.ask(steps(call, call, own, {"say": "Done."}))
+        world = self.restarted(world, talk, isKilled=True, workerTools=True)
+        second = talk.results("grey")
+        self.assertCalls(second, "look")
+        self.assertNotIn("reasoning_content", second.message)
+        world = self.restarted(world, talk, isKilled=False, workerTools=True)
+        third = talk.results("green")
+        self.assertSaid(third, "[green]Done.")
+        self.assertIn("Bash", third.message["reasoning_content"])
+        self.assertNotIn("look", third.message["reasoning_content"])
         world.settle()
 
     def test_killedWhileResultsAreOnTheirWay(self) -> None:

@@ -72,6 +72,13 @@ class KeyRing:
         """
         return len(self._all)
 
+    @property
+    def accounts(self) -> Iterable[Account]:
+        """
+        Whose keys there are, each once.
+        """
+        return {held.account.name: held.account for held in self._all.values()}.values()
+
     def changeKey(self, apiKey: str) -> None:
         """
         Let this key in as that of the settings, and no other.

@@ -30,6 +30,12 @@ class ClaimState(SaveState):
         super().__init__(saved)
         self._now = now
 
+    @property
+    def entry(self) -> None:
+        """
+        It may be lost: whoever waits for it is told when it is written.
+        """
+
     def replaces(self, former: Operation) -> bool:
         """
         Nothing: it has to be seen what is there.

@@ -57,6 +57,8 @@ from openai_server.web.keptresponses import KeptResponses
 from openai_server.web.locks import leasesOver
 from openai_server.web.models import OfferedModels
 from openai_server.web.organization import Organization
+from openai_server.web.page.activity import Activity
+from openai_server.web.page.page import Page
 from openai_server.web.response import Response
 from openai_server.web.routes import Answer, Routes
 from openai_server.web.sealing import SealingKey
@@ -78,6 +80,8 @@ class WebFront(Service):
     @ivar models: what can be asked for.
     @ivar accounts: who may ask.
     @ivar kept: the answers that can be asked for again.
+    @ivar activity: what has happened lately.
+    @ivar page: what a browser is shown.
     @ivar membership: tells which of the processes that share the store live.
     """
 
@@ -135,6 +139,7 @@ class WebFront(Service):
         memory = SessionMemory(
             clock, SessionKeys(store.state.secret("hints")), _memoryFrom(configuration), lasting
         )
+        self.activity = Activity(now, accounts.keys.labelOf)
         self.submitter = Submitter(
             clock=clock,
             configuration=configuration,
@@ -146,7 +151,9 @@ class WebFront(Service):
             calls=CallTable(clock, turns),
             folder=AttachmentFolder(clock, runtimeDirectory),
             counters=counters or Counters(),
-            reporter=TurnReporter([accounts.limiter, *map(accounts.labelled, [store.ledger, *turnReports])]),
+            reporter=TurnReporter(
+                [accounts.limiter, self.activity, *map(accounts.labelled, [store.ledger, *turnReports])]
+            ),
             turns=turns,
             sharing=SharedSessions(memory, lasting) if lasting is not None and lasting.isShared else None,
         )
@@ -213,6 +220,15 @@ class WebFront(Service):
             **(dialects or {}),
         }
         isKept = configuration.keptResponses > 0
+        self.page = Page(
+            now,
+            self.activity,
+            daemon,
+            self.submitter,
+            self.models.ids,
+            lambda: store.whyDegraded,
+            lambda: accounts.keys.accounts,
+        )
         inputs = InputTokens(responses, kept, self.submitter, self._takenNames)
         further = [
             *KeptChats(chat, chat.name, kept).routes(),
@@ -220,6 +236,7 @@ class WebFront(Service):
             *inputs.routes(),
             *Organization(store.ledger, now).routes(),
             *ConversationRoutes(conversations, kept, isKept).routes(),
+            *self.page.routes(),
             *beside,
         ]
         routes = Routes(
@@ -230,6 +247,7 @@ class WebFront(Service):
             lambda: daemon.whyNotReady,
             further,
             lambda: store.whyDegraded,
+            self.page.files.answerBrowser,
         )
         self.site = APISite(
             routes.resource(),
@@ -243,7 +261,7 @@ class WebFront(Service):
             ),
             onStopping=self._turnAway,
             survivors=survivors,
-            reports=requestReports,
+            reports=[*requestReports, self.activity],
             isTraced=isTraced,
         )
 
@@ -302,6 +320,7 @@ class WebFront(Service):
         return Restoration(lasting, turns, around, adoption, shared)
 
     def _turnAway(self) -> None:
+        self.page.stop()
         self._exchanges.stop()
         if self._keys is not None:
             self._keys.stop()
