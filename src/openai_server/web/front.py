@@ -49,13 +49,12 @@ from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
 from openai_server.web.completion import Completion
 from openai_server.web.conversations import ConversationRoutes
-from openai_server.web.elsewhere import Elsewhere
 from openai_server.web.exchanges import Exchanges
 from openai_server.web.inputtokens import InputTokens
 from openai_server.web.kept import KeptAnswers
 from openai_server.web.keptchats import KeptChats
 from openai_server.web.keptresponses import KeptResponses
-from openai_server.web.locks import ConversationLeases
+from openai_server.web.locks import leasesOver
 from openai_server.web.models import OfferedModels
 from openai_server.web.organization import Organization
 from openai_server.web.page.activity import Activity
@@ -63,6 +62,7 @@ from openai_server.web.page.page import Page
 from openai_server.web.response import Response
 from openai_server.web.routes import Answer, Routes
 from openai_server.web.sealing import SealingKey
+from openai_server.web.sharedanswers import sharedAnswersOver
 from openai_server.web.site import APISite
 from openai_server.web.sockets import ResponsesSockets
 from openai_server.web.submission import Submitter
@@ -183,16 +183,13 @@ class WebFront(Service):
             keeps=configuration.keptResponses > 0,
             now=now,
         )
-        kept = self.kept = KeptAnswers(
-            recordsOf(store, clock),
-            SealingKey(store.state.secret("seals")),
-            Elsewhere(store, self.membership) if state.isShared else None,
-        )
+        shared = sharedAnswersOver(store, self.membership, clock, responses.interrupted)
+        kept = self.kept = KeptAnswers(recordsOf(store, clock), SealingKey(state.secret("seals")), shared)
         survivors = Survivors()
         conversations = Conversations(
             responses.renderer, strict=configuration.strict, now=now, newToken=newToken
         )
-        leases = ConversationLeases(state, self.membership, clock) if state.isShared else None
+        leases = leasesOver(state, self.membership, clock)
         self._exchanges = Exchanges(clock, conversations, kept, configuration.keptBytes, leases)
         self._keys = AnswerKeys(state, self.membership, clock, now) if state.lasts else None
         self.completion = Completion(
@@ -275,7 +272,6 @@ class WebFront(Service):
         super().startService()
         self.accounts.start()
         self.membership.startService()
-        self.kept.start()
         self.submitter.folder.start()
         if self._restoration is not None:
             self._restoration.start()
