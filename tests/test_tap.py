@@ -96,7 +96,7 @@ class OptionsTests(OptionsCase):
             *("--listen", "unix:/x", "--listen", r"tcp6:2:interface=\:\:1", "--api-key", "k"),
         )
         wanted = Configuration(
-            store=self.store,
+            store="memory:",
             port=1,
             models=("a", "b,c"),
             strict=True,

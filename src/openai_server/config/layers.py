@@ -93,7 +93,7 @@ def load(given: Given, environ: Mapping[str, str], path: str | None = None) -> L
             values[name] = _settled(BY_NAME[name], value, environ, source)
             sources[name] = source
     if "store" not in values:
-        values["store"] = _defaultStore(environ, warnings)
+        values["store"] = VOLATILE if values.get("embedded") else _defaultStore(environ, warnings)
     configuration = Configuration(**values)
     _refuseManyTools(configuration, sources)
     _refuseTraces(configuration, sources)
@@ -122,7 +122,8 @@ def _settled(setting: Setting, value: Value, environ: Mapping[str, str], source:
 
 def _defaultStore(environ: Mapping[str, str], warnings: list[str]) -> str:
     """
-    Return where things are kept when nobody says anything.
+    Return where things are kept when nobody says anything. (With the embedded
+    daemon nothing is: it is for trying things out, beside the real server.)
 
     @param warnings: added to, when there is no place for that.
     """
