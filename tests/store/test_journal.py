@@ -15,7 +15,7 @@ from typing import Any
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 
-from openai_server.store import journal, manyrows
+from openai_server.store import journal, manyrows, unsaved
 from openai_server.store.saved import SavedAnswer, SavedCall, SavedSession
 from tests.store.support import InlineWorkers, SQLiteFile
 from tests.store.test_state import ANSWER, CALL, SESSION
@@ -198,6 +198,24 @@ class JournalTests(SQLiteFile):
         self.clock.advance(0.25)
         self.assertIsNone(self.store.whyDegraded)
         self.assertEqual(journal.Journal(str(self.path)).open(), [])
+
+    def test_dropped(self) -> None:
+        """
+        A change for which there was no room in memory is not promised later:
+        it would undo what came after it.
+        """
+        self.patch(unsaved, "MOST_UNSAVED", 2)
+        with self.locked():
+            self.store.state.save(ANSWER)
+            self.clock.advance(0.1)
+            self.store.state.save(CALL, replace(CALL, publicId="call_2"), replace(CALL, publicId="call_3"))
+        self.store.state.forget(SavedCall, "call_1")
+        self.clock.advance(0.25)
+        self.assertIsNone(self.store.whyDegraded)
+        self.workers.isHolding = True
+        self.assertTrue(self.durable())
+        self.killed()
+        self.assertIsNone(self.get(SavedCall, "call_1"))
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -97,6 +97,13 @@ class Journal:
         """
         self._fresh[number] = change
 
+    def dropped(self, numbers: Iterable[int]) -> None:
+        """
+        Note that these changes will not be written.
+        """
+        for number in numbers:
+            self._fresh.pop(number, None)
+
     def promise(self) -> bool:
         """
         Let all changes up to now outlast the process, but for those that may
@@ -166,8 +173,7 @@ class Journal:
         """
         Note that the database has a batch, the first one that was not written.
         """
-        for number in numbers:
-            self._fresh.pop(number, None)
+        self.dropped(numbers)
         needless, self._needless = self._needless, ()
         for half in needless:
             if self._put(half * HALF, bytes(_generation.size)):

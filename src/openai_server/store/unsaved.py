@@ -102,14 +102,14 @@ class UnsavedChanges:
             self._latest.setdefault(change.key, number)
         self._queue = {**taken, **self._queue}
 
-    def dropTooMany(self) -> int:
+    def dropTooMany(self) -> list[int]:
         """
         Drop the oldest for which there is no room, and those that somebody
         waits for only when there are far too many.
 
-        @return: how many were dropped.
+        @return: the numbers of those that were dropped.
         """
-        dropped = 0
+        dropped: list[int] = []
         while len(self._queue) > MOST_UNSAVED or self._size > MOST_BYTES:
             oldest = next((number for number, each in self._queue.items() if not each.isPromised), None)
             if oldest is None:
@@ -117,7 +117,7 @@ class UnsavedChanges:
                     break
                 oldest = next(iter(self._queue))
             self._remove(oldest)
-            dropped += 1
+            dropped.append(oldest)
         return dropped
 
     def _remove(self, number: int) -> None:

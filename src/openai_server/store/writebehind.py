@@ -286,8 +286,10 @@ class WriteBehind:
     def _dropTooMany(self) -> None:
         dropped = self._queue.dropTooMany()
         if dropped:
-            self._dropped += dropped
-            self.counters.add("store_dropped", times=dropped)
+            if self.journal is not None:
+                self.journal.dropped(dropped)
+            self._dropped += len(dropped)
+            self.counters.add("store_dropped", times=len(dropped))
 
     # The end.
 
