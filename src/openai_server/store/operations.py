@@ -131,12 +131,13 @@ class SaveState(Operation):
     @property
     def entry(self) -> bytes | None:
         """
-        The number of its kind, and all its values.
+        The name of its kind, which is the same in another version, and all its
+        values.
         """
         saved = self.saved
         if type(saved) in LOSABLE:
             return None
-        return encode((self.order, [getattr(saved, name) for name in saved.__struct_fields__]))
+        return encode((type(saved).__name__, [getattr(saved, name) for name in saved.__struct_fields__]))
 
     @property
     def order(self) -> int:  # type: ignore[override]
@@ -208,9 +209,9 @@ class ForgetState(Operation):
     @property
     def entry(self) -> bytes:
         """
-        The number of its kind, and the key.
+        The name of its kind, and the key.
         """
-        return encode((self.order, self.name))
+        return encode((self.kind.__name__, self.name))
 
     @property
     def order(self) -> int:  # type: ignore[override]

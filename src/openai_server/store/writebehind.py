@@ -249,6 +249,8 @@ class WriteBehind:
             for change in batch.values():
                 change.mayBeWritten = True
         self._queue.putBack(batch)
+        if self.journal is not None:
+            self.journal.failed()
         if isinstance(trouble, Trouble):
             self._degrade(trouble.word, str(trouble))
         else:
