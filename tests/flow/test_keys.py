@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from openai_server.sessions import answerkeys
+from openai_server.sessions import answerkeys, retries
 from openai_server.store.saved import SavedAnswer
 from tests.dialects import inBothAPIs
 from tests.flow.sharing import InOneMemory, InPostgreSQL
@@ -239,6 +239,19 @@ class RestartedKeyTests(KeyCase):
         self.assertRefused(client, 502, "worker_error")
         self.assertEqual(client.header("x-should-retry"), "false")
         self.assertEqual(len(self.prompts()), 1)
+
+    def test_noRoomInMemory(self) -> None:
+        """
+        an answer for which there is no room in memory is given from the store.
+        """
+        self.patch(retries, "MAX_ANSWERS", 1)
+        world = self.world()
+        for key in ("k", "l", "k"):
+            client = self.ask(world, {"say": "There."}, headers={"idempotency-key": key})
+            world.advance(2)
+            self.assertSaid(client, "There.", "new")
+        self.assertEqual(len(self.prompts()), 2)
+        world.settle()
 
     def test_manyAtOnce(self) -> None:
         """

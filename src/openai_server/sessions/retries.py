@@ -200,7 +200,8 @@ class Retries(Generic[R]):
         self._finished[attempt] = None
         self.bytesKept += size
         while self.bytesKept > MAX_BYTES or len(self._finished) > MAX_ANSWERS:
-            self.forget(next(iter(self._finished)))
+            # What is kept of it elsewhere outlasts this.
+            self._forget(next(iter(self._finished)))
 
     def delivered(self, attempt: Attempt[R]) -> None:
         """
