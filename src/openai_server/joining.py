@@ -32,6 +32,7 @@ from openai_server.metrics import Counters
 from openai_server.reports import RequestReports
 from openai_server.runtime import runtimeDirectory
 from openai_server.service import Front, StartError
+from openai_server.sessions.upstreams import NamedDaemon
 from openai_server.sideport import SidePort
 from openai_server.store.interfaces import Bounds, Store, StoreError
 from openai_server.store.opening import claimFrom, storeFrom
@@ -88,7 +89,7 @@ class Joining:
         front = WebFront(
             clock=self._clock,
             configuration=self._configuration,
-            daemon=daemon,
+            daemons=[NamedDaemon(daemon)],
             hid=hid,
             runtimeDirectory=runtimeDirectory(self._environ),
             boundHosts=[address.hostAndPort[0] for address in bound if address.hostAndPort],

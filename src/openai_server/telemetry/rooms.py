@@ -55,11 +55,11 @@ class RoomFigures:
     def _ofTurns(self) -> Iterator[Family]:
         states = self.link.turnStates()
         submitter = self.front.submitter
-        memory, scheduler = submitter.memory, submitter.scheduler
+        memory, upstreams = submitter.memory, submitter.upstreams
         turns = {
             "live": sum(states.get(name, 0) for name in _LIVE),
             **{name: states.get(name, 0) for name in ("parked", "settling", "draining")},
-            "queued": scheduler.waiting,
+            "queued": upstreams.waiting,
         }
         yield Current(
             "openai_server_turns_now",
@@ -67,7 +67,7 @@ class RoomFigures:
             ("state",),
             {(state,): number for state, number in turns.items()},
         )
-        yield _one("openai_server_slots_taken", "slots in use", scheduler.taken)
+        yield _one("openai_server_slots_taken", "slots in use", upstreams.taken)
         yield _one("openai_server_slots_limit", "slots of each worker; 0 is no limit", self.slotLimit)
         yield Current(
             "openai_server_sessions",
