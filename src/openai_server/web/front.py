@@ -235,6 +235,7 @@ class WebFront(Service):
             lambda: upstreams.whyNotReady,
             further,
             lambda: store.whyDegraded,
+            upstreams.away,
         )
         self.site = APISite(
             routes.resource(),
