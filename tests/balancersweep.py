@@ -56,7 +56,8 @@ class Balancer:
         Ask until there is a complete answer. Servers that have died are
         started again, while others answer.
         """
-        until = time.monotonic() + PATIENCE
+        # Both may have to be started.
+        until = time.monotonic() + 3 * PATIENCE
         while time.monotonic() < until:
             self._turn += 1
             for server in self._servers:
@@ -105,7 +106,7 @@ class BalancerSweep:
             counts = self.run(kind, [0, 0])
             self.points += sum(counts)
             for which, count in enumerate(counts):
-                for deadly in range(1, count + 1, every):
+                for deadly in range(1 + every // 2, count + 1, every):
                     self.run(kind, [deadly, 0] if which == 0 else [0, deadly])
 
     def run(self, kind: str, deadly: Sequence[int]) -> list[int]:
@@ -140,7 +141,7 @@ class BalancerSweep:
             points, problems = [0, 0], [f"{type(error).__name__}: {error}; logs: {logs}"]
         finally:
             for zygote in self._zygotes:
-                zygote.stop()
+                zygote.kill()
             blockingCallFromThread(reactor, daemon.stop)
             shutil.rmtree(folder)
         for problem in problems:

@@ -217,16 +217,25 @@ class Zygote:
             return None
         assert self._pid is not None
         os.kill(self._pid, signal.SIGTERM)
+        status = int(self._lines.get(timeout=PATIENCE))
         self._pid = None
-        return int(self._lines.get(timeout=PATIENCE))
+        return status
+
+    def kill(self) -> None:
+        """
+        Kill the one that there is.
+        """
+        if self.isAlive:
+            assert self._pid is not None
+            os.kill(self._pid, signal.SIGKILL)
+            self._pid = None
+            self._lines.get(timeout=PATIENCE)
 
     def close(self) -> None:
         """
         End all.
         """
-        if self.isAlive:
-            assert self._pid is not None
-            os.kill(self._pid, signal.SIGKILL)
+        self.kill()
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):

@@ -168,7 +168,7 @@ class FullDiskTests(AuditCase):
 
     def test_waits(self) -> None:
         """
-        Nobody is told but the log, once; the lines follow when there is room.
+        V19: nobody is told but the log, once; the lines follow when there is room.
         """
         self.start()
         self.isFull = True

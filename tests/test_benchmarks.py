@@ -13,8 +13,8 @@ from twisted.internet.testing import StringTransport
 
 from benchmarks import __main__, relay, scenarios
 from benchmarks.daemon import BREATH, Bee
-from benchmarks.figures import FIGURES, RELAY, SERVER, percentile, summary, table, written
-from benchmarks.load import Exchange, LoadError, ask, askResponse, textOfStream, unchunked
+from benchmarks.figures import FIGURES, RELAY, SERVER, VOLATILE, percentile, summary, table, written
+from benchmarks.load import Exchange, LoadError, ask, askResponse, converse, textOfStream, unchunked
 from benchmarks.question import Question, fresh, questionFromPrompt
 from tests.support import SyncCase
 
@@ -108,6 +108,24 @@ class FigureTests(SyncCase):
         del rounds[SERVER]["flood 16 cpu"]
         self.assertIsNone(summary(rounds)["responses flood 16 cpu"]["ratio"])
 
+    def test_besideTheServerWithoutAStore(self) -> None:
+        """
+        What the store costs is held against the same server with none, and
+        nobody else is asked.
+        """
+        rounds = {SERVER: {"fresh cpu": [2.2]}, VOLATILE: {"fresh cpu": [2.0]}, RELAY: {"fresh cpu": [9.0]}}
+        row = summary(rounds)["fresh cpu"]
+        self.assertAlmostEqual(row["ratio"], 1.1)
+        targets = (SERVER, RELAY, VOLATILE)
+        for name, wanted in (
+            ("stored", (SERVER, VOLATILE)),
+            ("responses", (SERVER,)),
+            ("plain", (SERVER, RELAY)),
+            ("warm-up", targets),
+        ):
+            with self.subTest(name=name):
+                self.assertEqual(tuple(each for each in targets if scenarios.isFor(each, name)), wanted)
+
     def test_nothingMeasured(self) -> None:
         """
         Where the system tells nothing there is no figure, and no failure.
@@ -153,6 +171,18 @@ class QuestionTests(SyncCase):
         ]:
             with self.subTest(wrong=wrong):
                 self.assertFalse(question.isAnsweredBy(wrong))
+
+    def test_conversation(self) -> None:
+        """
+        Each request shows all that was said before it, as the daemon says it.
+        """
+        first, second = Question("a", 2), Question("b", 1)
+        requests = [bytes(each.unsent) for each in converse([first, second])]
+        bodies = [json.loads(request.partition(b"\r\n\r\n")[2]) for request in requests]
+        said = [[message["content"] for message in body["messages"]] for body in bodies]
+        self.assertEqual(said[0], [first.text])
+        self.assertEqual((said[1][0], said[1][2]), (first.text, second.text))
+        self.assertTrue(first.isAnsweredBy(said[1][1]))
 
 
 class LoadTests(SyncCase):

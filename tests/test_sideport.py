@@ -84,6 +84,16 @@ class SidePortTests(ServiceCase):
         self.assertEqual(str(error), f"cannot listen on {ASIDE}: Address already in use")
         self.assertEqual(self.events, ["listen 14620", "close 14620"])
 
+    def test_severalOfWhichOneIsTaken(self) -> None:
+        """
+        Those that were opened before it are closed too.
+        """
+        ports = [self.port, SidePort(self.reactor, "tcp:9465:interface=127.0.0.1")]
+        self.service = OpenAIService(self.reactor, self.clock, [LOCAL], 30, self.compose, ports)
+        self.reactor.refused[9465] = OSError(errno.EADDRINUSE, "Address already in use")
+        self.assertRaises(StartError, self.service.privilegedStartService)
+        self.assertEqual(self.events, ["listen 14620", "listen 9464", "close 14620", "close 9464"])
+
     def test_roomsThatCannotBeJoined(self) -> None:
         """
         It closes too, though nobody has begun to serve it.

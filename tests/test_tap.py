@@ -96,7 +96,7 @@ class OptionsTests(OptionsCase):
             *("--listen", "unix:/x", "--listen", r"tcp6:2:interface=\:\:1", "--api-key", "k"),
         )
         wanted = Configuration(
-            store=self.store,
+            store="memory:",
             port=1,
             models=("a", "b,c"),
             strict=True,
@@ -388,8 +388,8 @@ class ProgramTests(AsyncCase):
         self.assertEqual(await program.ended, 0)
         events = [json.loads(line) for line in program.lines]
         self.assertRegex(events[0]["message"], r"listens on http://127\.0\.0\.1:[1-9]\d*;")
-        self.assertIn("echo", events[2]["message"])
-        self.assertIn("start humd", events[3]["message"])
+        self.assertIn("echo", events[3]["message"])
+        self.assertIn("start humd", events[4]["message"])
         self.assertEqual(program.errors, "")
         self.assertEqual(list(self.home.iterdir()), [])
 

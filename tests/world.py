@@ -411,7 +411,7 @@ class World:
             beside=self.telemetry.routes,
             turnReports=[self, self.telemetry.figures],
         )
-        self.telemetry.watch(self.link, self.store, self.front)
+        self.telemetry.watch(self.links, self.store, self.front)
         self.clients: list[Client] = []
         for each, _ in self._machines.values():
             each.worlds.append(self)

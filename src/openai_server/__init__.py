@@ -12,6 +12,7 @@ on either side, joined in L{openai_server.tap}:
     retries. Pure but for a clock.
   - C{daemon}: I/O to the daemon: protocol, link, turns, its registry file.
   - C{embedded}: a daemon in this process, as the real one behaves.
+  - C{accounts}: keys, and the limits of their accounts.
   - C{web}: HTTP, the only room that imports klein.
 
 C{tests/test_rooms.py} checks which room may import which.

@@ -89,6 +89,7 @@ KINDS: Final[dict[str, Kind]] = {
     "session_busy": Kind(409, "conflict", "session_busy", End.BAD),
     "call_expired": Kind(409, "conflict", "call_expired", End.BAD),
     "conversation_locked": Kind(409, "conflict", "conversation_locked", End.BAD),
+    "response_in_progress": Kind(409, "conflict", "response_in_progress", End.BAD),
     "idempotency_key_reused": Kind(409, "conflict", "idempotency_key_reused", End.BAD),
     "idempotency_key_in_use": Kind(409, "conflict", "idempotency_key_in_use", End.BAD),
     "idempotency_attempt_lost": Kind(409, "conflict", "idempotency_attempt_lost", End.BAD),

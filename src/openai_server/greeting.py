@@ -6,7 +6,7 @@ What the server says first: where it listens, what it offers, and how to go on.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,13 +63,14 @@ class Greeting:
     What somebody who has just started the server wants to know.
 
     @ivar models: those that are known now.
-    @ivar socket: the daemon's; None: the daemon is the embedded one.
+    @ivar daemons: the socket of each by its name, which is empty where it is
+        the only one; none: there is the embedded one.
     """
 
     version: str
     addresses: Sequence[Bound]
     models: Sequence[str]
-    socket: str | None
+    daemons: Mapping[str, str]
     hasKey: bool
 
     def lines(self) -> Iterator[str]:
@@ -80,19 +81,20 @@ class Greeting:
         key = "an API key is required" if self.hasKey else "no API key is required"
         place = f"listens on {where}" if where else "is served by a site of this process"
         yield f"openai-server {self.version} {place}; {key}"
-        yield from self._baseURL()
+        yield from self._nearAddress()
         yield f"models: {', '.join(self.models) or 'none yet; those of workers appear when they connect'}"
-        if self.socket is None:
+        if not self.daemons:
             yield (
                 "this is the embedded daemon, for trying things out; for a real one start humd,"
                 " then this server without --embedded (HUM_THRUM_SOCK names its socket)"
             )
-        else:
-            yield f"the daemon's socket: {self.socket}"
+        for name, socket in self.daemons.items():
+            yield f"the daemon{name and ' '}{name}'s socket: {socket}"
 
-    def _baseURL(self) -> Iterator[str]:
+    def _nearAddress(self) -> Iterator[str]:
         """
-        For a client: the first address that a URL can be made of.
+        For a client and for a browser: the first address that a URL can be made
+        of.
         """
         first = next((bound for bound in self.addresses if bound.hostAndPort), None)
         if first is None or first.hostAndPort is None:
@@ -101,6 +103,7 @@ class Greeting:
         near = _inURL(_NEAR.get(host, host))
         others = f" (from other machines, this one's address in place of {near})" if host in _NEAR else ""
         yield f"base URL for OpenAI clients: {first.scheme}://{near}:{port}/v1{others}"
+        yield f"page to try it and to see what it does: {first.scheme}://{near}:{port}/"
 
 
 def _inURL(host: str) -> str:

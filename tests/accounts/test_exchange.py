@@ -8,14 +8,18 @@ from collections.abc import Callable
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 
 from openai_server.accounts.account import Account, AccountLimits
 from openai_server.accounts.exchange import AGAIN_SECONDS, BELIEVED_SECONDS, TELL_SECONDS, UseExchange
 from openai_server.accounts.limiter import Limiter
 from openai_server.accounts.meter import Reservation
 from openai_server.errors import APIError
+from openai_server.store.savedkeys import AccountStore
+from openai_server.store.sharing import Messaging
 from openai_server.store.topics import LONGEST_MESSAGE, Topics
 from tests.accounts.support import NOW, FakeAccounts, report
+from tests.store.support import PostgreSQL, Sockets
 from tests.support import SyncCase, TestClock
 
 
@@ -49,8 +53,9 @@ class Process:
     One of several that use a store.
     """
 
-    def __init__(self, clock: TestClock, wire: Wire) -> None:
-        self.limiter = Limiter(clock.seconds, lambda: NOW + clock.seconds(), FakeAccounts())
+    def __init__(self, clock: TestClock, wire: Messaging, store: AccountStore | None = None) -> None:
+        now = lambda: NOW + clock.seconds()  # noqa: E731
+        self.limiter = Limiter(clock.seconds, now, store or FakeAccounts())
         self.exchange = UseExchange(clock, wire, self.limiter)
         self.exchange.start()
 
@@ -208,3 +213,45 @@ class ExchangeTests(SyncCase):
                 let.append((now, isFirst))
         for process in processes:
             process.exchange.stop()
+
+
+class ServerTests(PostgreSQL):
+    """
+    Two processes over a server of PostgreSQL's.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        # Opened with sockets of its own: it listens apart from the first one.
+        self.first, self.sockets = self.sockets, Sockets()
+        self.processes = [
+            Process(self.clock, store.state, store.accounts) for store in (self.store, self.opened())
+        ]
+        for process in self.processes:
+            self.addCleanup(process.exchange.stop)
+
+    def test_minute(self) -> None:
+        """
+        What one lets in, the other hears of.
+        """
+        one, other = self.processes
+        other.letIn(rpm=1).leave()
+        self.clock.advance(TELL_SECONDS)
+        self.assertFalse(one.isFull(rpm=2))
+        self.first.read()
+        self.assertTrue(one.isFull(rpm=1))
+
+    def test_budget(self) -> None:
+        """
+        What one has used, the other finds in the store.
+        """
+        one, other = self.processes
+        other.limiter.turnEnded(report("s", 60))
+        self.clock.advance(TELL_SECONDS)
+        limited = Account("alice", "alice", limits=AccountLimits(tokensPerDay=100))
+        first = one.limiter.letIn(limited, lambda: 30)
+        assert isinstance(first, Deferred)
+        self.successResultOf(first)
+        other.limiter.turnEnded(report("t", 10))
+        self.clock.advance(1)
+        self.assertTrue(one.isFull(1, tokensPerDay=100))

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import hmac
 
+from msgspec import structs
+
 from openai_server.accounts import keyring
 from openai_server.accounts.account import NO_LIMITS, Account, AccountLimits
 from openai_server.accounts.keyring import ANONYMOUS, KeyRing, settingsAccount
@@ -116,6 +118,24 @@ class KeyRingTests(SyncCase):
             self.refusal(ring, b"sk-hum-replaced-x"),
             "This API key (sk-hum-repl...) was replaced by another one.",
         )
+
+    def test_isHeld(self) -> None:
+        """
+        An account that was let in is known to be so no more when its key ends,
+        or says something else of it; or when a key is needed at last.
+        """
+        key = savedKey("sk-a", isAdmin=True, expiresAt=NOW + 10)
+        ring = self.ring(key)
+        account = ring.accountOf(b"sk-a")
+        self.assertTrue(ring.isHeld(account))
+        self.assertFalse(ring.isHeld(ANONYMOUS))
+        self.assertEqual([each.name for each in ring.accounts], [account.name])
+        self.now += 10
+        self.assertFalse(ring.isHeld(account))
+        self.now -= 10
+        ring.replace([structs.replace(key, isAdmin=False)])
+        self.assertFalse(ring.isHeld(account))
+        self.assertTrue(self.ring().isHeld(ANONYMOUS))
 
     def test_settings(self) -> None:
         """

@@ -28,7 +28,7 @@ class SlidingMinuteTests(SyncCase):
         window = SlidingMinute()
         window.add(0.0, 2)
         window.add(30.0, 3)
-        self.assertEqual([window.wait(59.9, 1, 5), window.used], [60.0 - 59.9, 5])
+        self.assertEqual([window.wait(59.5, 1, 5), window.used], [0.5, 5])
         self.assertEqual([window.wait(60.0, 2, 5), window.used, window.reset(60.0)], [0.0, 3, 30.0])
         self.assertEqual([window.wait(90.0, 5, 5), window.used, window.reset(90.0)], [0.0, 0, 0.0])
 
@@ -67,6 +67,15 @@ class SlidingMinuteTests(SyncCase):
             window.add(number / 1000, 1)
         self.assertEqual(window.used, 20_000)
         self.assertLess(len(window._counted), 2_001)
+
+    def test_neverMoreThanAMinute(self) -> None:
+        """
+        However the seconds are rounded: what is said rounds up.
+        """
+        for number in range(1, 5000):
+            window, now = SlidingMinute(), number / 1000
+            window.add(now, 1)
+            self.assertEqual((window.wait(now, 1, 1), window.reset(now)), (60.0, 60.0))
 
     @given(EVENTS, st.integers(1, 6))
     def test_neverTooMuchNorTooLittle(self, events: list[tuple[int, int]], limit: int) -> None:

@@ -83,6 +83,7 @@ class DoctorCase(SyncCase):
         self.environ = {
             "HOME": str(self.folder),
             "OPENAI_SERVER_PORT": "0",
+            "OPENAI_SERVER_STORE": "memory:",
             "OPENAI_SERVER_REGISTRY_FILE": str(self.folder / "bees.json"),
             "HUM_THRUM_SOCK": str(self.folder / "thrum.sock"),
         }
@@ -145,7 +146,7 @@ class MachineTests(DoctorCase):
         self.assertEqual(
             list(found),
             [
-                *("Python", "socket", "daemon", "workers", "tool calls", "port", "key file", "API key"),
+                *("Python", "socket", "daemon", "workers", "tool calls", "port", "key file", "API keys"),
                 *("store", "clock", "file limit"),
             ],
         )
@@ -208,7 +209,13 @@ class MachineTests(DoctorCase):
         self.assertEqual(self.examined(KEY_FILE=str(key))["key file"], [f"ok {key}"])
         key.chmod(0o644)
         self.assertWrong(self.examined(KEY_FILE=str(key)), "key file", "others may use it", "chmod 600")
-        self.assertWrong(self.examined(INSECURE_NO_AUTH="true"), "API key", "set OPENAI_SERVER_API_KEY")
+        self.assertWrong(self.examined(INSECURE_NO_AUTH="true"), "API keys", "keys add NAME")
+        url = f"sqlite:///{self.folder}/store.db"
+        exposed = {"STORE": url, "HOST": "0.0.0.0"}
+        self.assertWrong(self.examined(**exposed), "API keys", "no API key is set", "keys add NAME")
+        added = run(["--store", url, "keys", "add", "ann"], self.environ, io.StringIO(), io.StringIO(), NOW)
+        self.assertEqual(added, 0)
+        self.assertEqual(self.examined(**exposed)["API keys"], ["ok 1: each request needs one"])
         secret = "a-key-of-the-test"
         self.assertNotIn(secret, repr(self.examined(API_KEY=secret)))
 

@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
@@ -23,6 +24,7 @@ from openai_server.translate.output import Translation
 from openai_server.web.mistakes import Bug
 from tests.faults.support import FaultCase, asked, tool
 from tests.support import RecordedOutput
+from tests.telemetry.support import tracesInMemory
 from tests.world import Client, World
 
 KEY = "canary-key-5a1c"
@@ -53,16 +55,24 @@ class SecretCase(FaultCase):
 
     def secretive(self, **settings: Any) -> World:
         """
-        A world of which every log event is looked at, whatever its level.
+        A world of which every log event is looked at, whatever its level, and
+        its metrics, and a span of each request.
         """
-        world = World(self, apiKey=KEY, **settings)
-        self.addCleanup(self.assertQuiet, world)
+        traces, exporter = tracesInMemory(self, "script")
+        world = World(self, apiKey=KEY, reports=[traces], **settings)
+        self.addCleanup(self.assertQuiet, world, exporter)
         return world
 
-    def assertQuiet(self, world: World) -> None:
+    def assertQuiet(self, world: World, exporter: InMemorySpanExporter) -> None:
         """
-        No canary in any log event.
+        No canary in any log event, nor in the metrics or a span.
         """
+        page = world.telemetry.metrics.page("")[1].decode()
+        spans = [span.to_json() for span in exporter.get_finished_spans()]
+        self.assertIn("openai_server_requests_total{", page)
+        self.assertTrue(spans)
+        for said in (page, *spans):
+            self.assertEqual([canary for canary in CANARIES if canary in said], [], said)
         self.assertTrue(any("requestId" in event for event in world.logged))
         for event in world.logged:
             said = everythingIn(event)
@@ -120,7 +130,8 @@ class AccountTests(SecretCase):
         for stream in (True, False):
             called = {"tool": TOOL, "args": {"a": TOOL}}
             self.ask(world, {"think": PROMPT}, {"say": PROMPT}, called, stream=stream)
-            self.ask(world, {"result_error": DAEMON + " " + KEY}, stream=stream)
+            # Words of an answer are kept with it, whatever they are: no key among them here.
+            self.ask(world, {"result_error": DAEMON}, stream=stream)
             self.ask(world, {"finish": {"finishReason": DAEMON}}, stream=stream)
             self.ask(world, {"say": PROMPT}, {"sleep": 5}, stream=stream).leave()
             self.ask(world, key=KEY + "x", stream=stream)

@@ -327,6 +327,24 @@ class LimitTests(AccountCase):
         self.assertEqual(self.ask(world, "alice").status, 200)
         world.settle()
 
+    def test_backgroundThatIsNotAsked(self) -> None:
+        """
+        One that no daemon can be asked for has no place, and takes no tokens.
+        """
+        self.add("alice", "--concurrent", "1", "--tpm", "1000")
+        world = self.world()
+        world.daemon.faults.muteBreath = True
+        world.daemon.cutConnections()
+        world.flush()
+        body = {"model": "echo", "input": "Hello.", "background": True}
+        client = world.client().post(body, "/v1/responses", **self.bearer("alice"))
+        world.advance(6)
+        self.assertEqual(client.status, 200)
+        meter = world.front.accounts.limiter.meterOf("alice")
+        self.assertEqual((meter.requests.used, meter.running, meter.reserved), (1, 0, 0))
+        world.daemon.faults.muteBreath = False
+        world.advance(10)
+
     def test_unlimited(self) -> None:
         """
         Nothing is said to keys without limits, nor to that of the settings.

@@ -9,9 +9,8 @@ from typing import Any
 
 from openai_server.sessions import answerkeys
 from openai_server.store.saved import SavedAnswer
-from openai_server.web.admission import Account, Admission
 from tests.dialects import inBothAPIs
-from tests.flow.sharing import InOneMemory, InPostgreSQL, ProcessCase
+from tests.flow.sharing import InOneMemory, InPostgreSQL
 from tests.flow.support import Talk, user
 from tests.flow.test_restart import BOTH, RestartCase
 from tests.world import Client, World
@@ -55,7 +54,7 @@ class RestartedKeyTests(KeyCase):
 
     def test_answered(self) -> None:
         """
-        R1: it gets the same answer, streamed or whole, and nothing is asked
+        it gets the same answer, streamed or whole, and nothing is asked
         again.
         """
         for stream in (False, True):
@@ -77,7 +76,7 @@ class RestartedKeyTests(KeyCase):
 
     def test_sameCalls(self) -> None:
         """
-        R2: calls come under the ids that they had, and their results go on with
+        calls come under the ids that they had, and their results go on with
         the turn.
         """
         world = self.world()
@@ -95,7 +94,7 @@ class RestartedKeyTests(KeyCase):
 
     def test_otherBody(self) -> None:
         """
-        R3: another request under the key is refused, and another account knows
+        another request under the key is refused, and another account knows
         nothing of it.
         """
         world = self.world()
@@ -103,15 +102,15 @@ class RestartedKeyTests(KeyCase):
         world.advance(2)
         world = self.restarted(world, isKilled=True)
         self.assertConflict(self.ask(world, {"say": "Here."}), "idempotency_key_reused")
-        self.patch(Admission, "admit", lambda *_: Account("other"))
-        client = self.ask(world, {"say": "Here."})
+        self.withAccounts()
+        client = self.ask(world, {"say": "Here."}, headers={**KEY, "x-account": "other"})
         world.advance(2)
         self.assertSaid(client, "Here.")
         world.settle()
 
     def test_lost(self) -> None:
         """
-        R4: an agent that was running when the process died is not run again;
+        (D51) An agent that was running when the process died is not run again;
         another key lets it.
         """
         world = self.world()
@@ -130,7 +129,7 @@ class RestartedKeyTests(KeyCase):
 
     def test_cutByTheStop(self) -> None:
         """
-        R4: the same when it was cut by a stop in good order.
+        the same when it was cut by a stop in good order.
         """
         world = self.world(maxTurns=1)
         self.ask(world)
@@ -147,7 +146,7 @@ class RestartedKeyTests(KeyCase):
 
     def test_notSent(self) -> None:
         """
-        R5: what was claimed, and had not gone out, is asked anew.
+        what was claimed, and had not gone out, is asked anew.
         """
         world = self.world(maxTurns=1)
         self.ask(world, headers={})
@@ -164,7 +163,7 @@ class RestartedKeyTests(KeyCase):
 
     def test_claimedBeforeItGoesOut(self) -> None:
         """
-        R6: nothing is asked before the claim outlasts the process, nor before
+        nothing is asked before the claim outlasts the process, nor before
         it is noted there that it goes out.
         """
         world = self.world()
@@ -183,24 +182,9 @@ class RestartedKeyTests(KeyCase):
         self.assertIn(b"re.", row.data or b"")
         world.settle()
 
-    def test_toldWhenItIsKept(self) -> None:
-        """
-        R6: the client is told of the end when the answer outlasts the process.
-        """
-        world = self.world()
-        client = self.ask(world, {"say": "There."}, {"sleep": 1})
-        world.advance(0.5)
-        world.workers.isHolding = True
-        world.advance(2)
-        self.assertFalse(client.isComplete)
-        world.workers.release()
-        world.advance(0.1)
-        self.assertSaid(client, "There.")
-        world.settle()
-
     def test_givenBack(self) -> None:
         """
-        R7: a request that failed and may come again leaves no key behind.
+        a request that failed and may come again leaves no key behind.
         """
         world = self.world()
         client = self.ask(world, {"error": "Overloaded"}, model="missing")
@@ -212,7 +196,7 @@ class RestartedKeyTests(KeyCase):
 
     def test_failed(self) -> None:
         """
-        R8: a failure that is not to be asked again is told again.
+        a failure that is not to be asked again is told again.
         """
         world = self.world()
         first = self.ask(world, {"say": "There."}, {"die": True})
@@ -226,7 +210,7 @@ class RestartedKeyTests(KeyCase):
 
     def test_expires(self) -> None:
         """
-        R9: after the time for which answers are kept the key is free.
+        after the time for which answers are kept the key is free.
         """
         world = self.world()
         self.ask(world, {"say": "There."})
@@ -244,7 +228,7 @@ class RestartedKeyTests(KeyCase):
 
     def test_tooLong(self) -> None:
         """
-        R10: an answer that is too long to be kept is not made again.
+        an answer that is too long to be kept is not made again.
         """
         self.patch(answerkeys, "LONGEST", 100)
         world = self.world()
@@ -258,7 +242,7 @@ class RestartedKeyTests(KeyCase):
 
     def test_manyAtOnce(self) -> None:
         """
-        R11: all who bring it behind the restart are given the answer.
+        all who bring it behind the restart are given the answer.
         """
         world = self.world()
         self.ask(world, {"say": "There."})
@@ -274,10 +258,13 @@ class RestartedKeyTests(KeyCase):
         self.assertEqual(len(self.prompts()), 1)
 
 
-class SharedKeyContract(ProcessCase):
+class SharedKeyContract:
     """
     A key that comes to two processes.
     """
+
+    a: World
+    b: World
 
     def ask(self, world: World, *played: Any, headers: Any = KEY, **fields: Any) -> Client:
         """
@@ -302,7 +289,7 @@ class SharedKeyContract(ProcessCase):
 
     def test_afterTheAnswer(self) -> None:
         """
-        R12: the other process gives the same answer, and refuses another
+        the other process gives the same answer, and refuses another
         request.
         """
         self.ask(self.a, {"say": "There."})
@@ -315,7 +302,7 @@ class SharedKeyContract(ProcessCase):
 
     def test_atTheSameTime(self) -> None:
         """
-        R12: it waits for the process that was first, and is told at once.
+        (D50) It waits for the process that was first, and is told at once.
         """
         first = self.ask(self.a)
         self.a.advance(1)
@@ -332,7 +319,7 @@ class SharedKeyContract(ProcessCase):
 
     def test_messageThatIsLost(self) -> None:
         """
-        R12: who waits looks again some seconds later in any case.
+        who waits looks again some seconds later in any case.
         """
         self.ask(self.a)
         other = self.ask(self.b)
@@ -347,7 +334,7 @@ class SharedKeyContract(ProcessCase):
 
     def test_firstOneFails(self) -> None:
         """
-        R13: where the first one may be asked again, the one that waits asks.
+        where the first one may be asked again, the one that waits asks.
         """
         self.a.stop()
         self.a = self.process("a", maxTurns=1, queueTimeout=3)
@@ -366,7 +353,7 @@ class SharedKeyContract(ProcessCase):
 
     def test_died(self) -> None:
         """
-        R14: the first one dies while the other waits: the agent is not run
+        the first one dies while the other waits: the agent is not run
         again.
         """
         self.ask(self.a)
@@ -382,7 +369,7 @@ class SharedKeyContract(ProcessCase):
 
     def test_diedBeforeItWasSent(self) -> None:
         """
-        R14: what had not gone out is asked by the one that waits.
+        what had not gone out is asked by the one that waits.
         """
         self.a.stop()
         self.a = self.process("a", maxTurns=1)
@@ -421,13 +408,27 @@ class SharedKeyContract(ProcessCase):
         self.stores[self.b].state.releaseAll(self.hids[world])
 
 
-class MemoryKeyTests(InOneMemory, SharedKeyContract):
+class MemoryKeyTests(SharedKeyContract, InOneMemory):
     """
     Over one memory.
     """
 
 
-class PostgreSQLKeyTests(InPostgreSQL, SharedKeyContract):
+class PostgreSQLKeyTests(SharedKeyContract, InPostgreSQL):
     """
     Over a database.
     """
+
+    def test_toldWhenItIsKept(self) -> None:
+        """
+        the client is told of the end when the answer is written.
+        """
+        client = self.ask(self.a, {"say": "There."}, {"sleep": 1})
+        self.a.advance(0.5)
+        self.a.workers.isHolding = True
+        self.a.advance(2)
+        self.assertFalse(client.isComplete)
+        self.a.workers.release()
+        self.a.advance(0.1)
+        self.assertSaid(client, "There.")
+        self.a.settle()

@@ -43,7 +43,7 @@ class Points:
         if next(self._number) == self._deadly:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def around(self, owner: type, name: str) -> None:
+    def around(self, owner: object, name: str) -> None:
         """
         Let there be one before and one after each call of a method.
         """
@@ -71,6 +71,8 @@ def serve(order: dict[str, Any]) -> NoReturn:
     points = Points(order["deadly"], order["points"])
     points.around(Outlet, "put")
     points.around(Database, "write")
+    # What the journal notes.
+    points.around(os, "pwrite")
     for name in ("before_cursor_execute", "after_cursor_execute", "commit"):
         event.listen(Engine, name, lambda *_: points.passed())
     os.environ.update(order["environ"])

@@ -23,7 +23,7 @@ from tests.store.test_state import ANSWER, CALL, SESSION
 
 class JournalTests(SQLiteFile):
     """
-    (D12) What was promised is there after a crash, whether the database had it
+    (D44) What was promised is there after a crash, whether the database had it
     or not.
     """
 

@@ -203,7 +203,8 @@ class DegradedLedgerTests(SQLiteFile):
 
     def test_degraded(self) -> None:
         """
-        Nothing is known, what waits is bounded, and is written when all is well.
+        D13: nothing is known, what waits is bounded, and is written when all is
+        well.
         """
         store: Any = self.store
         with self.unreachable():

@@ -120,7 +120,7 @@ class NotificationTests(PostgreSQL):
 
     def test_restarted(self) -> None:
         """
-        A server that is away is tried less and less often, and the log says it
+        (D53) A server that is away is tried less and less often, and the log says it
         once.
         """
         server().stop()

@@ -4,11 +4,14 @@ What every store of records does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from random import Random
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from openai_server.store.interfaces import LONGEST_ID, Bounds, RecordStore
+from openai_server.store.memory import MemoryStore
 from tests.store.support import InMemory, PostgreSQL, SQLiteFile, SQLiteInMemory
 
 
@@ -311,3 +314,42 @@ class PostgreSQLItemTests(ItemContract, PostgreSQL):
     """
     Items in PostgreSQL.
     """
+
+
+class BoundsTests(RecordContract, SQLiteInMemory):
+    """
+    The bounds of a database.
+    """
+
+    def test_asInMemory(self) -> None:
+        """
+        What there is in all is known without counting it anew: after many
+        changes of all kinds the same is left as in memory.
+        """
+        bounds = Bounds(8, 20_000, 1000)
+        self.limit(bounds)
+        memory = MemoryStore(self.clock, bounds)
+        random = Random(7)
+        for _ in range(60):
+            for _ in range(random.randrange(1, 5)):
+                self.change(random, [self.records, memory])
+            self.clock.advance(0.2)
+            found = self.successResultOf(self.records.records("a", "", limit=99))
+            self.assertEqual(found, self.successResultOf(memory.records("a", "", limit=99)))
+
+    def change(self, random: Random, stores: Sequence[RecordStore]) -> None:
+        """
+        Do the same to both.
+        """
+        id, item, size = str(random.randrange(12)), str(random.randrange(3)), random.randrange(3000)
+        kind = random.randrange(6)
+        self.clock.advance(0.001)
+        for store in stores:
+            if kind < 3:
+                store.put("a", id, b"x" * size)
+            elif kind == 3:
+                store.remove("a", id)
+            elif kind == 4:
+                store.append("a", id, [(item, b"x" * size)])
+            else:
+                store.removeItem("a", id, item)

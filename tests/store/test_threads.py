@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Engine, event
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.logger import LogEvent, globalLogPublisher
@@ -54,6 +55,44 @@ class ThreadContract:
         self.assertEqual(added, [True] * 50)
         items = await store.records.items("a", "r1")
         self.assertEqual([id for id, _ in items], [f"i{n}" for n in range(50)])
+
+    async def test_reactorGoesOn(self) -> None:
+        """
+        (D45) Each statement is so slow that the reactor does something else
+        meanwhile: none runs in its thread, whatever is asked.
+        """
+        onReactor: list[str] = []
+
+        def executing(connection: object, cursor: object, statement: str, *given: object) -> None:
+            if threading.current_thread() is threading.main_thread():
+                onReactor.append(statement)
+                return
+            turned = threading.Event()
+            reactor.callFromThread(turned.set)  # type: ignore[attr-defined]
+            assert turned.wait(30)
+
+        store = self.opened()
+        event.listen(Engine, "before_cursor_execute", executing)
+        self.addCleanup(event.remove, Engine, "before_cursor_execute", executing)
+        records, state = store.records, store.state
+        state.save(CALL)
+        records.put("a", "r", b"data")
+        asked: list[Deferred[Any]] = [
+            state.durable(),
+            records.append("a", "r", [("i", b"")]),
+            records.chain("a", "r"),
+            records.items("a", "r"),
+            records.records("a", "", limit=9),
+            records.removeItem("a", "r", "i"),
+            state.find(type(CALL), limit=9),
+            state.take(type(CALL), "call_1"),
+            state.acquire("lease", "me", 9),
+            records.remove("a", "r"),
+        ]
+        await gatherResults(asked)
+        state.save(CALL)
+        await store.stopService()
+        self.assertEqual(onReactor, [])
 
     async def test_stop(self) -> None:
         """

@@ -5,12 +5,18 @@ Reports, and metrics as their readers see them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import Event
 from typing import Any
 
 from msgspec.structs import replace
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 
 from openai_server.reports import RequestReport, TurnReport
+from openai_server.telemetry.families import KnownNames
+from openai_server.telemetry.traces import Traces
+from tests.support import SyncCase, TestClock
 from tests.world import Client, World
 
 _REQUEST = RequestReport(
@@ -54,6 +60,41 @@ def turnReport(**fields: Any) -> TurnReport:
     Return a report of a turn that ended well, but for these fields.
     """
     return replace(_TURN, **fields)
+
+
+class ThreadReactor:
+    """
+    What a thread calls in the reactor's, at once.
+
+    @ivar called: an event that is set then.
+    """
+
+    def __init__(self) -> None:
+        self.called = Event()
+
+    def callFromThread(self, callable: Any, *args: Any, **kwargs: Any) -> None:
+        callable(*args, **kwargs)
+        self.called.set()
+
+
+def tracesInMemory(test: SyncCase, *models: str) -> tuple[Traces, InMemorySpanExporter]:
+    """
+    Return traces, started until the test ends, with where their spans are.
+
+    @param models: those that are known.
+    """
+    exporter, reactor = InMemorySpanExporter(), ThreadReactor()
+    known = KnownNames(models.__contains__)
+    traces = Traces(reactor, TestClock(), lambda: SimpleSpanProcessor(exporter), known)
+    traces.startService()
+
+    def stop() -> None:
+        stopped = traces.stopService()
+        test.assertTrue(reactor.called.wait(10))
+        test.successResultOf(stopped)
+
+    test.addCleanup(stop)
+    return traces, exporter
 
 
 class Samples:

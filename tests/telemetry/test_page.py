@@ -13,7 +13,7 @@ from openai_server.telemetry.metrics import Metrics
 from openai_server.telemetry.page import metricsSite
 from tests.flow.support import FlowCase
 from tests.support import SyncCase, TestClock
-from tests.telemetry.support import get
+from tests.telemetry.support import Samples, get
 from tests.web.transports import WireTransport
 from tests.world import World
 
@@ -44,11 +44,14 @@ class BesideTests(FlowCase):
 
     def test_withKey(self) -> None:
         """
-        It takes the key, as all the rest does.
+        It takes the key, as all the rest does, whose account is called by its
+        name.
         """
         world = World(self, apiKey=KEY)
         self.assertEqual(get(world).status, 401)
         self.assertEqual(get(world, authorization=f"Bearer {KEY}").status, 200)
+        page = Samples(get(world, authorization=f"Bearer {KEY}").content.decode())
+        self.assertEqual(page.of("openai_server_account_requests_total", "account"), {"default": 1})
 
     def test_keyOfNoAdministrator(self) -> None:
         """

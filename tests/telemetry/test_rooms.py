@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from openai_server.reports import RequestReport
+from openai_server.store.saved import SavedSession
 from tests.flow.support import FlowCase, function
 from tests.telemetry.support import Samples, get, samplesOf
 from tests.world import World
@@ -241,11 +242,12 @@ class RoomTests(FlowCase):
         world.until(lambda: world.store.unsaved > 0)
         self.assertEqual(samplesOf(world).get("openai_server_store_unsaved"), world.store.unsaved)
         world.advance(2)
-        get(world, "/v1/chat/completions")
+        self.successResultOf(world.store.state.find(SavedSession, limit=1))
         samples = samplesOf(world)
         self.assertEqual(samples.get("openai_server_store_unsaved"), 0)
         took = samples.of("openai_server_store_duration_seconds_count", "operation")
         self.assertGreater(took["write"], 0)
+        self.assertGreater(took["read"], 0)
         self.assertEqual(samples.get("openai_server_store_degraded"), 0)
 
     def test_loop(self) -> None:

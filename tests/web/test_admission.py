@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from openai_server.accounts import keyring
+from openai_server.errors import APIError
 from openai_server.web.admission import Admission
 from openai_server.web.httprequest import HTTPRequest
 from tests.web.support import Answer, WebCase, answersIn, get, post, ring
@@ -159,6 +160,114 @@ class NoOriginTests(WebCase):
         self.assertEqual([name for name in answer.headers if name.startswith("access-control")], [])
         answer = self.ask(get("/v1/models", method="OPTIONS"))
         self.assertEqual((answer.status, answer.header("allow")), (405, "GET, HEAD"))
+
+
+class OwnOriginTests(WebCase):
+    """
+    The server's own page may use it.
+    """
+
+    allowedHosts = ("gpu-box.lan",)
+
+    def statusFor(self, origin: str, host: str) -> int:
+        """
+        What a page of this origin gets when it asks this host.
+        """
+        asked = get("/v1/models", f"Origin: {origin}")
+        answer = self.ask(asked.replace(b"Host: localhost", b"Host: " + host.encode()))
+        self.assertNotIn("access-control-allow-origin", answer.headers)
+        return answer.status
+
+    def test_own(self) -> None:
+        """
+        C15: a page that asks the address that it came from, also through a
+        proxy that does the encryption.
+        """
+        for origin, host in (
+            ("http://localhost:14620", "localhost:14620"),
+            ("http://127.0.0.1:14620", "127.0.0.1:14620"),
+            ("http://[::1]:14620", "[::1]:14620"),
+            ("http://localhost", "localhost"),
+            ("http://gpu-box.lan:14620", "GPU-box.lan:14620"),
+            ("https://gpu-box.lan", "gpu-box.lan"),
+        ):
+            self.assertEqual(self.statusFor(origin, host), 200, origin)
+
+    def test_others(self) -> None:
+        """
+        C15: another name, port or scheme is another origin, though it be this
+        machine's.
+        """
+        for origin, host in (
+            ("http://localhost:3000", "localhost:14620"),
+            ("http://localhost", "localhost:14620"),
+            ("http://localhost:14620", "127.0.0.1:14620"),
+            ("http://evil.example", "localhost:14620"),
+            ("http://localhost:14620.evil.example", "localhost:14620"),
+            ("http://evil.example/localhost:14620", "localhost:14620"),
+            ("file://localhost:14620", "localhost:14620"),
+            ("ws://localhost:14620", "localhost:14620"),
+            ("localhost:14620", "localhost:14620"),
+            ("//localhost:14620", "localhost:14620"),
+            ("null", "null"),
+        ):
+            self.assertIn(self.statusFor(origin, host), (403, 421), origin)
+        data = get("/v1/models", "Origin: http://localhost", "Origin: http://localhost")
+        self.assertEqual(self.ask(data).status, 403)
+        data = get("/v1/models", "Origin: http://localhost", version="HTTP/1.0")
+        self.assertEqual(self.ask(data.replace(b"Host: localhost\r\n", b"")).status, 403)
+
+    def test_rebinding(self) -> None:
+        """
+        C14: a page that came by DNS rebinding has the origin of the name that
+        it asks, and that is not this server's.
+        """
+        self.assertEqual(self.statusFor("http://evil.example:14620", "evil.example:14620"), 421)
+
+    def test_encrypted(self) -> None:
+        """
+        A page that came without encryption may be anybody's, and is none of an
+        encrypted server.
+        """
+        admission = Admission(ring())
+        for isSecure, origin in ((True, b"https"), (False, b"http"), (False, b"https")):
+            admission.admit(PageHead(origin + b"://localhost", isSecure))
+        self.assertRaises(APIError, admission.admit, PageHead(b"http://localhost", True))
+
+
+class PageHead:
+    """
+    The head of a request of a page's.
+    """
+
+    method, path, query = b"GET", b"/healthz", b""
+
+    def __init__(self, origin: bytes, isSecure: bool) -> None:
+        self._headers = {b"host": b"localhost", b"origin": origin}
+        self.isSecure = lambda: isSecure
+
+    def getHeader(self, name: bytes) -> bytes | None:
+        return self._headers.get(name)
+
+    def valuesOf(self, name: bytes) -> list[bytes]:
+        return [self._headers[name]] if name in self._headers else []
+
+
+class KeyedOwnOriginTests(WebCase):
+    """
+    With a key the name does not matter, and the key does.
+    """
+
+    apiKey = KEY
+
+    def test_key(self) -> None:
+        """
+        The page under a name that only a proxy knows; one that came by DNS
+        rebinding knows no key.
+        """
+        for headers, status in (((), 401), ((f"Authorization: Bearer {KEY}",), 200)):
+            data = get("/v1/models", "Origin: https://api.example", *headers)
+            self.assertEqual(self.ask(data.replace(b"localhost", b"api.example")).status, status)
 
 
 def preflight(origin: str, *headers: str, path: str = "/v1/chat/completions") -> bytes:

@@ -146,7 +146,7 @@ class SharedTests(SyncCase):
 
     def test_oneOfAll(self) -> None:
         """
-        One answers at a time, whichever process it is in, and the next one is
+        (D52) One answers at a time, whichever process it is in, and the next one is
         told at once.
         """
         self.successResultOf(self.acquire(self.one))

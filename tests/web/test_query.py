@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from openai_server.errors import APIError
-from openai_server.web.query import isNewestFirst, limitOf, membersOf, numberOf, oneOf, queryOf
+from openai_server.web.query import isNewestFirst, limitOf, listOf, membersOf, numberOf, oneOf, queryOf
 from tests.support import SyncCase
 
 
@@ -41,6 +41,14 @@ class QueryTests(SyncCase):
         """
         request: Any = SimpleNamespace(query=b"m[a]=1&m%5Bb%5D=&m[c=2&n[a]=3&m=4&m[[]]=5&m[]=6")
         self.assertEqual(membersOf(request, "m"), {"a": "1", "b": "", "[]": "5", "": "6"})
+
+    def test_lists(self) -> None:
+        """
+        In each of the ways in which clients say them; an empty value is none.
+        """
+        request: Any = SimpleNamespace(query=b"l=a&l%5B%5D=b&l[]=c,d&l=&m=e&l[x]=f")
+        self.assertEqual(listOf(request, "l"), ["a", "b", "c,d"])
+        self.assertEqual(listOf(request, "n"), [])
 
     def test_values(self) -> None:
         """

@@ -72,6 +72,13 @@ class KeyRing:
         """
         return len(self._all)
 
+    @property
+    def accounts(self) -> Iterable[Account]:
+        """
+        Whose keys there are, each once.
+        """
+        return {held.account.name: held.account for held in self._all.values()}.values()
+
     def changeKey(self, apiKey: str) -> None:
         """
         Let this key in as that of the settings, and no other.
@@ -118,6 +125,16 @@ class KeyRing:
             (isIt and held.why) or "The API key is missing or wrong. Send it as 'Authorization: Bearer KEY'.",
             headers={"www-authenticate": "Bearer"},
         )
+
+    def isHeld(self, account: Account) -> bool:
+        """
+        Whether there is a key that is good for this account as it is, or none
+        is needed for it.
+        """
+        if account is ANONYMOUS:
+            return not self.isRequired
+        now = self._now()
+        return any(held.account == account and held.until > now for held in self._all.values())
 
     def labelOf(self, name: str) -> str:
         """

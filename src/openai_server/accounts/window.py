@@ -93,7 +93,7 @@ class SlidingMinute:
         for counted in self._counted:
             over -= counted.amount
             if over <= 0:
-                return counted.at + MINUTE - now
+                return MINUTE - (now - counted.at)
         return inf
 
     def reset(self, now: float) -> float:
@@ -101,4 +101,4 @@ class SlidingMinute:
         Return the seconds until nothing counts any more.
         """
         self.forget(now)
-        return self._counted[-1].at + MINUTE - now if self._counted else 0.0
+        return MINUTE - (now - self._counted[-1].at) if self._counted else 0.0

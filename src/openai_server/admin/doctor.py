@@ -17,7 +17,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -28,10 +28,11 @@ from twisted.plugin import getPlugins
 import openai_server
 from openai_server.admin.daemonchecks import daemonFindings
 from openai_server.admin.findings import Finding
-from openai_server.config import Configuration, Loaded, keyPath
+from openai_server.config import Configuration, Loaded, keyPath, whyKeyNeeded
 from openai_server.identity import keyProblem
 from openai_server.store.administration import Administration
 from openai_server.store.interfaces import StoreError
+from openai_server.store.keyadministration import KeyAdministration
 from openai_server.store.location import Location
 
 #: Bytes that should be left on a disk.
@@ -68,7 +69,7 @@ def findings(loaded: Loaded, environ: Mapping[str, str], now: float) -> Iterator
         yield from daemonFindings(configuration, environ)
     yield _port(configuration)
     yield _key(configuration, environ)
-    yield _apiKey(configuration)
+    yield _apiKeys(configuration, now)
     yield from _store(configuration, now)
     yield _clock(now)
     yield _files(configuration)
@@ -147,12 +148,25 @@ def _key(configuration: Configuration, environ: Mapping[str, str]) -> Finding:
     return Finding("key file", path if os.path.exists(path) else f"{path} is made at the first start")
 
 
-def _apiKey(configuration: Configuration) -> Finding:
-    if configuration.apiKey is not None:
-        return Finding("API key", "is set")
-    if configuration.insecureNoAuth:
-        return Finding("API key", "none is set, and others may reach the server", "set OPENAI_SERVER_API_KEY")
-    return Finding("API key", "none is set: whoever reaches the port may ask")
+def _apiKeys(configuration: Configuration, now: float) -> Finding:
+    count = _keysIn(configuration.store, now) + (configuration.apiKey is not None)
+    if count:
+        return Finding("API keys", f"{count}: each request needs one")
+    why = whyKeyNeeded(configuration)
+    if why is None and configuration.insecureNoAuth:
+        why = "there is none, and others may reach the server"
+    if why is not None:
+        return Finding("API keys", why, "add one with python -m openai_server.admin keys add NAME")
+    return Finding("API keys", "none: whoever reaches the port may ask")
+
+
+def _keysIn(url: str, now: float) -> int:
+    """
+    Return how many keys a store has; none where it cannot be asked.
+    """
+    with suppress(StoreError), closing(Administration(url)) as store:
+        return len(KeyAdministration(store, now).list())
+    return 0
 
 
 # The store.

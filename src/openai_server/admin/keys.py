@@ -250,22 +250,25 @@ def _add(keys: KeyAdministration, said: Mapping[str, Any], now: float) -> str:
 
 
 def _listed(keys: KeyAdministration, now: float) -> Iterator[str]:
-    rows = [("NAME", "ACCOUNT", "KEY", "STATE", "MODELS", "LIMITS")]
-    for key in keys.list():
-        used = keys.used(key.account, periodsAt(now))
-        rows.append(
-            (
-                key.name,
-                key.account,
-                f"{key.shown}...",
-                ", ".join(_states(key, now)),
-                key.models or "all",
-                _limits(key, *used.values()),
-            )
-        )
+    used = [keys.used(period) for period in periodsAt(now)]
+    rows = [
+        ("NAME", "ACCOUNT", "KEY", "STATE", "MODELS", "LIMITS"),
+        *[_row(key, now, *[each.get(key.account, 0) for each in used]) for key in keys.list()],
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join([cell.ljust(width) for cell, width in zip(row, widths, strict=True)]).rstrip()
+
+
+def _row(key: SavedKey, now: float, today: int, month: int) -> tuple[str, ...]:
+    return (
+        key.name,
+        key.account,
+        f"{key.shown}...",
+        ", ".join(_states(key, now)),
+        key.models or "all",
+        _limits(key, today, month),
+    )
 
 
 def _states(key: SavedKey, now: float) -> Iterator[str]:

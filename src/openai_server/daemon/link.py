@@ -72,6 +72,7 @@ class Link(Service):
 
     Start and stop it as a service; the registry is a service of its own.
 
+    @ivar daemonName: which daemon it is, where there are several.
     @ivar incarnation: of the daemon that was reached last.
     @ivar counts: tones and calls that were dropped or refused, by reason.
     @ivar badTones: lines of the daemon's that could not be read, by reason.
@@ -123,6 +124,7 @@ class Link(Service):
         self._source = source
         self._timeouts = timeouts
         self._incarnationOf = incarnationOf
+        self.daemonName = name
         self._called = f"the daemon {name}".rstrip()
         self._backoff = Backoff(jitter)
         self._rids = RequestIds(now)

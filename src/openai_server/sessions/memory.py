@@ -113,6 +113,13 @@ class SessionMemory:
         self._promptSize = 0
         self._isStopped = False
 
+    @property
+    def idleSessions(self) -> int:
+        """
+        How many sessions can be gone on with.
+        """
+        return len(self._idle)
+
     def claim(self, claim: Claim) -> SessionPlan | Deferred[SessionPlan]:
         """
         Find the session for a request. It is the request's until L{release}.

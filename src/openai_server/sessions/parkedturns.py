@@ -347,6 +347,18 @@ class LastingTurns:
         else:
             self._state.save(replace(saved, isOpen=False, details=b""))
 
+    def isOwn(self, parked: Parked) -> Deferred[bool | None] | None:
+        """
+        Return whether this process still has a parked turn, by the store.
+
+        @return: fires with None where that cannot be known for now; None for a
+            turn of which nothing is there.
+        """
+        if all(call.saved is None for call in parked.openCalls):
+            return None
+        own = {"owner": self.owner}
+        return self._state.change(SavedCall, own, sid=parked.context.sid, owner=self.owner, isOpen=True)
+
     # What is in the store.
 
     async def calls(self) -> Sequence[SavedCall]:

@@ -141,7 +141,7 @@ class SharedTurns:
         if isLive or self._turns.isStopped:
             return
         calls = await self._turns.own(saved)
-        if calls:
+        if calls and not self._turns.isStopped:
             if saved.owner != self._turns.owner:
                 self._turns.tellTaken(saved.sid)
             self._adoption.bringBack(calls)
@@ -183,11 +183,9 @@ class SharedTurns:
         """
         Let go of what others have: this process may not have been told.
         """
-        before = self._parked()
-        own = {saved.sid for saved in await self._turns.calls()}
-        for conversation in before:
-            isSaved = any(call.saved is not None for call in conversation.openCalls)
-            if conversation.isParked and isSaved and conversation.context.sid not in own:
+        asked = [(each, asked) for each in self._parked() if (asked := self._turns.isOwn(each)) is not None]
+        for conversation, isOwn in asked:
+            if await isOwn is False and conversation.isParked:
                 self._leave(conversation)
 
     def _parked(self) -> list[Conversation]:

@@ -30,6 +30,13 @@ class ClaimState(SaveState):
         super().__init__(saved)
         self._now = now
 
+    @property
+    def entry(self) -> None:
+        """
+        Whoever claims waits for the database: another may have come first.
+        """
+        return None
+
     def replaces(self, former: Operation) -> bool:
         """
         Nothing: it has to be seen what is there.

@@ -18,7 +18,8 @@ from openai_server.store.keyrows import forgetUsed
 from openai_server.store.location import Location
 from openai_server.store.migrations import migrate
 from openai_server.store.operations import Operation, inserting, sweep, writeAll
-from openai_server.store.recordchanges import RecordBounds, RecordChange
+from openai_server.store.recordbounds import RecordBounds
+from openai_server.store.recordchanges import RecordChange
 from openai_server.store.schema import TABLES, leases, secrets
 from openai_server.store.secrets import derivedSecret
 from openai_server.store.troubles import Trouble, troubleOf
@@ -143,6 +144,7 @@ class Database:
         try:
             return self._attempt(changes)
         except Exception as error:
+            self._bounds.recount()
             trouble = troubleOf(error)
             if trouble is None:
                 return [self._attemptOne(change) for change in changes]
@@ -160,6 +162,7 @@ class Database:
         try:
             return self._attempt([change])[0]
         except Exception as error:
+            self._bounds.recount()
             if troubleOf(error) is not None:
                 raise self._troubleFrom(error) from error
             self.notes.append(f"a change was left out that cannot be written: {type(error).__name__}")
@@ -181,6 +184,7 @@ class Database:
                 self._bounds.forgetOld(
                     connection, min([now, *[each.used for each in ofRecords if each.used]])
                 )
+                self._bounds.begun(connection, ofRecords)
             came = writeAll(connection, changes)
             if ofRecords:
                 self._bounds.makeRoom(connection, ofRecords)

@@ -17,12 +17,12 @@ from openai_server.store.interfaces import StoreError
 from openai_server.store.keyrows import (
     addKey,
     allKeys,
+    allTokensUsed,
     changeKeys,
     keysNamed,
     noteChange,
     removeKeys,
     removeReplaced,
-    tokensUsed,
 )
 from openai_server.store.savedkeys import SavedKey
 
@@ -61,12 +61,12 @@ class KeyAdministration:
                 if key.replacedUntil is None or key.replacedUntil > self._now
             ]
 
-    def used(self, account: str, periods: Sequence[str]) -> Mapping[str, int]:
+    def used(self, period: str) -> Mapping[str, int]:
         """
-        Return the tokens that an account has used in these days and months.
+        Return the tokens that were used in a day or month, by account.
         """
         with self._database.connected() as connection:
-            return tokensUsed(connection, account, periods)
+            return allTokensUsed(connection, period)
 
     def add(self, key: SavedKey) -> None:
         """

@@ -150,6 +150,14 @@ def _using(dialect: str) -> Any:
     )
 
 
+def allTokensUsed(connection: Connection, period: str) -> Mapping[str, int]:
+    """
+    Return what has been used in a day or month, by account.
+    """
+    query = select(usedTokens.c.account, usedTokens.c.tokens).where(usedTokens.c.period == period)
+    return {account: int(tokens) for account, tokens in connection.execute(query)}
+
+
 def tokensUsed(connection: Connection, account: str, periods: Sequence[str]) -> Mapping[str, int]:
     """
     Return what an account has used in these days and months.

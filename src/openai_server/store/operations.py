@@ -233,8 +233,7 @@ class ForgetState(Operation):
         Delete them.
         """
         kind = changes[0].kind
-        (column,) = _keyOf(kind)
-        deleteRows(connection, _deleteOf(kind), column, [change.name for change in changes])
+        deleteRows(connection, _deleteOf(kind), _keyOf(kind), [change.name for change in changes])
         return [None] * len(changes)
 
 
@@ -243,8 +242,9 @@ def _deleteOf(kind: type[Saved]) -> Delete:
     return delete(TABLES[kind])
 
 
-def _keyOf(kind: type[Saved]) -> Sequence[Column[Any]]:
-    return list(TABLES[kind].primary_key.columns)
+def _keyOf(kind: type[Saved]) -> Column[Any]:
+    (key,) = TABLES[kind].primary_key.columns
+    return key
 
 
 class TakeState(ForgetState):
@@ -276,8 +276,7 @@ class TakeState(ForgetState):
         Delete it.
         """
         isThere = TABLES[self.kind].c.expires_at > bindparam("now")
-        (key,) = _keyOf(self.kind)
-        statement = _deleteOf(self.kind).where(key == bindparam("one"), isThere)
+        statement = _deleteOf(self.kind).where(_keyOf(self.kind) == bindparam("one"), isThere)
         return connection.execute(statement, {"one": self.name, "now": self._now}).rowcount > 0
 
 

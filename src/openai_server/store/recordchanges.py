@@ -7,25 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from math import inf
 from typing import Any, ClassVar, Final
 
 from sqlalchemy import ColumnElement, Connection, Insert, bindparam, delete, func, select, update
-from sqlalchemy.sql.expression import Select
 
-from openai_server.store.interfaces import OVERHEAD, Bounds, Entry
+from openai_server.store.interfaces import OVERHEAD, Entry
 from openai_server.store.manyrows import insertRows
 from openai_server.store.operations import Operation, encode, inserting
 from openai_server.store.saved import KINDS
 from openai_server.store.schema import items, records
 
-#: One part in so many of the bound is deleted beyond what has to be: not with
-#: each change there is something to delete then.
-_SLACK: Final = 100
-
 _one: Final = (records.c.account == bindparam("one")) & (records.c.id == bindparam("two"))
 _using: Final = update(records).where(_one).values(used=bindparam("at"))
-_forgetting: Final = delete(records).where(records.c.used <= bindparam("since"))
 _held: Final = (
     select(func.coalesce(func.sum(func.length(items.c.data) + OVERHEAD), 0))
     .where(items.c.record == records.c.place)
@@ -219,75 +212,14 @@ class RemoveItem(RecordChange):
         return connection.execute(delete(items).where(isOne)).rowcount > 0
 
 
-class RecordBounds:
-    """
-    Keeps the records within bounds.
-
-    @ivar _size: bytes that there may be, at most; not known yet at first.
-    @ivar _count: the same for records.
-    """
-
-    def __init__(self, bounds: Bounds) -> None:
-        self._bounds = bounds
-        self._size = self._count = inf
-
-    def recount(self) -> None:
-        """
-        Look again how much there is: others may have added to it.
-        """
-        self._size = self._count = inf
-
-    def forgetOld(self, connection: Connection, now: float) -> None:
-        """
-        Delete those that were not used for too long.
-        """
-        connection.execute(_forgetting, {"since": now - self._bounds.age})
-
-    def makeRoom(self, connection: Connection, changes: Sequence[RecordChange]) -> None:
-        """
-        Delete those for which there is no room after these changes, the one
-        that was used longest ago first.
-        """
-        growing = [change for change in changes if isinstance(change, (PutRecord, AppendItems))]
-        _measure(connection, [change for change in changes if isinstance(change, (AppendItems, RemoveItem))])
-        self._count += len(growing)
-        self._size += sum([change.size + OVERHEAD * (1 + _itemsIn(change)) for change in growing])
-        if growing and (self._count > self._bounds.count or self._size > self._bounds.size):
-            self._cut(connection)
-
-    def _cut(self, connection: Connection) -> None:
-        bounds = self._bounds
-        connection.execute(delete(records).where(records.c.size > bounds.size))
-        self._count, self._size = _totals(connection)
-        if self._count <= bounds.count and self._size <= bounds.size:
-            return
-        count = self._count - bounds.count + bounds.count // _SLACK
-        size = self._size - bounds.size + bounds.size // _SLACK
-        number, before = func.row_number().over(order_by=records.c.used), func.sum(records.c.size)
-        listed: Select[Any] = select(
-            records.c.place,
-            number.label("number"),
-            (before.over(order_by=records.c.used) - records.c.size).label("before"),
-        )
-        oldest = listed.subquery()
-        tooMany = (oldest.c.number <= count) | (oldest.c.before < size)
-        connection.execute(delete(records).where(records.c.place.in_(select(oldest.c.place).where(tooMany))))
-        self._count, self._size = _totals(connection)
-
-
-def _measure(connection: Connection, changes: Sequence[RecordChange]) -> None:
+def measure(connection: Connection, changes: Sequence[RecordChange]) -> None:
     """
     Put the sizes of records right whose items were changed.
     """
-    if changes:
-        rows = [{"one": change.account, "two": change.id} for change in changes]
+    rows = [
+        {"one": change.account, "two": change.id}
+        for change in changes
+        if isinstance(change, (AppendItems, RemoveItem))
+    ]
+    if rows:
         connection.execute(_measuring, rows)
-
-
-def _itemsIn(change: RecordChange) -> int:
-    return len(change.added) if isinstance(change, AppendItems) else 0
-
-
-def _totals(connection: Connection) -> tuple[float, float]:
-    row = connection.execute(select(func.count(), func.coalesce(func.sum(records.c.size), 0))).one()
-    return float(row[0]), float(row[1])

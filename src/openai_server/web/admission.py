@@ -5,8 +5,8 @@ Who may ask, and from where: host, origin, content type, key.
 Without a key every web page that a person on this machine opens could reach a
 server on a loopback port. Three checks keep pages out: the Host header must
 name this server (a page that got here by DNS rebinding names its own), the
-Origin must be on the list, and the content type must be one that a browser
-does not send without asking first.
+Origin must be this server's own or on the list, and the content type must be
+one that a browser does not send without asking first.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from openai_server.accounts.limiter import Limiter
 from openai_server.config.exposure import isLoopback
 from openai_server.errors import APIError
 from openai_server.web.interfaces import Head, Request
+from openai_server.web.page.folder import FILES
 from openai_server.web.wrongkeys import WrongKeys
 
 #: Paths for which no key is needed, and whose requests have no body.
-OPEN_PATHS: Final = frozenset({b"/", b"/healthz", b"/readyz"})
+OPEN_PATHS: Final = frozenset({b"/", b"/healthz", b"/readyz"}) | {path.encode() for path in FILES}
 
 _EXPOSED: Final = (
     b"x-request-id, retry-after, retry-after-ms, openai-processing-ms, x-should-retry, x-hum-session, "
@@ -137,6 +138,8 @@ class Admission:
         origins = request.valuesOf(b"origin")
         if not origins:
             return
+        if len(origins) == 1 and _isOwn(origins[0], request):
+            return
         if len(origins) > 1 or not (self._anyOrigin or origins[0] in self._origins):
             raise APIError(
                 "origin_not_allowed",
@@ -174,6 +177,21 @@ def isOpen(request: Head) -> bool:
     Return whether a request needs no key. None of these has a body.
     """
     return request.method == b"OPTIONS" or request.path in OPEN_PATHS
+
+
+def _isOwn(origin: bytes, request: Head) -> bool:
+    """
+    Return whether a page is one of this server's: its origin is the address
+    that it sends its request to, by the Host header. That is checked before; or
+    there is a key, which no page that came by DNS rebinding knows.
+
+    A page that came without encryption is no page of an encrypted address. The
+    other way round it may be one, through a proxy that does the encryption.
+    """
+    host = request.getHeader(b"host")
+    scheme, separator, rest = origin.lower().partition(b"://")
+    schemes = (b"https",) if request.isSecure() else (b"http", b"https")
+    return bool(separator) and scheme in schemes and host is not None and rest == host.lower()
 
 
 def _keyIn(request: Head) -> bytes:

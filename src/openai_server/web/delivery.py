@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from openai_server.api.output import Failed, Finished, Output, Usage
 from openai_server.api.renderer import Renderer
 from openai_server.errors import APIError, End
+from openai_server.web.headers import isFromPage
 from openai_server.web.interfaces import Request
 
 #: How a client is lost who may come back.
@@ -62,7 +63,15 @@ class Delivery:
     @ivar isStreamed: whether it is given in pieces.
     """
 
-    __slots__ = ("_hasBegun", "_keepAliveInterval", "_renderer", "_response", "isStreamed", "request")
+    __slots__ = (
+        "_hasBegun",
+        "_isFromPage",
+        "_keepAliveInterval",
+        "_renderer",
+        "_response",
+        "isStreamed",
+        "request",
+    )
 
     def __init__(
         self,
@@ -81,6 +90,7 @@ class Delivery:
         self.isStreamed = isStreamed
         self._keepAliveInterval = keepAliveInterval
         self._hasBegun = False
+        self._isFromPage = isFromPage(request)
         self.request = request
         request.owner = self
 
@@ -170,9 +180,11 @@ class Delivery:
     @property
     def errorIsEnd(self) -> bool:
         """
-        Whether it is complete when its last words are an error.
+        Whether it is complete when its last words are an error. A browser
+        forgets the last words of what is cut, and our page looks for the end of
+        the answer itself.
         """
-        return self._renderer.errorIsEnd
+        return self._renderer.errorIsEnd or self._isFromPage
 
     def keepAlive(self) -> bytes:
         """

@@ -13,13 +13,9 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 
 from openai_server.accounts.accounts import Accounts
-from openai_server.api.chat.dialect import ChatDialect
-from openai_server.api.completions.dialect import CompletionDialect
 from openai_server.api.dialect import Dialect
 from openai_server.api.ids import newToken
-from openai_server.api.responses.compaction import CompactionDialect
 from openai_server.api.responses.conversations import Conversations
-from openai_server.api.responses.dialect import ResponsesDialect
 from openai_server.config import Configuration, whyKeyNeeded
 from openai_server.daemon.interfaces import Bee
 from openai_server.metrics import Counters
@@ -48,20 +44,23 @@ from openai_server.web.admission import Admission
 from openai_server.web.attachments import AttachmentFolder
 from openai_server.web.completion import Completion
 from openai_server.web.conversations import ConversationRoutes
-from openai_server.web.elsewhere import Elsewhere
 from openai_server.web.exchanges import Exchanges
 from openai_server.web.inputtokens import InputTokens
 from openai_server.web.kept import KeptAnswers
 from openai_server.web.keptchats import KeptChats
 from openai_server.web.keptresponses import KeptResponses
-from openai_server.web.locks import ConversationLeases
+from openai_server.web.locks import leasesOver
 from openai_server.web.models import OfferedModels
 from openai_server.web.organization import Organization
+from openai_server.web.page.activity import Activity
+from openai_server.web.page.page import Page
 from openai_server.web.response import Response
 from openai_server.web.routes import Answer, Routes
 from openai_server.web.sealing import SealingKey
+from openai_server.web.sharedanswers import sharedAnswersOver
 from openai_server.web.site import APISite
 from openai_server.web.sockets import ResponsesSockets
+from openai_server.web.spoken import SpokenDialects
 from openai_server.web.submission import Submitter
 from openai_server.web.survivors import Survivors
 from openai_server.web.turnreports import TurnReporter
@@ -77,6 +76,8 @@ class WebFront(Service):
     @ivar models: what can be asked for.
     @ivar accounts: who may ask.
     @ivar kept: the answers that can be asked for again.
+    @ivar activity: what has happened lately.
+    @ivar page: what a browser is shown.
     @ivar membership: tells which of the processes that share the store live.
     """
 
@@ -140,6 +141,7 @@ class WebFront(Service):
             lasting,
             upstreams.canGoOn,
         )
+        self.activity = Activity(now, accounts.keys.labelOf)
         self.submitter = Submitter(
             clock=clock,
             configuration=configuration,
@@ -149,7 +151,9 @@ class WebFront(Service):
             calls=CallTable(clock, turns),
             folder=AttachmentFolder(clock, runtimeDirectory),
             counters=counters or Counters(),
-            reporter=TurnReporter([accounts.limiter, *map(accounts.labelled, [store.ledger, *turnReports])]),
+            reporter=TurnReporter(
+                [accounts.limiter, self.activity, *map(accounts.labelled, [store.ledger, *turnReports])]
+            ),
             turns=turns,
             sharing=SharedSessions(memory, lasting) if lasting is not None and lasting.isShared else None,
         )
@@ -160,34 +164,15 @@ class WebFront(Service):
         self._taken = TakenNames()
         self._hid = hid
         self._configuration = configuration
-        chat = ChatDialect(
-            strict=configuration.strict,
-            defaultModel=self._defaultModel,
-            reasoningField=configuration.reasoningField,
-            showsWorkerTools=configuration.workerTools,
-            keepAlive=configuration.keepAlive,
-            keeps=configuration.keptResponses > 0,
-            now=now,
-        )
-        responses = ResponsesDialect(
-            strict=configuration.strict,
-            defaultModel=self._defaultModel,
-            showsReasoning=configuration.reasoningField != "none",
-            showsWorkerTools=configuration.workerTools,
-            keepAlive=configuration.keepAlive,
-            keeps=configuration.keptResponses > 0,
-            now=now,
-        )
-        kept = self.kept = KeptAnswers(
-            recordsOf(store, clock),
-            SealingKey(store.state.secret("seals")),
-            Elsewhere(store, self.membership) if state.isShared else None,
-        )
+        spoken = SpokenDialects(configuration, self._defaultModel, now, dialects or {})
+        responses = spoken.responses
+        shared = sharedAnswersOver(store, self.membership, clock, responses.interrupted)
+        kept = self.kept = KeptAnswers(recordsOf(store, clock), SealingKey(state.secret("seals")), shared)
         survivors = Survivors()
         conversations = Conversations(
             responses.renderer, strict=configuration.strict, now=now, newToken=newToken
         )
-        leases = ConversationLeases(state, self.membership, clock) if state.isShared else None
+        leases = leasesOver(state, self.membership, clock)
         self._exchanges = Exchanges(clock, conversations, kept, configuration.keptBytes, leases)
         self._keys = AnswerKeys(state, self.membership, clock, now) if state.lasts else None
         self.completion = Completion(
@@ -202,39 +187,36 @@ class WebFront(Service):
             self._restoration,
             self._keys,
         )
-        completions = CompletionDialect(
-            strict=configuration.strict,
-            defaultModel=self._defaultModel,
-            keepAlive=configuration.keepAlive,
-            now=now,
-        )
         hosts = (*configuration.allowedHosts, *boundHosts)
         admission = Admission(accounts.keys, hosts, configuration.corsOrigins, accounts.limiter)
-        spoken: Mapping[str, Dialect] = {
-            "/v1/chat/completions": chat,
-            "/v1/completions": completions,
-            "/v1/responses": responses,
-            "/v1/responses/compact": CompactionDialect(strict=configuration.strict, now=now),
-            **(dialects or {}),
-        }
         isKept = configuration.keptResponses > 0
+        self.page = Page(
+            now,
+            self.activity,
+            self.submitter,
+            self.models.ids,
+            lambda: store.whyDegraded,
+            accounts.keys,
+        )
         inputs = InputTokens(responses, kept, self.submitter, self._takenNames)
         further = [
-            *KeptChats(chat, chat.name, kept).routes(),
+            *KeptChats(spoken.chat, spoken.chat.name, kept).routes(),
             *KeptResponses(responses, kept, configuration.keepAliveInterval).routes(),
             *inputs.routes(),
             *Organization(store.ledger, now).routes(),
             *ConversationRoutes(conversations, kept, isKept).routes(),
+            *self.page.routes(),
             *beside,
         ]
         routes = Routes(
             self.completion,
-            spoken,
+            spoken.byPath,
             self.models,
             admission,
             lambda: upstreams.whyNotReady,
             further,
             lambda: store.whyDegraded,
+            self.page.files.answerBrowser,
             upstreams.away,
         )
         self.site = APISite(
@@ -245,11 +227,11 @@ class WebFront(Service):
             bodyBudget=configuration.bodyBudget,
             maxConnections=configuration.maxConnections,
             upgrades=ResponsesSockets(
-                self.completion, responses, kept, admission.admit, keeps=configuration.keptResponses > 0
+                self.completion, responses, kept, admission.admit, keeps=isKept
             ),
             onStopping=self._turnAway,
             survivors=survivors,
-            reports=requestReports,
+            reports=[*requestReports, self.activity],
             isTraced=isTraced,
         )
 
@@ -260,7 +242,6 @@ class WebFront(Service):
         super().startService()
         self.accounts.start()
         self.membership.startService()
-        self.kept.start()
         self.submitter.folder.start()
         if self._restoration is not None:
             self._restoration.start()
@@ -308,6 +289,7 @@ class WebFront(Service):
         return Restoration(lasting, turns, around, adoption, shared)
 
     def _turnAway(self) -> None:
+        self.page.stop()
         self._exchanges.stop()
         if self._keys is not None:
             self._keys.stop()

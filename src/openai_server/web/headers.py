@@ -18,6 +18,14 @@ _SHORTEST_INTERVAL: Final = 1.0
 _R = TypeVar("_R")
 
 
+def isFromPage(request: Request) -> bool:
+    """
+    Return whether this server's own page asks. One of another origin cannot
+    send this header without being allowed to.
+    """
+    return request.getHeader(b"x-page") is not None
+
+
 def keepAliveInterval(request: Request, setting: float) -> float:
     """
     Return the seconds of silence after which a stream says something: as set,

@@ -97,6 +97,11 @@ class Head(Protocol):
         @param name: in lower case.
         """
 
+    def isSecure(self) -> bool:
+        """
+        Whether the connection is encrypted.
+        """
+
     def getHost(self) -> IAddress:
         """
         Return the address that the connection came in on.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from openai_server.api.inquiry import Inquiry
@@ -20,77 +20,18 @@ from openai_server.api.output import Failed, Output
 from openai_server.coroutines import begun
 from openai_server.errors import APIError
 from openai_server.store.interfaces import RecordStore
-from openai_server.web.elsewhere import Elsewhere
 from openai_server.web.interfaces import Request
 from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.response import Response, cancelled
+from openai_server.web.runninganswer import RunningAnswer
 from openai_server.web.sealing import SealingKey
+from openai_server.web.sharedanswers import SharedAnswers
 
 _SHOWN_ID: Final = 200
 
 
 #: What the ids of conversations begin with, which are no answers.
 _CONVERSATION: Final = "conv_"
-
-
-class RunningAnswer:
-    """
-    An answer that is being made.
-
-    @ivar account: whose it is; see L{placeOf}.
-    @ivar keeping: how it will be kept.
-    @ivar response: what is made; None while it waits to be asked.
-    @ivar asking: asks it, until it is asked; else None.
-    """
-
-    __slots__ = ("_error", "_waiting", "account", "asking", "keeping", "response")
-
-    def __init__(self, account: str, keeping: Keeping, response: Response | None) -> None:
-        self.account = account
-        self.keeping = keeping
-        self.response = response
-        self.asking: Deferred[None] | None = None
-        self._error: APIError | None = None
-        self._waiting: list[Deferred[Response]] = []
-
-    def said(self) -> list[Output] | None:
-        """
-        Return all that was said; None where it waits to be asked.
-        """
-        return None if self.response is None else self.response.said()
-
-    def whenAsked(self) -> Deferred[Response]:
-        """
-        Fires with what is made when it does not wait to be asked any more;
-        fails with an L{APIError} where that came to nothing.
-        """
-        if self.response is not None:
-            return succeed(self.response)
-        if self._error is not None:
-            return fail(self._error)
-        waiting: Deferred[Response] = Deferred(self._waiting.remove)
-        self._waiting.append(waiting)
-        return waiting
-
-    def wasAsked(self, response: Response) -> None:
-        """
-        Tell those who wait.
-        """
-        self.response = response
-        self.asking = None
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(response)
-
-    def wasNotAsked(self, error: APIError) -> None:
-        """
-        Tell those who wait that it came to nothing.
-        """
-        self._error = error
-        self.asking = None
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.errback(error)
 
 
 class KeptAnswers:
@@ -100,13 +41,17 @@ class KeptAnswers:
     @ivar store: has the records.
     """
 
-    def __init__(self, store: RecordStore, key: SealingKey, elsewhere: Elsewhere | None = None) -> None:
+    def __init__(
+        self, store: RecordStore, key: SealingKey, shared: SharedAnswers | None = None
+    ) -> None:
         """
         @param key: of what clients keep.
-        @param elsewhere: what other processes make; None where there are none.
+        @param shared: what other processes are told of; None where there are none.
         """
+        self._shared = shared
+        if shared is not None:
+            shared.hear(self._wished)
         self.store = store
-        self._elsewhere = elsewhere
         self._key = key
         self._running: dict[Response, RunningAnswer] = {}
         self._byId: dict[tuple[str, str], RunningAnswer] = {}
@@ -179,27 +124,38 @@ class KeptAnswers:
             return
         if response.output is None:
             # It has become too long for that.
-            del self._byId[running.account, running.keeping.id]
-            self._hide(running.account, running.keeping.id)
+            self._over(running)
         else:
             self._put(running, response.said())
 
     def _put(self, running: RunningAnswer, events: list[Output]) -> None:
         keeping = running.keeping
-        del self._byId[running.account, keeping.id]
         record = keeping.record(events)
-        if not record:
-            self._hide(running.account, keeping.id)
-            return
-        putting = Deferred.fromCoroutine(self._store(running.account, keeping, record))
-        putting.addErrback(_notKept, keeping.id)
+        if record:
+            putting = Deferred.fromCoroutine(self._store(running.account, keeping, record))
+            putting.addErrback(_notKept, keeping.id)
+        self._over(running)
+
+    def _over(self, running: RunningAnswer) -> None:
+        """
+        Know an answer only by its record, if there is one.
+        """
+        del self._byId[running.account, running.keeping.id]
+        if running.isShared and self._shared is not None:
+            self._shared.ended(running.account, running.keeping.id)
 
     async def _store(self, account: str, keeping: Keeping, record: bytes) -> None:
         await self.store.put(account, keeping.id, record, keeping.previous)
         if keeping.items and not await self.store.append(account, keeping.id, keeping.items):
             # There is no room for all of it.
             await self.store.remove(account, keeping.id)
-        self._hide(account, keeping.id)
+
+    def stop(self) -> None:
+        """
+        Hear no more of what other processes want.
+        """
+        if self._shared is not None:
+            self._shared.stop()
 
     # In the background.
 
@@ -214,45 +170,25 @@ class KeptAnswers:
             is kept.
         """
         running = self._byId[account, keeping.id] = RunningAnswer(account, keeping, None)
+        if self._shared is not None:
+            running.isShared = True
+            self._shared.begun(account, keeping.id, keeping.record(None))
         try:
             waiting = begun(self._ask(running, asking))
         except BaseException:
-            del self._byId[account, keeping.id]
+            self._over(running)
             raise
         if waiting is not None:
             running.asking = waiting
             waiting.addErrback(self._notAsked, running)
-        self._show(running)
         return running
-
-    def _show(self, running: RunningAnswer) -> None:
-        place, keeping = running.account, running.keeping
-        if self._elsewhere is not None and self._byId.get((place, keeping.id)) is running:
-            self._elsewhere.show(place, keeping.id, keeping.record(running.said()))
-
-    def _hide(self, place: str, id: str) -> None:
-        if self._elsewhere is not None:
-            self._elsewhere.ended(place, id)
-
-    def start(self) -> None:
-        """
-        Begin to work together with other processes.
-        """
-        if self._elsewhere is not None:
-            self._elsewhere.start(self._cancelHere)
-
-    def stop(self) -> None:
-        """
-        End that.
-        """
-        if self._elsewhere is not None:
-            self._elsewhere.stop()
 
     async def _ask(self, running: RunningAnswer, asking: Coroutine[Any, Any, Response]) -> None:
         response = await asking
+        if self._shared is not None and self.running(running.account, running.keeping.id) is running:
+            self._shared.begun(running.account, running.keeping.id, running.keeping.record([]))
         self._follow(running, response)
         running.wasAsked(response)
-        self._show(running)
 
     def _notAsked(self, failure: Failure, running: RunningAnswer) -> None:
         error = failure.value
@@ -285,23 +221,35 @@ class KeptAnswers:
         if running is not None:
             record: bytes | None = running.keeping.record(running.said())
         else:
-            record = await self.store.get(account, id)
-            if not record and self._elsewhere is not None:
-                record = await self._elsewhere.found(account, id)
+            record = await self._foundElsewhere(account, id)
         if not record:
             raise notFound(id)
         return record
 
-    async def whole(self, account: str, id: str) -> bytes:
-        """
-        Return the record of an answer that has ended.
+    async def _foundElsewhere(self, account: str, id: str) -> bytes | None:
+        shared = self._shared
+        if shared is None:
+            return await self.store.get(account, id)
+        # One that ends meanwhile is kept before it is made no more.
+        for look in (shared.found, self.store.get, shared.found, shared.left):
+            if (record := await look(account, id)) is not None:
+                return record
+        return None
 
-        @raise APIError: 404.
+    async def isElsewhere(self, account: str, id: str) -> bool:
         """
-        record = None if id.startswith(_CONVERSATION) else await self.store.get(account, id)
-        if not record:
-            raise notFound(id)
-        return record
+        Return whether another process makes an answer.
+        """
+        isHere = self._shared is None or self.running(account, id) is not None
+        return not isHere and self._shared is not None and await self._shared.isMade(account, id)
+
+    def _wished(self, isToBeKept: bool, account: str, id: str) -> None:
+        """
+        Do what was wished for at another process.
+        """
+        if self.running(account, id) is not None:
+            doing = self.cancel(account, id) if isToBeKept else self.forget(account, id)
+            Deferred.fromCoroutine(doing).addErrback(_notKept, id)
 
     async def forget(self, account: str, id: str, kind: str = "Response") -> None:
         """
@@ -311,12 +259,13 @@ class KeptAnswers:
         @param kind: what it is called in the error.
         @raise APIError: 404.
         """
-        running = self._byId.pop((account, id), None)
-        self._hide(account, id)
+        running = self.running(account, id)
         if running is None:
-            if id.startswith(_CONVERSATION) or not await self.store.remove(account, id):
+            if id.startswith(_CONVERSATION) or not await self._remove(account, id):
                 raise notFound(id, kind)
-        elif running.asking is not None:
+            return
+        self._over(running)
+        if running.asking is not None:
             running.asking.cancel()
         elif (response := running.response) is not None:
             del self._running[response]
@@ -324,23 +273,22 @@ class KeptAnswers:
             if not response.hasClients:
                 response.abandon()
 
+    async def _remove(self, account: str, id: str) -> bool:
+        isUnfinished = self._shared is not None and await self._shared.forget(account, id)
+        return await self.store.remove(account, id) or isUnfinished
+
     async def cancel(self, account: str, id: str) -> None:
         """
-        Cancel an answer that is being made; one that has ended stays as it is.
-        """
-        if not self._cancelHere(account, id) and self._elsewhere is not None:
-            await self._elsewhere.cancel(account, id)
-
-    def _cancelHere(self, account: str, id: str) -> bool:
-        """
-        Cancel an answer that this process makes, and return whether it does.
+        Cancel an answer that is being made, by whatever process; one that has
+        ended stays as it is.
         """
         running = self.running(account, id)
-        if running is not None and running.asking is not None:
+        if running is None and self._shared is not None:
+            await self._shared.cancel(account, id)
+        elif running is not None and running.asking is not None:
             running.asking.cancel()
         elif running is not None and running.response is not None:
             running.response.cancel()
-        return running is not None
 
 
 def accountOf(request: Request) -> str:

@@ -19,6 +19,8 @@ from openai_server.web.routes import Answer
 
 #: The highest number of an event: JSON's readers are exact up to there.
 _LAST: Final = 2**53
+#: Seconds after which a stream that is made elsewhere may be asked for again.
+_RETRY_AFTER: Final = 5
 
 
 class KeptResponses:
@@ -74,10 +76,13 @@ class KeptResponses:
             interval = keepAliveInterval(request, self._keepAliveInterval)
             response.attach(request, renderer, interval, isStreamed=True)
             return
-        renderer, said = self._reader.replay(await self._kept.whole(account, id))
+        if await self._kept.isElsewhere(account, id):
+            said = "Another server process makes this response: its stream can be read when it has ended."
+            raise APIError("response_in_progress", said, retryAfter=_RETRY_AFTER)
+        renderer, output = self._reader.replay(await self._kept.found(account, id))
         renderer = self._reader.resumed(renderer, after)
         request.begin(renderer, 0.0)
-        request.complete(renderer.start() + renderer.feed(said))
+        request.complete(renderer.start() + renderer.feed(output))
 
     async def delete(self, request: Request, id: str) -> bytes:
         """

@@ -115,6 +115,15 @@ class ConversationLeases:
             wait.fail(shuttingDown())
 
 
+def leasesOver(
+    state: StateStore, membership: Membership, clock: IReactorTime
+) -> ConversationLeases | None:
+    """
+    Return the rights of this process; None where it is alone.
+    """
+    return ConversationLeases(state, membership, clock) if state.isShared else None
+
+
 def _leaseOf(place: Place) -> str:
     account, id = place
     return f"conversation:{digestOf([account]).hex()}:{id}"

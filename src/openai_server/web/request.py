@@ -480,7 +480,7 @@ class APIRequest:
         if status not in _BODILESS:
             headers = self.headers
             headers[b"content-type"] = contentType
-            headers[b"cache-control"] = b"no-store"
+            headers.setdefault(b"cache-control", b"no-store")
             headers[b"content-length"] = b"%d" % len(body)
         queue = self.channel.queue
         queue.send(self._next(body))
@@ -509,6 +509,7 @@ class APIRequest:
             self.hasFailed = True
             self.isStream = False
             self.headers.pop(b"x-accel-buffering", None)
+            self.headers.pop(b"cache-control", None)
             self._answerError(error)
         elif self.isStream and not self._hasEnded:
             self.hasFailed = True

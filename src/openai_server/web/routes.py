@@ -53,10 +53,10 @@ _P = ParamSpec("_P")
 #: Answers a request with a body; with None where it has answered it by itself.
 #: It takes the ids in the path by their names.
 Answer: TypeAlias = Callable[..., Coroutine[Deferred[Any], Any, bytes | None]]
-_Route: TypeAlias = Callable[Concatenate["Routes", Request, _P], bytes]
+_Route: TypeAlias = Callable[Concatenate["Routes", Request, _P], bytes | None]
 
 #: Template and function of each route that is no dialect's.
-_routes: list[tuple[str, Callable[..., bytes]]] = []
+_routes: list[tuple[str, Callable[..., bytes | None]]] = []
 
 
 def _route(template: str) -> Callable[[_Route[_P]], _Route[_P]]:
@@ -102,6 +102,7 @@ class Routes:
         whyNotReady: Callable[[], str | None],
         further: Sequence[tuple[str, str, Answer]] = (),
         whyDegraded: Callable[[], str | None] = lambda: None,
+        answerBrowser: Callable[[Request], bool] = lambda request: False,
         away: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         """
@@ -111,6 +112,8 @@ class Routes:
             dialect's and not here either.
         @param whyDegraded: gives one word for why what is to last is in memory
             only, or None when it is not.
+        @param answerBrowser: answers with a page where the client is a browser,
+            and tells whether it is.
         @param away: gives the names of daemons that cannot be asked.
         """
         self._completion = completion
@@ -120,6 +123,7 @@ class Routes:
         self._whyNotReady = whyNotReady
         self._further = further
         self._whyDegraded = whyDegraded
+        self._answerBrowser = answerBrowser
         self._away = away
 
     def resource(self) -> IResource:
@@ -148,10 +152,12 @@ class Routes:
         deployed = _AZURE + "/deployments/<path:model>" + path.removeprefix("/v1")
         app.route(deployed, methods=["POST"], endpoint=deployed)(answer)
 
-    def _declareRoute(self, app: Klein, template: str, route: Callable[..., bytes]) -> None:
+    def _declareRoute(self, app: Klein, template: str, route: Callable[..., bytes | None]) -> None:
         def answer(request: APIRequest, **kwargs: str) -> Deferred[None]:
             request.route = template
-            request.answer(route(self, request, **kwargs))
+            body = route(self, request, **kwargs)
+            if body is not None:
+                request.answer(body)
             return request.whenOver()
 
         _declare(app, template, "GET", answer)
@@ -179,10 +185,12 @@ class Routes:
     # The operator's.
 
     @_route("/")
-    def banner(self, request: Request) -> bytes:
+    def banner(self, request: Request) -> bytes | None:
         """
-        What this is.
+        What this is; for a browser, the page.
         """
+        if self._answerBrowser(request):
+            return None
         about = {"name": "openai-server", "version": openai_server.__version__, "api": "/v1"}
         return msgspec.json.encode(about)
 

@@ -16,7 +16,7 @@ from openai_server.api.ids import newToken
 from openai_server.api.inquiry import Inquiry
 from openai_server.api.keeping import Keeping, RecordsFound, RecordsWanted
 from openai_server.api.listing import deletedBody
-from openai_server.api.output import Output, rowFromJSON, rowJSON
+from openai_server.api.output import Failed, Output, rowFromJSON, rowJSON
 from openai_server.api.renderer import Renderer
 from openai_server.api.responses.answer import ResponseHead, headFrom
 from openai_server.api.responses.records import Record, historyFrom, readRecord
@@ -24,6 +24,7 @@ from openai_server.api.responses.render import ResponsesRenderer
 from openai_server.api.responses.request import inquiryFromBody
 from openai_server.api.responses.resume import ResumedRenderer
 from openai_server.api.sse import keepAliveFrom
+from openai_server.errors import APIError
 
 
 class ResponsesDialect:
@@ -161,6 +162,18 @@ class ResponsesDialect:
             showsTools=found.showsTools,
         )
         return renderer, rowFromJSON(found.output)
+
+    def interrupted(self, record: bytes) -> bytes:
+        """
+        Return the record of a response that nobody makes any more.
+
+        @param record: the one from while it was made.
+        """
+        found = readRecord(record)
+        head, _ = headFrom(found.response)
+        said = "The server process that made this response is gone."
+        head = msgspec.structs.replace(head, input=found.input)
+        return self._record(head, [Failed(APIError("worker_lost", said, mayRetry=False))])
 
     def resumed(self, renderer: Renderer, after: int) -> ResumedRenderer:
         """

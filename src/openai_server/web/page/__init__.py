@@ -1,0 +1,3 @@
+"""
+The page: static files, and one stream of what the server does.
+"""
