@@ -4,7 +4,6 @@ One server before several daemons.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +184,28 @@ class AwayTests(UpstreamsCase):
         world.until(lambda: other.isComplete, 15)
         self.assertSaid(other, "Done.")
 
+    def test_olderSessionElsewhere(self) -> None:
+        """
+        One that has seen less is told the rest, where the one that has seen
+        more is away.
+        """
+        world = self.world()
+        talk = Talk(world)
+        self.assertSaid(talk.ask(user("One.")), "One.", "new")
+        self.crash(self.east)
+        world.advance(1)
+        self.assertSaid(talk.ask(user("Two.")), "Two.", "forked; why=gone")
+        self.east.daemon.comeBack()
+        world.advance(12)
+        self.crash(self.west)
+        world.advance(1)
+        client = talk.ask(user("Three."))
+        self.assertEqual((client.status, client.header("x-hum-session")), (200, "continued"))
+        first, second = self.east.recorder.sent("prompt")
+        self.assertEqual(first["sid"], second["sid"])
+        self.assertIn("Two.", second["content"])
+        self.assertNotIn("One.", second["content"])
+
     def test_loneMessage(self) -> None:
         """
         A client that leaves its history to the server gets a fresh session
@@ -264,7 +285,8 @@ class AwayTests(UpstreamsCase):
     def test_resultsWhileItIsAway(self) -> None:
         """
         They are not given to another daemon, and may come again: the turn
-        waits while its daemon's connection is away.
+        waits while its daemon's connection is away, and goes on as soon as
+        that can be had.
         """
         world = self.world()
         talk = Talk(world, model="calling", tools=BOTH)
@@ -275,8 +297,8 @@ class AwayTests(UpstreamsCase):
         messages = talk.resultsOf("grey", "fishy")
         refused = talk.ask(*messages)
         self.assertRefused(refused, 503, "daemon_unavailable")
+        world.advance(10)
         self.east.daemon.faults.closeOnConnect = False
-        world.advance(12)
         self.assertSaid(talk.ask(), "[grey][fishy]", "continued")
         self.assertEqual((self.asked(), self.results(self.west)), ((1, 0), []))
 
@@ -369,7 +391,7 @@ class RestartTests(UpstreamsCase):
 
     def test_oneThatIsGivenAName(self) -> None:
         """
-        It goes on with what it has.
+        It goes on with what it has, also when there are others then.
         """
         world = World(self, machine=self.east, store=self.url)
         warm, talk = Talk(world), Talk(world, model="calling", tools=BOTH)
@@ -379,4 +401,9 @@ class RestartTests(UpstreamsCase):
         world = warm.world = talk.world = World(self, upstreams={"east": (self.east, 1.0)}, store=self.url)
         self.assertSaid(warm.ask(user("Two.")), "Two.", "continued")
         self.assertSaid(talk.results("grey", "fishy"), "[grey][fishy]", "continued")
-        self.assertEqual(json.dumps(self.asked()), "[3, 0]")
+        self.assertEqual(self.asked(), (3, 0))
+        world.stop()
+        warm.world = talk.world = self.world(store=self.url)
+        for client in (warm.ask(user("Three.")), talk.ask(user("Three."))):
+            self.assertEqual((client.status, client.header("x-hum-session")), (200, "continued"))
+        self.assertEqual(self.asked(), (5, 0))
