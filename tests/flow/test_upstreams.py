@@ -7,6 +7,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from openai_server.sessions.sharedturns import LOOK
+from tests.flow.sharing import InOneMemory
 from tests.flow.support import FlowCase, Talk, function, steps, user
 from tests.flow.test_restart import BOTH, apart, calling
 from tests.machinery.models import TEST_MODELS
@@ -407,3 +409,68 @@ class RestartTests(UpstreamsCase):
         for client in (warm.ask(user("Three.")), talk.ask(user("Three."))):
             self.assertEqual((client.status, client.header("x-hum-session")), (200, "continued"))
         self.assertEqual(self.asked(), (5, 0))
+
+
+class ProcessTests(InOneMemory):
+    """
+    Several servers that share a store, before the same daemons.
+    """
+
+    def setUp(self) -> None:
+        self.west = Machine(self, {"models": MODELS})
+        # Each is looked for by what tells its process from others.
+        self.successResultOf(self.west.daemon.restart())
+        super().setUp()
+
+    def process(self, name: str, **settings: Any) -> World:
+        """
+        A server that asks both.
+        """
+        upstreams = {"east": (self.machine, 1.0), "west": (self.west, 1.0)}
+        return super().process(name, upstreams=upstreams, **settings)
+
+    def test_resultsAtTheOther(self) -> None:
+        """
+        They go to the daemon that has their turn, and sessions go on there.
+        """
+        talks = [self.parked(self.a), self.parked(self.a)]
+        for number, talk in reversed(list(enumerate(talks))):
+            talk.world = self.b
+            said = talk.results(f"grey {number}", "fishy")
+            self.assertSaid(said, f"[grey {number}][fishy]", "continued")
+        for number, machine in enumerate((self.machine, self.west)):
+            self.assertEqual(len(machine.recorder.sent("prompt")), 1)
+            results = [tone["output"] for tone in machine.recorder.sent("tool-result")]
+            self.assertEqual(results, [f"grey {number}", "fishy"])
+        for talk in talks:
+            talk.world = self.a
+            client = talk.ask(user("More."))
+            self.assertEqual((client.status, client.header("x-hum-session")), (200, "continued"))
+        self.assertEqual([len(each.recorder.sent("prompt")) for each in (self.machine, self.west)], [2, 2])
+
+    def test_sessionOfOneThatIsAway(self) -> None:
+        """
+        It is left where it is, however often it is found.
+        """
+        talk = Talk(self.a)
+        self.assertSaid(talk.ask(user("One.")), "One.", "new")
+        self.successResultOf(self.machine.daemon.crash())
+        self.a.advance(1)
+        talk.world = self.b
+        self.assertSaid(talk.ask(user("Two.")), "Two.", "new")
+        self.assertEqual(self.b.front.submitter.memory.idleSessions, 1)
+        self.assertSaid(talk.ask(user("Three.")), "Three.", "continued")
+        self.assertEqual([len(each.recorder.sent("prompt")) for each in (self.machine, self.west)], [1, 2])
+
+    def test_processThatDies(self) -> None:
+        """
+        Its turns at either daemon are another's then.
+        """
+        talks = [self.parked(self.a), self.parked(self.a)]
+        self.kill(self.a)
+        self.isMissed(self.a)
+        self.b.advance(2 * LOOK)
+        self.assertEqual([link.turnCount for link in self.b.links], [1, 1])
+        for talk in talks:
+            talk.world = self.b
+            self.assertSaid(talk.results("grey", "fishy"), "[grey][fishy]", "continued")
