@@ -12,6 +12,7 @@ from tests.flow.sharing import InOneMemory
 from tests.flow.support import FlowCase, Talk, function, steps, user
 from tests.flow.test_restart import BOTH, apart, calling
 from tests.machinery.models import TEST_MODELS
+from tests.telemetry.support import get, samplesOf
 from tests.world import Client, Machine, World
 
 #: Hands out what follows from what it was sent: the same calls at each daemon.
@@ -58,17 +59,8 @@ class UpstreamsCase(FlowCase):
         """
         The models that a client is told of.
         """
-        found: list[dict[str, Any]] = self.get(world, "/v1/models").json["data"]
+        found: list[dict[str, Any]] = get(world, "/v1/models").json["data"]
         return [model["id"] for model in found]
-
-    def get(self, world: World, path: str) -> Client:
-        """
-        What is answered to a GET.
-        """
-        client = world.client()
-        client.send(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-        world.until(lambda: client.isComplete)
-        return client
 
 
 class SharingTests(UpstreamsCase):
@@ -157,7 +149,7 @@ class SharingTests(UpstreamsCase):
 class AwayTests(UpstreamsCase):
     def test_oneDies(self) -> None:
         """
-        Its streams end in an error and are cut, its sessions begin anew at the
+        S25: Its streams end in an error and are cut, its sessions begin anew at the
         other one, and it is used again when it is back.
         """
         world = self.world()
@@ -235,9 +227,14 @@ class AwayTests(UpstreamsCase):
         for _ in range(3):
             world.script({"sleep": 5}, {"say": "Done."})
         self.assertEqual(self.asked(), (3, 0))
-        ready = self.get(world, "/readyz")
+        ready = get(world, "/readyz")
         self.assertEqual(ready.status, 200)
         self.assertEqual(ready.json, {"status": "ready", "away": ["west"]})
+        samples = samplesOf(world)
+        connected = samples.of("openai_server_daemon_connected", "daemon")
+        self.assertEqual(connected, {"east": 1, "west": 0})
+        self.assertEqual(samples.get("openai_server_daemon_connections_total"), 1)
+        self.assertEqual(samples.get("openai_server_turns_now", state="live"), 3)
         world.advance(6)
 
     def test_allAway(self) -> None:
@@ -250,7 +247,7 @@ class AwayTests(UpstreamsCase):
         world.advance(1)
         client = Talk(world).ask(user("Hi."))
         self.assertRefused(client, 503, "daemon_unavailable")
-        ready = self.get(world, "/readyz")
+        ready = get(world, "/readyz")
         self.assertEqual(ready.status, 503)
         self.assertIn("east: ", ready.error["message"])
         self.assertIn("; west: ", ready.error["message"])
@@ -258,7 +255,7 @@ class AwayTests(UpstreamsCase):
 
     def test_onlyOneServesIt(self) -> None:
         """
-        A model that only a dead one has is for now not there.
+        S26: A model that only a dead one has is for now not there.
         """
         world = self.world()
         self.crash(self.west)
@@ -286,7 +283,7 @@ class AwayTests(UpstreamsCase):
 
     def test_resultsWhileItIsAway(self) -> None:
         """
-        They are not given to another daemon, and may come again: the turn
+        S27: They are not given to another daemon, and may come again: the turn
         waits while its daemon's connection is away, and goes on as soon as
         that can be had.
         """
@@ -343,7 +340,7 @@ class RestartTests(UpstreamsCase):
 
     def test_oneStaysAway(self) -> None:
         """
-        Nobody waits for what it has, and what it has is gone on with when it is
+        S28: Nobody waits for what it has, and what it has is gone on with when it is
         back.
         """
         world = self.world(store=self.url)
