@@ -506,6 +506,26 @@ class ProgramTests(AsyncCase):
         self.assertEqual(json.loads(line)["message"], f"key file {file}: holds 4 bytes, not the 32 of a key")
         self.assertEqual(file.read_bytes(), b"half")
 
+    async def test_noPlaceForAKey(self) -> None:
+        """
+        (V3) It starts all the same and says so; not where somebody has chosen
+        the place.
+        """
+        (self.home / "hum").mkdir()
+        (self.home / "hum" / "bees").write_bytes(b"")
+        file = self.home / "hum" / "bees" / "openai-server.key"
+        said = f"key file {file}: Not a directory"
+        program = self.run_("--port", "0", HUM_THRUM_SOCK="/nowhere/thrum.sock")
+        await program.whenSaid("listens on")
+        (warned,) = [line for line in map(json.loads, program.lines) if said in line["message"]]
+        self.assertEqual(warned["level"], "warn")
+        self.assertIn("OPENAI_SERVER_KEY_FILE", warned["message"])
+        program.signal(signal.SIGTERM)
+        self.assertEqual(await program.ended, 0)
+        program = self.run_("--port", "0", "--key-file", str(file))
+        self.assertEqual(await program.ended, 1)
+        self.assertEqual(json.loads(program.lines[-1])["message"], said)
+
     async def test_withoutADaemon(self) -> None:
         """
         It starts, says so, makes its key, and ends well while it goes on

@@ -73,9 +73,9 @@ class ProgramService(OpenAIService):
         """
         Read anew what can be.
         """
+        self._log.info("SIGHUP: the log's file is opened again and the settings are read")
         for reload in self.reloads:
             reload()
-        self._log.info("SIGHUP: the log's file was opened again and the settings were read")
 
 
 class Signals:
