@@ -217,7 +217,8 @@ class MachineTests(DoctorCase):
         self.assertEqual(added, 0)
         self.assertEqual(self.examined(**exposed)["API keys"], ["ok 1: each request needs one"])
         new = self.folder / "new" / "key"
-        self.assertEqual(self.examined(KEY_FILE=str(new))["key file"], [f"ok {new} is made at the first start"])
+        (said,) = self.examined(KEY_FILE=str(new))["key file"]
+        self.assertEqual(said, f"ok {new} is made at the first start")
         self.patch(os, "access", lambda path, mode: False)
         self.assertWrong(self.examined(KEY_FILE=str(new)), "key file", f"{self.folder} cannot be written to")
         secret = "a-key-of-the-test"
