@@ -212,6 +212,19 @@ class OptionsTests(OptionsCase):
         exit = self.assertRaises(SystemExit, options.parseOptions, ["--port", "x"])
         self.assertEqual(exit.code, 'openai-server: --port: "x" is not a whole number from 0 to 65535')
 
+    def test_pidFile(self) -> None:
+        """
+        One that cannot be written is told in a line, and not asked for where
+        there is to be none.
+        """
+        options = Options({"HOME": str(self.home)})
+        options.parent = ServerOptions()
+        options.parent.update(pidfile="twistd.pid", rundir=str(self.home / "nowhere"))
+        exit = self.assertRaises(SystemExit, options.parseOptions, [])
+        self.assertIn(f"cannot write the PID file {self.home}/nowhere/twistd.pid", str(exit.code))
+        options.parent.update(pidfile="")
+        options.parseOptions([])
+
 
 class MakeServiceTests(OptionsCase):
     """
