@@ -29,7 +29,6 @@ from openai_server.config import Configuration, ConfigurationError, Loaded, load
 from openai_server.store.administration import Administration, Summary
 from openai_server.store.interfaces import StoreError
 
-
 #: What Twisted puts in front of a reason.
 _TWISTEDS: Final = "Parameter type enforcement failed: "
 
