@@ -13,13 +13,9 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 
 from openai_server.accounts.accounts import Accounts
-from openai_server.api.chat.dialect import ChatDialect
-from openai_server.api.completions.dialect import CompletionDialect
 from openai_server.api.dialect import Dialect
 from openai_server.api.ids import newToken
-from openai_server.api.responses.compaction import CompactionDialect
 from openai_server.api.responses.conversations import Conversations
-from openai_server.api.responses.dialect import ResponsesDialect
 from openai_server.config import Configuration, whyKeyNeeded
 from openai_server.daemon.interfaces import Bee, Daemon
 from openai_server.metrics import Counters
@@ -65,6 +61,7 @@ from openai_server.web.sealing import SealingKey
 from openai_server.web.sharedanswers import sharedAnswersOver
 from openai_server.web.site import APISite
 from openai_server.web.sockets import ResponsesSockets
+from openai_server.web.spoken import SpokenDialects
 from openai_server.web.submission import Submitter
 from openai_server.web.survivors import Survivors
 from openai_server.web.turnreports import TurnReporter
@@ -165,24 +162,8 @@ class WebFront(Service):
         self._taken = TakenNames()
         self._hid = hid
         self._configuration = configuration
-        chat = ChatDialect(
-            strict=configuration.strict,
-            defaultModel=self._defaultModel,
-            reasoningField=configuration.reasoningField,
-            showsWorkerTools=configuration.workerTools,
-            keepAlive=configuration.keepAlive,
-            keeps=configuration.keptResponses > 0,
-            now=now,
-        )
-        responses = ResponsesDialect(
-            strict=configuration.strict,
-            defaultModel=self._defaultModel,
-            showsReasoning=configuration.reasoningField != "none",
-            showsWorkerTools=configuration.workerTools,
-            keepAlive=configuration.keepAlive,
-            keeps=configuration.keptResponses > 0,
-            now=now,
-        )
+        spoken = SpokenDialects(configuration, self._defaultModel, now, dialects or {})
+        responses = spoken.responses
         shared = sharedAnswersOver(store, self.membership, clock, responses.interrupted)
         kept = self.kept = KeptAnswers(recordsOf(store, clock), SealingKey(state.secret("seals")), shared)
         survivors = Survivors()
@@ -204,21 +185,8 @@ class WebFront(Service):
             self._restoration,
             self._keys,
         )
-        completions = CompletionDialect(
-            strict=configuration.strict,
-            defaultModel=self._defaultModel,
-            keepAlive=configuration.keepAlive,
-            now=now,
-        )
         hosts = (*configuration.allowedHosts, *boundHosts)
         admission = Admission(accounts.keys, hosts, configuration.corsOrigins, accounts.limiter)
-        spoken: Mapping[str, Dialect] = {
-            "/v1/chat/completions": chat,
-            "/v1/completions": completions,
-            "/v1/responses": responses,
-            "/v1/responses/compact": CompactionDialect(strict=configuration.strict, now=now),
-            **(dialects or {}),
-        }
         isKept = configuration.keptResponses > 0
         self.page = Page(
             now,
@@ -231,7 +199,7 @@ class WebFront(Service):
         )
         inputs = InputTokens(responses, kept, self.submitter, self._takenNames)
         further = [
-            *KeptChats(chat, chat.name, kept).routes(),
+            *KeptChats(spoken.chat, spoken.chat.name, kept).routes(),
             *KeptResponses(responses, kept, configuration.keepAliveInterval).routes(),
             *inputs.routes(),
             *Organization(store.ledger, now).routes(),
@@ -241,7 +209,7 @@ class WebFront(Service):
         ]
         routes = Routes(
             self.completion,
-            spoken,
+            spoken.byPath,
             self.models,
             admission,
             lambda: daemon.whyNotReady,
@@ -257,7 +225,7 @@ class WebFront(Service):
             bodyBudget=configuration.bodyBudget,
             maxConnections=configuration.maxConnections,
             upgrades=ResponsesSockets(
-                self.completion, responses, kept, admission.admit, keeps=configuration.keptResponses > 0
+                self.completion, responses, kept, admission.admit, keeps=isKept
             ),
             onStopping=self._turnAway,
             survivors=survivors,
