@@ -97,6 +97,17 @@ class Limiter:
             if self.onUse is not None:
                 self.onUse(report.account)
 
+    def turnLeft(self, account: str, session: str) -> None:
+        """
+        Hear that another process goes on with a turn, and counts all that it
+        costs.
+        """
+        known = self._known.get(account)
+        if known is not None:
+            known.meter.settle(session, 0, self._seconds())
+            if self.onUse is not None:
+                self.onUse(account)
+
     def meterOf(self, name: str) -> AccountMeter:
         """
         Return what the account of this name has and has had.
