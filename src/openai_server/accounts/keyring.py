@@ -84,7 +84,8 @@ class KeyRing:
         Let this key in as that of the settings, and no other.
         """
         digest = digestOf(apiKey.encode("utf-8"))
-        self._own = {digest: _HeldKey(digest, settingsAccount(apiKey, self._secret))}
+        held = self._own.get(digest) or _HeldKey(digest, settingsAccount(apiKey, self._secret))
+        self._own = {digest: held}
         self._join()
 
     def replace(self, keys: Iterable[SavedKey]) -> None:
@@ -95,7 +96,7 @@ class KeyRing:
         for key in keys:
             # Most are as they were, and there may be thousands.
             held = known.get(key.digest)
-            self._stored[key.digest] = held if held and held.saved == key else _heldFrom(key)
+            self._stored[key.digest] = held if held and held.saved == key else _heldFrom(key, held)
         self._join()
 
     def _join(self) -> None:
@@ -128,13 +129,13 @@ class KeyRing:
 
     def isHeld(self, account: Account) -> bool:
         """
-        Whether there is a key that is good for this account as it is, or none
-        is needed for it.
+        Whether the key for which L{accountOf} returned this account is good,
+        and says the same of it; or none is needed for it.
         """
         if account is ANONYMOUS:
             return not self.isRequired
         now = self._now()
-        return any(held.account == account and held.until > now for held in self._all.values())
+        return any(held.account is account and held.until > now for held in self._all.values())
 
     def labelOf(self, name: str) -> str:
         """
@@ -153,10 +154,17 @@ def settingsAccount(apiKey: str, secret: bytes) -> Account:
     return Account(name, DEFAULT, isAdmin=True)
 
 
-def _heldFrom(key: SavedKey) -> _HeldKey:
+def _heldFrom(key: SavedKey, former: _HeldKey | None) -> _HeldKey:
+    """
+    Return what is kept of a key.
+
+    @param former: what was kept of it; None for nothing.
+    """
     models = None if key.models is None else frozenset(key.models.split(","))
     limits = AccountLimits(key.rpm, key.tpm, key.concurrent, key.tokensPerDay, key.tokensPerMonth)
     account = Account(key.account, key.account, models, limits, key.isAdmin)
+    if former is not None and former.account == account:
+        account = former.account
     if key.isDisabled:
         return _HeldKey(key.digest, account, -inf, f"This API key ({key.shown}...) is disabled.", key)
     ends = [
