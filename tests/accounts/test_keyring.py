@@ -129,7 +129,7 @@ class KeyRingTests(SyncCase):
         account = ring.accountOf(b"sk-a")
         self.assertTrue(ring.isHeld(account))
         self.assertFalse(ring.isHeld(ANONYMOUS))
-        self.assertEqual([each.name for each in ring.accounts], [account.name])
+        self.assertEqual(ring.accounts, {"alice": account})
         self.now += 10
         self.assertFalse(ring.isHeld(account))
         self.now -= 10

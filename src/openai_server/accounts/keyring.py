@@ -7,7 +7,7 @@ store.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from math import inf
 from typing import Final
@@ -47,6 +47,7 @@ class KeyRing:
 
     @ivar isRequired: whether nobody is let in without a key. Once it is so it
         stays so: whoever removes the last key does not mean to let everybody in.
+    @ivar accounts: whose keys there are, by what people call them.
     """
 
     def __init__(
@@ -63,6 +64,8 @@ class KeyRing:
         self._stored: dict[bytes, _HeldKey] = {}
         self._own: dict[bytes, _HeldKey] = {}
         self._all: dict[bytes, _HeldKey] = {}
+        self._byAccount: dict[int, _HeldKey] = {}
+        self.accounts: Mapping[str, Account] = {}
         if apiKey:
             self.changeKey(apiKey)
 
@@ -71,13 +74,6 @@ class KeyRing:
         Return how many keys there are.
         """
         return len(self._all)
-
-    @property
-    def accounts(self) -> Iterable[Account]:
-        """
-        Whose keys there are, each once.
-        """
-        return {held.account.name: held.account for held in self._all.values()}.values()
 
     def changeKey(self, apiKey: str) -> None:
         """
@@ -101,6 +97,9 @@ class KeyRing:
 
     def _join(self) -> None:
         self._all = {**self._stored, **self._own}
+        # Each key has an account of its own, which is asked for again and again.
+        self._byAccount = {id(held.account): held for held in self._all.values()}
+        self.accounts = {held.account.label: held.account for held in self._all.values()}
         self.isRequired = self.isRequired or bool(self._all)
 
     def accountOf(self, key: bytes) -> Account:
@@ -134,8 +133,8 @@ class KeyRing:
         """
         if account is ANONYMOUS:
             return not self.isRequired
-        now = self._now()
-        return any(held.account is account and held.until > now for held in self._all.values())
+        held = self._byAccount.get(id(account))
+        return held is not None and held.account is account and held.until > self._now()
 
     def labelOf(self, name: str) -> str:
         """
