@@ -364,6 +364,20 @@ class HouseTests(SyncCase):
                     found |= {f"private: {name} {kind.__name__}.{use}" for use in sharedNames(kind)}
         return found
 
+    def test_tests(self) -> None:
+        """
+        The tests that a module's first line names are there.
+        """
+        root = Path(__file__).parent.parent
+        lost = []
+        for path in sorted(SOURCE.rglob("*.py")):
+            first, _, _ = path.read_text().partition("\n")
+            names = first.partition("test-case-name: ")[2].removesuffix(" -*-")
+            places = [root / name.replace(".", "/") for name in names.split(",") if name]
+            isLost = [not (each.is_dir() or each.with_suffix(".py").exists()) for each in places]
+            lost += [path.name] if any(isLost) else []
+        self.assertEqual(lost, [])
+
     def test_noCircles(self) -> None:
         """
         No two modules import each other, by whatever way round.

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.store.test_reading -*-
+# -*- test-case-name: tests.store.test_database -*-
 """
 Reading what was written, and what is still to be.
 """
