@@ -25,7 +25,7 @@ from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.daemonplaces import placesFrom
 from openai_server.embedded.daemon import EmbeddedDaemon
 from openai_server.greeting import Bound, Greeting
-from openai_server.identity import IdentityError, hidFromSeed, holdKey, newSeed
+from openai_server.identity import IdentityError, NoKeyFile, hidFromSeed, holdKey, newSeed
 from openai_server.inheritance import inheritanceFrom
 from openai_server.metrics import Counters
 from openai_server.reports import RequestReports
@@ -209,15 +209,24 @@ class Joining:
     def _hid(self, start: Callable[[IService], None]) -> str:
         """
         Return this bee's lasting name, which no other process has until this
-        one stops.
+        one stops. Without a place for its key, which nobody has chosen, a name
+        for this time alone.
         """
-        path = self._configuration.keyFile or keyPath(self._environ)
-        if path is None:
-            raise StartError("there is no home folder for this bee's key: set OPENAI_SERVER_KEY_FILE")
+        chosen = self._configuration.keyFile
         try:
+            path = chosen or keyPath(self._environ)
+            if path is None:
+                raise NoKeyFile("there is no home folder for this bee's key")
             key = holdKey(path)
         except IdentityError as error:
-            raise StartError(str(error)) from None
+            if chosen is not None or not isinstance(error, NoKeyFile):
+                raise StartError(str(error)) from None
+            self._log.warn(
+                "{why}: the daemon knows this server by another name after each start"
+                " (set OPENAI_SERVER_KEY_FILE)",
+                why=str(error),
+            )
+            return hidFromSeed(newSeed())
         start(Held(key.release))
         return hidFromSeed(key.seed)
 

@@ -18,6 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from openai_server.admin.findings import Finding
+from openai_server.admin.hearing import heardFrom
 from openai_server.config import Configuration, UpstreamSettings
 from openai_server.daemon.paths import socketProblem
 from openai_server.daemon.registry import beesFromFile
@@ -28,6 +29,8 @@ from openai_server.wire.tones import PROTO_VERSION
 _PATIENCE: Final = 2.0
 #: Bytes of what it says first, at most.
 _LONGEST: Final = 1 << 20
+#: The option of a socket that tells whose it is; None where the system has none.
+_WHO: Final[int | None] = getattr(socket, "SO_PEERCRED", None)
 #: Seconds after which the claude CLI gives up on a call, unless it is told otherwise.
 CLI_PATIENCE: Final = 60.0
 _VARIABLE: Final = b"MCP_TOOL_TIMEOUT="
@@ -85,9 +88,9 @@ def _connectionFindings(path: str, proc: Path) -> Iterator[Finding]:
 
 
 def _ownerOf(connection: socket.socket, proc: Path) -> str:
-    pid, uid, _ = struct.unpack(
-        "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    )
+    if _WHO is None:
+        return "another process"
+    pid, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, _WHO, struct.calcsize("3i")))
     name = "a process"
     with suppress(OSError):
         name = (proc / str(pid) / "comm").read_text().strip()
@@ -95,13 +98,8 @@ def _ownerOf(connection: socket.socket, proc: Path) -> str:
 
 
 def _breathFinding(connection: socket.socket) -> Finding:
-    said = b""
     try:
-        while b"\n" not in said and len(said) < _LONGEST:
-            received = connection.recv(65536)
-            if not received:
-                break
-            said += received
+        said = heardFrom(connection, _PATIENCE, _LONGEST, until=b"\n")
         breath: Any = msgspec.json.decode(said.partition(b"\n")[0])
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         breath = None

@@ -38,6 +38,9 @@ from openai_server.wire.ends import Loss, Lost
 class Surroundings:
     """
     What turns need that are gone on with.
+
+    @ivar onOver: told of each that is over.
+    @ivar onLeft: told of each that another process goes on with, and tells of.
     """
 
     clock: IReactorTime
@@ -47,6 +50,7 @@ class Surroundings:
     counters: Counters
     learn: Callable[[object], None]
     onOver: Callable[[EndedTurn], None]
+    onLeft: Callable[[TurnContext], None]
 
 
 class Adoption:

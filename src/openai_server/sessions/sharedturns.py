@@ -199,6 +199,7 @@ class SharedTurns:
         conversation.letGo()
         around.calls.left(conversation)
         around.memory.lost(conversation.context.session)
+        around.onLeft(conversation.context)
         if conversation.onLeft is not None:
             self._files.begin(conversation.onLeft)
         for tone in kept:

@@ -63,7 +63,7 @@ from openai_server.web.sockets import ResponsesSockets
 from openai_server.web.spoken import SpokenDialects
 from openai_server.web.submission import Submitter
 from openai_server.web.survivors import Survivors
-from openai_server.web.turnreports import TurnReporter
+from openai_server.web.turnreports import TurnReporter, nameOf
 
 
 class WebFront(Service):
@@ -283,6 +283,7 @@ class WebFront(Service):
             submitter.counters,
             ownTools.learn,
             submitter.reporter.turnOver,
+            lambda context: self.accounts.limiter.turnLeft(context.account, nameOf(context)),
         )
         adoption = Adoption(turns, around)
         shared = SharedTurns(state, turns, around, adoption) if turns.isShared else None

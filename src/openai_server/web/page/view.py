@@ -5,7 +5,7 @@ What the server is and does at this moment, for who looks at the page.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -26,7 +26,7 @@ class View:
     @ivar startedAt: seconds since 1970.
     @ivar models: gives the ids that are offered.
     @ivar whyDegraded: gives one word for why what is to last is in memory only.
-    @ivar accounts: gives those that have keys.
+    @ivar accounts: gives those that have keys, by what people call them.
     """
 
     startedAt: float
@@ -34,7 +34,7 @@ class View:
     activity: Activity
     models: Callable[[], Sequence[str]]
     whyDegraded: Callable[[], str | None]
-    accounts: Callable[[], Iterable[Account]]
+    accounts: Callable[[], Mapping[str, Account]]
 
     def sections(self) -> dict[str, object]:
         """
@@ -72,7 +72,7 @@ class View:
         Those that have used something, then the others, not too many of them.
         """
         uses = {use.account: use for use in self.activity.uses()}
-        accounts = {account.label: account for account in self.accounts()}
+        accounts = self.accounts()
         for label in islice(accounts, ACCOUNTS):
             uses.setdefault(label, AccountUse(label))
         told = []
