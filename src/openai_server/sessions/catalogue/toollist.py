@@ -176,7 +176,7 @@ class ToolList:
         Hide names that somebody else has put into the list, from now on and as
         long as there is room for all.
         """
-        visible = self._visible.union(names)
+        visible = self._visible | frozenset(names)
         if sizeOf(visible) <= self._room:
             self._nowVisible(visible, visible)
 
