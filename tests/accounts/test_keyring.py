@@ -129,13 +129,30 @@ class KeyRingTests(SyncCase):
         account = ring.accountOf(b"sk-a")
         self.assertTrue(ring.isHeld(account))
         self.assertFalse(ring.isHeld(ANONYMOUS))
-        self.assertEqual([each.name for each in ring.accounts], [account.name])
+        self.assertEqual(ring.accounts, {"alice": account})
         self.now += 10
         self.assertFalse(ring.isHeld(account))
         self.now -= 10
         ring.replace([structs.replace(key, isAdmin=False)])
         self.assertFalse(ring.isHeld(account))
         self.assertTrue(self.ring().isHeld(ANONYMOUS))
+
+    def test_isHeldByOneKey(self) -> None:
+        """
+        Another key of the same account does not hold it for whoever had one
+        that is gone; one that is replaced holds it as long as it is good.
+        """
+        key, other = savedKey("sk-a", isAdmin=True), savedKey("sk-b", isAdmin=True)
+        ring = self.ring(key, other, apiKey="own")
+        account, kept = ring.accountOf(b"sk-a"), ring.accountOf(b"sk-b")
+        self.assertEqual(account, kept)
+        ring.replace([structs.replace(key, replacedUntil=NOW + 10), other])
+        self.assertTrue(ring.isHeld(account))
+        self.now += 10
+        self.assertEqual([ring.isHeld(account), ring.isHeld(kept)], [False, True])
+        own = ring.accountOf(b"own")
+        ring.changeKey("own")
+        self.assertTrue(ring.isHeld(own))
 
     def test_settings(self) -> None:
         """

@@ -122,6 +122,23 @@ class LimiterTests(SyncCase):
         self.store.answer()
         self.letIn(account(tokensPerDay=100), 100)
 
+    def test_cancelledReading(self) -> None:
+        """
+        What was used while several asked what was used counts, whoever of them
+        is told of it.
+        """
+        self.store.held = []
+        limited = account(tokensPerDay=100)
+        waiting: Any = self.limiter.letIn(limited, lambda: 10)
+        self.limiter.turnEnded(report("t", 60))
+        leaving: Any = self.limiter.letIn(limited, lambda: 10)
+        leaving.addErrback(lambda _: None)
+        leaving.cancel()
+        self.store.answer()
+        self.successResultOf(waiting)
+        self.assertRaises(APIError, self.letIn, limited, 31)
+        self.letIn(limited, 30)
+
     def test_anotherDay(self) -> None:
         """
         A new day has a new budget, and the month goes on.

@@ -92,6 +92,22 @@ class LimitTests(MeterCase):
         self.letIn(concurrent=2)
         self.refusal(concurrent=2)
 
+    def test_severalLimits(self) -> None:
+        """
+        Whoever waits as long as is said is within all of them.
+        """
+        self.letIn(90, rpm=1, tpm=100)
+        self.now += 10
+        self.letIn(5, tpm=100)
+        for limits, wait, named in (
+            ({"concurrent": 2, "rpm": 2}, 50, "(RPM)"),
+            ({"rpm": 2, "tpm": 100}, 60, "(TPM)"),
+            ({"concurrent": 2}, 1, "at a time"),
+        ):
+            error = self.refusal(96, **limits)
+            self.assertEqual(error.retryAfter, wait)
+            self.assertIn(named, error.message)
+
     def test_budgets(self) -> None:
         """
         Of the day and of the month, with what is reserved.

@@ -8,12 +8,14 @@ import io
 import json
 import os
 import resource
+import select
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,11 @@ class Answering:
     @ivar heard: what it was told.
     """
 
-    def __init__(self, listening: socket.socket, said: bytes) -> None:
+    def __init__(self, listening: socket.socket, said: bytes, pause: float = 0.0) -> None:
+        """
+        @param pause: seconds between two bytes of it; 0 for all at once.
+        """
+        self._pause = pause
         self.heard = b""
         self._listening = listening
         self._said = said
@@ -48,13 +54,21 @@ class Answering:
                 connection, _ = self._listening.accept()
                 with connection:
                     connection.settimeout(20)
-                    connection.sendall(self._said)
+                    self._say(connection)
                     while received := connection.recv(4096):
                         self.heard += received
                         if b"\r\n\r\n" in self.heard:
                             break
         except OSError:
             return
+
+    def _say(self, connection: socket.socket) -> None:
+        if not self._pause:
+            connection.sendall(self._said)
+            return
+        for place in range(len(self._said)):
+            connection.sendall(self._said[place : place + 1])
+            select.select([self._listening], [], [], self._pause)
 
     def stop(self) -> None:
         """
@@ -90,15 +104,16 @@ class DoctorCase(SyncCase):
         worker = {"name": "worker", "models": ["claude-x"], "hid": "fbee_1"}
         (self.folder / "bees.json").write_text(json.dumps({"c1": worker, "c2": {"name": "other"}}))
 
-    def daemon(self, said: bytes | None = None) -> Answering:
+    def daemon(self, said: bytes | None = None, pause: float = 0.0) -> Answering:
         """
-        Let a daemon be there, which says this first.
+        Let a daemon be there, which says this first, as slowly as this.
         """
         breath = {"chi": "breath", "from": "daemon", "protoVersion": PROTO_VERSION}
         listening = socket.socket(socket.AF_UNIX)
         listening.bind(str(self.folder / "thrum.sock"))
         listening.listen()
-        answering = Answering(listening, json.dumps(breath).encode() + b"\n" if said is None else said)
+        usual = json.dumps(breath).encode() + b"\n"
+        answering = Answering(listening, usual if said is None else said, pause)
         self.addCleanup(answering.stop)
         return answering
 
@@ -321,6 +336,46 @@ class DaemonTests(DoctorCase):
             self.assertWrong(self.examined(), "daemon", "does not speak as humd does")
             answering.stop()
             (self.folder / "thrum.sock").unlink()
+
+    def test_slowStrangers(self) -> None:
+        """
+        Nobody is waited for long who says something now and then.
+        """
+        for module in (doctor, daemonchecks):
+            self.patch(module, "_PATIENCE", 0.3)
+        self.daemon(b"x" * 10_000, pause=0.05)
+        listening = socket.create_server(("127.0.0.1", 0))
+        slow = Answering(listening, b"HTTP/1.0 200 OK\r\n" + b"x" * 10_000, pause=0.05)
+        self.addCleanup(slow.stop)
+        begun = time.monotonic()
+        found = self.examined(PORT=str(listening.getsockname()[1]))
+        self.assertLess(time.monotonic() - begun, 10)
+        self.assertIn("does not speak as humd does", found["daemon"][0])
+        self.assertIn("is taken by another program", found["port"][0])
+
+    def test_terminal(self) -> None:
+        """
+        What others say moves no cursor.
+        """
+        self.daemon(json.dumps({"chi": "breath", "protoVersion": "\x1b[2J\n"}).encode() + b"\n")
+        self.assertIn("version ?[2J? of", self.examined()["daemon"][0])
+
+    def test_noPeers(self) -> None:
+        """
+        A system that does not say whose a socket is.
+        """
+        self.daemon()
+        self.patch(daemonchecks, "_WHO", None)
+        self.assertIn("of another process", self.examined()["socket"][0])
+
+    def test_registryThatIsNoFile(self) -> None:
+        """
+        Nobody waits for who would write to a FIFO.
+        """
+        self.daemon()
+        (self.folder / "bees.json").unlink()
+        os.mkfifo(self.folder / "bees.json")
+        self.assertWrong(self.examined(), "workers", "cannot be read")
 
     def test_workers(self) -> None:
         """

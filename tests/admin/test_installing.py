@@ -214,6 +214,32 @@ class InstallingTests(SyncCase):
             list(uninstall(removalFor(False, self.environ, "linux"), self.commanded))
         self.assertEqual((path.read_text(), self.ran), ("mine", []))
 
+    def test_afterASocket(self) -> None:
+        """
+        Where systemd listens already, the server cannot.
+        """
+        list(install(self.plan(hasSocket=True), True, self.commanded))
+        with self.assertRaisesRegex(InstallError, "with --socket: uninstall that first"):
+            list(install(self.plan(), True, self.commanded))
+        list(uninstall(removalFor(False, self.environ, "linux"), self.commanded))
+        list(install(self.plan(), True, self.commanded))
+
+    def test_unfit(self) -> None:
+        """
+        What would be further lines of a file, or cannot be written, is refused.
+        """
+        for odd in ("/run/x\nExecStartPre=/bin/false", "/run/\udcff", "/run/\x1b"):
+            self.environ["HUM_THRUM_SOCK"] = odd
+            for platform in ("linux", "darwin"):
+                with self.assertRaisesRegex(InstallError, "cannot stand in a service's file"):
+                    self.plan(platform=platform)
+        self.environ["HUM_THRUM_SOCK"] = "/run/x"
+        plan = installationFor(ServiceKind(False, False, None, "a\tpath \u00a0.toml"), KEY, self.environ)
+        self.verify(plan, "--user")
+        wanted = ServiceKind(False, False, None, "x\nUser=root")
+        with self.assertRaisesRegex(InstallError, "cannot stand"):
+            installationFor(wanted, KEY, self.environ)
+
     def test_fails(self) -> None:
         """
         A command that fails, a folder that cannot be written, nothing to remove.

@@ -186,6 +186,21 @@ class TalkTests(BrowserCase):
         self.gate.isOpen = True
         self.assertEqual(self.focused(), "message")
 
+    @inBrowser
+    def test_newChat(self) -> None:
+        """
+        Nothing of an answer that was under way is in the chat that is begun then.
+        """
+        self.open()
+        self.say("hello", model="gated")
+        self.until(lambda: [each.text for each in self.all(".markdown")] == ["one"])
+        self.find("#clear").click()
+        self.whenCancelled(1)
+        self.gate.isOpen = True
+        self.say("again", model="echo")
+        self.assertEqual(self.answers(1), ["again"])
+        self.assertNotIn("one", self.text("#curl"))
+
     def pressEscape(self) -> None:
         """
         Press that key, wherever the keyboard is.

@@ -9,7 +9,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from openai_server.web.admission import Account, Admission
+from openai_server.accounts.account import NO_LIMITS, Account, AccountLimits
+from openai_server.web.admission import Admission
 from tests.support import SyncCase
 from tests.world import Client, World
 
@@ -181,13 +182,15 @@ class FlowCase(SyncCase):
         """
         return [tone["content"] for tone in world.sent("prompt")]
 
-    def withAccounts(self) -> None:
+    def withAccounts(self, limits: AccountLimits = NO_LIMITS) -> None:
         """
         Let the header C{x-account} stand for an API key.
+
+        @param limits: of each account.
         """
 
         def admit(admission: Admission, request: Any) -> Account:
             name = (request.getHeader(b"x-account") or b"nobody").decode()
-            return Account(name, name)
+            return Account(name, name, limits=limits)
 
         self.patch(Admission, "admit", admit)

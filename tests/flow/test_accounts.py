@@ -345,6 +345,36 @@ class LimitTests(AccountCase):
         world.daemon.faults.muteBreath = False
         world.advance(10)
 
+    def test_backgroundThatIsRefused(self) -> None:
+        """
+        One whose idempotency key was used for something else has no place, and
+        takes no tokens, from then on.
+        """
+        self.add("alice", "--concurrent", "1", "--tpm", "1000")
+        world = self.world()
+        headers = {**self.bearer("alice"), "idempotency-key": "k"}
+        for said, status in (("Hello.", 200), ("Something else.", 409)):
+            body = {"model": "echo", "input": said, "background": True}
+            client = world.client().post(body, "/v1/responses", **headers)
+            world.advance(2)
+            self.assertEqual(client.status, status)
+        meter = world.front.accounts.limiter.meterOf("alice")
+        self.assertEqual((meter.running, meter.reserved), (0, 0))
+        world.settle()
+
+    def test_severalQuestions(self) -> None:
+        """
+        All questions of a request count before it is let in.
+        """
+        self.add("alice", "--tpm", "100")
+        world = self.world()
+        for prompt, status in ("x" * 40, 200), (["x" * 40] * 20, 429):
+            body = {"model": "echo", "prompt": prompt}
+            client = world.client().post(body, "/v1/completions", **self.bearer("alice"))
+            world.advance(61)
+            self.assertEqual(client.status, status)
+        self.assertIn("too large", client.error["message"])
+
     def test_unlimited(self) -> None:
         """
         Nothing is said to keys without limits, nor to that of the settings.

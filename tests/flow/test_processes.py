@@ -5,6 +5,7 @@ and sessions, which any of them goes on with.
 
 from __future__ import annotations
 
+from openai_server.accounts.account import AccountLimits
 from openai_server.sessions.conversation import LATE_RESULT
 from openai_server.sessions.sharedturns import LOOK
 from openai_server.store.saved import SavedCall
@@ -270,6 +271,20 @@ class TurnContract:
         self.assertEqual(self.a.link.turnCount, 1)
         talk.world = self.b
         self.assertSaid(talk.results("grey", "fishy"), "[grey][fishy]", "continued")
+
+    def test_limits(self) -> None:
+        """
+        A turn that is taken counts once: where it is told of, and no more where
+        it was begun.
+        """
+        self.withAccounts(AccountLimits(concurrent=2, tokensPerDay=100_000))
+        talk = self.parked(self.a)
+        meters = [world.front.accounts.limiter.meterOf("nobody") for world in (self.a, self.b)]
+        self.assertGreater(meters[0].reserved, 0)
+        talk.world = self.b
+        self.assertSaid(talk.results("grey", "fishy"), "[grey][fishy]", "continued")
+        self.assertEqual([(meter.running, meter.reserved) for meter in meters], [(0, 0), (0, 0)])
+        self.assertEqual([bool(meter.cost) for meter in meters], [False, True])
 
     # Processes that go.
 

@@ -488,6 +488,21 @@ class AdministratorTests(AccountCase):
         self.assertIn(b'"code":"invalid_api_key"', pages[0].client.content)
         self.assertEqual(world.ends, ["auth"])
 
+    def test_keyReplaced(self) -> None:
+        """
+        C43: whoever watches with a key that was replaced watches no longer, though
+        its account has another one.
+        """
+        self.add("root", "--admin")
+        world = self.world()
+        page = Listening(world, **self.bearer("root"))
+        self.admin("rotate", "root", "--grace", "5")
+        world.advance(3)
+        self.assertFalse(page.client.isComplete)
+        world.advance(4)
+        self.assertTrue(page.client.isComplete)
+        self.assertEqual(world.ends, ["auth"])
+
     def test_otherMachines(self) -> None:
         """
         Where no key is needed, this machine's alone.

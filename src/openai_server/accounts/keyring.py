@@ -7,7 +7,7 @@ store.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from math import inf
 from typing import Final
@@ -47,6 +47,7 @@ class KeyRing:
 
     @ivar isRequired: whether nobody is let in without a key. Once it is so it
         stays so: whoever removes the last key does not mean to let everybody in.
+    @ivar accounts: whose keys there are, by what people call them.
     """
 
     def __init__(
@@ -63,6 +64,8 @@ class KeyRing:
         self._stored: dict[bytes, _HeldKey] = {}
         self._own: dict[bytes, _HeldKey] = {}
         self._all: dict[bytes, _HeldKey] = {}
+        self._byAccount: dict[int, _HeldKey] = {}
+        self.accounts: Mapping[str, Account] = {}
         if apiKey:
             self.changeKey(apiKey)
 
@@ -72,19 +75,13 @@ class KeyRing:
         """
         return len(self._all)
 
-    @property
-    def accounts(self) -> Iterable[Account]:
-        """
-        Whose keys there are, each once.
-        """
-        return {held.account.name: held.account for held in self._all.values()}.values()
-
     def changeKey(self, apiKey: str) -> None:
         """
         Let this key in as that of the settings, and no other.
         """
         digest = digestOf(apiKey.encode("utf-8"))
-        self._own = {digest: _HeldKey(digest, settingsAccount(apiKey, self._secret))}
+        held = self._own.get(digest) or _HeldKey(digest, settingsAccount(apiKey, self._secret))
+        self._own = {digest: held}
         self._join()
 
     def replace(self, keys: Iterable[SavedKey]) -> None:
@@ -95,11 +92,14 @@ class KeyRing:
         for key in keys:
             # Most are as they were, and there may be thousands.
             held = known.get(key.digest)
-            self._stored[key.digest] = held if held and held.saved == key else _heldFrom(key)
+            self._stored[key.digest] = held if held and held.saved == key else _heldFrom(key, held)
         self._join()
 
     def _join(self) -> None:
         self._all = {**self._stored, **self._own}
+        # Each key has an account of its own, which is asked for again and again.
+        self._byAccount = {id(held.account): held for held in self._all.values()}
+        self.accounts = {held.account.label: held.account for held in self._all.values()}
         self.isRequired = self.isRequired or bool(self._all)
 
     def accountOf(self, key: bytes) -> Account:
@@ -128,13 +128,13 @@ class KeyRing:
 
     def isHeld(self, account: Account) -> bool:
         """
-        Whether there is a key that is good for this account as it is, or none
-        is needed for it.
+        Whether the key for which L{accountOf} returned this account is good,
+        and says the same of it; or none is needed for it.
         """
         if account is ANONYMOUS:
             return not self.isRequired
-        now = self._now()
-        return any(held.account == account and held.until > now for held in self._all.values())
+        held = self._byAccount.get(id(account))
+        return held is not None and held.account is account and held.until > self._now()
 
     def labelOf(self, name: str) -> str:
         """
@@ -153,10 +153,17 @@ def settingsAccount(apiKey: str, secret: bytes) -> Account:
     return Account(name, DEFAULT, isAdmin=True)
 
 
-def _heldFrom(key: SavedKey) -> _HeldKey:
+def _heldFrom(key: SavedKey, former: _HeldKey | None) -> _HeldKey:
+    """
+    Return what is kept of a key.
+
+    @param former: what was kept of it; None for nothing.
+    """
     models = None if key.models is None else frozenset(key.models.split(","))
     limits = AccountLimits(key.rpm, key.tpm, key.concurrent, key.tokensPerDay, key.tokensPerMonth)
     account = Account(key.account, key.account, models, limits, key.isAdmin)
+    if former is not None and former.account == account:
+        account = former.account
     if key.isDisabled:
         return _HeldKey(key.digest, account, -inf, f"This API key ({key.shown}...) is disabled.", key)
     ends = [

@@ -97,6 +97,17 @@ class Limiter:
             if self.onUse is not None:
                 self.onUse(report.account)
 
+    def turnLeft(self, account: str, session: str) -> None:
+        """
+        Hear that another process goes on with a turn, and counts all that it
+        costs.
+        """
+        known = self._known.get(account)
+        if known is not None:
+            known.meter.settle(session, 0, self._seconds())
+            if self.onUse is not None:
+                self.onUse(account)
+
     def meterOf(self, name: str) -> AccountMeter:
         """
         Return what the account of this name has and has had.
@@ -121,10 +132,14 @@ class Limiter:
 
     async def _read(self, account: Account, known: _Known) -> None:
         known.readAt = self._seconds()
-        known.since.clear()
-        used = await self._store.used(account.name, periodsAt(self._now()))
+        reading = object()
+        since = known.since[reading] = Counter()
+        try:
+            used = await self._store.used(account.name, periodsAt(self._now()))
+        finally:
+            del known.since[reading]
         if used is not None:
-            known.take(used)
+            known.take(used, since)
 
 
 class _Known:
@@ -133,29 +148,32 @@ class _Known:
 
     @ivar isRead: whether it was read once what it has used.
     @ivar readAt: when that was asked for last, on the clock that does not step.
-    @ivar since: what was used after that.
+    @ivar since: what was used after each reading was begun that goes on.
     """
 
     def __init__(self) -> None:
         self.meter = AccountMeter()
         self.isRead = False
         self.readAt = 0.0
-        self.since: Counter[str] = Counter()
+        self.since: dict[object, Counter[str]] = {}
 
     def add(self, used: Mapping[str, int]) -> None:
         """
         Add what a turn has used. Days and months that are over are forgotten.
         """
-        self.since.update(used)
+        for since in self.since.values():
+            since.update(used)
         before = self.meter.used
         self.meter.used = {period: before.get(period, 0) + tokens for period, tokens in used.items()}
 
-    def take(self, used: Mapping[str, int]) -> None:
+    def take(self, used: Mapping[str, int], since: Counter[str]) -> None:
         """
         Take what all processes have used, as it was when it was asked for.
+
+        @param since: what was used here after that.
         """
         self.isRead = True
-        self.meter.used = {period: tokens + self.since[period] for period, tokens in used.items()}
+        self.meter.used = {period: tokens + since[period] for period, tokens in used.items()}
 
 
 def _hasBudget(account: Account) -> bool:

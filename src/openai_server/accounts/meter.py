@@ -118,13 +118,7 @@ class AccountMeter:
         """
         self._closeOld(now)
         self._checkBudgets(limits, periods, tokens)
-        if limits.concurrent is not None and self._runningAnywhere(now) >= limits.concurrent:
-            said = f"limit of requests at a time: {limits.concurrent}, all of which are being answered"
-            raise _limited(said, _SOON)
-        if limits.rpm is not None:
-            _check(self.requests, now, 1, limits.rpm, "requests per minute (RPM)")
-        if limits.tpm is not None:
-            _check(self.tokens, now, tokens, limits.tpm, "tokens per minute (TPM)")
+        self._checkLimits(limits, now, tokens)
         self.requests.add(now, 1)
         self.begun += 1
         self.cost += tokens
@@ -190,6 +184,20 @@ class AccountMeter:
                 each.leave()
                 self.reserved -= each.tokens
 
+    def _checkLimits(self, limits: AccountLimits, now: float, tokens: int) -> None:
+        # Of several limits the one counts that is to be waited for longest.
+        waits: list[tuple[float, str]] = []
+        if limits.concurrent is not None and self._runningAnywhere(now) >= limits.concurrent:
+            said = f"requests at a time: {limits.concurrent}, all of which are being answered"
+            waits.append((_SOON, said))
+        if limits.rpm is not None:
+            waits += _waits(self.requests, now, 1, limits.rpm, "requests per minute (RPM)")
+        if limits.tpm is not None:
+            waits += _waits(self.tokens, now, tokens, limits.tpm, "tokens per minute (TPM)")
+        if waits:
+            wait, said = max(waits)
+            raise _limited(f"limit of {said}", wait)
+
     def headers(self, limits: AccountLimits, now: float) -> Iterator[tuple[bytes, bytes]]:
         """
         Yield headers that say what is left of the limits of a minute, as
@@ -206,7 +214,9 @@ class AccountMeter:
                 yield b"x-ratelimit-reset-" + name, reset.encode()
 
 
-def _check(window: SlidingMinute, now: float, amount: int, limit: int, what: str) -> None:
+def _waits(
+    window: SlidingMinute, now: float, amount: int, limit: int, what: str
+) -> Iterator[tuple[float, str]]:
     wait = window.wait(now, amount, limit)
     if wait == inf:
         raise APIError(
@@ -215,8 +225,7 @@ def _check(window: SlidingMinute, now: float, amount: int, limit: int, what: str
             mayRetry=False,
         )
     if wait:
-        said = f"limit of {what}: {limit}, used: {window.used}, requested: {amount}"
-        raise _limited(said, wait)
+        yield wait, f"{what}: {limit}, used: {window.used}, requested: {amount}"
 
 
 def _limited(said: str, wait: float) -> APIError:

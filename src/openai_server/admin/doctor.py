@@ -7,7 +7,6 @@ how to mend it. Nothing is changed by that, here or at the daemon.
 from __future__ import annotations
 
 import errno
-import http.client
 import os
 import platform
 import resource
@@ -28,6 +27,7 @@ from twisted.plugin import getPlugins
 import openai_server
 from openai_server.admin.daemonchecks import daemonFindings
 from openai_server.admin.findings import Finding
+from openai_server.admin.hearing import heardFrom
 from openai_server.config import Configuration, Loaded, keyPath, whyKeyNeeded
 from openai_server.identity import keyProblem
 from openai_server.store.administration import Administration
@@ -41,6 +41,8 @@ _LEAST_ROOM: Final = 200 * 2**20
 _OTHER_FILES: Final = 64
 #: Seconds that another program on the port has to say what it is.
 _PATIENCE: Final = 2.0
+#: Bytes of what it says, at most.
+_LONGEST: Final = 8192
 #: Seconds by which clocks may differ.
 _CLOCKS_DIFFER: Final = 60.0
 #: What helps with a store, by the words that tell of its trouble.
@@ -103,15 +105,15 @@ def _port(configuration: Configuration) -> Finding:
             return Finding("port", said)
         return Finding("port", said, "stop that, or choose another one with OPENAI_SERVER_PORT")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with closing(socket.socket(family, socket.SOCK_STREAM)) as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+    try:
+        with closing(socket.socket(family, socket.SOCK_STREAM)) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             trial.bind((host, port))
-        except OSError as error:
-            remedy = "choose another one with OPENAI_SERVER_PORT and OPENAI_SERVER_HOST"
-            if error.errno == errno.EACCES:
-                remedy = "choose one above 1023 with OPENAI_SERVER_PORT"
-            return Finding("port", f"{where}: {error.strerror or error}", remedy)
+    except OSError as error:
+        remedy = "choose another one with OPENAI_SERVER_PORT and OPENAI_SERVER_HOST"
+        if error.errno == errno.EACCES:
+            remedy = "choose one above 1023 with OPENAI_SERVER_PORT"
+        return Finding("port", f"{where}: {error.strerror or error}", remedy)
     return Finding("port", f"{where} is free")
 
 
@@ -120,16 +122,16 @@ def _listenerAt(host: str, port: int) -> str | None:
     Return who listens there; None for nobody.
     """
     local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    connection = http.client.HTTPConnection(local, port, timeout=_PATIENCE)
     try:
-        connection.connect()
+        connection = socket.create_connection((local, port), _PATIENCE)
     except OSError:
         return None
     with closing(connection):
         try:
-            connection.request("GET", "/")
-            about = msgspec.json.decode(connection.getresponse().read(4096), type=dict[str, str])
-        except (OSError, http.client.HTTPException, msgspec.MsgspecError, UnicodeDecodeError):
+            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            said = heardFrom(connection, _PATIENCE, _LONGEST)
+            about = msgspec.json.decode(said.partition(b"\r\n\r\n")[2], type=dict[str, str])
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return "another program"
     if about.get("name") != "openai-server":
         return "another program"

@@ -24,8 +24,10 @@ class Finding(msgspec.Struct, frozen=True):
     @property
     def line(self) -> str:
         """
-        It on one line.
+        It on one line. Some of it is other programs' words, which a terminal is
+        not to obey.
         """
-        if self.remedy is None:
-            return f"ok     {self.what}: {self.said}"
-        return f"WRONG  {self.what}: {self.said}; {self.remedy}"
+        line = f"ok     {self.what}: {self.said}"
+        if self.remedy is not None:
+            line = f"WRONG  {self.what}: {self.said}; {self.remedy}"
+        return "".join([each if each.isprintable() else "?" for each in line])

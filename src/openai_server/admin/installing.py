@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +36,9 @@ _PASSED_ON: Final = (
     "XDG_STATE_HOME",
 )
 
+#: What would end a line of a file, or cannot be written to one.
+_UNFIT: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+
 
 class InstallError(Exception):
     """
@@ -51,10 +55,12 @@ class Installation(msgspec.Struct, frozen=True):
 
     @ivar files: texts by path.
     @ivar starting: commands that start it now and at every boot or login.
+    @ivar rival: a file of another installation that would take its port.
     """
 
     files: Mapping[Path, str]
     starting: Sequence[Sequence[str]]
+    rival: Path | None = None
 
 
 class Removal(msgspec.Struct, frozen=True):
@@ -100,6 +106,9 @@ def installationFor(
     @raise InstallError: it cannot be had.
     """
     server = _server(wanted, configuration, environ)
+    for text in server.texts:
+        if _UNFIT.search(text):
+            raise InstallError(f"{text!r} cannot stand in a service's file: change that path or variable")
     of = _ofLaunchd if platform == "darwin" else _ofSystemd
     return of(wanted, server, environ)
 
@@ -160,7 +169,8 @@ def _ofSystemd(wanted: ServiceKind, server: Server, environ: Mapping[str, str]) 
     if wanted.hasSocket:
         files[folder / _SOCKET] = socketUnit(server)
     unit = _SOCKET if wanted.hasSocket else _SERVICE
-    return Installation(files, [[*systemctl, "daemon-reload"], [*systemctl, "enable", "--now", unit]])
+    starting = [[*systemctl, "daemon-reload"], [*systemctl, "enable", "--now", unit]]
+    return Installation(files, starting, None if wanted.hasSocket else folder / _SOCKET)
 
 
 def _ofLaunchd(wanted: ServiceKind, server: Server, environ: Mapping[str, str]) -> Installation:
@@ -230,12 +240,14 @@ def install(plan: Installation, isToStart: bool, run: Run = run) -> Iterator[str
     @raise InstallError: a file of somebody else's is in the way, or cannot be
         written, or a command failed.
     """
+    if plan.rival is not None and plan.rival.exists():
+        raise InstallError(f"{plan.rival} is there from an installation with --socket: uninstall that first")
     for path in plan.files:
         _checkOurs(path)
     for path, text in plan.files.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
         except OSError as error:
             raise InstallError(f"cannot write {path}: {error.strerror}") from None
         yield f"wrote {path}"

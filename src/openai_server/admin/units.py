@@ -6,7 +6,7 @@ The files by which systemd and launchd run the server, as text.
 from __future__ import annotations
 
 import plistlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -54,6 +54,13 @@ class Server(msgspec.Struct, frozen=True):
     user: str | None
     secrets: str
     address: str | None
+
+    @property
+    def texts(self) -> Iterator[str]:
+        """
+        All that stands in its files in somebody's words.
+        """
+        yield from (*self.command, *self.environ.values(), self.secrets, self.address or "")
 
     @property
     def command(self) -> list[str]:
@@ -115,7 +122,7 @@ def socketUnit(server: Server) -> str:
         "Description=Where the OpenAI API in front of hum listens",
         "",
         "[Socket]",
-        f"ListenStream={server.address}",
+        f"ListenStream={_line(server.address or '')}",
         "Backlog=1024",
         "",
         "[Install]",

@@ -156,7 +156,7 @@ def beesFromFile(path: str) -> list[Bee] | None:
     is odd within one bee's entry is left out.
     """
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_opened) as file:
             content = file.read(_LARGEST + 1)
         entries = msgspec.json.decode(content) if len(content) <= _LARGEST else None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -164,6 +164,11 @@ def beesFromFile(path: str) -> list[Bee] | None:
     if not isinstance(entries, dict):
         return None
     return [_beeFrom(name, entry) for name, entry in entries.items() if isinstance(entry, dict)]
+
+
+def _opened(path: str, flags: int) -> int:
+    # Nobody waits for who would write to it, where it is a FIFO.
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _beeFrom(name: str, entry: dict[str, Any]) -> Bee:

@@ -20,7 +20,6 @@ from openai_server.api.output import Finished, Usage
 from openai_server.api.renderer import Renderer
 from openai_server.coroutines import begun
 from openai_server.sessions.answerkeys import AnswerKeys, KeptReply
-from openai_server.sessions.digests import digestOf
 from openai_server.sessions.restoring import Restoration
 from openai_server.sessions.retries import Attempt, Retries
 from openai_server.translate.estimate import promptSize, tokensOf
@@ -34,6 +33,7 @@ from openai_server.web.replayed import ReplayedAnswer
 from openai_server.web.response import Response
 from openai_server.web.submission import Submission, Submitter
 from openai_server.web.survivors import Survivors
+from openai_server.web.turnreports import nameOf
 from openai_server.web.turnstart import TurnStart
 
 
@@ -127,9 +127,9 @@ class Completion:
         submission = self._submitter.submission(
             account, dialect.name, inquiry, hints, self._takenNames(), cwd
         )
-        reserved = await self._letIn(request, submission)
         attempt: Attempt[Response] | None = attemptFrom(request, account, body)
-        joined = None if attempt is None else await self._start.joined(attempt)
+        reserved = await self._letIn(request, submission)
+        joined = await self._joined(attempt, reserved)
         response: Response | ReplayedAnswer | None
         response = ReplayedAnswer(joined, inquiry) if isinstance(joined, KeptReply) else joined
         # Whoever waits for an earlier attempt only looks as if it were there.
@@ -176,9 +176,7 @@ class Completion:
         """
         assert request.account is not None
         inquiry = submission.inquiry
-        letting = self._limiter.letIn(
-            request.account, lambda: tokensOf(promptSize(inquiry, submission.offer))
-        )
+        letting = self._limiter.letIn(request.account, lambda: _estimateOf(submission))
         reserved = await letting if isinstance(letting, Deferred) else letting
         if reserved is not None:
             for name, value in self._limiter.headers(request.account):
@@ -186,6 +184,22 @@ class Completion:
             if not inquiry.isBackground:
                 request.whenOver().addCallback(lambda _: reserved.drop())
         return reserved
+
+    async def _joined(
+        self, attempt: Attempt[Response] | None, reserved: Reservation | None
+    ) -> Response | KeptReply | None:
+        """
+        Return what answers the same request already.
+
+        @raise APIError: there is something, and it answers no more; nothing
+            is reserved then.
+        """
+        try:
+            return None if attempt is None else await self._start.joined(attempt)
+        except BaseException:
+            if reserved is not None:
+                reserved.drop()
+            raise
 
     async def _inBackground(
         self,
@@ -215,6 +229,15 @@ class Completion:
         self._keeper.stop()
 
 
+def _estimateOf(submission: Submission) -> int:
+    """
+    Return the tokens of all questions of a request.
+    """
+    inquiry, offer = submission.inquiry, submission.offer
+    further = [promptSize(replace(inquiry, messages=each), offer) for each in inquiry.others]
+    return tokensOf(promptSize(inquiry, offer) + sum(further))
+
+
 async def _binding(reserved: Reservation, asking: Coroutine[Any, Any, Response]) -> Response:
     """
     Ask, and note which turn will tell what it cost.
@@ -225,7 +248,7 @@ async def _binding(reserved: Reservation, asking: Coroutine[Any, Any, Response])
         reserved.drop()
         raise
     if response.ended is None:
-        reserved.bind(digestOf([response.conversation.context.sid]).hex())
+        reserved.bind(nameOf(response.conversation.context))
     else:
         reserved.drop()
     return response

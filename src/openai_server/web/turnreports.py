@@ -14,7 +14,7 @@ from openai_server.api.output import Failed, Usage
 from openai_server.errors import End
 from openai_server.reports import TurnReport, TurnReports
 from openai_server.sessions.digests import digestOf
-from openai_server.sessions.turncontext import EndedTurn
+from openai_server.sessions.turncontext import EndedTurn, TurnContext
 from openai_server.translate.figures import usageFromWorker
 from openai_server.translate.output import Translation
 from openai_server.wire.ends import Loss, Lost, TurnEnd
@@ -65,7 +65,7 @@ def reportFrom(turn: EndedTurn) -> TurnReport:
         account=context.account,
         api=context.api,
         model=_plain(turn.model),
-        session=digestOf([context.sid]).hex(),
+        session=nameOf(context),
         inputTokens=usage.input,
         cachedTokens=usage.cached,
         outputTokens=usage.output,
@@ -74,6 +74,13 @@ def reportFrom(turn: EndedTurn) -> TurnReport:
         end=(turn.why or endFrom(last)).value,
         isEstimated=reported is None,
     )
+
+
+def nameOf(context: TurnContext) -> str:
+    """
+    Return what a turn's session is called in reports.
+    """
+    return digestOf([context.sid]).hex()
 
 
 def endFrom(last: TurnEnd) -> End:

@@ -5,7 +5,7 @@ What the server is and does at this moment, for who looks at the page.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -13,7 +13,6 @@ from msgspec.structs import asdict
 
 import openai_server
 from openai_server.accounts.account import NO_LIMITS, Account
-from openai_server.daemon.interfaces import Daemon
 from openai_server.web.page.activity import ACCOUNTS, AccountUse, Activity
 from openai_server.web.submission import Submitter
 
@@ -27,16 +26,15 @@ class View:
     @ivar startedAt: seconds since 1970.
     @ivar models: gives the ids that are offered.
     @ivar whyDegraded: gives one word for why what is to last is in memory only.
-    @ivar accounts: gives those that have keys.
+    @ivar accounts: gives those that have keys, by what people call them.
     """
 
     startedAt: float
-    daemon: Daemon
     submitter: Submitter
     activity: Activity
     models: Callable[[], Sequence[str]]
     whyDegraded: Callable[[], str | None]
-    accounts: Callable[[], Iterable[Account]]
+    accounts: Callable[[], Mapping[str, Account]]
 
     def sections(self) -> dict[str, object]:
         """
@@ -60,20 +58,21 @@ class View:
         }
 
     def _daemon(self) -> Mapping[str, object]:
-        registry = self.daemon.registry
+        upstreams = self.submitter.upstreams
+        registry = upstreams.registry
         workers = [
             {"name": bee.name, "models": bee.models, "tools": len(bee.tools)}
             for bee in registry.bees()
             if bee.models
         ]
-        return {"why": self.daemon.whyNotReady, "isKnown": registry.isKnown, "workers": workers}
+        return {"why": upstreams.whyNotReady, "isKnown": registry.isKnown, "workers": workers}
 
     def _accounts(self) -> Sequence[Mapping[str, object]]:
         """
         Those that have used something, then the others, not too many of them.
         """
         uses = {use.account: use for use in self.activity.uses()}
-        accounts = {account.label: account for account in self.accounts()}
+        accounts = self.accounts()
         for label in islice(accounts, ACCOUNTS):
             uses.setdefault(label, AccountUse(label))
         told = []
@@ -88,9 +87,9 @@ class View:
         parked = len(submitter.calls.owners)
         return {
             # A parked turn has a slot, too.
-            "live": max(0, submitter.scheduler.taken - parked),
+            "live": max(0, submitter.upstreams.taken - parked),
             "parked": parked,
-            "queued": submitter.scheduler.waiting,
+            "queued": submitter.upstreams.waiting,
             "calls": len(submitter.calls),
             "sessions": submitter.memory.idleSessions,
         }

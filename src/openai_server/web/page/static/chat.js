@@ -130,6 +130,7 @@ export class Chat {
   /** Ask the model with all that was said. */
   async run() {
     const request = this.request();
+    const { messages } = this;
     const controller = new AbortController();
     this.setRunning(controller);
     showCode(request, storedKey() !== "");
@@ -147,6 +148,8 @@ export class Chat {
     }
     view.finish(answer.about(performance.now() - begun, controller.signal.aborted));
     this.setRunning(null);
+    // A new chat has begun.
+    if (this.messages !== messages) return;
     if (problem !== null) this.failed(problem, view, answer);
     else this.answered(answer, controller.signal.aborted);
   }
@@ -180,6 +183,7 @@ export class Chat {
     if (!answer.view.text.text) this.shown.replace(view.node);
     const lost = error instanceof TypeError ? "The server could not be reached. " : "";
     const node = problemMessage(lost + error.message, "Try again", () => {
+      if (this.running !== null) return;
       this.shown.replace(node);
       this.run();
     });
