@@ -217,6 +217,30 @@ class DegradedLedgerTests(SQLiteFile):
         [found] = self.successResultOf(store.ledger.usage(wanted))
         self.assertEqual(found.turns, MOST_UNSAVED)
 
+    def test_slow(self) -> None:
+        """
+        D14: sums that take too long are not known, and nothing is wrong with the
+        store for that. Others wait until their query is over.
+        """
+        store: Any = self.store
+        store.ledger.turnEnded(TURN)
+        self.clock.advance(1)
+        wanted = UsageWanted(since=0, until=int(NOW) + DAY)
+        self.workers.isHolding = True
+        asked = [store.ledger.usage(wanted) for _ in range(3)]
+        self.assertEqual(len(self.workers.held), 1)
+        asked[2].addErrback(lambda _: None)
+        asked[2].cancel()
+        self.clock.advance(4)
+        last = store.ledger.usage(wanted)
+        self.clock.advance(1.5)
+        self.assertEqual([self.successResultOf(each) for each in asked[:2]], [None, None])
+        self.assertIsNone(store.whyDegraded)
+        self.assertEqual(len(self.workers.held), 1)
+        self.workers.release()
+        [found] = self.successResultOf(last)
+        self.assertEqual(found.turns, 1)
+
     @contextmanager
     def unreachable(self) -> Iterator[None]:
         """

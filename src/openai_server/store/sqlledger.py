@@ -58,4 +58,4 @@ class SQLLedger:
         """
         Return sums.
         """
-        return self._reading.read(lambda connection: usageIn(connection, wanted), lambda: None)
+        return self._reading.sum(lambda connection: usageIn(connection, wanted), lambda: None)
