@@ -234,7 +234,7 @@ class Serving:
         test.assertEqual(self.watch.violations, [])
         test.assertEqual(left - USUAL_FILES, set(), "files are left")
         submitter = self.front.submitter
-        slots = submitter.scheduler
+        slots = submitter.upstreams
         test.assertEqual(
             (self.link.turnCount, slots.taken, slots.waiting, len(submitter.calls)), (0, 0, 0, 0)
         )

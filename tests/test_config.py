@@ -37,6 +37,7 @@ from openai_server.config.exposure import (
 from openai_server.config.folders import keyPath
 from openai_server.config.layers import Given, whyKeyNeeded
 from openai_server.config.settings import BY_NAME
+from openai_server.config.upstreams import UpstreamSettings
 from tests.support import SyncCase
 
 SECRET = "sk-very-secret-indeed"
@@ -61,6 +62,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "logLevel": ("warn", "warn", "warn"),
     "registryFile": ("/r", "/r", "/r"),
     "thrumSocket": ("/s", "/s", "/s"),
+    "upstreams": ([{"name": "a", "socket": "/s"}], "", (UpstreamSettings(name="a", socket="/s"),)),
     "store": ("sqlite:////s.db", "sqlite:////s.db", "sqlite:////s.db"),
     "metrics": ("tcp:9464", "tcp:9464", "tcp:9464"),
     "traces": ("otlp", "otlp", "otlp"),
@@ -402,6 +404,66 @@ class RefusalTests(ConfigCase):
             self.refusal(), f"{self.file} line 1: thrumSocket: not in the file, only as HUM_THRUM_SOCK"
         )
 
+    def test_upstreams(self) -> None:
+        """
+        As they stand in the file, with what is left out.
+        """
+        east = {"name": "east", "socket": "/run/east.sock", "weight": 3, "registry": "~/east/bees.json"}
+        self.write({"upstreams": [east, {"name": "w-2.x_y", "socket": "~/w.sock"}]})
+        loaded = self.load()
+        self.assertEqual(
+            loaded.configuration.upstreams,
+            (
+                UpstreamSettings(
+                    name="east", socket="/run/east.sock", weight=3.0, registry=f"{self.home}/east/bees.json"
+                ),
+                UpstreamSettings(name="w-2.x_y", socket=f"{self.home}/w.sock", weight=1.0, registry=None),
+            ),
+        )
+        self.assertIn('"weight": 3.0', next(line for line in loaded.lines() if "upstreams" in line))
+        self.write({"upstreams": []})
+        self.assertEqual(self.load().configuration.upstreams, ())
+
+    def test_badUpstreams(self) -> None:
+        """
+        Which one is wrong, and why.
+        """
+        a, b = {"name": "a", "socket": "/a"}, {"name": "b", "socket": "/b"}
+        path = "a path that begins with / or ~/"
+        for value, said in (
+            ({}, " is not a list of objects, each with a name and a socket"),
+            ("/a", " is not a list of objects, each with a name and a socket"),
+            ([a, "/b"], "[1] is not an object with a name and a socket"),
+            ([a, {"name": "b"}], "[1] has no socket"),
+            ([{"socket": "/a"}], "[0] has no name"),
+            ([a, b | {"name": "a"}], "[1].name is that of [0]"),
+            ([a, b | {"socket": "/a"}], "[1].socket is that of [0]"),
+            ([a | {"socket": "a.sock"}], f"[0].socket is not {path}"),
+            ([a | {"socket": "/a\n"}], f"[0].socket is not {path}"),
+            ([a | {"registry": "bees.json"}], f"[0].registry is not {path}"),
+            ([a | {"weight": 0}], "[0].weight is not a number above 0 and up to a million"),
+            ([a | {"weight": "2"}], "[0].weight is not a number above 0 and up to a million"),
+            ([a | {"weight": 1e7}], "[0].weight is not a number above 0 and up to a million"),
+            (
+                [a | {"sokcet": "/b\n"}],
+                '[0] has the unknown key "sokcet" (known are name, socket, weight, registry)',
+            ),
+        ):
+            self.write({"upstreams": value})
+            self.assertEqual(self.refusal(), f"{self.file} line 1: upstreams{said}")
+        for name in ("", "a b", "-a", "a{b}", "ä", "x" * 65, 5):
+            self.write({"upstreams": [a | {"name": name}]})
+            self.assertIn("upstreams[0].name is not 1 to 64 letters, digits", self.refusal())
+
+    def test_upstreamsElsewhere(self) -> None:
+        """
+        Not in the environment: such a variable is none of ours.
+        """
+        loaded = self.load(OPENAI_SERVER_UPSTREAMS="/s")
+        self.assertEqual(loaded.configuration.upstreams, ())
+        (warning,) = loaded.warnings
+        self.assertIn('"OPENAI_SERVER_UPSTREAMS" is no setting', warning)
+
     def test_namedFileThatIsMissing(self) -> None:
         """
         Who names a file wants what is in it: the key, perhaps.
@@ -706,7 +768,7 @@ class TableTests(ConfigCase):
         The three names of a setting. Only the daemon's own is special.
         """
         special = [setting.name for setting in SETTINGS if len(setting.places) < 3 or setting.ownVariable]
-        self.assertEqual(special, ["thrumSocket"])
+        self.assertEqual(special, ["thrumSocket", "upstreams"])
         names = {setting.name: (setting.variable, setting.option) for setting in SETTINGS}
         self.assertEqual(names["apiKey"], ("OPENAI_SERVER_API_KEY", "--api-key"))
         self.assertEqual(names["firstLifeTimeout"][0], "OPENAI_SERVER_FIRST_LIFE_TIMEOUT")
@@ -788,6 +850,8 @@ class ChangeTests(SyncCase):
         holds, live, others = changed(before, Configuration(maxTurns=2, port=2, strict=True, models=("m",)))
         self.assertEqual(holds, Configuration(maxTurns=2, port=1, strict=True, models=("m",)))
         self.assertEqual((live, others), (["maxTurns", "models"], ["port"]))
+        several = Configuration(upstreams=(UpstreamSettings(name="a", socket="/a"),))
+        self.assertEqual(changed(Configuration(), several), (Configuration(), [], ["upstreams"]))
         self.assertEqual(changed(before, before), (before, [], []))
 
     def test_names(self) -> None:

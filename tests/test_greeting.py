@@ -45,7 +45,7 @@ class GreetingTests(SyncCase):
         """
         How to get to a real daemon is said.
         """
-        lines = list(Greeting("1.0", [LOCAL], ["echo", "script"], None, hasKey=False).lines())
+        lines = list(Greeting("1.0", [LOCAL], ["echo", "script"], {}, hasKey=False).lines())
         self.assertEqual(
             lines[:4],
             [
@@ -66,7 +66,7 @@ class GreetingTests(SyncCase):
         for host, near in (("0.0.0.0", "127.0.0.1"), ("::", "[::1]")):
             kind = IPv6Address if ":" in host else IPv4Address
             bound = [Bound("tcp:80", kind("TCP", host, 80))]
-            lines = list(Greeting("1.0", bound, [], None, hasKey=True).lines())
+            lines = list(Greeting("1.0", bound, [], {}, hasKey=True).lines())
             self.assertEqual(
                 lines[1],
                 f"base URL for OpenAI clients: http://{near}:80/v1"
@@ -78,15 +78,22 @@ class GreetingTests(SyncCase):
         Its socket is named, and an empty list of models explained.
         """
         bound = [LOCAL, Bound("unix:/run/x", UNIXAddress(b"/run/x"))]
-        lines = list(Greeting("1.0", bound, [], "/run/thrum.sock", hasKey=True).lines())
+        lines = list(Greeting("1.0", bound, [], {"": "/run/thrum.sock"}, hasKey=True).lines())
         self.assertIn("http://127.0.0.1:14620, unix:/run/x; an API key is required", lines[0])
         self.assertEqual(lines[3], "models: none yet; those of workers appear when they connect")
         self.assertEqual(lines[4], "the daemon's socket: /run/thrum.sock")
+
+    def test_severalDaemons(self) -> None:
+        """
+        Each has a line.
+        """
+        lines = list(Greeting("1.0", [LOCAL], [], {"east": "/e", "west": "/w"}, hasKey=True).lines())
+        self.assertEqual(lines[4:], ["the daemon east's socket: /e", "the daemon west's socket: /w"])
 
     def test_unixSocketAlone(self) -> None:
         """
         Then there is no base URL to give, and no page.
         """
         bound = [Bound("unix:/run/x", UNIXAddress(b"/run/x"))]
-        lines = list(Greeting("1.0", bound, [], None, hasKey=True).lines())
+        lines = list(Greeting("1.0", bound, [], {}, hasKey=True).lines())
         self.assertFalse(any("http" in line for line in lines))

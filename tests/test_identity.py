@@ -14,7 +14,7 @@ from pathlib import Path
 from stat import S_IMODE
 
 from openai_server import identity
-from openai_server.identity import MOST_KEYS, HeldKey, IdentityError, hidFromSeed, holdKey, newSeed
+from openai_server.identity import MOST_KEYS, HeldKey, IdentityError, NoKeyFile, hidFromSeed, holdKey, newSeed
 from tests.support import SyncCase
 
 SEED = bytes(range(32))
@@ -207,7 +207,7 @@ class KeyFileTests(SyncCase):
         blocked = self.folder / "blocked"
         blocked.write_text("")
         self.path = blocked / "openai-server.key"
-        error = self.assertRaises(IdentityError, seedFromFile, str(self.path))
+        error = self.assertRaises(NoKeyFile, seedFromFile, str(self.path))
         self.assertEqual(str(error), f"key file {self.path}: Not a directory")
 
     def test_fullDiskLeavesNothing(self) -> None:

@@ -84,7 +84,8 @@ class ListeningCase(AsyncCase):
         """
         The service of this command line, as an application of one's own gets it.
         """
-        options = Options(userFolders(self.home) | {"HUM_THRUM_SOCK": "/nowhere/thrum.sock"})
+        environ = {"HUM_THRUM_SOCK": "/nowhere/thrum.sock", "OPENAI_SERVER_STORE": "memory:"}
+        options = Options(userFolders(self.home) | environ)
         options.parseOptions(list(arguments))
         return makeService(options)
 

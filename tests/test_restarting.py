@@ -158,7 +158,10 @@ class RestartTests(AsyncCase):
         second = launch(self, self.home, "--embedded", "--port", "0", OPENAI_SERVER_STORE="sqlite:")
         self.assertEqual(await second.ended, 1)
         (line,) = second.lines
-        said = "another server uses it; a file is for one, several need PostgreSQL"
+        said = (
+            "another server uses it: stop that one, or name another store with --store;"
+            " a file is for one server, several share PostgreSQL"
+        )
         file = self.home / "hum" / "openai-server.db"
         self.assertEqual(json.loads(line)["message"], f"store {file}: {said}")
         self.assertEqual(await self.asked(first, "/readyz"), {"status": "ready"})

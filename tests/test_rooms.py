@@ -57,6 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "spawning": {"inheritance"},
     "inheritance": {"service", "greeting", "ports"},
     "greeting": set(),
+    "daemonplaces": {"config", "daemon.paths"},
     "config": {"config"},
     "identity": set(),
     "errors": set(),
@@ -75,7 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ask": {"ask"},
     "admin": {
         *("admin", "accounts", "config", "store", "daemon.paths", "daemon.registry", "identity"),
-        "wire.tones",
+        *("wire.tones", "daemonplaces"),
     },
 }
 

@@ -212,6 +212,19 @@ class OptionsTests(OptionsCase):
         exit = self.assertRaises(SystemExit, options.parseOptions, ["--port", "x"])
         self.assertEqual(exit.code, 'openai-server: --port: "x" is not a whole number from 0 to 65535')
 
+    def test_pidFile(self) -> None:
+        """
+        One that cannot be written is told in a line, and not asked for where
+        there is to be none.
+        """
+        options = Options({"HOME": str(self.home)})
+        options.parent = ServerOptions()
+        options.parent.update(pidfile="twistd.pid", rundir=str(self.home / "nowhere"))
+        exit = self.assertRaises(SystemExit, options.parseOptions, [])
+        self.assertIn(f"cannot write the PID file {self.home}/nowhere/twistd.pid", str(exit.code))
+        options.parent.update(pidfile="")
+        options.parseOptions([])
+
 
 class MakeServiceTests(OptionsCase):
     """
@@ -505,6 +518,26 @@ class ProgramTests(AsyncCase):
         (line,) = program.lines
         self.assertEqual(json.loads(line)["message"], f"key file {file}: holds 4 bytes, not the 32 of a key")
         self.assertEqual(file.read_bytes(), b"half")
+
+    async def test_noPlaceForAKey(self) -> None:
+        """
+        (V3) It starts all the same and says so; not where somebody has chosen
+        the place.
+        """
+        (self.home / "hum").mkdir()
+        (self.home / "hum" / "bees").write_bytes(b"")
+        file = self.home / "hum" / "bees" / "openai-server.key"
+        said = f"key file {file}: Not a directory"
+        program = self.run_("--port", "0", HUM_THRUM_SOCK="/nowhere/thrum.sock")
+        await program.whenSaid("listens on")
+        (warned,) = [line for line in map(json.loads, program.lines) if said in line["message"]]
+        self.assertEqual(warned["level"], "warn")
+        self.assertIn("OPENAI_SERVER_KEY_FILE", warned["message"])
+        program.signal(signal.SIGTERM)
+        self.assertEqual(await program.ended, 0)
+        program = self.run_("--port", "0", "--key-file", str(file))
+        self.assertEqual(await program.ended, 1)
+        self.assertEqual(json.loads(program.lines[-1])["message"], said)
 
     async def test_withoutADaemon(self) -> None:
         """

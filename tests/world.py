@@ -27,6 +27,7 @@ from openai_server.daemon.registry import FileRegistry
 from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.metrics import Counters
 from openai_server.reports import RequestReports, TurnReport
+from openai_server.sessions.upstreams import NamedDaemon
 from openai_server.store.interfaces import Store
 from openai_server.store.opening import storeFrom
 from openai_server.telemetry.service import Telemetry
@@ -323,7 +324,8 @@ class World:
     The server, started and connected to its daemon.
 
     @ivar api: the one that its clients ask in: the test's.
-    @ivar machine: where it runs.
+    @ivar machine: where it runs; the first, where it has daemons on several.
+    @ivar links: the ways to all of its daemons.
     @ivar recorder: sees all that passes between server and daemon.
     @ivar ends: the end codes of all requests so far.
     @ivar logged: every log event.
@@ -339,6 +341,7 @@ class World:
         isConnected: bool = True,
         dialects: Mapping[str, Dialect] | None = None,
         machine: Machine | None = None,
+        upstreams: Mapping[str, tuple[Machine, float]] | None = None,
         reports: Sequence[RequestReports] = (),
         isAlone: bool = True,
         hid: str = HID,
@@ -355,16 +358,18 @@ class World:
             with the clock and the workers that it has.
         @param machine: where it runs, if that has been there before and will
             be afterwards: then the server has a clock of its own.
+        @param upstreams: several, by the names that the server has for their
+            daemons, with the weights of these.
         @param isAlone: whether no other server uses its database.
         """
         self._test = test
         self.api = test.api
-        self._isGuest = machine is not None
-        self.machine = machine = machine or Machine(test, daemonSettings)
+        self._isGuest = machine is not None or upstreams is not None
+        self._machines = upstreams or {"": (machine or Machine(test, daemonSettings), 1.0)}
+        self.machine = machine = next(each for each, _ in self._machines.values())
         self.clock = (clock or TestClock()) if self._isGuest else machine.clock
         self.folder, self.daemon, self.recorder = machine.folder, machine.daemon, machine.recorder
         self.configuration = Configuration(**{"store": "memory:", **settings})
-        self.endpoint = MemoryEndpoint(self.daemon)
         self.turns: list[TurnReport] = []
         self._isStopped = False
         counters = Counters()
@@ -380,24 +385,21 @@ class World:
         )
         if opened is None:
             self.store.startService()
-        self.registry = FileRegistry(str(self.daemon.registryPath), self.clock)
-        self.link = Link(
-            clock=self.clock,
-            endpoint=self.endpoint,
-            hid=hid,
-            version="0",
-            registry=self.registry,
-            timeouts=timeouts or WaitLimits(),
-            registerTools=self.configuration.registerTools,
-            incarnationOf=lambda transport: str(self.daemon.incarnation),
-            now=machine.now,
-            jitter=lambda: 0.5,
-        )
+        self.endpoints = [MemoryEndpoint(each.daemon) for each, _ in self._machines.values()]
+        self.links = [
+            self._linkTo(name, endpoint, hid, timeouts or WaitLimits())
+            for name, endpoint in zip(self._machines, self.endpoints, strict=True)
+        ]
+        self.endpoint, self.link = self.endpoints[0], self.links[0]
+        self.registry = self.link.registry
         self.telemetry = Telemetry(None, self.clock, self.configuration, counters)
         self.front = WebFront(
             clock=self.clock,
             configuration=self.configuration,
-            daemon=self.link,
+            daemons=[
+                NamedDaemon(link, name, weight)
+                for link, (name, (_, weight)) in zip(self.links, self._machines.items(), strict=True)
+            ],
             hid=hid,
             runtimeDirectory=self.folder,
             now=machine.now,
@@ -409,20 +411,38 @@ class World:
             beside=self.telemetry.routes,
             turnReports=[self, self.telemetry.figures],
         )
-        self.telemetry.watch(self.link, self.store, self.front)
+        self.telemetry.watch(self.links, self.store, self.front)
         self.clients: list[Client] = []
-        machine.worlds.append(self)
+        for each, _ in self._machines.values():
+            each.worlds.append(self)
         self.logged: list[LogEvent] = []
         globalLogPublisher.addObserver(self.logged.append)
         test.addCleanup(self._end)
-        self.registry.startService()
-        self.link.startService()
+        for link in self.links:
+            link.registry.startService()
+            link.startService()
         self.telemetry.startService()
         self.front.startService()
         self.flush()
         if isConnected:
             # Past the time in which "no worker" means "not yet".
             self.advance(6)
+
+    def _linkTo(self, name: str, endpoint: MemoryEndpoint, hid: str, timeouts: WaitLimits) -> Link:
+        machine, _ = self._machines[name]
+        return Link(
+            clock=self.clock,
+            endpoint=endpoint,
+            hid=hid,
+            version="0",
+            registry=FileRegistry(str(machine.daemon.registryPath), self.clock),
+            timeouts=timeouts,
+            registerTools=self.configuration.registerTools,
+            incarnationOf=lambda transport: str(machine.daemon.incarnation),
+            name=name,
+            now=machine.now,
+            jitter=lambda: 0.5,
+        )
 
     # Time and bytes.
 
@@ -434,7 +454,8 @@ class World:
         while moved:
             moved = False
             for world in self.machine.worlds:
-                moved |= sum(pump.pump() for pump in world.endpoint.pumps) > 0
+                for endpoint in world.endpoints:
+                    moved |= sum(pump.pump() for pump in endpoint.pumps) > 0
                 for client in world.clients:
                     client.wire.run()
 
@@ -447,7 +468,8 @@ class World:
             for world in self.machine.worlds:
                 world.clock.advance(min(step, seconds))
             if self._isGuest:
-                self.machine.clock.advance(min(step, seconds))
+                for machine, _ in self._machines.values():
+                    machine.clock.advance(min(step, seconds))
             seconds -= step
             self.flush()
         for world in self.machine.worlds:
@@ -532,7 +554,7 @@ class World:
         self.advance(1)
         submitter = self.front.submitter
         self._test.assertEqual(
-            {"turns": self.link.turnCount, "slots": submitter.scheduler.taken, "calls": len(submitter.calls)},
+            {"turns": self._turnCount, "slots": submitter.upstreams.taken, "calls": len(submitter.calls)},
             {"turns": 0, "slots": 0, "calls": 0},
         )
 
@@ -546,17 +568,20 @@ class World:
         self.flush()
         self.front.stopService()
         self.telemetry.stopService()
-        stopped = self.link.stopService()
+        stopped = [link.stopService() for link in self.links]
         self.advance(3)
-        self._test.successResultOf(stopped)
-        self.registry.stopService()
+        for each in stopped:
+            self._test.successResultOf(each)
+        for link in self.links:
+            link.registry.stopService()
         for client in self.clients:
             if client.isAsking:
                 self.api.check(client)
         self._test.successResultOf(self.store.stopService())
         if self._isGuest:
             self._test.assertEqual([call for call in self.clock.getDelayedCalls() if call.active()], [])
-        self.machine.worlds.remove(self)
+        for machine, _ in self._machines.values():
+            machine.worlds.remove(self)
         self._assertNothingIsLeft()
 
     def kill(self) -> None:
@@ -564,11 +589,13 @@ class World:
         Let the process of the server die where it stands.
         """
         self._isStopped = True
-        self.machine.worlds.remove(self)
+        for machine, _ in self._machines.values():
+            machine.worlds.remove(self)
         self.workers.kill()
         self.clients.clear()
         # It never hears of this, and its clock stands still.
-        self.endpoint.cut()
+        for endpoint in self.endpoints:
+            endpoint.cut()
 
     def _end(self) -> None:
         globalLogPublisher.removeObserver(self.logged.append)
@@ -577,5 +604,9 @@ class World:
 
     def _assertNothingIsLeft(self) -> None:
         submitter = self.front.submitter
-        slots = submitter.scheduler
-        self._test.assertEqual((slots.taken, slots.waiting, self.link.turnCount), (0, 0, 0))
+        slots = submitter.upstreams
+        self._test.assertEqual((slots.taken, slots.waiting, self._turnCount), (0, 0, 0))
+
+    @property
+    def _turnCount(self) -> int:
+        return sum(link.turnCount for link in self.links)

@@ -6,7 +6,7 @@ What the server says first: where it listens, what it offers, and how to go on.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,13 +63,14 @@ class Greeting:
     What somebody who has just started the server wants to know.
 
     @ivar models: those that are known now.
-    @ivar socket: the daemon's; None: the daemon is the embedded one.
+    @ivar daemons: the socket of each by its name, which is empty where it is
+        the only one; none: there is the embedded one.
     """
 
     version: str
     addresses: Sequence[Bound]
     models: Sequence[str]
-    socket: str | None
+    daemons: Mapping[str, str]
     hasKey: bool
 
     def lines(self) -> Iterator[str]:
@@ -82,13 +83,13 @@ class Greeting:
         yield f"openai-server {self.version} {place}; {key}"
         yield from self._nearAddress()
         yield f"models: {', '.join(self.models) or 'none yet; those of workers appear when they connect'}"
-        if self.socket is None:
+        if not self.daemons:
             yield (
                 "this is the embedded daemon, for trying things out; for a real one start humd,"
                 " then this server without --embedded (HUM_THRUM_SOCK names its socket)"
             )
-        else:
-            yield f"the daemon's socket: {self.socket}"
+        for name, socket in self.daemons.items():
+            yield f"the daemon{name and ' '}{name}'s socket: {socket}"
 
     def _nearAddress(self) -> Iterator[str]:
         """

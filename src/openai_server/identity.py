@@ -35,6 +35,12 @@ class IdentityError(Exception):
     """
 
 
+class NoKeyFile(IdentityError):
+    """
+    There is no key file that is free, and none can be made.
+    """
+
+
 def hidFromSeed(seed: bytes) -> str:
     """
     The name by which daemons know the bee with this seed:
@@ -81,8 +87,9 @@ def holdKey(path: str) -> HeldKey:
     its folders; a file that is there is never written to.
 
     @param path: of the first one, absolute.
+    @raise NoKeyFile: the next one is not there and cannot be made.
     @raise IdentityError: a file is no key of this user's alone, or cannot be
-        read, made or locked; or all are held.
+        read or locked; or all are held.
     """
     stem, ending = os.path.splitext(path)
     for number in range(1, MOST_KEYS + 1):
@@ -104,8 +111,11 @@ def _hold(path: str) -> HeldKey | None:
         raise IdentityError(f"key file {path}: is a symbolic link")
     try:
         descriptor = _open(path)
-    except FileNotFoundError:
-        _create(path)
+    except (FileNotFoundError, NotADirectoryError):
+        try:
+            _create(path)
+        except OSError as error:
+            raise NoKeyFile(f"key file {path}: {error.strerror}") from None
         descriptor = _open(path)
     with ExitStack() as onFailure:
         onFailure.callback(os.close, descriptor)

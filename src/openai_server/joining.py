@@ -5,7 +5,6 @@ The one place that joins the rooms: from the daemon up to the HTTP side.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from secrets import token_hex
@@ -13,25 +12,33 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 from twisted.application.service import IService, Service
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorTime, ITransport
 from twisted.logger import Logger
 
 from openai_server import __version__
 from openai_server.audit import AuditLog
-from openai_server.config import Configuration, Loaded, changed, keyPath, whyKeyNeeded
+from openai_server.config import (
+    Configuration,
+    Loaded,
+    UpstreamSettings,
+    changed,
+    keyPath,
+    whyKeyNeeded,
+)
 from openai_server.daemon.endpoint import SocketEndpoint, peerProcess
 from openai_server.daemon.link import Link
-from openai_server.daemon.paths import registryPath, socketPath
 from openai_server.daemon.registry import FileRegistry
 from openai_server.daemon.waitlimits import WaitLimits
+from openai_server.daemonplaces import placesFrom
 from openai_server.embedded.daemon import EmbeddedDaemon
 from openai_server.greeting import Bound, Greeting
-from openai_server.identity import IdentityError, hidFromSeed, holdKey, newSeed
+from openai_server.identity import IdentityError, NoKeyFile, hidFromSeed, holdKey, newSeed
 from openai_server.inheritance import inheritanceFrom
 from openai_server.metrics import Counters
 from openai_server.reports import RequestReports
 from openai_server.runtime import runtimeDirectory
 from openai_server.service import Front, StartError
+from openai_server.sessions.upstreams import NamedDaemon
 from openai_server.sideport import SidePort
 from openai_server.store.interfaces import Bounds, Store, StoreError
 from openai_server.store.opening import claimFrom, storeFrom
@@ -80,7 +87,8 @@ class Joining:
         # The embedded daemon knows nobody from earlier days.
         hid = hidFromSeed(newSeed()) if self._configuration.embedded else self._hid(start)
         store = self._openStore(boundsFrom(self._configuration), counters, start)
-        daemon = self._link(hid, bound, start)
+        daemons = self._daemons(hid, bound, start)
+        links = [link for link, _ in daemons]
         try:
             telemetry = Telemetry(self._reactor, self._clock, self._configuration, counters)
         except NoTraces as error:
@@ -88,7 +96,7 @@ class Joining:
         front = WebFront(
             clock=self._clock,
             configuration=self._configuration,
-            daemon=daemon,
+            daemons=[NamedDaemon(link, place.name, place.weight) for link, place in daemons],
             hid=hid,
             runtimeDirectory=runtimeDirectory(self._environ),
             boundHosts=[address.hostAndPort[0] for address in bound if address.hostAndPort],
@@ -103,14 +111,14 @@ class Joining:
         # Where they cannot be read for now, nobody is let in until they are.
         if why is not None and store.accounts.atStart is not None and not front.accounts.keys:
             raise StartError(f"{why}, or add one with python -m openai_server.admin keys add NAME")
-        telemetry.watch(daemon, store, front)
+        telemetry.watch(links, store, front)
         start(telemetry)
         start(front)
         metricsAt = None
         if self._metricsPort is not None:
             metricsAt = telemetry.serve(self._metricsPort)
             start(self._metricsPort)
-        self._change = partial(_change, daemon, front)
+        self._change = partial(_change, links, front)
         self._greet(bound, front.models.ids(), front.accounts.keys.isRequired)
         if metricsAt is not None:
             self._log.info("metrics: {where}/metrics", where=str(metricsAt))
@@ -151,30 +159,44 @@ class Joining:
         self._reopenAudit = audit.reopen
         return (audit,)
 
-    # The daemon.
+    # The daemons.
 
-    def _link(self, hid: str, bound: Sequence[Bound], start: Callable[[IService], None]) -> Link:
+    def _daemons(
+        self, hid: str, bound: Sequence[Bound], start: Callable[[IService], None]
+    ) -> Sequence[tuple[Link, UpstreamSettings]]:
         """
-        Return the way to the machine's daemon, or to one in this process.
+        Return the ways to the daemons, or to one in this process.
         """
-        configuration = self._configuration
-        embedded: EmbeddedDaemon | None = None
-        # It dies with the process, and the next one counts anew.
-        run = token_hex(8)
-        if configuration.embedded:
+        if self._configuration.embedded:
             embedded = EmbeddedDaemon(
                 clock=self._clock, directory=runtimeDirectory(self._environ), reactor=self._reactor
             )
             start(embedded)
-            socket, registryFile = str(embedded.socketPath), str(embedded.registryPath)
-        else:
-            socket = self._socketPath()
-            registryFile = configuration.registryFile or registryPath(self._environ)
-        registry = FileRegistry(registryFile, self._clock)
+            # It dies with the process, and the next one counts anew.
+            run = token_hex(8)
+            place = UpstreamSettings(
+                name="", socket=str(embedded.socketPath), registry=str(embedded.registryPath)
+            )
+            link = self._link(place, hid, bound, start, lambda _: f"{run}-{embedded.incarnation}")
+            return ((link, place),)
+        places = placesFrom(self._configuration, self._environ)
+        return [(self._link(place, hid, bound, start, peerProcess), place) for place in places]
+
+    def _link(
+        self,
+        place: UpstreamSettings,
+        hid: str,
+        bound: Sequence[Bound],
+        start: Callable[[IService], None],
+        incarnationOf: Callable[[ITransport], str | None],
+    ) -> Link:
+        configuration = self._configuration
+        # Of no file nothing is known.
+        registry = FileRegistry(place.registry or "", self._clock)
         start(registry)
         link = Link(
             clock=self._clock,
-            endpoint=SocketEndpoint(self._reactor, socket),
+            endpoint=SocketEndpoint(self._reactor, place.socket),
             hid=hid,
             version=__version__,
             registry=registry,
@@ -185,7 +207,8 @@ class Joining:
                 turn=configuration.turnTimeout,
             ),
             registerTools=configuration.registerTools,
-            incarnationOf=(lambda _: f"{run}-{embedded.incarnation}") if embedded else peerProcess,
+            incarnationOf=incarnationOf,
+            name=place.name,
         )
         start(link)
         return link
@@ -193,20 +216,26 @@ class Joining:
     def _hid(self, start: Callable[[IService], None]) -> str:
         """
         Return this bee's lasting name, which no other process has until this
-        one stops.
+        one stops. Without a place for its key, which nobody has chosen, a name
+        for this time alone.
         """
-        path = self._configuration.keyFile or keyPath(self._environ)
-        if path is None:
-            raise StartError("there is no home folder for this bee's key: set OPENAI_SERVER_KEY_FILE")
+        chosen = self._configuration.keyFile
         try:
+            path = chosen or keyPath(self._environ)
+            if path is None:
+                raise NoKeyFile("there is no home folder for this bee's key")
             key = holdKey(path)
         except IdentityError as error:
-            raise StartError(str(error)) from None
+            if chosen is not None or not isinstance(error, NoKeyFile):
+                raise StartError(str(error)) from None
+            self._log.warn(
+                "{why}: the daemon knows this server by another name after each start"
+                " (set OPENAI_SERVER_KEY_FILE)",
+                why=str(error),
+            )
+            return hidFromSeed(newSeed())
         start(Held(key.release))
         return hidFromSeed(key.seed)
-
-    def _socketPath(self) -> str:
-        return self._configuration.thrumSocket or socketPath(self._environ, os.getuid())
 
     # The operator.
 
@@ -235,11 +264,12 @@ class Joining:
             self._log.info("settings that changed: {names}", names=", ".join(names))
 
     def _greet(self, bound: Sequence[Bound], models: Sequence[str], hasKey: bool) -> None:
+        places = () if self._configuration.embedded else placesFrom(self._configuration, self._environ)
         greeting = Greeting(
             version=__version__,
             addresses=bound,
             models=models,
-            socket=None if self._configuration.embedded else self._socketPath(),
+            daemons={place.name: place.socket for place in places},
             hasKey=hasKey,
         )
         for line in greeting.lines():
@@ -264,10 +294,11 @@ class Held(Service):
         self._release()
 
 
-def _change(link: Link, front: WebFront, settings: Configuration) -> None:
+def _change(links: Sequence[Link], front: WebFront, settings: Configuration) -> None:
     if settings.apiKey is not None:
         front.site.admission.changeKey(settings.apiKey)
-    link.change(settings.firstLifeTimeout, settings.stallTimeout, settings.turnTimeout)
+    for link in links:
+        link.change(settings.firstLifeTimeout, settings.stallTimeout, settings.turnTimeout)
     front.change(settings)
 
 

@@ -13,7 +13,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
@@ -73,9 +73,27 @@ class ProgramService(OpenAIService):
         """
         Read anew what can be.
         """
+        self._log.info("SIGHUP: the log's file is opened again and the settings are read")
         for reload in self.reloads:
             reload()
-        self._log.info("SIGHUP: the log's file was opened again and the settings were read")
+
+
+def pidFileProblem(twistd: Mapping[str, Any]) -> str | None:
+    """
+    Return why C{twistd} cannot write its PID file, which it would say with a
+    traceback; None when it can, or is to write none.
+
+    @param twistd: its own options.
+    """
+    if not twistd.get("pidfile"):
+        return None
+    path = os.path.abspath(os.path.join(twistd.get("rundir") or "", twistd["pidfile"]))
+    if os.access(path if os.path.exists(path) else os.path.dirname(path), os.W_OK):
+        return None
+    return (
+        f"cannot write the PID file {path}: start it in another folder, or without that file:"
+        " twistd --pidfile= -n openai-server"
+    )
 
 
 class Signals:

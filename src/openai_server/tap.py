@@ -40,7 +40,7 @@ from openai_server.log import JSONLog, Loop
 from openai_server.logoutput import outputOf
 from openai_server.ports import endpointFrom
 from openai_server.processes import OWN_CUT, OWN_DRAIN, Processes, checkProcesses
-from openai_server.program import ProgramService, endInFailure, explainExit
+from openai_server.program import ProgramService, endInFailure, explainExit, pidFileProblem
 from openai_server.service import Compose, OpenAIService
 from openai_server.spawning import Spawner, commandFor
 from openai_server.supervision import supervisorFrom
@@ -113,6 +113,8 @@ class Options(usage.Options):
         try:
             self.loaded = self.load()
             self._checkPlace()
+            if problem := pidFileProblem(self.parent or {}):
+                raise ConfigurationError(problem)
         except ConfigurationError as error:
             if self.parent is not None:
                 raise SystemExit(f"openai-server: {error}") from None
@@ -120,7 +122,6 @@ class Options(usage.Options):
         if self._isToPrint:
             print("\n".join(self.loaded.lines()))
             raise SystemExit(0)
-
 
     @property
     def arguments(self) -> Sequence[str]:

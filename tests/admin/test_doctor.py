@@ -231,6 +231,11 @@ class MachineTests(DoctorCase):
         added = run(["--store", url, "keys", "add", "ann"], self.environ, io.StringIO(), io.StringIO(), NOW)
         self.assertEqual(added, 0)
         self.assertEqual(self.examined(**exposed)["API keys"], ["ok 1: each request needs one"])
+        new = self.folder / "new" / "key"
+        (said,) = self.examined(KEY_FILE=str(new))["key file"]
+        self.assertEqual(said, f"ok {new} is made at the first start")
+        self.patch(os, "access", lambda path, mode: False)
+        self.assertWrong(self.examined(KEY_FILE=str(new)), "key file", f"{self.folder} cannot be written to")
         secret = "a-key-of-the-test"
         self.assertNotIn(secret, repr(self.examined(API_KEY=secret)))
 

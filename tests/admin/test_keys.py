@@ -241,7 +241,8 @@ class MistakeTests(Commands, SyncCase):
         self.where = "sqlite:////nowhere/x.db"
         for said, why in (
             ("", "keys: add, list, set, disable, rotate or remove?"),
-            ("add", "Wrong number of arguments"),
+            ("add", "which key? say one NAME"),
+            ("remove a b", "which key? say one NAME"),
             ("add a/b", "'a/b' is no name"),
             ("add default", "no account can be called 'default'"),
             ("add x --account 0123456789abcdef", "no account can be called '0123456789abcdef'"),
@@ -256,4 +257,6 @@ class MistakeTests(Commands, SyncCase):
             ("rotate x --grace 1w", "'1w' is no duration"),
         ):
             (line,) = self.ran(*said.split(), code=2)
+            self.assertEqual(line[: len("admin: ")], "admin: ")
             self.assertIn(why, line)
+            self.assertNotIn("enforcement", line)

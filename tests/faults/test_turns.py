@@ -907,11 +907,11 @@ class SlotTests(FaultCase):
                 way()
                 world.advance(4)
         world.advance(60)
-        scheduler = world.front.submitter.scheduler
+        scheduler = world.front.submitter.upstreams
         self.assertEqual((scheduler.taken, scheduler.waiting), (0, 0))
         clients = [world.script({"sleep": 2.0}, {"say": "x"}, stream=True) for _ in range(8)]
         world.advance(0.5)
-        self.assertEqual(world.front.submitter.scheduler.waiting, 0)
+        self.assertEqual(world.front.submitter.upstreams.waiting, 0)
         self.assertEqual(len(set(sids(world)[-8:])), 8)
         world.advance(2.5)
         for client in clients:

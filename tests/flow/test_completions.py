@@ -283,7 +283,7 @@ class SeveralPromptsTests(CompletionCase):
         self.assertEqual(self.choices(client), [("one", "stop")])
         client.leave()
         world.advance(1)
-        self.assertEqual((world.ends, world.front.submitter.scheduler.waiting), (["cl-gone"], 0))
+        self.assertEqual((world.ends, world.front.submitter.upstreams.waiting), (["cl-gone"], 0))
         world.advance(31)
         self.assertTrue(other.isComplete)
         self.assertEqual(len(world.sent("prompt")), 2)

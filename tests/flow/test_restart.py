@@ -292,7 +292,7 @@ class ParkedTurnTests(RestartCase):
         world.advance(13)
         # Six seconds pass in the start.
         world = self.restarted(world, talk, isKilled=True, parkTimeout=20)
-        self.assertEqual((world.link.turnCount, world.front.submitter.scheduler.taken), (1, 1))
+        self.assertEqual((world.link.turnCount, world.front.submitter.upstreams.taken), (1, 1))
         self.assertResults(world)
         world.advance(1)
         self.assertResults(world, (LATE_RESULT, True), (LATE_RESULT, True))

@@ -406,7 +406,7 @@ class WayOutTests(FlowCase):
         """
         There is exactly one slot again.
         """
-        scheduler = world.front.submitter.scheduler
+        scheduler = world.front.submitter.upstreams
         self.assertEqual((scheduler.taken, scheduler.waiting), (0, 0))
         before = len(self.sids(world))
         clients = [Talk(world).post(steps(*SLOW)) for _ in range(2)]

@@ -466,7 +466,8 @@ class ClaimTests(SyncCase):
         error = self.assertRaises(StoreError, claimFrom, self.url)
         self.assertEqual(
             str(error),
-            f"store {self.file}: another server uses it; a file is for one, several need PostgreSQL",
+            f"store {self.file}: another server uses it: stop that one, or name another store with --store;"
+            " a file is for one server, several share PostgreSQL",
         )
         self.addCleanup(claimFrom(f"{self.url}-other"))
         release()

@@ -9,18 +9,20 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from openai_server.admin.findings import Finding
 from openai_server.admin.hearing import heardFrom
-from openai_server.config import Configuration
-from openai_server.daemon.paths import registryPath, socketPath, socketProblem
+from openai_server.config import Configuration, UpstreamSettings
+from openai_server.daemon.paths import socketProblem
 from openai_server.daemon.registry import beesFromFile
+from openai_server.daemonplaces import placesFrom
 from openai_server.wire.tones import PROTO_VERSION
 
 #: Seconds in which a daemon says that it is there.
@@ -34,6 +36,11 @@ CLI_PATIENCE: Final = 60.0
 _VARIABLE: Final = b"MCP_TOOL_TIMEOUT="
 
 _START: Final = "start humd, or name its socket in HUM_THRUM_SOCK"
+_REGISTRY: Final = (
+    "name the file in OPENAI_SERVER_REGISTRY_FILE, if the daemon's state folder is another one"
+)
+_REGISTRY_NAMED: Final = "correct it in the setting upstreams"
+_START_NAMED: Final = "start that humd, or correct its socket in the setting upstreams"
 
 
 def daemonFindings(
@@ -44,18 +51,31 @@ def daemonFindings(
 
     @param proc: where the system shows its processes.
     """
-    path = configuration.thrumSocket or socketPath(environ, os.getuid())
+    places = placesFrom(configuration, environ)
+    for place in places:
+        for finding in _socketFindings(place.socket, proc):
+            yield _named(place.name, finding) if place.name else finding
+    yield _workersFinding(places, configuration)
+    yield _timeOutFinding(configuration, proc)
+
+
+def _named(name: str, finding: Finding) -> Finding:
+    """
+    Return the same of one of several daemons.
+    """
+    remedy = _START_NAMED if finding.remedy == _START else finding.remedy
+    return replace(finding, what=f"{finding.what} of {name}", remedy=remedy)
+
+
+def _socketFindings(path: str, proc: Path) -> Iterator[Finding]:
     problem = socketProblem(path, os.getuid())
     if problem is not None:
         yield Finding("socket", problem, _START)
     else:
-        yield from _socketFindings(path, proc)
-    file = configuration.registryFile or registryPath(environ)
-    yield _workersFinding(file, configuration)
-    yield _timeOutFinding(configuration, proc)
+        yield from _connectionFindings(path, proc)
 
 
-def _socketFindings(path: str, proc: Path) -> Iterator[Finding]:
+def _connectionFindings(path: str, proc: Path) -> Iterator[Finding]:
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
         connection.settimeout(_PATIENCE)
         try:
@@ -95,20 +115,24 @@ def _breathFinding(connection: socket.socket) -> Finding:
     return Finding("daemon", f"speaks version {version} of its protocol")
 
 
-def _workersFinding(file: str, configuration: Configuration) -> Finding:
-    bees = beesFromFile(file)
-    if bees is None:
-        return Finding(
-            "workers",
-            f"the daemon's registry cannot be read: {file}",
-            "name the file in OPENAI_SERVER_REGISTRY_FILE, if the daemon's state folder is another one",
-        )
+def _workersFinding(places: Sequence[UpstreamSettings], configuration: Configuration) -> Finding:
+    files = [place.registry for place in places if place.registry is not None]
+    if not files:
+        return Finding("workers", "not known: the setting upstreams names no registry")
+    found = {file: beesFromFile(file) for file in files}
+    for file, bees in found.items():
+        if bees is None:
+            said = f"the daemon's registry cannot be read: {file}"
+            return Finding("workers", said, _REGISTRY_NAMED if configuration.upstreams else _REGISTRY)
+    bees = [bee for each in found.values() for bee in each or ()]
     served = list(dict.fromkeys(model for bee in bees for model in bee.models))
     if not served:
         return Finding("workers", "none is connected to the daemon", "start one, as hum's manual says")
     count = sum(1 for bee in bees if bee.models)
+    # Those of a registry that is not named may serve it.
+    isAll = len(files) == len(places)
     missing = [model for model in configuration.models if model not in served]
-    if missing:
+    if missing and isAll:
         return Finding(
             "workers",
             f"none serves {', '.join(missing)}, which the setting models names",

@@ -50,6 +50,7 @@ _REMEDIES: Final = {
     "unreachable": "start the database, or correct the setting store",
     "newer": "install that version, or name another store",
     "not installed": "install it",
+    "read-only": "let this user write that file and its folder",
     "corrupt": "the server moves it aside at its start; bring back a copy if there is one",
 }
 _OTHERWISE: Final = "start the server with it, and see what its log says"
@@ -147,7 +148,12 @@ def _key(configuration: Configuration, environ: Mapping[str, str]) -> Finding:
     problem = keyProblem(path)
     if problem is not None:
         return Finding("key file", f"{path}: {problem}", "mend that, or move the file away: another is made")
-    return Finding("key file", path if os.path.exists(path) else f"{path} is made at the first start")
+    if os.path.exists(path):
+        return Finding("key file", path)
+    folder = next(each for each in Path(path).parents if each.is_dir())
+    if not os.access(folder, os.W_OK):
+        return Finding("key file", f"{folder} cannot be written to", "let this user write there")
+    return Finding("key file", f"{path} is made at the first start")
 
 
 def _apiKeys(configuration: Configuration, now: float) -> Finding:

@@ -82,10 +82,13 @@ class OneKey(usage.Options):
             said.append(said.pop(0))
         super().parseOptions(said)
 
-    def parseArgs(self, name: str) -> None:  # type: ignore[override]
+    def parseArgs(self, *names: str) -> None:
         """
         Take the name.
         """
+        if len(names) != 1:
+            raise usage.UsageError("which key? say one NAME")
+        name = names[0]
         if not isName(name):
             raise usage.UsageError(f"{name!r} is no name: letters, digits and . _ @ + - make one, up to 64")
         self["name"] = name

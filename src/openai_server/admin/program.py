@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 import msgspec
 from twisted.python import usage
@@ -28,6 +28,9 @@ from openai_server.admin.usage import UsageOptions, usageLines
 from openai_server.config import Configuration, ConfigurationError, Loaded, load
 from openai_server.store.administration import Administration, Summary
 from openai_server.store.interfaces import StoreError
+
+#: What Twisted puts in front of a reason.
+_TWISTEDS: Final = "Parameter type enforcement failed: "
 
 
 class Nothing(usage.Options):
@@ -141,7 +144,7 @@ def run(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err: 
         print(f"admin: {error}", file=err)
         return 2
     except (usage.UsageError, ValueError) as error:
-        print(f"admin: {error}", file=err)
+        print(f"admin: {str(error).removeprefix(_TWISTEDS)}", file=err)
         return 2
     if options.subCommand == "doctor":
         return _examine(loaded, environ, out, now)

@@ -13,6 +13,7 @@ from openai_server.config.folders import absolutePath, keyPath
 from openai_server.config.layers import Loaded, load, whyKeyNeeded
 from openai_server.config.settings import SETTINGS, ConfigurationError, Setting, markdownTable
 from openai_server.config.storage import passwordsIn
+from openai_server.config.upstreams import UpstreamSettings
 
 __all__ = [
     "SETTINGS",
@@ -20,6 +21,7 @@ __all__ = [
     "ConfigurationError",
     "Loaded",
     "Setting",
+    "UpstreamSettings",
     "absolutePath",
     "changed",
     "keyPath",

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 from openai_server.config.exposure import descriptionFromAddress, descriptionOfProcess, withSocketMode
+from openai_server.config.upstreams import UpstreamSettings
 
 #: A wait of a year: more is a mistake, and timers overflow somewhere beyond.
 _YEAR: Final = 31_536_000
@@ -54,6 +55,16 @@ class Configuration(Struct, frozen=True, kw_only=True):
             isPath=True,
         ),
     ] = None
+    upstreams: Annotated[
+        tuple[UpstreamSettings, ...],
+        _does(
+            "several daemons in place of that one, each with name, socket, weight (1) and registry (the path"
+            " of its bees.json); unset: the one",
+            places=("file",),
+            isPath=True,
+            isUpstreams=True,
+        ),
+    ] = ()
     firstLifeTimeout: Annotated[_Seconds, _does("from the daemon's echo to the first tone of a turn")] = 370
     stallTimeout: Annotated[_Seconds, _does("between two tones of a turn")] = 900
     turnTimeout: Annotated[_Seconds, _does("a whole turn")] = 3600

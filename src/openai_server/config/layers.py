@@ -29,6 +29,7 @@ from openai_server.config.settings import (
     shown,
 )
 from openai_server.config.storage import STORES, VOLATILE, passwordsIn, storeURL, withoutPasswords
+from openai_server.config.upstreams import UpstreamSettings
 
 #: What the command line said, by the setting's name: a text, or the texts of
 #: an option that was repeated.
@@ -71,7 +72,7 @@ class Loaded:
         for setting in SETTINGS:
             value = getattr(self.configuration, setting.name)
             shownValue = withoutPasswords(value) if setting.isURL else value
-            text = "********" if setting.isSecret and value else json.dumps(shownValue)
+            text = "********" if setting.isSecret and value else json.dumps(msgspec.to_builtins(shownValue))
             yield f"{setting.name} = {text}  ({self.sources[setting.name]})"
 
 
@@ -136,7 +137,10 @@ def _defaultStore(environ: Mapping[str, str], warnings: list[str]) -> str:
 
 def _absolute(value: Value, environ: Mapping[str, str]) -> Value:
     if isinstance(value, tuple):
-        return tuple(absolutePath(path, environ) for path in value)
+        return tuple(
+            each.settled(environ) if isinstance(each, UpstreamSettings) else absolutePath(each, environ)
+            for each in value
+        )
     return absolutePath(str(value), environ) if value else value
 
 
@@ -232,7 +236,7 @@ def _strangers(environ: Mapping[str, str]) -> Iterator[str]:
     nothing: Kubernetes makes such ones for any service that is called
     openai-server.
     """
-    known = {setting.variable for setting in SETTINGS}
+    known = {setting.variable for setting in SETTINGS if "environment" in setting.places}
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known:
             yield f"environment variable {shown(name)} is no setting{guess(name)}"

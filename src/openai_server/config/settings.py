@@ -15,8 +15,9 @@ import msgspec
 from msgspec import inspect
 
 from openai_server.config.configuration import Configuration
+from openai_server.config.upstreams import UpstreamSettings, upstreamsFrom
 
-Value: TypeAlias = str | int | float | bool | tuple[str, ...] | None
+Value: TypeAlias = str | int | float | bool | tuple[str | UpstreamSettings, ...] | None
 
 #: What every environment variable of this server begins with.
 PREFIX: Final = "OPENAI_SERVER_"
@@ -44,6 +45,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     @ivar isURL: whether its value is a URL, whose password is never shown.
     @ivar isList: whether it has several values: its option can be repeated.
     @ivar isFlag: whether its option takes no value: said, it means C{true}.
+    @ivar isUpstreams: whether its values are daemons.
     @ivar ownVariable: the environment variable, where it is not the derived one.
     @ivar places: where it can be set: C{file}, C{environment}, C{option}.
     """
@@ -59,6 +61,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     isURL: bool = False
     isList: bool = False
     isFlag: bool = False
+    isUpstreams: bool = False
     ownVariable: str | None = None
     places: tuple[str, ...] = ("file", "environment", "option")
 
@@ -88,6 +91,11 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
             return None
         if isText and self.isList:
             value = [item for part in str(value).split(",") if (item := part.strip())]
+        if self.isUpstreams:
+            try:
+                return upstreamsFrom(value)
+            except ValueError as error:
+                raise ConfigurationError(f"{where}{error}") from None
         try:
             # A number is never taken from JSON's text; 0 and 1 are truth values everywhere.
             return msgspec.convert(value, self.type, strict=isinstance(value, str) and not isText)  # type: ignore[no-any-return]

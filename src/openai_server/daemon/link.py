@@ -72,6 +72,7 @@ class Link(Service):
 
     Start and stop it as a service; the registry is a service of its own.
 
+    @ivar daemonName: which daemon it is, where there are several.
     @ivar incarnation: of the daemon that was reached last.
     @ivar counts: tones and calls that were dropped or refused, by reason.
     @ivar badTones: lines of the daemon's that could not be read, by reason.
@@ -93,6 +94,7 @@ class Link(Service):
         timeouts: WaitLimits = DEFAULT_LIMITS,
         registerTools: bool = True,
         incarnationOf: Callable[[ITransport], str | None] = peerProcess,
+        name: str = "",
         now: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -106,6 +108,8 @@ class Link(Service):
         @param registerTools: whether the names of prompts' tools go into the
             hello; False for daemons that route calls by sid.
         @param incarnationOf: tells one daemon process from the next.
+        @param name: which daemon it is, where there are several: a word without
+            braces.
         @param now: the wall clock in seconds, for ids.
         @param jitter: a number from 0 up to 1, for the delay between attempts.
         """
@@ -120,6 +124,8 @@ class Link(Service):
         self._source = source
         self._timeouts = timeouts
         self._incarnationOf = incarnationOf
+        self.daemonName = name
+        self._called = f"the daemon {name}".rstrip()
         self._backoff = Backoff(jitter)
         self._rids = RequestIds(now)
         self._spare = SpareDescriptor()
@@ -338,16 +344,16 @@ class Link(Service):
             return
         self._problem = problem
         if problem is None:
-            self._log.info("connected to the daemon")
+            self._log.info(f"connected to {self._called}")
         else:
-            self._log.warn("no connection to the daemon: {problem}", problem=problem)
+            self._log.warn(f"no connection to {self._called}: {{problem}}", problem=problem)
 
     def _breathed(self, breath: Breath) -> None:
         if breath.protoVersion == self._protoVersion:
             return
         self._protoVersion = breath.protoVersion
         self._log.warn(
-            "the daemon speaks version {theirs!r} of thrum, this server {ours}",
+            f"{self._called} speaks version {{theirs!r}} of thrum, this server {{ours}}",
             theirs=str(breath.protoVersion)[:40],
             ours=PROTO_VERSION,
         )

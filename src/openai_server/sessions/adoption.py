@@ -6,12 +6,13 @@ Turns that another process has parked, gone on with.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+from msgspec import MsgspecError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from openai_server.daemon.interfaces import Daemon
 from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallTable, ParkedCall
 from openai_server.sessions.catalogue.wirenames import NamedTools
@@ -27,8 +28,8 @@ from openai_server.sessions.parkedturns import (
     workersOf,
 )
 from openai_server.sessions.plans import Session
-from openai_server.sessions.scheduler import Scheduler
 from openai_server.sessions.turncontext import EndedTurn, TurnContext
+from openai_server.sessions.upstreams import Upstream, Upstreams
 from openai_server.store.saved import SavedCall
 from openai_server.wire.ends import Loss, Lost
 
@@ -43,9 +44,8 @@ class Surroundings:
     """
 
     clock: IReactorTime
-    daemon: Daemon
+    upstreams: Upstreams
     memory: SessionMemory
-    scheduler: Scheduler
     calls: CallTable
     counters: Counters
     learn: Callable[[object], None]
@@ -64,27 +64,38 @@ class Adoption:
         self._turns = turns
         self._around = around
 
-    def bringBack(self, saved: Sequence[SavedCall], incarnation: str | None) -> None:
+    def upstreamOf(self, saved: SavedCall) -> Upstream | None:
         """
-        Go on with a parked turn, whose open calls these are. Where that is
-        not possible, it is too late for them.
+        Return the daemon that has the turn of a call, or had; None where that
+        cannot be known, or it is not asked any more.
+        """
+        details = detailsOf(saved)
+        with suppress(MsgspecError):
+            if details is not None:
+                return self._around.upstreams.named(sessionFrom(details.turn.session).upstream)
+        return None
 
-        @param incarnation: of the daemon that was reached.
+    def bringBack(self, saved: Sequence[SavedCall]) -> None:
+        """
+        Go on with a parked turn, whose open calls these are and whose daemon was
+        reached. Where that is not possible, it is too late for them.
         """
         details = [found for each in saved if (found := detailsOf(each)) is not None]
-        isThere = bool(incarnation) and incarnation == saved[0].incarnation and len(details) == len(saved)
-        if not isThere or self._hasLostItsWorker(details[0].turn):
+        upstream = self.upstreamOf(saved[0]) if len(details) == len(saved) else None
+        isThere = upstream is not None and upstream.hasTurn(saved[0].incarnation)
+        if upstream is None or not isThere or self._hasLostItsWorker(upstream, details[0].turn):
             self._tooLate(saved, details)
             return
         try:
-            self._adopt(saved, details)
+            self._adopt(upstream, saved, details)
         except Exception:
             # It is one of many.
             self._log.failure("a parked turn could not be gone on with")
             self._tooLate(saved, details)
 
-    def _hasLostItsWorker(self, turn: TurnDetails) -> bool:
-        registry = self._around.daemon.registry
+    @staticmethod
+    def _hasLostItsWorker(upstream: Upstream, turn: TurnDetails) -> bool:
+        registry = upstream.daemon.registry
         if not turn.workers or not registry.isKnown:
             return False
         return set(turn.workers).isdisjoint(workersOf(registry, turn.model))
@@ -108,26 +119,30 @@ class Adoption:
         """
         self._around.calls.remembered(_callFrom(saved))
 
-    def _adopt(self, saved: Sequence[SavedCall], details: Sequence[CallDetails]) -> None:
+    def _adopt(
+        self, upstream: Upstream, saved: Sequence[SavedCall], details: Sequence[CallDetails]
+    ) -> None:
         # The one that was saved last knows of all calls.
         turn = max((each.turn for each in details), key=lambda each: len(each.seenCalls))
         around = self._around
-        conversation = self._conversation(turn)
+        conversation = self._conversation(upstream, turn)
         calls = [self._call(*pair, conversation) for pair in zip(saved, details, strict=True)]
         for call, each, detail in zip(calls, saved, details, strict=True):
             around.calls.adopted(call, detail.isShown, each.asked)
-        conversation.adopt(around.daemon, calls, min(each.deadline for each in saved) - self._turns.now())
+        seconds = min(each.deadline for each in saved) - self._turns.now()
+        conversation.adopt(upstream.daemon, calls, seconds)
 
-    def _conversation(self, turn: TurnDetails) -> Conversation:
+    def _conversation(self, upstream: Upstream, turn: TurnDetails) -> Conversation:
         around = self._around
         session = sessionFrom(turn.session)
+        session.upstream = upstream.name
         around.memory.found(session)
         tools = {tool.name: tool for tool in toolsOf(turn)}
         conversation = Conversation(
             around.clock,
             _contextFrom(turn, session),
             around.calls,
-            around.scheduler.hold(turn.model, NamedTools(tools, {}, turn.names) if tools else None),
+            upstream.scheduler.hold(turn.model, NamedTools(tools, {}, turn.names) if tools else None),
             around.counters,
             around.memory.release,
             around.onOver,

@@ -38,10 +38,12 @@ class SessionDetails(msgspec.Struct, frozen=True, array_like=True):
 
     @ivar names: what tools were called on the wire: see
         L{openai_server.sessions.catalogue.wirenames.WireNames}.
+    @ivar upstream: the name of its daemon.
     """
 
     context: Context
     names: Mapping[str, Sequence[str]] | None
+    upstream: str = ""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -160,7 +162,7 @@ class LastingSessions:
             user=session.user,
             systemPrompt=session.systemPrompt,
             size=session.size,
-            details=_encode(SessionDetails(context, session.wireNames.had)),
+            details=_encode(SessionDetails(context, session.wireNames.had, session.upstream)),
             usedAt=now,
             expiresAt=now + KEPT,
         )
@@ -183,4 +185,5 @@ def sessionFrom(saved: SavedSession) -> Session:
     session.systemPrompt = saved.systemPrompt
     session.size = saved.size
     session.wireNames.had = details.names
+    session.upstream = details.upstream
     return session

@@ -10,7 +10,7 @@ session exactly if
     begun with (a warm worker would ignore others),
   - it begins with exactly what the session has seen, the delivered answers
     included, and says something more: only that is sent then,
-  - nobody uses the session now.
+  - nobody uses the session now, and its daemon can be asked.
 
 Which sessions are looked at is said in L{openai_server.sessions.selection}.
 Everything else gets a fresh session, which is told the whole transcript.
@@ -28,7 +28,7 @@ once, so that its sid is never used again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -82,6 +82,7 @@ class SessionMemory:
     """
     The sessions of this server that may be used again.
 
+    @ivar canGoOn: whether the daemon that has a session can be asked.
     @ivar _waiting: lone messages by the session that they wait for, in order.
     @ivar _promptSize: characters of the system prompts that are kept.
     """
@@ -92,10 +93,13 @@ class SessionMemory:
         keys: SessionKeys,
         settings: Memory,
         lasting: LastingSessions | None = None,
+        canGoOn: Callable[[Session], bool] = lambda session: True,
     ) -> None:
         """
         @param lasting: what outlasts the process; None for nothing.
+        @param canGoOn: whether the daemon that has a session can be asked.
         """
+        self.canGoOn = canGoOn
         self._clock = clock
         self._keys = keys
         self._lasting = lasting
@@ -103,7 +107,7 @@ class SessionMemory:
         self._named = NamedSessions(settings.sessions)
         self._idle = IdleSessions(settings.sessions)
         self._answered = AnsweredTranscripts(4 * settings.sessions)
-        self._selection = Selection(self._named, self._idle, self._answered, settings.userHint)
+        self._selection = Selection(self._named, self._idle, self._answered, settings.userHint, canGoOn)
         self._waiting: dict[Session, list[_Wait]] = {}
         self._patience = Timeouts(clock, PATIENCE)
         self._promptSize = 0
@@ -140,7 +144,8 @@ class SessionMemory:
         although it shows nothing of what the session has seen. None when the
         session is not there any more, or of another context.
         """
-        if session not in self._idle or not session.suits(claim.context):
+        isThere = session in self._idle and self.canGoOn(session)
+        if not (isThere and session.suits(claim.context)):
             return None
         return self._continued(self._wantedFrom(claim), session, claim.transcript.leading)
 
@@ -316,7 +321,7 @@ class SessionMemory:
                 return session
         else:
             session, start = self._selection.forTranscript(wanted)
-        if session is None or session.isBusy:
+        if session is None or session.isBusy or not self.canGoOn(session):
             return self._fresh(wanted)
         return self._continued(wanted, session, start)
 

@@ -32,13 +32,14 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 
 from openai_server.api.output import Usage
-from openai_server.daemon.interfaces import Daemon, Registry
+from openai_server.daemon.interfaces import Registry
 from openai_server.sessions.calls import REMEMBERED, CallState, ParkedCall
 from openai_server.sessions.digests import digestOf
 from openai_server.sessions.lasting import LastingSessions
 from openai_server.sessions.matching import Match, Outcome
 from openai_server.sessions.pool import Slot
 from openai_server.sessions.turncontext import TurnContext
+from openai_server.sessions.upstreams import Upstream, Upstreams
 from openai_server.store.interfaces import StateStore
 from openai_server.store.saved import Field, SavedCall, SavedSession
 from openai_server.wire.tones import ToolDefinition
@@ -148,13 +149,13 @@ class LastingTurns:
         self,
         state: StateStore,
         sessions: LastingSessions,
-        daemon: Daemon,
+        upstreams: Upstreams,
         clock: Callable[[], float],
         now: Callable[[], float],
         owner: str = "",
     ) -> None:
         """
-        @param daemon: has the turns.
+        @param upstreams: have the turns.
         @param clock: the monotonic clock, in seconds.
         @param now: the wall clock, in seconds since 1970.
         @param owner: this process's name, which it has after a restart too.
@@ -165,7 +166,7 @@ class LastingTurns:
         self.onLost: Callable[[Any], None] | None = None
         self._state = state
         self._sessions = sessions
-        self._daemon = daemon
+        self._upstreams = upstreams
         self._clock = clock
         self.now = now
         self._takes: dict[Parked, Deferred[bool]] = {}
@@ -177,7 +178,8 @@ class LastingTurns:
         @return: fires when it would outlast this process, or that cannot be
             had for now.
         """
-        turn, incarnation = self._turn(parked), self._daemon.incarnation
+        upstream = self._upstreams.having(parked.context.session)
+        turn, incarnation = self._turn(parked, upstream), upstream.daemon.incarnation
         for call in parked.openCalls:
             # Another process may have those that are saved already.
             if not self.isShared or call.saved is None:
@@ -206,12 +208,12 @@ class LastingTurns:
             owner=self.owner,
         )
 
-    def _turn(self, parked: Parked) -> TurnDetails:
+    def _turn(self, parked: Parked, upstream: Upstream) -> TurnDetails:
         context, tools = parked.context, parked.slot.tools
         definitions = () if tools is None else {**tools.former, **tools.own}.values()
         return TurnDetails(
             parked.slot.model,
-            workersOf(self._daemon.registry, parked.slot.model),
+            workersOf(upstream.daemon.registry, parked.slot.model),
             self._sessions.savedFrom(context.session),
             context.names,
             tuple(context.customTools),

@@ -47,8 +47,8 @@ class Why(Enum):
     BUSY = "busy"
     #: The hint names another session, or no longer one.
     HINT = "hint"
-    #: It is not used any more: its turn was cancelled, failed or was cut, or
-    #: there were too many others.
+    #: It is not used any more: its turn was cancelled, failed or was cut,
+    #: there were too many others, or its daemon is away.
     GONE = "gone"
 
 
@@ -93,6 +93,7 @@ class Session:
     @ivar name: the key of the hint that named it last.
     @ivar user: the key of the C{user} for whom it was used last.
     @ivar systemPrompt: the one it was begun with, where it is kept.
+    @ivar upstream: the name of the daemon that has it, once one has.
     @ivar wireNames: what its tools are called on the wire.
     """
 
@@ -108,6 +109,7 @@ class Session:
         "sid",
         "size",
         "systemPrompt",
+        "upstream",
         "user",
         "wireNames",
     )
@@ -128,6 +130,7 @@ class Session:
         self.name: bytes | None = None
         self.user: bytes | None = None
         self.systemPrompt: str | None = None
+        self.upstream = ""
         self.wireNames = WireNames()
 
     def told(self, entries: Iterable[Entry]) -> None:

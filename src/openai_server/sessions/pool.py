@@ -145,15 +145,25 @@ class Pool:
         return len(self._line) + len(self._barrier.waiting)
 
     @property
+    def load(self) -> int:
+        """
+        The number of turns, and of requests that wait.
+        """
+        return self.taken + len(self._line)
+
+    @property
+    def isFull(self) -> bool:
+        """
+        Whether all slots are in use.
+        """
+        return 0 < self._limits.maxTurns <= self.taken
+
+    @property
     def isMoving(self) -> bool:
         """
         Whether somebody is being given a slot now.
         """
         return self._barrier.isMoving
-
-    @property
-    def _hasFree(self) -> bool:
-        return not self._limits.maxTurns or self.taken < self._limits.maxTurns
 
     def take(self, model: str, tools: PromptTools | None) -> Slot | None:
         """
@@ -179,7 +189,7 @@ class Pool:
         @raise APIError: C{line_full}, too many wait.
         """
         limits = self._limits
-        if not self._hasFree:
+        if self.isFull:
             self._wait(request)
         elif not limits.maxTurns and len(self._barrier.waiting) >= limits.queueLength:
             raise lineFull()
@@ -245,7 +255,7 @@ class Pool:
 
     def _freed(self) -> None:
         # The one place where a slot becomes free.
-        following = self._line.next() if self._hasFree else None
+        following = self._line.next() if not self.isFull else None
         if following is None:
             self._barrier.move()
         else:
@@ -294,7 +304,7 @@ class Pool:
         """
         Let on whom there is place for now.
         """
-        while self._hasFree and (following := self._line.next()) is not None:
+        while not self.isFull and (following := self._line.next()) is not None:
             self._barrier.wait(following)
         self._barrier.move()
 

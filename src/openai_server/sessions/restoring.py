@@ -3,15 +3,16 @@
 What an earlier process has left, brought back.
 
 Sessions are remembered as soon as the store has given them. Parked turns are
-gone on with once the daemon is reached: another daemon process than the one
+gone on with once their daemon is reached: another daemon process than the one
 that had them knows nothing of them, and for their calls it is too late.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -19,8 +20,9 @@ from openai_server.clock import Portions
 from openai_server.sessions.adoption import Adoption, Surroundings
 from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.lasting import LastingSessions
-from openai_server.sessions.parkedturns import LastingTurns
+from openai_server.sessions.parkedturns import LastingTurns, following
 from openai_server.sessions.sharedturns import SharedTurns
+from openai_server.sessions.upstreams import Upstream
 from openai_server.store.saved import SavedCall
 
 #: Parked calls that are gone on with in one turn of the reactor.
@@ -33,6 +35,7 @@ class Restoration:
     what that can go on with.
 
     @ivar shared: the turns of all processes, where there are others.
+    @ivar _stages: what is under way, by the daemon that it needs.
     """
 
     _log = Logger()
@@ -53,9 +56,7 @@ class Restoration:
         self._turns = turns
         self._around = around
         self._adoption = adoption
-        self._isDone = False
-        self._waiting: list[Deferred[None]] = []
-        self._loading: Deferred[None] = succeed(None)
+        self._stages: dict[Upstream | None, Deferred[None]] = {}
 
     def start(self) -> None:
         """
@@ -63,9 +64,18 @@ class Restoration:
         """
         if self.shared is not None:
             self.shared.start()
-        self._loading = Deferred.fromCoroutine(self._load())
-        self._loading.addErrback(self._failed)
-        self._loading.addCallback(lambda _: self._done())
+        self._begin(None, self._load())
+
+    def _begin(self, upstream: Upstream | None, work: Coroutine[Deferred[Any], Any, None]) -> None:
+        """
+        Begin what needs a daemon, or none.
+        """
+        stage = self._stages[upstream] = Deferred.fromCoroutine(work)
+        stage.addErrback(self._failed)
+        stage.addCallback(lambda _: self._ended(upstream))
+
+    def _ended(self, upstream: Upstream | None) -> None:
+        del self._stages[upstream]
 
     def _failed(self, failure: Failure) -> None:
         if not failure.check(CancelledError):
@@ -75,7 +85,8 @@ class Restoration:
         """
         Leave the turns that are parked to the next process.
         """
-        self._loading.cancel()
+        for stage in list(self._stages.values()):
+            stage.cancel()
         if self.shared is not None:
             self.shared.stop()
         self._lasting.isStopped = self._turns.isStopped = True
@@ -85,20 +96,14 @@ class Restoration:
 
     def whenDone(self) -> Deferred[None] | None:
         """
-        Return what fires when all is brought back that can be for now; None
-        where there is nothing to wait for. The daemon is to be reached before.
+        Return what fires when something is brought back that has to be waited
+        for; None where nothing has to. What a daemon has that is away is not
+        waited for.
         """
-        if self._isDone:
-            return None
-        waiting: Deferred[None] = Deferred(self._waiting.remove)
-        self._waiting.append(waiting)
-        return waiting
-
-    def _done(self) -> None:
-        self._isDone = True
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(None)
+        for upstream, stage in self._stages.items():
+            if upstream is None or upstream.isReachable:
+                return following(stage)
+        return None
 
     async def _load(self) -> None:
         await self._around.memory.load()
@@ -111,17 +116,29 @@ class Restoration:
                 self._adoption.remember(saved)
             if (rest := portions.rest()) is not None:
                 await rest
-        if not turns and self.shared is None:
-            return
+        byUpstream: dict[Upstream | None, list[Sequence[SavedCall]]] = {}
         for each in turns.values():
+            byUpstream.setdefault(self._adoption.upstreamOf(each[0]), []).append(each)
+        for turn in byUpstream.pop(None, ()):
+            await self._bring(turn)
+        for upstream in self._around.upstreams:
+            if upstream in byUpstream or self.shared is not None:
+                self._begin(upstream, self._bringAll(upstream, byUpstream.get(upstream, ())))
+
+    async def _bringAll(self, upstream: Upstream, turns: Sequence[Sequence[SavedCall]]) -> None:
+        portions = Portions(self._around.clock, CALLS_AT_ONCE)
+        for each in turns:
             # Another daemon may be there in each turn of the reactor.
-            incarnation = await self._around.daemon.whenReached()
-            if self.shared is None:
-                self._adoption.bringBack(each, incarnation)
-            else:
-                await self.shared.takeOver(each[0])
+            await upstream.daemon.whenReached()
+            await self._bring(each)
             if (rest := portions.rest()) is not None:
                 await rest
         if self.shared is not None:
-            await self._around.daemon.whenReached()
-            await self.shared.adoptAbandoned()
+            await upstream.daemon.whenReached()
+            await self.shared.adoptAbandoned(upstream)
+
+    async def _bring(self, turn: Sequence[SavedCall]) -> None:
+        if self.shared is None:
+            self._adoption.bringBack(turn)
+        else:
+            await self.shared.takeOver(turn[0])

@@ -101,6 +101,15 @@ class Scheduler:
         self._follow()
         return self._poolOf(model).hold(model, tools)
 
+    def load(self, model: str) -> tuple[bool, int]:
+        """
+        Return whether a turn of this model had to wait for a slot now, and how
+        many turns and requests are counted with it.
+        """
+        self._follow()
+        pool = self._byName.get(self._models.get(model, ELSEWHERE))
+        return (False, 0) if pool is None else (pool.isFull, pool.load)
+
     @property
     def taken(self) -> int:
         """

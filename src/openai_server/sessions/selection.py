@@ -15,6 +15,8 @@ C{user} does where that always names the conversation; else it gets a fresh one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from openai_server.sessions.hints import HintKeys
@@ -37,12 +39,21 @@ class Selection:
     """
 
     def __init__(
-        self, named: NamedSessions, idle: IdleSessions, answered: AnsweredTranscripts, userHint: UserHint
+        self,
+        named: NamedSessions,
+        idle: IdleSessions,
+        answered: AnsweredTranscripts,
+        userHint: UserHint,
+        canGoOn: Callable[[Session], bool] = lambda session: True,
     ) -> None:
+        """
+        @param canGoOn: whether the daemon that has a session can be asked.
+        """
         self._named = named
         self._idle = idle
         self._answered = answered
         self._userHint = userHint
+        self._canGoOn = canGoOn
 
     def forLone(self, wanted: Wanted) -> Session | None:
         """
@@ -82,7 +93,8 @@ class Selection:
             if at < last:
                 for found in places:
                     for session in reversed(found.get(seen, ())):
-                        if name is None or session.name is None or session.name == name:
+                        isUnder = name is None or session.name is None or session.name == name
+                        if isUnder and self._canGoOn(session):
                             return session, at
         return None, 0
 
@@ -104,11 +116,10 @@ class Selection:
                     return Why.HISTORY
                 if key == keys.user and (keys.session is not None or not self.namesTalk(key)):
                     return Why.HINT
-                return named[0].difference(claim.context, mayBeSilent=True) or Why.BUSY
+                return named[0].difference(claim.context, mayBeSilent=True) or self._whyNotNow(named[0])
         return None
 
-    @staticmethod
-    def _whyNotIn(wanted: Wanted, session: Session, at: int) -> Why:
+    def _whyNotIn(self, wanted: Wanted, session: Session, at: int) -> Why:
         """
         @param at: the index of the message behind the session's answer.
         """
@@ -121,7 +132,10 @@ class Selection:
             return Why.BUSY
         if at == len(transcript.entries) or session.seen.digest != transcript.answered[at]:
             return Why.HISTORY
-        return Why.HINT
+        return Why.HINT if self._canGoOn(session) else Why.GONE
+
+    def _whyNotNow(self, session: Session) -> Why:
+        return Why.BUSY if session.isBusy or self._canGoOn(session) else Why.GONE
 
     def namesTalk(self, user: bytes) -> bool:
         """

@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.flow.test_processes -*-
 """
-Parked turns that several processes share: at one daemon, over one store.
+Parked turns that several processes share: at the same daemons, over one store.
 
 Each has one owner, the process that its calls name in the store. One that is
 brought a result of another's call makes itself the owner, goes on with the turn
@@ -29,6 +29,7 @@ from openai_server.sessions.conversation import Conversation
 from openai_server.sessions.ids import isPublicCallId
 from openai_server.sessions.parkedturns import TAKEN, LastingTurns, following
 from openai_server.sessions.strays import StrayCalls
+from openai_server.sessions.upstreams import Upstream
 from openai_server.store.interfaces import StateStore
 from openai_server.store.saved import SavedCall
 from openai_server.wire.tones import ToolCall
@@ -54,7 +55,9 @@ class SharedTurns:
         self._turns = turns
         self._around = around
         self._adoption = adoption
-        self._strays = StrayCalls(state, around.daemon, around.clock, turns.now)
+        self._strays = {
+            each.name: StrayCalls(state, each.daemon, around.clock, turns.now) for each in around.upstreams
+        }
         # Two requests of one client may bring results at once.
         self._taking = DeferredLock()
         self._looking = LoopingCall(self._look)
@@ -68,7 +71,8 @@ class SharedTurns:
         Listen, and look.
         """
         self._unhear = self._state.hear(TAKEN, self._heard)
-        self._strays.start()
+        for strays in self._strays.values():
+            strays.start()
         self._looking.start(LOOK, now=False)
 
     def stop(self) -> None:
@@ -80,7 +84,8 @@ class SharedTurns:
             self._unhear()
             self._unhear = None
             self._looking.stop()
-        self._strays.stop()
+        for strays in self._strays.values():
+            strays.stop()
         self._files.stop()
 
     # Taking.
@@ -127,35 +132,40 @@ class SharedTurns:
         return following(taking)
 
     async def _takeOver(self, saved: SavedCall) -> None:
-        incarnation = self._around.daemon.incarnation
-        isHere = bool(incarnation) and saved.incarnation == incarnation
+        upstream = self._adoption.upstreamOf(saved)
+        isHere = upstream is not None and upstream.hasTurn(saved.incarnation)
         if saved.owner != self._turns.owner and not isHere:
             # Only its owner can know whether it is too late.
             return
-        if self._around.daemon.isLive(saved.sid) or self._turns.isStopped:
+        isLive = upstream is not None and upstream.daemon.isLive(saved.sid)
+        if isLive or self._turns.isStopped:
             return
         calls = await self._turns.own(saved)
         if calls and not self._turns.isStopped:
             if saved.owner != self._turns.owner:
                 self._turns.tellTaken(saved.sid)
-            self._adoption.bringBack(calls, incarnation)
+            self._adoption.bringBack(calls)
 
-    async def adoptAbandoned(self) -> None:
+    async def adoptAbandoned(self, upstream: Upstream) -> None:
         """
-        Take over the turns of processes that are gone.
+        Take over the turns that processes which are gone had at a daemon.
         """
-        incarnation = self._around.daemon.incarnation
-        if self._around.daemon.whyNotReady is not None or not incarnation:
+        incarnation = upstream.daemon.incarnation
+        if not upstream.isReachable or not incarnation:
             return
         abandoned = await self._turns.abandoned(incarnation)
         for saved in {(each.sid, each.owner): each for each in abandoned}.values():
             await self.takeOver(saved)
 
     def _look(self) -> Deferred[None]:
-        looking = Deferred.fromCoroutine(self.adoptAbandoned())
+        looking = Deferred.fromCoroutine(self._lookAtAll())
         return looking.addErrback(
             lambda failure: self._log.failure("abandoned turns could not be looked for", failure)
         )
+
+    async def _lookAtAll(self) -> None:
+        for upstream in self._around.upstreams:
+            await self.adoptAbandoned(upstream)
 
     # Letting go.
 
@@ -193,7 +203,7 @@ class SharedTurns:
         if conversation.onLeft is not None:
             self._files.begin(conversation.onLeft)
         for tone in kept:
-            self._strays.passOn(tone)
+            self._strays[conversation.context.session.upstream].passOn(tone)
 
 
 def _toneFrom(call: ParkedCall) -> ToolCall:

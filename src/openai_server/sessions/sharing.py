@@ -96,10 +96,14 @@ class SharedSessions:
         answers = [seen for at, seen in reversed(claim.transcript.answered.items()) if at < last]
         for seen in answers[:_ANSWERS]:
             saved = await self._lasting.having(claim.account, claim.context, seen)
-            found = next((each for each in saved if _isUnder(each, keys)), None)
+            found = next((each for each in saved if _isUnder(each, keys) and self._canGoOn(each)), None)
             if found is not None:
                 return found
         return None
+
+    def _canGoOn(self, saved: SavedSession) -> bool:
+        session = _read(saved)
+        return session is not None and self._memory.canGoOn(session)
 
     async def _forLone(self, wanted: Wanted) -> SavedSession | None:
         keys, context = wanted.keys, wanted.claim.context

@@ -111,7 +111,8 @@ class Location:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     raise StoreError(
-                        f"store {self}: another server uses it; a file is for one, several need PostgreSQL"
+                        f"store {self}: another server uses it: stop that one, or name another store with"
+                        " --store; a file is for one server, several share PostgreSQL"
                     ) from None
             return stack.pop_all().close
 

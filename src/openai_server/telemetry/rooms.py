@@ -5,7 +5,8 @@ What the rooms know of themselves, read when somebody asks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,7 +34,7 @@ class RoomFigures:
     """
 
     counters: Counters
-    link: Link
+    links: Sequence[Link]
     store: Store
     front: WebFront
     slotLimit: int
@@ -53,13 +54,13 @@ class RoomFigures:
         yield self._events()
 
     def _ofTurns(self) -> Iterator[Family]:
-        states = self.link.turnStates()
+        states = _sum(link.turnStates() for link in self.links)
         submitter = self.front.submitter
-        memory, scheduler = submitter.memory, submitter.scheduler
+        memory, upstreams = submitter.memory, submitter.upstreams
         turns = {
             "live": sum(states.get(name, 0) for name in _LIVE),
             **{name: states.get(name, 0) for name in ("parked", "settling", "draining")},
-            "queued": scheduler.waiting,
+            "queued": upstreams.waiting,
         }
         yield Current(
             "openai_server_turns_now",
@@ -67,7 +68,7 @@ class RoomFigures:
             ("state",),
             {(state,): number for state, number in turns.items()},
         )
-        yield _one("openai_server_slots_taken", "slots in use", scheduler.taken)
+        yield _one("openai_server_slots_taken", "slots in use", upstreams.taken)
         yield _one("openai_server_slots_limit", "slots of each worker; 0 is no limit", self.slotLimit)
         yield Current(
             "openai_server_sessions",
@@ -82,16 +83,22 @@ class RoomFigures:
         yield _one("openai_server_open_requests", "requests that are being answered", site.openResponses)
 
     def _ofDaemon(self) -> Iterator[Family]:
-        link = self.link
-        isConnected = link.whyNotReady is None
-        yield _one("openai_server_daemon_connected", "whether prompts can be asked: 0 or 1", isConnected)
+        names = ("daemon",) if len(self.links) > 1 else ()
+        yield Current(
+            "openai_server_daemon_connected",
+            "whether prompts can be asked: 0 or 1",
+            names,
+            {(link.daemonName,) if names else (): link.whyNotReady is None for link in self.links},
+        )
+        counts = self._counts()
         yield Growing(
             "openai_server_daemon_connections",
             "how often the daemon was reached: the first time, and each time again",
-            series={(): link.connections},
+            series={(): sum(link.connections for link in self.links)},
         )
-        dropped: dict[Values, float] = {(reason,): link.counts[name] for name, reason in _DROPPED.items()}
-        dropped |= {(reason,): number for reason, number in link.badTones.items()}
+        dropped: dict[Values, float] = {(reason,): counts[name] for name, reason in _DROPPED.items()}
+        badTones = _sum(link.badTones for link in self.links)
+        dropped |= {(reason,): number for reason, number in badTones.items()}
         yield Growing(
             "openai_server_tones_dropped",
             "tones of the daemon's that were dropped: late, somebody else's, or not to be read",
@@ -101,7 +108,7 @@ class RoomFigures:
         yield Growing(
             "openai_server_unroutable_calls",
             "tool calls whose results the daemon would give to nobody",
-            series={(): link.counts[_UNROUTABLE]},
+            series={(): counts[_UNROUTABLE]},
         )
 
     def _ofStore(self) -> Iterator[Family]:
@@ -127,7 +134,7 @@ class RoomFigures:
         """
         known = {*_DROPPED, _UNROUTABLE}
         series: dict[Values, float] = {
-            (name, ""): number for name, number in self.link.counts.items() if name not in known
+            (name, ""): number for name, number in self._counts().items() if name not in known
         }
         for name, labels in self.counters.snapshot().items():
             series |= {(name, label): number for label, number in labels.items()}
@@ -135,12 +142,22 @@ class RoomFigures:
             "openai_server_events", "what should be rare, by its name and kind", ("event", "reason"), series
         )
 
+    def _counts(self) -> Counter[str]:
+        return _sum(link.counts for link in self.links)
+
     def _durations(self, name: str, what: str, timed: str) -> Family:
         found = self._taken(timed)
         return Distributed(name, what, (), MOMENTS, {} if found is None else {(): found})
 
     def _taken(self, name: str) -> Distribution | None:
         return self.counters.durations.get(name)
+
+
+def _sum(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)
+    return total
 
 
 def _one(name: str, what: str, number: float, **labels: str) -> Family:

@@ -5,7 +5,7 @@ All that is told of one server, as a service.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -76,11 +76,11 @@ class Telemetry(MultiService):
             traces.setServiceParent(self)
             self.reports.append(traces)
 
-    def watch(self, link: Link, store: Store, front: WebFront) -> None:
+    def watch(self, links: Sequence[Link], store: Store, front: WebFront) -> None:
         """
         Tell what these know, from now on.
         """
-        self._rooms = RoomFigures(self._counters, link, store, front, self._configuration.maxTurns)
+        self._rooms = RoomFigures(self._counters, links, store, front, self._configuration.maxTurns)
 
     def serve(self, port: SidePort) -> Bound:
         """

@@ -13,21 +13,16 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 
 from openai_server.accounts.accounts import Accounts
-from openai_server.api.chat.dialect import ChatDialect
-from openai_server.api.completions.dialect import CompletionDialect
 from openai_server.api.dialect import Dialect
 from openai_server.api.ids import newToken
-from openai_server.api.responses.compaction import CompactionDialect
 from openai_server.api.responses.conversations import Conversations
-from openai_server.api.responses.dialect import ResponsesDialect
 from openai_server.config import Configuration, whyKeyNeeded
-from openai_server.daemon.interfaces import Bee, Daemon
+from openai_server.daemon.interfaces import Bee
 from openai_server.metrics import Counters
 from openai_server.reports import RequestReports, TurnReports
 from openai_server.sessions.adoption import Adoption, Surroundings
 from openai_server.sessions.answerkeys import AnswerKeys
 from openai_server.sessions.calls import CallTable
-from openai_server.sessions.catalogue import Catalogue
 from openai_server.sessions.hints import SessionKeys
 from openai_server.sessions.lasting import LastingSessions
 from openai_server.sessions.memory import Memory, SessionMemory
@@ -37,9 +32,9 @@ from openai_server.sessions.plans import UserHint
 from openai_server.sessions.pool import Limits
 from openai_server.sessions.restoring import Restoration
 from openai_server.sessions.retries import Retries
-from openai_server.sessions.scheduler import Scheduler
 from openai_server.sessions.sharedturns import SharedTurns
 from openai_server.sessions.sharing import SharedSessions
+from openai_server.sessions.upstreams import NamedDaemon, Upstream, Upstreams
 from openai_server.store.interfaces import Bounds, StateStore, Store
 from openai_server.store.membership import Membership
 from openai_server.store.opening import VolatileStore
@@ -65,6 +60,7 @@ from openai_server.web.sealing import SealingKey
 from openai_server.web.sharedanswers import sharedAnswersOver
 from openai_server.web.site import APISite
 from openai_server.web.sockets import ResponsesSockets
+from openai_server.web.spoken import SpokenDialects
 from openai_server.web.submission import Submitter
 from openai_server.web.survivors import Survivors
 from openai_server.web.turnreports import TurnReporter, nameOf
@@ -90,7 +86,7 @@ class WebFront(Service):
         *,
         clock: IReactorTime,
         configuration: Configuration,
-        daemon: Daemon,
+        daemons: Sequence[NamedDaemon],
         hid: str,
         runtimeDirectory: Path,
         boundHosts: Sequence[str] = (),
@@ -104,6 +100,7 @@ class WebFront(Service):
         turnReports: Sequence[TurnReports] = (),
     ) -> None:
         """
+        @param daemons: those that are asked, one at least.
         @param hid: this bee's own, whose tools in the registry are no others'. No other
             process that runs has it: by it, this one owns what it saves.
         @param runtimeDirectory: where the folder for attachments is made.
@@ -119,14 +116,15 @@ class WebFront(Service):
         """
         store = store or VolatileStore(clock, boundsFrom(configuration), now)
         self.membership = Membership(store, hid, clock)
-        self.models = OfferedModels(configuration.models, daemon.registry, now)
         ownTools = OwnTools(configuration.ownTools, configuration.allowedTools, configuration.disallowedTools)
-        catalogue = Catalogue(clock, ownTools.roomBeside, lambda: daemon.liveTools)
+        limits, room = _limitsFrom(configuration), ownTools.roomBeside
+        upstreams = Upstreams([Upstream(each, clock, limits, room) for each in daemons])
+        self.models = OfferedModels(configuration.models, upstreams.registry, now)
         self.retries: Retries[Response] = Retries(clock)
         state, lasting, turns = store.state, None, None
         if state.lasts:
             lasting = LastingSessions(state, now)
-            turns = LastingTurns(state, lasting, daemon, clock.seconds, now, hid)
+            turns = LastingTurns(state, lasting, upstreams, clock.seconds, now, hid)
         accounts = self.accounts = Accounts(
             clock,
             store.accounts,
@@ -137,16 +135,18 @@ class WebFront(Service):
             needsKey=whyKeyNeeded(configuration) is not None,
         )
         memory = SessionMemory(
-            clock, SessionKeys(store.state.secret("hints")), _memoryFrom(configuration), lasting
+            clock,
+            SessionKeys(store.state.secret("hints")),
+            _memoryFrom(configuration),
+            lasting,
+            upstreams.canGoOn,
         )
         self.activity = Activity(now, accounts.keys.labelOf)
         self.submitter = Submitter(
             clock=clock,
             configuration=configuration,
-            daemon=daemon,
+            upstreams=upstreams,
             memory=memory,
-            scheduler=Scheduler(clock, _limitsFrom(configuration), daemon.registry, catalogue),
-            catalogue=catalogue,
             ownTools=ownTools,
             calls=CallTable(clock, turns),
             folder=AttachmentFolder(clock, runtimeDirectory),
@@ -160,29 +160,12 @@ class WebFront(Service):
         self._restoration = (
             None if lasting is None or turns is None else self._restorationOf(state, lasting, turns, ownTools)
         )
-        self._daemon = daemon
         self._bees: Sequence[Bee] = ()
         self._taken = TakenNames()
         self._hid = hid
         self._configuration = configuration
-        chat = ChatDialect(
-            strict=configuration.strict,
-            defaultModel=self._defaultModel,
-            reasoningField=configuration.reasoningField,
-            showsWorkerTools=configuration.workerTools,
-            keepAlive=configuration.keepAlive,
-            keeps=configuration.keptResponses > 0,
-            now=now,
-        )
-        responses = ResponsesDialect(
-            strict=configuration.strict,
-            defaultModel=self._defaultModel,
-            showsReasoning=configuration.reasoningField != "none",
-            showsWorkerTools=configuration.workerTools,
-            keepAlive=configuration.keepAlive,
-            keeps=configuration.keptResponses > 0,
-            now=now,
-        )
+        spoken = SpokenDialects(configuration, self._defaultModel, now, dialects or {})
+        responses = spoken.responses
         shared = sharedAnswersOver(store, self.membership, clock, responses.interrupted)
         kept = self.kept = KeptAnswers(recordsOf(store, clock), SealingKey(state.secret("seals")), shared)
         survivors = Survivors()
@@ -204,26 +187,12 @@ class WebFront(Service):
             self._restoration,
             self._keys,
         )
-        completions = CompletionDialect(
-            strict=configuration.strict,
-            defaultModel=self._defaultModel,
-            keepAlive=configuration.keepAlive,
-            now=now,
-        )
         hosts = (*configuration.allowedHosts, *boundHosts)
         admission = Admission(accounts.keys, hosts, configuration.corsOrigins, accounts.limiter)
-        spoken: Mapping[str, Dialect] = {
-            "/v1/chat/completions": chat,
-            "/v1/completions": completions,
-            "/v1/responses": responses,
-            "/v1/responses/compact": CompactionDialect(strict=configuration.strict, now=now),
-            **(dialects or {}),
-        }
         isKept = configuration.keptResponses > 0
         self.page = Page(
             now,
             self.activity,
-            daemon,
             self.submitter,
             self.models.ids,
             lambda: store.whyDegraded,
@@ -231,7 +200,7 @@ class WebFront(Service):
         )
         inputs = InputTokens(responses, kept, self.submitter, self._takenNames)
         further = [
-            *KeptChats(chat, chat.name, kept).routes(),
+            *KeptChats(spoken.chat, spoken.chat.name, kept).routes(),
             *KeptResponses(responses, kept, configuration.keepAliveInterval).routes(),
             *inputs.routes(),
             *Organization(store.ledger, now).routes(),
@@ -241,13 +210,14 @@ class WebFront(Service):
         ]
         routes = Routes(
             self.completion,
-            spoken,
+            spoken.byPath,
             self.models,
             admission,
-            lambda: daemon.whyNotReady,
+            lambda: upstreams.whyNotReady,
             further,
             lambda: store.whyDegraded,
             self.page.files.answerBrowser,
+            upstreams.away,
         )
         self.site = APISite(
             routes.resource(),
@@ -257,7 +227,7 @@ class WebFront(Service):
             bodyBudget=configuration.bodyBudget,
             maxConnections=configuration.maxConnections,
             upgrades=ResponsesSockets(
-                self.completion, responses, kept, admission.admit, keeps=configuration.keptResponses > 0
+                self.completion, responses, kept, admission.admit, keeps=isKept
             ),
             onStopping=self._turnAway,
             survivors=survivors,
@@ -296,7 +266,7 @@ class WebFront(Service):
         """
         self._configuration = self.submitter.configuration = configuration
         self.models.change(configuration.models)
-        self.submitter.scheduler.change(_limitsFrom(configuration))
+        self.submitter.upstreams.change(_limitsFrom(configuration))
 
     def _defaultModel(self) -> str | None:
         return self._configuration.defaultModel or self.models.only()
@@ -307,9 +277,8 @@ class WebFront(Service):
         submitter = self.submitter
         around = Surroundings(
             submitter.clock,
-            submitter.daemon,
+            submitter.upstreams,
             submitter.memory,
-            submitter.scheduler,
             submitter.calls,
             submitter.counters,
             ownTools.learn,
@@ -328,7 +297,7 @@ class WebFront(Service):
         self.submitter.stop()
 
     def _takenNames(self) -> TakenNames:
-        bees = self._daemon.registry.bees()
+        bees = self.submitter.upstreams.registry.bees()
         if bees is not self._bees:
             self._bees = bees
             others = [bee for bee in bees if bee.hid != self._hid]

@@ -9,7 +9,7 @@ stream has said everything; errors are raised and rendered in one place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -103,6 +103,7 @@ class Routes:
         further: Sequence[tuple[str, str, Answer]] = (),
         whyDegraded: Callable[[], str | None] = lambda: None,
         answerBrowser: Callable[[Request], bool] = lambda request: False,
+        away: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         """
         @param whyNotReady: gives a reason for the operator, or None when
@@ -113,6 +114,7 @@ class Routes:
             only, or None when it is not.
         @param answerBrowser: answers with a page where the client is a browser,
             and tells whether it is.
+        @param away: gives the names of daemons that cannot be asked.
         """
         self._completion = completion
         self._dialects = dialects
@@ -122,6 +124,7 @@ class Routes:
         self._further = further
         self._whyDegraded = whyDegraded
         self._answerBrowser = answerBrowser
+        self._away = away
 
     def resource(self) -> IResource:
         """
@@ -202,13 +205,18 @@ class Routes:
     def readiness(self, request: Request) -> bytes:
         """
         Prompts can be asked; 503 and the reason when they cannot. Said too is
-        when what is to last is in memory only.
+        when what is to last is in memory only, and which daemons are away.
         """
         why = self._whyNotReady()
         if why is not None:
             raise APIError("daemon_unavailable", why, retryAfter=1)
         why = self._whyDegraded()
-        return b'{"status":"ready"}' if why is None else b'{"status":"degraded","store":"%b"}' % why.encode()
+        said: dict[str, object] = (
+            {"status": "ready"} if why is None else {"status": "degraded", "store": why}
+        )
+        if away := list(self._away()):
+            said["away"] = away
+        return msgspec.json.encode(said)
 
     # Errors.
 

@@ -18,11 +18,9 @@ from twisted.internet.interfaces import IReactorTime
 
 from openai_server.api.inquiry import Inquiry, Message
 from openai_server.config import Configuration
-from openai_server.daemon.interfaces import Daemon
-from openai_server.errors import APIError, callExpired
+from openai_server.errors import callExpired
 from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallTable
-from openai_server.sessions.catalogue import Catalogue
 from openai_server.sessions.catalogue.wirenames import PromptTools
 from openai_server.sessions.chains import Transcript
 from openai_server.sessions.contexts import ToolSet, contextFrom, toolSetFrom
@@ -33,9 +31,9 @@ from openai_server.sessions.owntools import Left, OwnTools
 from openai_server.sessions.parkedturns import LastingTurns
 from openai_server.sessions.plans import Claim, Session, SessionKind, SessionPlan
 from openai_server.sessions.pool import Slot
-from openai_server.sessions.scheduler import Scheduler
 from openai_server.sessions.sharing import SharedSessions
 from openai_server.sessions.turncontext import Attendant, EndedTurn, TurnContext
+from openai_server.sessions.upstreams import Upstream, Upstreams
 from openai_server.translate.attachments import Attached
 from openai_server.translate.prompt import (
     PromptText,
@@ -168,7 +166,7 @@ class Submission:
 @dataclass
 class Submitter:
     """
-    Puts questions to the daemon: what all of them share.
+    Puts questions to the daemons: what all of them share.
 
     @ivar turns: the parked turns that outlast the process; None for none.
     @ivar sharing: the sessions, where other processes use them too.
@@ -176,10 +174,8 @@ class Submitter:
 
     clock: IReactorTime
     configuration: Configuration
-    daemon: Daemon
+    upstreams: Upstreams
     memory: SessionMemory
-    scheduler: Scheduler
-    catalogue: Catalogue
     ownTools: OwnTools
     calls: CallTable
     folder: AttachmentFolder
@@ -211,7 +207,7 @@ class Submitter:
         submission = Submission(account, api, inquiry, hints, taken)
         submission.cwd = workFolder(cwd, self.configuration.cwdRoots) if cwd else self.configuration.cwd
         if submission.tools is not None:
-            self.catalogue.check(submission.tools, inquiry.toolsParam)
+            self.upstreams.check(submission.tools, inquiry.toolsParam)
         return submission
 
     def workedOut(self, inquiry: Inquiry, former: Submission) -> Submission:
@@ -221,17 +217,6 @@ class Submitter:
         submission = self.submission(former.account, former.api, inquiry, former.hints, former.taken)
         submission.cwd = former.cwd
         return submission
-
-    async def reach(self) -> None:
-        """
-        Try to reach the daemon now, which is away.
-
-        @raise APIError: it stays away.
-        """
-        if (tried := self.daemon.whenTried()) is not None:
-            await tried
-        if self.daemon.whyNotReady is not None:
-            raise APIError("daemon_unavailable", "The daemon is not connected.", retryAfter=1)
 
     async def ask(
         self,
@@ -251,8 +236,8 @@ class Submitter:
         @raise APIError: it was not asked, and nothing is left behind:
             C{call_expired} where that session is not to be gone on with.
         """
-        if self.daemon.whyNotReady is not None:
-            await self.reach()
+        if self.upstreams.whyNotReady is not None:
+            await self.upstreams.reach()
         claim = submission.claim(self.ownTools)
         if self.sharing is not None:
             plan = await self._sharedPlan(self.sharing, claim, session)
@@ -271,12 +256,10 @@ class Submitter:
             question = _questionFrom(plan, submission, submission.offer)
             if question.attachments:
                 files = await self._store(question.attachments)
-            tools = submission.toolsFor(plan.session)
-            acquired = self.scheduler.acquire(submission.inquiry.model, submission.account, tools)
-            slot = await acquired if isinstance(acquired, Deferred) else acquired
+            upstream, slot = await self._place(plan, submission)
             if submission.onSending is not None:
                 await submission.onSending()
-            return self._begin(plan, submission, question, files, slot, attend)
+            return self._begin(plan, submission, question, files, upstream, slot, attend)
         except BaseException:
             if slot is not None:
                 slot.release()
@@ -290,12 +273,27 @@ class Submitter:
     ) -> SessionPlan | None:
         return await (sharing.claim(claim) if session is None else sharing.goOn(session, claim))
 
+    async def _place(self, plan: SessionPlan, submission: Submission) -> tuple[Upstream, Slot]:
+        """
+        Return the daemon to ask, and a slot there.
+        """
+        model, tools = submission.inquiry.model, submission.toolsFor(plan.session)
+        while True:
+            upstream = await self.upstreams.forPlan(plan, model)
+            acquired = upstream.scheduler.acquire(model, submission.account, tools)
+            slot = await acquired if isinstance(acquired, Deferred) else acquired
+            if not self.upstreams.isAnotherOneWanted(upstream, plan):
+                plan.session.upstream = upstream.name
+                return upstream, slot
+            slot.release()
+
     def _begin(
         self,
         plan: SessionPlan,
         submission: Submission,
         question: PromptText,
         files: Sequence[Stored | None],
+        upstream: Upstream,
         slot: Slot,
         attend: Callable[[Conversation, SessionPlan], _A],
     ) -> _A:
@@ -309,7 +307,7 @@ class Submitter:
         prompt = promptFrom(
             submission.inquiry,
             question,
-            rid=self.daemon.newRid(),
+            rid=upstream.daemon.newRid(),
             sid=plan.sid,
             offer=offer,
             paths=[str(stored.path) if stored is not None else None for stored in files],
@@ -331,7 +329,7 @@ class Submitter:
         if files:
             conversation.onLeft = partial(_release, files)
         answer = attend(conversation, plan)
-        conversation.begin(answer, self.daemon, prompt, former)
+        conversation.begin(answer, upstream.daemon, prompt, former)
         return answer
 
     def _context(self, plan: SessionPlan, submission: Submission, slot: Slot) -> TurnContext:
@@ -381,7 +379,7 @@ class Submitter:
         Turn away everybody who waits, and whoever comes later.
         """
         self.memory.stop()
-        self.scheduler.stop()
+        self.upstreams.stop()
 
 
 def _release(files: Sequence[Stored | None]) -> None:

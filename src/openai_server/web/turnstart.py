@@ -129,16 +129,21 @@ class TurnStart:
         if attempt is not None and self._keys is not None:
             submission.onSending = partial(self._keys.sending, attempt)
         try:
-            if self._submitter.daemon.whyNotReady is not None:
+            if self._submitter.upstreams.whyNotReady is not None:
                 # Until then others may answer calls, and another daemon knows none.
-                await self._submitter.reach()
-            if self._restoration is not None and (restored := self._restoration.whenDone()) is not None:
+                await self._submitter.upstreams.reach()
+            while self._restoration is not None and (restored := self._restoration.whenDone()) is not None:
                 await restored
             isIsolated = submission.inquiry.isIsolated
             turns = self._submitter.turns
             if self._shared is not None and not isIsolated:
                 await self._shared.bring(submission.account, submission.transcript)
             match = self._match(submission)
+            if match.outcome is Outcome.ALL and isinstance(match.owner, Conversation):
+                upstream = self._submitter.upstreams.having(match.owner.context.session)
+                if not upstream.isReachable:
+                    await self._submitter.upstreams.reach([upstream])
+                    match = self._match(submission)
             if isinstance(match.owner, Conversation) and submission.onSending is not None:
                 await submission.onSending()
                 match = self._match(submission)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from openai_server.accounts.keyring import KeyRing
-from openai_server.daemon.interfaces import Daemon
 from openai_server.web.page.activity import Activity
 from openai_server.web.page.feed import Feed
 from openai_server.web.page.files import PageFiles
@@ -28,7 +27,6 @@ class Page:
         self,
         now: Callable[[], float],
         activity: Activity,
-        daemon: Daemon,
         submitter: Submitter,
         models: Callable[[], Sequence[str]],
         whyDegraded: Callable[[], str | None],
@@ -39,7 +37,7 @@ class Page:
         @param activity: hears of turns and requests.
         """
         self.files = PageFiles()
-        view = View(now(), daemon, submitter, activity, models, whyDegraded, lambda: keys.accounts)
+        view = View(now(), submitter, activity, models, whyDegraded, lambda: keys.accounts)
         self._feed = Feed(submitter.clock, view.sections, activity, keys.isHeld)
 
     def routes(self) -> list[tuple[str, str, Answer]]:

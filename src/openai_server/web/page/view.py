@@ -13,7 +13,6 @@ from msgspec.structs import asdict
 
 import openai_server
 from openai_server.accounts.account import NO_LIMITS, Account
-from openai_server.daemon.interfaces import Daemon
 from openai_server.web.page.activity import ACCOUNTS, AccountUse, Activity
 from openai_server.web.submission import Submitter
 
@@ -31,7 +30,6 @@ class View:
     """
 
     startedAt: float
-    daemon: Daemon
     submitter: Submitter
     activity: Activity
     models: Callable[[], Sequence[str]]
@@ -60,13 +58,14 @@ class View:
         }
 
     def _daemon(self) -> Mapping[str, object]:
-        registry = self.daemon.registry
+        upstreams = self.submitter.upstreams
+        registry = upstreams.registry
         workers = [
             {"name": bee.name, "models": bee.models, "tools": len(bee.tools)}
             for bee in registry.bees()
             if bee.models
         ]
-        return {"why": self.daemon.whyNotReady, "isKnown": registry.isKnown, "workers": workers}
+        return {"why": upstreams.whyNotReady, "isKnown": registry.isKnown, "workers": workers}
 
     def _accounts(self) -> Sequence[Mapping[str, object]]:
         """
@@ -88,9 +87,9 @@ class View:
         parked = len(submitter.calls.owners)
         return {
             # A parked turn has a slot, too.
-            "live": max(0, submitter.scheduler.taken - parked),
+            "live": max(0, submitter.upstreams.taken - parked),
             "parked": parked,
-            "queued": submitter.scheduler.waiting,
+            "queued": submitter.upstreams.waiting,
             "calls": len(submitter.calls),
             "sessions": submitter.memory.idleSessions,
         }
