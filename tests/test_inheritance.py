@@ -156,6 +156,17 @@ class InheritanceTests(SyncCase):
         self.assertEqual([each.scheme for each in bound], ["http", "https"])
         self.assertEqual([os.read(self.ready, 10), os.read(self.ready, 10)], [b".", b""])
 
+    def test_firstOneIsGone(self) -> None:
+        """
+        It is not waited for, nor is that a failure: the other pipe tells of it.
+        """
+
+        def compose(bound: Any, start: Any) -> Any:
+            with open(os.devnull) as nobody:
+                os.dup2(nobody.fileno(), self.ready)
+
+        self.joined(compose)
+
     def test_roomsThatCannotBeJoined(self) -> None:
         """
         It says nothing.

@@ -70,7 +70,7 @@ class Inheritance(msgspec.Struct, frozen=True):
                 for description, each in zip(self.descriptions, bound, strict=True)
             ]
             front = compose(addresses, start)
-            with open(READY, "wb") as ready, suppress(BrokenPipeError):
+            with suppress(BrokenPipeError), open(READY, "wb") as ready:
                 ready.write(b".")
             return front
 

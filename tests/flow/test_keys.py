@@ -385,6 +385,55 @@ class SharedKeyContract:
         self.b.advance(10)
         self.b.settle()
 
+    def claimedByBoth(self) -> tuple[Client, Client]:
+        """
+        The clients of a first process that hangs before it has asked anything
+        under the key, and of another one that asks it instead.
+        """
+        self.a.stop()
+        self.a = self.process("a", maxTurns=1)
+        self.ask(self.a, headers={})
+        self.a.advance(1)
+        first = self.ask(self.a)
+        other = self.ask(self.b)
+        self.isMissed(self.a)
+        for _ in range(6):
+            self.b.workers.release()
+            self.b.clock.advance(1)
+            self.b.flush()
+        self.assertEqual(self.prompts(), 2)
+        return first, other
+
+    def test_goesOnTooLate(self) -> None:
+        """
+        one that was thought to be gone, and goes on when another one has
+        asked already, asks nothing.
+        """
+        first, other = self.claimedByBoth()
+        self.a.advance(12)
+        self.assertRefused(first, 409, "idempotency_key_in_use")
+        self.assertSaid(other, "Slowly.")
+        self.assertSaid(self.ask(self.a), "Slowly.")
+        self.assertEqual(self.prompts(), 2)
+        self.a.settle()
+        self.b.settle()
+
+    def test_givesUpTooLate(self) -> None:
+        """
+        one that was thought to be gone, and gives up, leaves the key to the
+        one that has it.
+        """
+        first, other = self.claimedByBoth()
+        first.leave()
+        self.a.advance(0.1)
+        again = self.ask(self.a)
+        self.a.advance(12)
+        self.assertSaid(other, "Slowly.")
+        self.assertSaid(again, "Slowly.")
+        self.assertEqual(self.prompts(), 2)
+        self.a.settle()
+        self.b.settle()
+
     def test_leavesWhileItWaits(self) -> None:
         """
         Nothing is left of a client that leaves, or of one whose server stops.

@@ -247,9 +247,25 @@ class AloneTests(LoggedFile):
     def setUp(self) -> None:
         super().setUp()
         self.assertTrue(self.save(CALL, SESSION))
-        connection = self.other()
-        connection.execute("BEGIN IMMEDIATE")
+        self.locking = self.other()
+        self.locking.execute("BEGIN IMMEDIATE")
         self.assertFalse(self.save(HINT))
+
+    def test_keptAgain(self) -> None:
+        """
+        What was taken and is kept again stays.
+        """
+        state = self.store.state
+        newer = msgspec.structs.replace(CALL, publicId="call_2")
+        for _ in range(2):
+            state.save(newer)
+            self.assertTrue(self.successResultOf(state.takeAll(SavedCall, ["call_2"], owner="p1")))
+            self.assertFalse(self.successResultOf(state.takeAll(SavedCall, ["call_2"], owner="p1")))
+        state.save(newer)
+        self.locking.execute("COMMIT")
+        self.clock.advance(10)
+        self.assertIsNone(self.store.whyDegraded)
+        self.assertEqual(self.successResultOf(state.get(SavedCall, "call_2")), newer)
 
     def test_take(self) -> None:
         """

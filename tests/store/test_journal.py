@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import Any
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 
-from openai_server.store import journal, manyrows
+from openai_server.store import journal, manyrows, unsaved
+from openai_server.store.operations import SaveState, encode
 from openai_server.store.saved import SavedAnswer, SavedCall, SavedSession
 from tests.store.support import InlineWorkers, SQLiteFile
 from tests.store.test_state import ANSWER, CALL, SESSION
@@ -160,8 +162,8 @@ class JournalTests(SQLiteFile):
 
     def test_trouble(self) -> None:
         """
-        What was promised before the database failed is kept, nothing is
-        promised meanwhile, and all is well with the next batch.
+        What was promised before the database failed is kept, and what is
+        promised between two attempts; all is well with the next batch.
         """
         self.workers.isHolding = True
         self.store.state.save(CALL)
@@ -174,10 +176,14 @@ class JournalTests(SQLiteFile):
             self.assertTrue(self.durable())
             self.clock.advance(0.25)
             self.store.state.forget(SavedAnswer, ANSWER.key)
-            self.assertFalse(self.durable())
+            self.assertTrue(self.durable())
+            self.clock.advance(0.5)
+            self.store.state.save(newer := replace(CALL, publicId="call_2"))
+            self.assertTrue(self.durable())
             self.killed()
         self.clock.advance(1)
-        self.assertEqual((self.get(SavedCall, "call_1"), self.get(SavedAnswer, ANSWER.key)), (CALL, ANSWER))
+        found = [self.get(SavedCall, f"call_{number}") for number in (1, 2)]
+        self.assertEqual((found, self.get(SavedAnswer, ANSWER.key)), ([CALL, newer], None))
         self.store.state.forget(SavedCall, "call_1")
         self.workers.isHolding = True
         self.assertTrue(self.durable())
@@ -198,6 +204,24 @@ class JournalTests(SQLiteFile):
         self.clock.advance(0.25)
         self.assertIsNone(self.store.whyDegraded)
         self.assertEqual(journal.Journal(str(self.path)).open(), [])
+
+    def test_dropped(self) -> None:
+        """
+        A change for which there was no room in memory is not promised later:
+        it would undo what came after it.
+        """
+        self.patch(unsaved, "MOST_UNSAVED", 2)
+        with self.locked():
+            self.store.state.save(ANSWER)
+            self.clock.advance(0.1)
+            self.store.state.save(CALL, replace(CALL, publicId="call_2"), replace(CALL, publicId="call_3"))
+        self.store.state.forget(SavedCall, "call_1")
+        self.clock.advance(0.25)
+        self.assertIsNone(self.store.whyDegraded)
+        self.workers.isHolding = True
+        self.assertTrue(self.durable())
+        self.killed()
+        self.assertIsNone(self.get(SavedCall, "call_1"))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -249,7 +273,7 @@ class JournalTests(SQLiteFile):
         """
         self.workers.isHolding = True
         change = journal.ForgetState(SavedCall, "call_1")
-        for entry in (b"\x92\x63\xa1a", b"\x92\x02\x91\xa1a"):
+        for entry in map(encode, (("Other", "a"), ("SavedCall", ["a"]), (2, "a"), ("SavedCall",))):
             self.patch(journal.ForgetState, "entry", entry)
             self.store.changes.add(change)
             self.assertTrue(self.durable())
@@ -257,6 +281,52 @@ class JournalTests(SQLiteFile):
         self.assertTrue(self.durable())
         self.killed()
         self.assertEqual(self.get(SavedCall, "call_1"), CALL)
+
+    def test_sameVersion(self) -> None:
+        """
+        What another version has added does not change what an entry means.
+        """
+        self.workers.isHolding = True
+        self.store.state.save(CALL, ANSWER)
+        self.store.records.put("a", "r", b"data")
+        self.assertTrue(self.durable())
+        data = self.path.read_bytes()
+        for name in ("SavedCall", "SavedAnswer", "record"):
+            self.assertIn(encode(name), data)
+
+    def test_laterChangeWithoutRoom(self) -> None:
+        """
+        A half that is full does not let the former come back either.
+        """
+        self.workers.isHolding = True
+        large = replace(CALL, details=bytes(journal.HALF // 2))
+        left = journal.HALF - 16 - len(SaveState(large).entry or b"")
+        self.store.state.save(replace(large, details=bytes(journal.HALF // 2 + left)))
+        self.assertTrue(self.durable())
+        self.store.state.forget(SavedCall, "call_1")
+        self.clock.advance(0.1)
+        [work] = self.workers.held
+        work()
+        self.killed()
+        self.assertIsNone(self.get(SavedCall, "call_1"))
+
+    def test_backwards(self) -> None:
+        """
+        A clock that goes backwards begins no half as it was begun before, also
+        by another version.
+        """
+        self.workers.isHolding = True
+        self.patch(journal.ForgetState, "entry", encode(("Other", "a")))
+        self.store.state.forget(SavedCall, "call_1")
+        self.assertTrue(self.durable())
+        before = self.path.read_bytes()[:8]
+        self.patch(time, "time_ns", lambda: 1)
+        self.killed()
+        self.workers.isHolding = True
+        self.store.state.save(CALL)
+        self.assertTrue(self.durable())
+        begun = self.path.read_bytes()[:8]
+        self.assertGreater(*[int.from_bytes(each, "little") for each in (begun, before)])
 
     def test_noFile(self) -> None:
         """

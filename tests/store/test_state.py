@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from sqlalchemy import Engine, event
 from twisted.internet.defer import Deferred
 
 from openai_server.store.interfaces import PROCESS
@@ -374,3 +375,78 @@ class PostgreSQLStateTests(LastingContract, PostgreSQL):
     """
     State in PostgreSQL.
     """
+
+    def isTaken(self, number: str = "1") -> list[bool]:
+        """
+        Whether this process may take what it believes to be there, in both ways.
+        """
+        state = self.store.state
+        takes = state.takeAll(SavedCall, [f"call_{number}"]), state.take(SavedMessage, f"m{number}")
+        return [self.result(take) for take in takes]
+
+    def broken(self, when: str) -> None:
+        """
+        Let the database go away at a point of each transaction.
+        """
+
+        def breaks(connection: object) -> None:
+            raise OSError("gone")
+
+        event.listen(Engine, when, breaks)
+        self.addCleanup(self.mended, when, breaks)
+        self.breaks = breaks
+
+    def mended(self, when: str, breaks: Any) -> None:
+        """
+        Let it be back.
+        """
+        if event.contains(Engine, when, breaks):
+            event.remove(Engine, when, breaks)
+
+    def test_takeWhileAway(self) -> None:
+        """
+        (D54) What another process may have taken is not taken while the
+        database cannot be asked; what this one alone knows of is, once.
+        """
+        state = self.store.state
+        state.save(CALL, MESSAGE)
+        self.assertTrue(self.result(state.durable()))
+        self.broken("begin")
+        self.assertEqual(self.isTaken(), [False, False])
+        new = [msgspec.structs.replace(CALL, publicId="call_2"), msgspec.structs.replace(MESSAGE, key="m2")]
+        for seconds in (0, 0.25):
+            state.save(*new)
+            self.clock.advance(seconds)
+            self.assertEqual(self.store.whyDegraded, "unreachable")
+            self.assertEqual(self.isTaken("2"), [True, True])
+            self.assertEqual(self.isTaken("2"), [False, False])
+
+    def test_takeBehindALostCommit(self) -> None:
+        """
+        What may have been written, as far as is known, is not taken either,
+        nor what is kept in its place.
+        """
+        state = self.store.state
+        self.broken("commit")
+        state.save(CALL, MESSAGE)
+        self.assertFalse(self.result(state.durable()))
+        self.assertEqual(self.isTaken(), [False, False])
+        state.save(CALL, MESSAGE)
+        self.assertEqual(self.isTaken(), [False, False])
+        self.mended("commit", self.breaks)
+        self.clock.advance(0.25)
+        self.assertIsNone(self.store.whyDegraded)
+
+    def test_takeWhileItIsWritten(self) -> None:
+        """
+        The same while it is not known whether it is written.
+        """
+        state = self.store.state
+        self.workers.isHolding = True
+        state.save(CALL, MESSAGE)
+        self.assertNoResult(state.durable())
+        self.clock.advance(5)
+        self.assertEqual(self.store.whyDegraded, "slow")
+        state.save(CALL, MESSAGE)
+        self.assertEqual(self.isTaken(), [False, False])
+        self.workers.release()

@@ -22,7 +22,7 @@ from openai_server.errors import APIError, shuttingDown
 from openai_server.sessions.retries import WINDOW, Attempt, keyReused
 from openai_server.store.interfaces import StateStore
 from openai_server.store.membership import BEAT, Membership
-from openai_server.store.saved import SavedAnswer
+from openai_server.store.saved import Field, SavedAnswer
 from openai_server.store.topicwait import TopicWait
 
 #: Seconds for which a key whose answer never came is known.
@@ -129,13 +129,25 @@ class AnswerKeys:
         """
         Note that the question of an attempt goes out next, if it is claimed.
 
-        @return: fires when that outlasts the process, or cannot be had.
+        @return: fires when that outlasts the process, or cannot be had; fails
+            with an L{APIError}, 409, where this process was thought to be gone
+            and another one has claimed the key.
         """
         if not attempt.isClaimed or attempt.isSent:
             return succeed(True)
         attempt.isSent = True
+        if self._state.isShared:
+            return Deferred.fromCoroutine(self._noteSent(attempt))
         self._state.save(self._rowOf(attempt, isSent=True))
         return self._state.durable()
+
+    async def _noteSent(self, attempt: Attempt[Any]) -> bool:
+        sent = {"data": self._rowOf(attempt, isSent=True).data}
+        isOurs = await self._state.change(SavedAnswer, sent, **self._asClaimed(attempt, isSent=False))
+        if isOurs is False:
+            attempt.isClaimed = attempt.isSent = False
+            raise keyInUse()
+        return isOurs is not None
 
     def answered(self, attempt: Attempt[Any], reply: KeptReply) -> Deferred[bool] | None:
         """
@@ -168,10 +180,16 @@ class AnswerKeys:
         Give the key of an attempt back, if it is claimed: the next request
         with it is a new one.
         """
-        if attempt.isClaimed and attempt.key is not None:
-            attempt.isClaimed = attempt.isSent = False
+        if not attempt.isClaimed or attempt.key is None:
+            return
+        if attempt.isFinished or not self._state.isShared:
             self._state.forget(SavedAnswer, attempt.key)
-            self._tell(attempt.key)
+        else:
+            # Another process may have claimed it while this one was thought to be gone.
+            for isSent in {False, attempt.isSent}:
+                self._state.takeAll(SavedAnswer, [attempt.key], **self._asClaimed(attempt, isSent=isSent))
+        attempt.isClaimed = attempt.isSent = False
+        self._tell(attempt.key)
 
     def stop(self) -> None:
         """
@@ -185,6 +203,13 @@ class AnswerKeys:
         assert attempt.key is not None
         data = _encode(RunningKey(self._membership.run, isSent))
         return SavedAnswer(attempt.key, attempt.account, attempt.request, data, self._now() + CLAIMED)
+
+    def _asClaimed(self, attempt: Attempt[Any], *, isSent: bool) -> dict[str, Field]:
+        """
+        Return what the key's row has while it is this process's.
+        """
+        row = self._rowOf(attempt, isSent=isSent)
+        return {"key": row.key, "data": row.data}
 
     def _tell(self, key: bytes) -> None:
         if self._state.isShared:

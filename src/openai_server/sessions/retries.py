@@ -99,6 +99,13 @@ class Attempt(Generic[R]):
         self.wait: Timeout | None = None
         self.waiting: list[Deferred[R | None]] = []
 
+    @property
+    def isFinished(self) -> bool:
+        """
+        Whether its answer is complete, and kept.
+        """
+        return self.wait is not None
+
 
 class Retries(Generic[R]):
     """

@@ -24,6 +24,7 @@ from openai_server.store.schema import TABLES, columnName, leases
 
 class _Conditional(Operation):
     __slots__ = ("fields", "kind", "now")
+    looksAtAll = True
 
     def __init__(self, kind: type[Saved], fields: Mapping[str, Any], now: float) -> None:
         """

@@ -64,6 +64,8 @@ class Database:
         self._ledgerAge = bounds.ledgerAge
         self._engine: Engine | None = None
         self._isCorrupt = False
+        # Whether a commit was begun, whatever came of it.
+        self._isCommitted = False
         self._swept = 0.0
 
     # Opening.
@@ -139,8 +141,9 @@ class Database:
         Write all changes in one transaction.
 
         @return: what came of each; an exception for one that no database takes.
-        @raise Trouble: none was written.
+        @raise Trouble: none was written, or that is unsure.
         """
+        self._isCommitted = False
         try:
             return self._attempt(changes)
         except Exception as error:
@@ -150,13 +153,18 @@ class Database:
                 return [self._attemptOne(change) for change in changes]
             self._isCorrupt = trouble == "corrupt" and self.location.path is not None
             if trouble not in _PASSING:
-                raise self._troubleFrom(error) from error
+                raise self._notWritten(error) from error
         self.close()
         try:
             return self._attempt(changes)
         except Exception as error:
             self.close()
-            raise self._troubleFrom(error) from error
+            raise self._notWritten(error) from error
+
+    def _notWritten(self, error: Exception) -> Trouble:
+        trouble = self._troubleFrom(error)
+        trouble.isUnsure = self._isCommitted
+        return trouble
 
     def _attemptOne(self, change: Operation) -> Any:
         try:
@@ -164,7 +172,7 @@ class Database:
         except Exception as error:
             self._bounds.recount()
             if troubleOf(error) is not None:
-                raise self._troubleFrom(error) from error
+                raise self._notWritten(error) from error
             self.notes.append(f"a change was left out that cannot be written: {type(error).__name__}")
             return error
 
@@ -191,6 +199,7 @@ class Database:
             if now - self._swept >= _SWEEP:
                 self._sweep(connection, now)
                 self._swept = now
+            self._isCommitted = True
         return came
 
     def _sweep(self, connection: Connection, now: float) -> None:

@@ -25,7 +25,7 @@ from zlib import crc32
 import msgspec
 
 from openai_server.store.operations import ForgetState, Operation, SaveState
-from openai_server.store.recordchanges import PutRecord, RecordChange, RemoveRecord
+from openai_server.store.recordchanges import RECORD, PutRecord, RemoveRecord
 from openai_server.store.saved import KINDS
 
 #: Bytes of a half.
@@ -35,6 +35,7 @@ _head: Final = Struct("<II")
 #: What the entry of a record that was removed has.
 _REMOVED: Final = 2
 _SEED: Final = 0xFFFFFFFF
+_KINDS: Final = {kind.__name__: kind for kind in KINDS}
 
 
 class Journal:
@@ -50,6 +51,7 @@ class Journal:
         written.
     @ivar _end: the place of the next entry in the current half; 0 while
         nothing can be added.
+    @ivar _endBefore: the same before both halves became needless.
     """
 
     def __init__(self, path: str) -> None:
@@ -60,6 +62,7 @@ class Journal:
         self._needless: Sequence[int] = ()
         self._current = 0
         self._end = 0
+        self._endBefore = 0
         self._number = 0
 
     def open(self) -> list[Operation]:
@@ -76,10 +79,11 @@ class Journal:
         data = os.pread(descriptor, 2 * HALF, 0)
         halves = sorted([_entriesIn(data[:HALF]), _entriesIn(data[HALF:])])
         # No generation is there twice: old entries behind the new ones must not count.
-        self._number = max(time.time_ns(), halves[-1][0])
+        self._number = max(time.time_ns(), halves[-1][0] + 1)
         left = [_changeFrom(entry) for _, entries in halves for entry in entries]
         found = [change for change in left if change is not None]
         self._end = 0 if found else _generation.size
+        self._keys = ({change.key for change in found}, {change.key for change in found})
         return found
 
     def close(self) -> None:
@@ -96,6 +100,13 @@ class Journal:
         Note a change that is to be written.
         """
         self._fresh[number] = change
+
+    def dropped(self, numbers: Iterable[int]) -> None:
+        """
+        Note that these changes will not be written.
+        """
+        for number in numbers:
+            self._fresh.pop(number, None)
 
     def promise(self) -> bool:
         """
@@ -145,17 +156,27 @@ class Journal:
         @param isAll: whether all changes are in it.
         """
         keys = self._keys[0] | self._keys[1]
-        if keys:
-            self._add([change for change in self._fresh.values() if change.key in keys])
+        later = [change for change in self._fresh.values() if change.key in keys]
+        isThere = self._add(later)
         if not isAll or self._descriptor is None:
             return
-        if self._needless or not self._end:
+        if self._keys[1 - self._current]:
             # A batch has failed, or is what was found here.
             self._needless = (0, 1)
-            self._end = 0
-        else:
-            self._needless = (self._current,)
-            self._turn()
+            self._endBefore, self._end = self._end, 0
+            return
+        self._needless = (self._current,)
+        self._turn()
+        if not isThere:
+            self._add(later)
+
+    def failed(self) -> None:
+        """
+        Note that the database does not have the batch.
+        """
+        if len(self._needless) > 1:
+            self._end = self._endBefore
+        self._needless = ()
 
     def _turn(self) -> None:
         self._current = 1 - self._current
@@ -166,8 +187,7 @@ class Journal:
         """
         Note that the database has a batch, the first one that was not written.
         """
-        for number in numbers:
-            self._fresh.pop(number, None)
+        self.dropped(numbers)
         needless, self._needless = self._needless, ()
         for half in needless:
             if self._put(half * HALF, bytes(_generation.size)):
@@ -199,11 +219,11 @@ def _changeFrom(entry: bytes) -> Operation | None:
     Return the change that an entry was made of; None where another version has
     made it.
     """
-    order, content = msgspec.msgpack.decode(entry)
     try:
-        if order == RecordChange.order:
+        name, content = msgspec.msgpack.decode(entry)
+        if name == RECORD:
             return PutRecord(*content) if len(content) > _REMOVED else RemoveRecord(*content)
-        kind: Any = KINDS[order]
+        kind: Any = _KINDS[name]
         return SaveState(kind(*content)) if isinstance(content, list) else ForgetState(kind, content)
-    except (IndexError, TypeError):
+    except (KeyError, TypeError, ValueError):
         return None

@@ -39,16 +39,21 @@ class Operation:
         they have nothing to do with those of another.
     @ivar key: what it changes.
     @ivar size: bytes that it takes.
+    @cvar looksAtAll: whether it sees what all those of its order before it
+        have left, and not only those of its own key.
     @ivar isPromised: whether somebody waits for it to be written.
+    @ivar mayBeWritten: whether a database may have it that has not confirmed it.
     """
 
-    __slots__ = ("isPromised", "key", "size")
+    __slots__ = ("isPromised", "key", "mayBeWritten", "size")
     order: ClassVar[int] = 0
+    looksAtAll: ClassVar[bool] = False
 
     def __init__(self, key: Hashable, size: int = 0) -> None:
         self.key = key
         self.size = BESIDE + size
         self.isPromised = False
+        self.mayBeWritten = False
 
     def replaces(self, former: Operation) -> bool:
         """
@@ -126,12 +131,13 @@ class SaveState(Operation):
     @property
     def entry(self) -> bytes | None:
         """
-        The number of its kind, and all its values.
+        The name of its kind, which is the same in another version, and all its
+        values.
         """
         saved = self.saved
         if type(saved) in LOSABLE:
             return None
-        return encode((self.order, [getattr(saved, name) for name in saved.__struct_fields__]))
+        return encode((type(saved).__name__, [getattr(saved, name) for name in saved.__struct_fields__]))
 
     @property
     def order(self) -> int:  # type: ignore[override]
@@ -203,9 +209,9 @@ class ForgetState(Operation):
     @property
     def entry(self) -> bytes:
         """
-        The number of its kind, and the key.
+        The name of its kind, and the key.
         """
-        return encode((self.order, self.name))
+        return encode((self.kind.__name__, self.name))
 
     @property
     def order(self) -> int:  # type: ignore[override]

@@ -17,6 +17,9 @@ from openai_server.store.operations import Operation, encode, inserting
 from openai_server.store.saved import KINDS
 from openai_server.store.schema import items, records
 
+#: What the entries of records begin with.
+RECORD: Final = "record"
+
 _one: Final = (records.c.account == bindparam("one")) & (records.c.id == bindparam("two"))
 _using: Final = update(records).where(_one).values(used=bindparam("at"))
 _held: Final = (
@@ -68,7 +71,7 @@ class PutRecord(RecordChange):
         """
         What it was made of.
         """
-        return encode((self.order, [self.account, self.id, self.used, self.data, self.previous]))
+        return encode((RECORD, [self.account, self.id, self.used, self.data, self.previous]))
 
     def replaces(self, former: Operation) -> bool:
         """
@@ -141,7 +144,7 @@ class RemoveRecord(RecordChange):
         """
         What it was made of.
         """
-        return encode((self.order, [self.account, self.id]))
+        return encode((RECORD, [self.account, self.id]))
 
     def run(self, connection: Connection) -> bool:
         """

@@ -37,8 +37,9 @@ T = TypeVar("T")
 class SQLState:
     """
     See L{openai_server.store.interfaces.StateStore}. While the store is
-    degraded only what is unsaved can be read, and each process decides for
-    itself what it may do.
+    degraded only what is unsaved can be read, and a process that is alone
+    decides for itself what it may do. One of several takes only what none of
+    the others can have seen.
     """
 
     lasts = True
@@ -92,21 +93,33 @@ class SQLState:
     def take(self, kind: type[Saved], key: Key) -> Deferred[bool]:
         """
         Forget what is under this key, for one of all who try. While the store
-        is degraded, what is not known to be gone may be taken.
+        is degraded, see L{_mayTake}.
         """
-        pending = self._pending(kind)
-        isThere = key not in pending or pending[key] is not None
-        return self._changes.ask(TakeState(kind, key, self._now()), isThere)
+        return self._changes.ask(TakeState(kind, key, self._now()), self._mayTake(kind, [key]))
 
     def takeAll(self, kind: type[Saved], keys: Sequence[Key], **fields: Field) -> Deferred[bool]:
         """
         Forget what is under these keys, for one of all who try, if all of it
-        is as it is said to be. While the store is degraded, what is not known
-        to be gone may be taken.
+        is as it is said to be. While the store is degraded, see L{_mayTake}.
+        """
+        return self._changes.ask(TakeAll(kind, keys, fields, self._now()), self._mayTake(kind, keys))
+
+    def _mayTake(self, kind: type[Saved], keys: Sequence[Key]) -> bool:
+        """
+        Return whether this process may take what is under these keys where the
+        database does not say so: what is not known to be gone, and, if there
+        are other processes, none of them can know of.
         """
         pending = self._pending(kind)
         isThere = all(key not in pending or pending[key] is not None for key in keys)
-        return self._changes.ask(TakeAll(kind, keys, fields, self._now()), isThere)
+        if not isThere or not self.isShared:
+            return isThere
+        own = {
+            keyOf(change.saved)
+            for change in self._changes.unseen()
+            if isinstance(change, SaveState) and type(change.saved) is kind
+        }
+        return own.issuperset(keys)
 
     def change(
         self, kind: type[Saved], to: Mapping[str, Field], **fields: Field

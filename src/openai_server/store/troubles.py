@@ -39,11 +39,14 @@ class Trouble(Exception):
     The database cannot be used for now.
 
     @ivar word: what is wrong, as L{troubleOf} says it.
+    @ivar isUnsure: whether what was to be written may be written nevertheless:
+        the answer to a commit was lost.
     """
 
     def __init__(self, word: str, said: str = "") -> None:
         super().__init__(said or word)
         self.word = word
+        self.isUnsure = False
 
 
 def troubleOf(error: BaseException) -> str | None:

@@ -24,12 +24,15 @@ class UnsavedChanges:
     Changes by their numbers, in order; of one key not more than needed.
 
     @ivar _latest: the number of the last change of each key.
+    @ivar _looked: the number of the last change of each order that looks at all
+        of it: those before it stay as they are.
     """
 
     def __init__(self) -> None:
         self._numbers = count()
         self._queue: dict[int, Operation] = {}
         self._latest: dict[Hashable, int] = {}
+        self._looked: dict[int, int] = {}
         self._size = 0
 
     def __len__(self) -> int:
@@ -66,12 +69,16 @@ class UnsavedChanges:
         """
         number = self._latest.get(change.key, -1)
         former = self._queue.get(number)
-        if former is not None and change.replaces(former):
-            change.isPromised = former.isPromised
+        wasSeen = number < self._looked.get(change.order, -1)
+        if former is not None and not wasSeen and change.replaces(former):
+            change.isPromised |= former.isPromised
+            change.mayBeWritten |= former.mayBeWritten
             self._size -= former.size
         else:
             number = next(self._numbers)
             self._latest[change.key] = number
+        if change.looksAtAll:
+            self._looked[change.order] = number
         self._queue[number] = change
         self._size += change.size
         return number
@@ -102,14 +109,14 @@ class UnsavedChanges:
             self._latest.setdefault(change.key, number)
         self._queue = {**taken, **self._queue}
 
-    def dropTooMany(self) -> int:
+    def dropTooMany(self) -> list[int]:
         """
         Drop the oldest for which there is no room, and those that somebody
         waits for only when there are far too many.
 
-        @return: how many were dropped.
+        @return: the numbers of those that were dropped.
         """
-        dropped = 0
+        dropped: list[int] = []
         while len(self._queue) > MOST_UNSAVED or self._size > MOST_BYTES:
             oldest = next((number for number, each in self._queue.items() if not each.isPromised), None)
             if oldest is None:
@@ -117,7 +124,7 @@ class UnsavedChanges:
                     break
                 oldest = next(iter(self._queue))
             self._remove(oldest)
-            dropped += 1
+            dropped.append(oldest)
         return dropped
 
     def _remove(self, number: int) -> None:

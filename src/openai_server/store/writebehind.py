@@ -71,7 +71,8 @@ class WriteBehind:
     ) -> None:
         """
         @param write: writes a batch; fires with what came of each change, or
-            fails with L{Trouble}, and none was written.
+            fails with L{Trouble}, and none was written, or all, as far as that
+            is unsure.
         """
         self.whyDegraded: str | None = None
         self.journal: Journal | None = None
@@ -102,6 +103,17 @@ class WriteBehind:
         """
         yield from self._batch.values()
         yield from self._queue
+
+    def unseen(self) -> Iterator[Operation]:
+        """
+        Yield the changes of which no database can know, nor of others of the
+        same key that are not confirmed.
+        """
+        seen = {change.key for change in self._batch.values()}
+        seen.update([change.key for change in self._queue if change.mayBeWritten])
+        for change in self._queue:
+            if change.key not in seen:
+                yield change
 
     # What is done with changes.
 
@@ -232,8 +244,13 @@ class WriteBehind:
     def _failed(self, failure: Failure) -> None:
         self._isWriting = False
         batch, self._batch = self._batch, {}
-        self._queue.putBack(batch)
         trouble = failure.value
+        if not isinstance(trouble, Trouble) or trouble.isUnsure:
+            for change in batch.values():
+                change.mayBeWritten = True
+        self._queue.putBack(batch)
+        if self.journal is not None:
+            self.journal.failed()
         if isinstance(trouble, Trouble):
             self._degrade(trouble.word, str(trouble))
         else:
@@ -286,8 +303,10 @@ class WriteBehind:
     def _dropTooMany(self) -> None:
         dropped = self._queue.dropTooMany()
         if dropped:
-            self._dropped += dropped
-            self.counters.add("store_dropped", times=dropped)
+            if self.journal is not None:
+                self.journal.dropped(dropped)
+            self._dropped += len(dropped)
+            self.counters.add("store_dropped", times=len(dropped))
 
     # The end.
 
