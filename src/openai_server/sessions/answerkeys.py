@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.sessions.test_answerkeys -*-
+# -*- test-case-name: tests.flow.test_keys -*-
 """
 Idempotency keys that outlast the process, and hold in all processes that share
 the store.

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.store.test_memory -*-
+# -*- test-case-name: tests.store -*-
 """
 Records in this process's memory.
 """

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.store.test_sqlstore -*-
+# -*- test-case-name: tests.store -*-
 """
 A store in a database.
 """

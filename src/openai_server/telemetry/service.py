@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.telemetry.test_service -*-
+# -*- test-case-name: tests.telemetry -*-
 """
 All that is told of one server, as a service.
 """

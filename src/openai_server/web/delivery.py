@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.web.test_response -*-
+# -*- test-case-name: tests.web.test_streaming -*-
 """
 One client's share of a response: the headers, the bytes, the leaving.
 """

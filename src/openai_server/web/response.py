@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.web.test_response -*-
+# -*- test-case-name: tests.web.test_streaming -*-
 """
 A response in progress: what a turn shows becomes output, output becomes bytes,
 and the bytes go to each client that asked for them.

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.api.responses.test_answer -*-
+# -*- test-case-name: tests.api.responses -*-
 """
 The response object, as bytes: all of its 31 members, in every state.
 
