@@ -6,8 +6,9 @@ no circles, no class name twice, no private names of libraries.
 from __future__ import annotations
 
 import ast
-import importlib
+import importlib.util
 import inspect
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -155,6 +156,19 @@ class RoomTests(SyncCase):
     """
     The import rules of the rooms.
     """
+
+    def test_testModules(self) -> None:
+        """
+        The tests that a module names in its first line are there.
+        """
+        named = [
+            (path.name, name)
+            for path in SOURCE.rglob("*.py")
+            if (found := re.match(r"# -\*- test-case-name: (\S+) -\*-", path.read_text(encoding="utf-8")))
+            for name in found[1].split(",")
+        ]
+        self.assertGreater(len(named), 100)
+        self.assertEqual([each for each in named if importlib.util.find_spec(each[1]) is None], [])
 
     def test_ownImports(self) -> None:
         """

@@ -17,14 +17,7 @@ from twisted.logger import Logger
 
 from openai_server import __version__
 from openai_server.audit import AuditLog
-from openai_server.config import (
-    Configuration,
-    Loaded,
-    UpstreamSettings,
-    changed,
-    keyPath,
-    whyKeyNeeded,
-)
+from openai_server.config import Configuration, Loaded, UpstreamSettings, changed, keyPath, whyKeyNeeded
 from openai_server.daemon.endpoint import SocketEndpoint, peerProcess
 from openai_server.daemon.link import Link
 from openai_server.daemon.registry import FileRegistry

@@ -390,6 +390,33 @@ class DaemonTests(DoctorCase):
         (self.folder / "bees.json").unlink()
         self.assertWrong(self.examined(), "workers", "cannot be read", "OPENAI_SERVER_REGISTRY_FILE")
 
+    def test_severalDaemons(self) -> None:
+        """
+        Each is looked at, and the workers of all together.
+        """
+        self.daemon()
+        path, bees = str(self.folder / "thrum.sock"), str(self.folder / "bees.json")
+        east = {"name": "east", "socket": path, "registry": bees}
+        west = {"name": "west", "socket": str(self.folder / "west.sock")}
+
+        def examined(*upstreams: dict[str, str], **settings: str) -> dict[str, list[str]]:
+            file = self.folder / "settings.json"
+            file.write_text(json.dumps({"upstreams": upstreams}))
+            return self.examined("--config", str(file), **settings)
+
+        found = examined(east)
+        self.assertIn(path, found["socket of east"][0])
+        self.assertIn("ok speaks version", found["daemon of east"][0])
+        self.assertEqual(found["workers"], ["ok 1, with the models claude-x"])
+        found = examined(east, west, MODELS="claude-y")
+        self.assertWrong(found, "socket of west", "is missing", "start that humd, or correct its socket")
+        self.assertEqual(found["workers"], ["ok 1, with the models claude-x"])
+        found = examined({"name": "east", "socket": path})
+        self.assertEqual(found["workers"], ["ok not known: the setting upstreams names no registry"])
+        self.assertWrong(examined(east, MODELS="claude-y"), "workers", "none serves claude-y,")
+        (self.folder / "bees.json").unlink()
+        self.assertWrong(examined(east), "workers", "cannot be read", "in the setting upstreams")
+
     def test_timeOut(self) -> None:
         """
         The CLI gives up before this server does, as far as that can be seen.

@@ -355,7 +355,7 @@ class GateTests(CatalogueCase):
     def test_differenceIsCountedAndLogged(self) -> None:
         """
         U31: another client of the daemon changes the list meanwhile: the
-        answer is given all the same.
+        answer is given all the same, and who asks next does not see that.
         """
         world = self.world()
         talk = self.listing(world, function("look"))
@@ -371,6 +371,11 @@ class GateTests(CatalogueCase):
         self.assertEqual(self.differences(world), 1)
         warned = [event for event in world.logged if "sees other tools" in str(event.get("log_format"))]
         self.assertEqual([(event["missing"], event["surplus"]) for event in warned], [(0, 1)])
+        other = self.listing(world)
+        world.advance(3)
+        self.assertOffered(other)
+        self.assertIn("mcp__hum__theirs", self.hidden(world)[-1])
+        self.assertEqual(self.differences(world), 1)
         world.settle()
 
 

@@ -102,6 +102,9 @@ class FakeSlot:
     def showedLife(self) -> None:
         self.done.append("life")
 
+    def sawOthers(self, names: Sequence[str]) -> None:
+        self.done.append(f"saw {', '.join(names)}")
+
     def drain(self) -> None:
         self.done.append("drain")
 
@@ -316,6 +319,7 @@ class CatalogueTests(ConversationCase):
         The model sees one of another request's.
         """
         self.assertEqual(self.differences("mcp__hum__weather", "mcp__hum__t_1", "mcp__hum__other"), 1)
+        self.assertIn("saw other", self.slot.done)
 
     def test_absentListSaysNothing(self) -> None:
         """

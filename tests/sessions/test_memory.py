@@ -430,6 +430,30 @@ class TranscriptTests(MemoryCase):
         self.memory.giveBack(plan)
         self.assertPlan(self.plan("hi", "hello", "more"), SessionKind.CONTINUED, 2, first)
 
+    def test_daemonThatIsAway(self) -> None:
+        """
+        Its sessions are not gone on with, in whatever way, until it is back:
+        they are gone, but one that is in use is busy.
+        """
+        away: set[str] = set()
+        self.memory = SessionMemory(
+            self.clock,
+            SessionKeys(b"secret"),
+            self.SETTINGS,
+            canGoOn=lambda session: session.upstream not in away,
+        )
+        first = self.talk("hi", "hello", name="h", user="u")
+        away.add(first.session.upstream)
+        self.assertIsNone(self.goOn(first, "late"))
+        whys = [self.plan("hi", "hello", "more").why, self.plan("more", name="h").why]
+        self.assertEqual(whys, [Why.GONE, Why.GONE])
+        away.clear()
+        plan = self.plan("hi", "hello", "more")
+        self.assertPlan(plan, SessionKind.CONTINUED, 2, first)
+        away.add(plan.session.upstream)
+        self.assertEqual(self.plan("hi", "hello", "other").why, Why.BUSY)
+        self.memory.giveBack(plan)
+
     def test_givenBackTooLate(self) -> None:
         """
         A session that was released is not changed any more.

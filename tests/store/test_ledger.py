@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -15,9 +16,11 @@ from openai_server.reports import TurnReport
 from openai_server.store import memoryledger, turns
 from openai_server.store.interfaces import Bounds
 from openai_server.store.ledger import DIMENSIONS, UsageSum, UsageWanted
+from openai_server.store.sqlledger import SQLLedger
 from openai_server.store.troubles import Trouble
 from openai_server.store.unsaved import MOST_UNSAVED
 from tests.store.support import NOW, InMemory, PostgreSQL, SQLiteFile, SQLiteInMemory
+from tests.support import SyncCase
 
 TURN = TurnReport("a", "chat", "m", "ff" * 16, 100, 70, 50, 2, 1.5, "ok", False)
 DAY = 86400
@@ -217,6 +220,30 @@ class DegradedLedgerTests(SQLiteFile):
         [found] = self.successResultOf(store.ledger.usage(wanted))
         self.assertEqual(found.turns, MOST_UNSAVED)
 
+    def test_slow(self) -> None:
+        """
+        D14: sums that take too long are not known, and nothing is wrong with the
+        store for that. Others wait until their query is over.
+        """
+        store: Any = self.store
+        store.ledger.turnEnded(TURN)
+        self.clock.advance(1)
+        wanted = UsageWanted(since=0, until=int(NOW) + DAY)
+        self.workers.isHolding = True
+        asked = [store.ledger.usage(wanted) for _ in range(3)]
+        self.assertEqual(len(self.workers.held), 1)
+        asked[2].addErrback(lambda _: None)
+        asked[2].cancel()
+        self.clock.advance(4)
+        last = store.ledger.usage(wanted)
+        self.clock.advance(1.5)
+        self.assertEqual([self.successResultOf(each) for each in asked[:2]], [None, None])
+        self.assertIsNone(store.whyDegraded)
+        self.assertEqual(len(self.workers.held), 1)
+        self.workers.release()
+        [found] = self.successResultOf(last)
+        self.assertEqual(found.turns, 1)
+
     @contextmanager
     def unreachable(self) -> Iterator[None]:
         """
@@ -242,3 +269,23 @@ class DegradedLedgerTests(SQLiteFile):
         store.changes.add(change)
         [found] = self.successResultOf(store.ledger.usage(UsageWanted(since=0, until=int(NOW) + DAY)))
         self.assertEqual(found.turns, 1)
+
+
+class IdTests(SyncCase):
+    """
+    The ids of rows.
+    """
+
+    def test_farClocks(self) -> None:
+        """
+        They grow, and every database takes them, for some centuries.
+        """
+        kept: list[Any] = []
+        times = [NOW, NOW, NOW - 1, NOW + 1, 4e9, 2.2e10]
+        reading: Any = SimpleNamespace(changes=SimpleNamespace(add=kept.append))
+        ledger = SQLLedger(reading, 1.0, iter(times).__next__)
+        for _ in times:
+            ledger.turnEnded(TURN)
+        ids = [change.id for change in kept]
+        self.assertEqual(ids, sorted(set(ids)))
+        self.assertLess(ids[-1], 2**63)

@@ -420,8 +420,10 @@ class Conversation:
             self._log.warn(
                 "a model sees other tools than were offered: {missing} are missing, {surplus} too many",
                 missing=missing,
-                surplus=surplus,
+                surplus=len(surplus),
             )
+        if surplus:
+            self.slot.sawOthers(surplus)
 
     def turnEnded(self, end: TurnEnd) -> None:
         """

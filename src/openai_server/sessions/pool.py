@@ -59,6 +59,14 @@ class Slot:
         if not self._isReleased:
             self.pool.showedLife(self)
 
+    def sawOthers(self, names: Sequence[str]) -> None:
+        """
+        Note tools that the turn's model sees, and that somebody else has put
+        into its worker's list.
+        """
+        if not self._isReleased:
+            self.pool.sawOthers(names)
+
     @property
     def isDraining(self) -> bool:
         """
@@ -230,6 +238,12 @@ class Pool:
         Note that the process of this turn has read its worker's list of tools.
         """
         self._barrier.showedLife(slot)
+
+    def sawOthers(self, names: Sequence[str]) -> None:
+        """
+        Note tools that somebody else has put into the worker's list.
+        """
+        self._barrier.sawOthers(names)
 
     def draining(self, slot: Slot) -> Timeout | None:
         """

@@ -99,22 +99,22 @@ class TurnContext(msgspec.Struct, frozen=True):
         """
         return self.session.sid
 
-    def differences(self, tools: Any) -> tuple[int, int]:
+    def differences(self, tools: Any) -> tuple[int, Sequence[str]]:
         """
-        How many of the offered tools a model does not see, and how many of
-        this server's it sees beyond those.
+        How many of the offered tools a model does not see, and the names of
+        such as this server's that it sees beyond those.
 
         @param tools: the names that C{session-ready} tells, or nothing: then
             nothing is known.
         """
         if not isinstance(tools, list):
-            return 0, 0
+            return 0, ()
         ours = (name for name in tools if isinstance(name, str) and name.startswith(OUR_PREFIX))
         shown = {name.removeprefix(OUR_PREFIX) for name in ours}
         seen = {self.names.get(name) for name in shown}
         missing = {name for name in self.names.values() if name not in seen}
         surplus = [name for name in shown if name not in self.names and name not in self.foreignTools]
-        return len(missing), len(surplus)
+        return len(missing), surplus
 
 
 class EndedTurn(msgspec.Struct, frozen=True):

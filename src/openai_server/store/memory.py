@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.store.test_records -*-
+# -*- test-case-name: tests.store -*-
 """
 Records in this process's memory.
 """

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.store.test_database -*-
+# -*- test-case-name: tests.store -*-
 """
 Reading what was written, and what is still to be.
 """
@@ -6,10 +6,12 @@ Reading what was written, and what is still to be.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Final, TypeVar
 
 from sqlalchemy import Connection
-from twisted.internet.defer import Deferred, TimeoutError, succeed
+from twisted.internet.defer import AlreadyCalledError, Deferred, DeferredLock, TimeoutError, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from openai_server.store.database import Database
@@ -37,6 +39,7 @@ class Reading:
         self._clock = clock
         self._database = database
         self._workers = workers
+        self._summing = DeferredLock()
 
     def read(self, query: Callable[[Connection], T], otherwise: Callable[[], T]) -> Deferred[T]:
         """
@@ -58,6 +61,37 @@ class Reading:
             return succeed(otherwise())
         return Deferred.fromCoroutine(self._look(query, otherwise))
 
+    def sum(self, query: Callable[[Connection], T], otherwise: Callable[[], T]) -> Deferred[T]:
+        """
+        Ask for what may take long though nothing is wrong. One such query is
+        made at a time: others are not kept waiting by many.
+
+        @param otherwise: gives the answer while the store is degraded, and
+            where it takes too long.
+        @return: fires with the answer, and never fails.
+        """
+        if self.changes.whyDegraded is not None:
+            return succeed(otherwise())
+        return Deferred.fromCoroutine(self._sum(query, otherwise))
+
+    async def _sum(self, query: Callable[[Connection], T], otherwise: Callable[[], T]) -> T:
+        told: Deferred[T] = Deferred()
+
+        def ask() -> Deferred[None]:
+            # A query that nobody waits for any more goes on in its thread, and has its turn until its end.
+            if told.called:
+                return succeed(None)
+            asked = self._workers.read(self._database.read, query)
+            return asked.addCallbacks(lambda found: _tell(told.callback, found), partial(_tell, told.errback))
+
+        try:
+            if not await self.changes.written():
+                return otherwise()
+            self._summing.run(ask)
+            return await told.addTimeout(PATIENCE, self._clock)
+        except (TimeoutError, Trouble):
+            return otherwise()
+
     async def _read(self, query: Callable[[Connection], T], otherwise: Callable[[], T]) -> T:
         return await self._look(query, otherwise) if await self.changes.written() else otherwise()
 
@@ -74,3 +108,9 @@ class Reading:
             trouble = error
         self.changes.readFailed(trouble)
         return otherwise()
+
+
+def _tell(tell: Callable[[T], None], said: T) -> None:
+    # It may have been cancelled.
+    with suppress(AlreadyCalledError):
+        tell(said)

@@ -16,7 +16,9 @@ from openai_server.store.ledger import UsageSum, UsageWanted
 from openai_server.store.reading import Reading
 from openai_server.store.turns import NoteTurn, usageIn
 
-#: Bits by which rows of several processes differ that end in one microsecond.
+#: Ids that a process has in a second. Where it ends more turns, it takes those of the next one.
+_IN_A_SECOND: Final = 100_000
+#: Bits by which the ids of several processes differ. With both, 63 bits are enough until the year 2680.
 _SALT: Final = 12
 
 
@@ -50,7 +52,7 @@ class SQLLedger:
         Return an id that no other turn has, and that grows with time: so the
         table does too at its end.
         """
-        wanted = (int(now * 1e6) << _SALT) | self._salt
+        wanted = (int(now * _IN_A_SECOND) << _SALT) | self._salt
         self._last = max(wanted, self._last + (1 << _SALT))
         return self._last
 
@@ -58,4 +60,4 @@ class SQLLedger:
         """
         Return sums.
         """
-        return self._reading.read(lambda connection: usageIn(connection, wanted), lambda: None)
+        return self._reading.sum(lambda connection: usageIn(connection, wanted), lambda: None)

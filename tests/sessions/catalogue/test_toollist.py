@@ -102,6 +102,23 @@ class ToolListTests(SyncCase):
         self.assertTrue(self.list.isOpenFor(OTHER))
         self.assertEqual(self.list.secondsShut(), 0)
 
+    def test_namesOfOthers(self) -> None:
+        """
+        What somebody else has put into the list is hidden once it was seen,
+        until a list of ours has taken its place, and as long as all fits.
+        """
+        self.list.sawOthers(["theirs"])
+        self.assertEqual(self.hidden("a", None), ("theirs",))
+        self.list.showedLife("a")
+        self.list.started("b", ONE)
+        self.assertEqual(self.hidden("c", None), ("f", "g", "theirs"))
+        self.list.showedLife("b")
+        self.assertEqual(self.hidden("d", None), ("f", "g"))
+        narrow = ToolList(self.clock, lambda: self.live, sizeOf(["theirs"]))
+        narrow.sawOthers(["theirs"])
+        narrow.sawOthers(["more"])
+        self.assertEqual(narrow.started("a", None).hidden, ("theirs",))
+
     def test_hiddenNames(self) -> None:
         """
         A prompt without tools is told what the worker's list may hold; one

@@ -77,6 +77,12 @@ class Barrier(Generic[R]):
         if self.waiting:
             self.move()
 
+    def sawOthers(self, names: Sequence[str]) -> None:
+        """
+        Note tools that somebody else has put into the worker's list.
+        """
+        self._list.sawOthers(names)
+
     def gone(self, turn: Hashable) -> None:
         """
         Note that nobody cares any more what this turn's model sees. Who waits

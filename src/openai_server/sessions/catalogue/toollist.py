@@ -15,8 +15,8 @@ turn shows that the last list has reached the worker, the names of those before
 are hidden too; where all these names are too many for one prompt (see
 L{openai_server.wire.hiding}), it waits until the list is known.
 
-What a worker's list holds since before this server was started is not known,
-and not hidden.
+What a worker's list holds since before this server was started, or has from
+another one, is hidden as soon as one model has shown that it sees it.
 
 A turn that shows nothing for L{SILENCE} no longer counts: it may have
 vanished, or may start for minutes.
@@ -170,6 +170,15 @@ class ToolList:
         start = self._starting.pop(turn, None)
         if start is not None and start.own and start.known == self._last:
             self._nowVisible(start.known, start.known)
+
+    def sawOthers(self, names: Sequence[str]) -> None:
+        """
+        Hide names that somebody else has put into the list, from now on and as
+        long as there is room for all.
+        """
+        visible = self._visible | frozenset(names)
+        if sizeOf(visible) <= self._room:
+            self._nowVisible(visible, visible)
 
     def gone(self, turn: Hashable) -> None:
         """

@@ -117,6 +117,8 @@ function startKey() {
 }
 
 async function useKey(key) {
+  // No header could take it.
+  if (/[^!-~]/.test(key)) return showKey(true, "This is no key: there is a space or a foreign letter in it.");
   storeKey(key);
   at("key").value = "";
   at("key-problem").textContent = "";
