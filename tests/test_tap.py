@@ -312,7 +312,7 @@ class MakeServiceTests(OptionsCase):
         assert isinstance(worker, ProgramService)
         self.assertEqual(worker._drainTimeout, 7)
         self.assertEqual(worker._descriptions, [f"inherited:5:{first._descriptions[0]}"])
-        self.assertEqual([len(each.reloads) for each in (first, worker)], [2, 3])
+        self.assertEqual([len(each.reopens) for each in (first, worker)], [1, 2])
 
     def test_plugin(self) -> None:
         """

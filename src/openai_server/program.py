@@ -35,7 +35,10 @@ class ProgramService(OpenAIService):
     #: Writes the process's log, unless the operator chose a logger.
     observer: ILogObserver | None = None
 
-    #: What is read anew at a SIGHUP.
+    #: Opens the files anew that the log is written to, at a SIGHUP.
+    reopens: Sequence[Callable[[], object]] = ()
+
+    #: What is read anew then.
     reloads: Sequence[Callable[[], object]] = ()
 
     #: Is told how the process is.
@@ -73,7 +76,9 @@ class ProgramService(OpenAIService):
         """
         Read anew what can be.
         """
-        self._log.info("SIGHUP: the log's file is opened again and the settings are read")
+        for reopen in self.reopens:
+            reopen()
+        self._log.info("SIGHUP: the log's file was opened again, and the settings are read")
         for reload in self.reloads:
             reload()
 

@@ -236,8 +236,8 @@ def makeService(options: Options) -> OpenAIService:
     program = ProgramService(reactor, clock, descriptions, drainTimeout, compose, joining.beside)
     program.supervisor = supervisorFrom(options.environ, clock, os.getpid())
     log = program.observer = _observerFor(options.parent, configuration)
-    reopen = [joining.reopen] if log is None else [joining.reopen, log.reopen]
-    program.reloads = [*reopen, partial(_reload, options, joining, log)]
+    program.reopens = [joining.reopen] if log is None else [joining.reopen, log.reopen]
+    program.reloads = [partial(_reload, options, joining, log)]
     return program
 
 
@@ -266,7 +266,8 @@ def _manyProcesses(options: Options, twistd: Mapping[str, Any], clock: IReactorT
     program = ProgramService(reactor, clock, configuration.descriptions, drainTimeout, processes.compose)
     program.cutTimeout = program.hurriedTimeout = OWN_CUT
     program.observer = log
-    program.reloads = [*([log.reopen] if log else []), processes.hangUp]
+    program.reopens = [] if log is None else [log.reopen]
+    program.reloads = [processes.hangUp]
     return program
 
 

@@ -134,33 +134,75 @@ class Completion:
         response = ReplayedAnswer(joined, inquiry) if isinstance(joined, KeptReply) else joined
         # Whoever waits for an earlier attempt only looks as if it were there.
         isAlone = response is not None and attempt is not None and attempt.key is None
-        keeping = dialect.keeping(inquiry) if response is None else None
         if response is None:
+            keeping = dialect.keeping(inquiry)
             wanted = parsed if isinstance(parsed, RecordsWanted) else None
             asking = self._start.answerTo(submission, attempt, wanted)
             if reserved is not None:
                 asking = _binding(reserved, asking)
-            if keeping is not None and inquiry.isBackground:
-                response = await self._inBackground(request, keeping, inquiry.isStreamed, asking)
-            else:
-                response = await asking
+            response = await self._asked(request, inquiry, keeping, asking)
             if response is None:
                 return
         elif reserved is not None:
             reserved.drop()
+        self._attend(request, dialect, inquiry, renderer, response, isAlone)
+
+    async def _asked(
+        self,
+        request: Request,
+        inquiry: Inquiry,
+        keeping: Keeping | None,
+        asking: Coroutine[Any, Any, Response],
+    ) -> Response | None:
+        """
+        Ask, and keep what answers if it is to be kept.
+
+        @return: None where its client was told that it has begun, and wants
+            nothing more now.
+        """
+        if keeping is None:
+            return await asking
+        if inquiry.isBackground:
+            running = self._kept.inBackground(accountOf(request), keeping, asking)
+            if inquiry.isStreamed:
+                return await running.whenAsked()
+            request.answer(keeping.body(None))
+            return None
+        response = await asking
+        request.mayHaveRun = True
+        try:
+            self._kept.begun(accountOf(request), keeping, response)
+        except Exception:
+            response.abandon()
+            raise
+        return response
+
+    def _attend(
+        self,
+        request: Request,
+        dialect: Dialect,
+        inquiry: Inquiry,
+        renderer: Renderer,
+        response: Response | ReplayedAnswer,
+        isAlone: bool,
+    ) -> None:
+        """
+        Let a client have what answers its request.
+
+        @param isAlone: whether it gets what it waited for as if nobody had
+            asked before.
+        """
         request.mayHaveRun = True
         request.session = response.session
         request.setHeader(b"x-hum-session", request.session.encode())
         try:
-            interval = keepAliveInterval(request, self._keepAliveInterval)
             if response.own is not inquiry.own:
                 # A retry is told of the answer under the ids that it has already.
                 renderer = dialect.renderer(replace(inquiry, own=response.own))
-            elif keeping is not None and not inquiry.isBackground and isinstance(response, Response):
-                self._kept.begun(account, keeping, response)
             if inquiry.isBackground and not inquiry.isStreamed:
                 request.answer(renderer.body(response.said()), contentType=renderer.bodyType)
             else:
+                interval = keepAliveInterval(request, self._keepAliveInterval)
                 response.attach(request, renderer, interval, isAlone=isAlone)
         except Exception:
             # A mistake of ours must not leave a worker running for nobody.
@@ -200,25 +242,6 @@ class Completion:
             if reserved is not None:
                 reserved.drop()
             raise
-
-    async def _inBackground(
-        self,
-        request: Request,
-        keeping: Keeping,
-        isStreamed: bool,
-        asking: Coroutine[Any, Any, Response],
-    ) -> Response | None:
-        """
-        Begin what goes on with nobody attached.
-
-        @return: None where its client was told that it has begun, and wants
-            nothing more now.
-        """
-        running = self._kept.inBackground(accountOf(request), keeping, asking)
-        if not isStreamed:
-            request.answer(keeping.body(None))
-            return None
-        return await running.whenAsked()
 
     def stop(self) -> None:
         """
