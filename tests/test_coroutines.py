@@ -4,6 +4,8 @@ Tests for L{openai_server.coroutines}.
 
 from __future__ import annotations
 
+import gc
+import sys
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -56,6 +58,19 @@ class BegunTests(SyncCase):
         waits[2].callback(None)
         self.assertIsNone(self.successResultOf(following))
         self.assertEqual(self.seen, [1, ValueError, None, "done"])
+
+    def test_forgotten(self) -> None:
+        """
+        One that nobody holds any more goes quietly, also when it was closed before.
+        """
+        said: list[Any] = []
+        self.patch(sys, "unraisablehook", said.append)
+        work = self.work(Deferred())
+        following = begun(work)
+        work.close()
+        del following, work
+        gc.collect()
+        self.assertEqual((said, self.seen), ([], []))
 
     def test_cancelling(self) -> None:
         """

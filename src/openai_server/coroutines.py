@@ -34,6 +34,10 @@ def _followed(
         while True:
             try:
                 value = yield awaited
+            except GeneratorExit:
+                # Nobody holds this any more; the coroutine may be closed already.
+                work.close()
+                raise
             except BaseException as error:
                 awaited = work.throw(error)
             else:
