@@ -7,6 +7,7 @@ from __future__ import annotations
 import shutil
 import socket
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from unittest import SkipTest
 
@@ -62,6 +63,8 @@ class ProxyContract:
 
     #: A program that has to be there.
     program: str
+    #: Status and code for a body that is larger than the server takes.
+    tooLarge: Collection[tuple[int, str | None]] = [(413, "request_too_large")]
 
     async def setUp(self) -> None:
         """
@@ -138,7 +141,7 @@ class ProxyContract:
             self.client.chat.completions.create(model="no-such-model", messages=user("x"))
         with self.assertRaises(openai.APIStatusError) as caught:
             self.client.chat.completions.create(model="echo", messages=user("x" * (21 << 20)))
-        self.assertEqual((caught.exception.status_code, caught.exception.code), (413, "request_too_large"))
+        self.assertIn((caught.exception.status_code, caught.exception.code), self.tooLarge)
         self.assertEqual(
             self.client.chat.completions.create(model="echo", messages=user("y" * (2 << 20)))
             .choices[0]
@@ -190,6 +193,8 @@ class CaddyTests(ProxyContract, ServingCase):
     """
 
     program = "caddy"
+    # It does not always read the answer that comes before it has sent the body.
+    tooLarge = [(413, "request_too_large"), (502, None)]
 
     def arguments(self, server: str) -> list[str]:
         """
