@@ -14,7 +14,8 @@ from twisted.internet.address import IPv4Address
 from openai_server.reports import RequestReport, TurnReport
 from openai_server.web.page import feed
 from openai_server.web.page.activity import ACCOUNTS, MINUTES, REQUESTS, Activity
-from openai_server.web.page.folder import FILES, INDEX
+from openai_server.web.page.folder import FILES, INDEX, MODULES
+from openai_server.web.page.joined import join, modulesOf
 from tests.flow.test_accounts import AccountCase
 from tests.support import SyncCase
 from tests.world import Client, World
@@ -106,7 +107,8 @@ class FileTests(SyncCase):
         types = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
         for place, path in [*FILES.items(), ("/", INDEX)]:
             file = get(world, place, **HTML)
-            self.assertEqual((file.status, file.content), (200, path.read_bytes()), place)
+            content = join(MODULES).encode() if place == "/page/app.js" else path.read_bytes()
+            self.assertEqual((file.status, file.content), (200, content), place)
             self.assertIn(types.get(path.suffix, "text/html"), file.header("content-type") or "")
             policy = file.header("content-security-policy") or ""
             self.assertIn("default-src 'none'; script-src 'self'; style-src 'self'", policy)
@@ -149,7 +151,8 @@ class FileTests(SyncCase):
         """
         All files together are light.
         """
-        sizes = {path.name: path.stat().st_size for path in [INDEX, *FILES.values()]}
+        world = World(self)
+        sizes = {place: len(get(world, place, **HTML).content) for place in ("/", *FILES)}
         self.assertLess(sum(sizes.values()), LARGEST, sizes)
 
     def test_nothingForeign(self) -> None:
@@ -160,9 +163,10 @@ class FileTests(SyncCase):
         text = INDEX.read_text()
         self.assertEqual(re.findall(r"https?://|<style|\sstyle=|\son\w+=|<script>", text), [])
         loaded = {f"/{name}" for name in re.findall(r'(?:src|href)="(page/[^"]+)"', text)}
-        for path in FILES.values():
-            if path.suffix == ".js":
-                names = re.findall(r'\b(?:from|import) ?\(?"\./([^"]+)"', path.read_text())
+        world = World(self)
+        for place in FILES:
+            if place.endswith(".js"):
+                names = re.findall(r'\b(?:from|import) ?\(?"\./([^"]+)"', get(world, place).content.decode())
                 loaded |= {f"/page/{name}" for name in names}
         self.assertEqual(loaded, set(FILES))
 
@@ -223,6 +227,76 @@ class Listening:
             requests = [*state.get("requests", ()), *told.pop("requests", ())]
             state = {**state, **told, "requests": requests}
         return state
+
+
+class JoinTests(SyncCase):
+    """
+    Modules that are served as one.
+    """
+
+    def write(self, **modules: str) -> Path:
+        """
+        Write modules, and return the folder.
+        """
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        for name, text in modules.items():
+            (folder / f"{name}.js").write_text(text)
+        return folder
+
+    def test_oneRequest(self) -> None:
+        """
+        A browser need not follow imports from module to module to start the
+        page: what it can see of them is within its one script.
+        """
+        text = get(World(self), "/page/app.js").content.decode()
+        self.assertEqual(re.findall(r"^import\b.*", text, re.MULTILINE), [])
+        self.assertEqual(re.findall(r"^export (.*?) =", text, re.MULTILINE), ["const chat", "const overview"])
+        for path in MODULES:
+            self.assertIn(path.read_text().splitlines()[0], text)
+
+    def test_each(self) -> None:
+        """
+        Each is there once, after those that it needs, and shows no more of its
+        names than it exports.
+        """
+        folder = self.write(
+            last='import { two } from "./left.js";\nimport { one } from "./base.js";\n'
+            "export const all = one + two;\n",
+            left='import { one } from "./base.js";\nconst own = 1;\nexport const two = one + own;\n',
+            base="export const one = 1;\nexport async function* many() {}\nexport class Thing {}\n",
+            other="export const unused = 1;\n",
+        )
+        modules = modulesOf(folder / "last.js")
+        self.assertEqual([path.stem for path in modules], ["base", "left", "last"])
+        self.assertEqual(
+            join(modules),
+            "const $base = (() => {\nconst one = 1;\nasync function* many() {}\nclass Thing {}\n"
+            "return { one, many, Thing };\n})();\n"
+            "const $left = (() => {\nconst { one } = $base;\nconst own = 1;\nconst two = one + own;\n"
+            "return { two };\n})();\n"
+            "const { two } = $left;\nconst { one } = $base;\nexport const all = one + two;\n",
+        )
+
+    def test_unreadable(self) -> None:
+        """
+        What cannot be joined is named.
+        """
+        for line in (
+            'import "./base.js";',
+            'import * as base from "./base.js";',
+            'import { one as two } from "./base.js";',
+            "export default 1;",
+            "export { one };",
+            "export let one = 1;",
+        ):
+            folder = self.write(base="", entry=f"{line}\n")
+            for modules in (["entry.js"], ["entry.js", "base.js"]):
+                refused = self.assertRaises(ValueError, join, [folder / name for name in modules])
+                self.assertEqual(str(refused), f"entry.js cannot be joined: {line}")
+        folder = self.write(one='import { two } from "./two.js";\n', two='import { one } from "./one.js";\n')
+        refused = self.assertRaises(ValueError, modulesOf, folder / "one.js")
+        self.assertEqual(str(refused), "one.js needs itself by two.js")
 
 
 class FeedTests(SyncCase):

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from openai_server.web.interfaces import Request
-from openai_server.web.page.folder import FILES, INDEX
+from openai_server.web.page.folder import FILES, INDEX, MODULES
+from openai_server.web.page.joined import join
 from openai_server.web.routes import Answer
 
 _TYPES: Final = {
@@ -84,7 +85,7 @@ class PageFiles:
 
 
 def _read(path: Path) -> PageFile:
-    body = path.read_bytes()
+    body = join(MODULES).encode() if path == MODULES[-1] else path.read_bytes()
     return PageFile(body, _TYPES[path.suffix], b'"%b"' % sha256(body).hexdigest()[:20].encode())
 
 

@@ -1,5 +1,6 @@
 // Small charts, drawn from what the stream tells.
 import { at, drawn } from "./dom.js";
+import { inFull, inShort } from "./numbers.js";
 
 const WIDTH = 480;
 const HEIGHT = 120;
@@ -7,9 +8,6 @@ const LEFT = 44;
 const TOP = 8;
 const BOTTOM = 20;
 const MINUTES = 60;
-
-const number = new Intl.NumberFormat("en");
-const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 
 function frame(label, most, format, start, end) {
   const line = (y) => drawn("line", { x1: LEFT, x2: WIDTH, y1: y, y2: y, class: "grid" });
@@ -34,8 +32,8 @@ export function drawTokens(minutes, now) {
   const scale = (HEIGHT - TOP - BOTTOM) / most;
   const step = (WIDTH - LEFT) / MINUTES;
   const sum = (name) => minutes.reduce((total, minute) => total + minute[name], 0);
-  const about = `In the last hour ${number.format(sum("inputTokens"))} tokens in and ${number.format(sum("outputTokens"))} out, in ${number.format(sum("turns"))} turns.`;
-  const chart = frame(about, most, (value) => compact.format(value), "1 hour ago", "now");
+  const about = `In the last hour ${inFull(sum("inputTokens"))} tokens in and ${inFull(sum("outputTokens"))} out, in ${inFull(sum("turns"))} turns.`;
+  const chart = frame(about, most, inShort, "1 hour ago", "now");
   for (let place = 0; place < MINUTES; place++) {
     const minute = byMinute.get(last - (MINUTES - 1 - place) * 60);
     if (!minute) continue;
@@ -43,7 +41,7 @@ export function drawTokens(minutes, now) {
     for (const [name, tokens] of [["in", minute.inputTokens], ["out", minute.outputTokens]]) {
       const height = tokens && Math.max(1, tokens * scale);
       y -= height;
-      const title = drawn("title", {}, `${number.format(tokens)} ${name}`);
+      const title = drawn("title", {}, `${inFull(tokens)} ${name}`);
       chart.append(drawn("rect", { x: LEFT + place * step + 1, y, width: step - 2, height, class: `tokens-${name}` }, title));
     }
   }

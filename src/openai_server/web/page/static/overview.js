@@ -2,6 +2,7 @@
 import { ask, eventsOf, Refusal } from "./api.js";
 import { drawFirsts, drawTokens } from "./charts.js";
 import { at, element } from "./dom.js";
+import { inFull } from "./numbers.js";
 
 const REQUESTS = 200;
 // Seconds between attempts to reach the stream again.
@@ -106,9 +107,9 @@ function showAccounts(accounts) {
   const rows = accounts.map((use) =>
     row([
       use.account === "anonymous" ? "without a key" : use.account,
-      number.format(use.turns),
-      number.format(use.inputTokens),
-      number.format(use.outputTokens),
+      inFull(use.turns),
+      inFull(use.inputTokens),
+      inFull(use.outputTokens),
       use.turns ? clockTime(use.lastAt) : "",
       limitsOf(use.limits),
     ]),
@@ -127,7 +128,7 @@ const LIMITS = {
 const limitsOf = (limits) =>
   Object.entries(LIMITS)
     .filter(([name]) => limits[name] !== null)
-    .map(([name, what]) => `${number.format(limits[name])} ${what}`)
+    .map(([name, what]) => `${inFull(limits[name])} ${what}`)
     .join(", ");
 
 function showRequests(requests, isAll) {
@@ -161,4 +162,3 @@ const row = (cells) => element("tr", {}, ...cells.map((cell) => element("td", {}
 const wide = (text, columns) => element("tr", { class: "none" }, element("td", { colspan: columns }, text));
 const inSeconds = (value) => (value === null ? "" : `${value.toFixed(2)} s`);
 const clockTime = (at) => new Date(at * 1000).toLocaleTimeString([], { hourCycle: "h23" });
-const number = new Intl.NumberFormat("en");
