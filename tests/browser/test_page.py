@@ -297,7 +297,6 @@ class TalkTests(BrowserCase):
         self.open()
         self.task(
             """
-            const { chat } = await import("/page/app.js");
             for (let at = 0; at < 4999; at++) {
               chat.add({ role: "user", content: `question ${at}` });
               chat.add({ role: "assistant", content: `answer **${at}**` });

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64encode
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ from twisted.internet.address import IPv4Address
 from openai_server.reports import RequestReport, TurnReport
 from openai_server.web.page import feed
 from openai_server.web.page.activity import ACCOUNTS, MINUTES, REQUESTS, Activity
-from openai_server.web.page.folder import FILES, INDEX, MODULES
-from openai_server.web.page.joined import join, modulesOf
+from openai_server.web.page.folder import FILES, INDEX, MODULES, STYLE
+from openai_server.web.page.joined import insert, join, modulesOf
 from tests.flow.test_accounts import AccountCase
 from tests.support import SyncCase
 from tests.world import Client, World
@@ -91,7 +93,7 @@ class FileTests(SyncCase):
         world = World(self)
         page = get(world, **HTML)
         self.assertEqual((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"))
-        self.assertEqual(page.content, INDEX.read_bytes())
+        self.assertTrue(page.content.startswith(b"<!doctype html>"))
         for headers in ({}, {"accept": "*/*"}, {"accept": "application/json"}, {"accept": "text/html-not"}):
             other = get(world, **headers)
             self.assertEqual(other.json["name"], "openai-server")
@@ -104,14 +106,16 @@ class FileTests(SyncCase):
         here alone and be framed nowhere.
         """
         world = World(self)
-        types = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+        types = {".js": "text/javascript", ".svg": "image/svg+xml"}
         for place, path in [*FILES.items(), ("/", INDEX)]:
             file = get(world, place, **HTML)
-            content = join(MODULES).encode() if place == "/page/app.js" else path.read_bytes()
-            self.assertEqual((file.status, file.content), (200, content), place)
+            self.assertEqual(file.status, 200)
+            if path != INDEX:
+                self.assertEqual(file.content, path.read_bytes())
             self.assertIn(types.get(path.suffix, "text/html"), file.header("content-type") or "")
             policy = file.header("content-security-policy") or ""
-            self.assertIn("default-src 'none'; script-src 'self'; style-src 'self'", policy)
+            own = "^default-src 'none'; script-src 'self' 'sha256-[^ ]+'; style-src 'sha256-[^ ]+'; "
+            self.assertRegex(policy, own)
             self.assertIn("frame-ancestors 'none'", policy)
             self.assertNotIn("unsafe", policy)
             self.assertEqual(file.header("x-frame-options"), "DENY")
@@ -157,18 +161,32 @@ class FileTests(SyncCase):
 
     def test_nothingForeign(self) -> None:
         """
-        The page names no other host, runs nothing that is written in it, and
-        each file that it loads is there.
+        The page names no other host, holds nothing that runs but its one script,
+        and each file that it loads is there.
         """
-        text = INDEX.read_text()
-        self.assertEqual(re.findall(r"https?://|<style|\sstyle=|\son\w+=|<script>", text), [])
-        loaded = {f"/{name}" for name in re.findall(r'(?:src|href)="(page/[^"]+)"', text)}
+        self.assertEqual(re.findall(r"https?://|<style|\sstyle=|\son\w+=|<script>", INDEX.read_text()), [])
         world = World(self)
+        text = get(world, **HTML).content.decode()
+        self.assertEqual(re.findall(r"<(?:style|script)\b.*?>", text), ["<style>", '<script type="module">'])
+        loaded = {f"/{name}" for name in re.findall(r'(?:src|href)="(page/[^"]+)"', text)}
+        loaded |= {f"/{name}" for name in re.findall(r'\bimport\("\./([^"]+)"\)', text)}
         for place in FILES:
             if place.endswith(".js"):
-                names = re.findall(r'\b(?:from|import) ?\(?"\./([^"]+)"', get(world, place).content.decode())
+                names = re.findall(r'\b(?:from|import) ?"\./([^"]+)"', get(world, place).content.decode())
                 loaded |= {f"/page/{name}" for name in names}
         self.assertEqual(loaded, set(FILES))
+
+    def test_policy(self) -> None:
+        """
+        It lets the page's own style and script be, by what they hold.
+        """
+        page = get(World(self), **HTML)
+        policy = page.header("content-security-policy") or ""
+        for element, directive in (("style", "style-src"), ("script", "script-src 'self'")):
+            found = re.search(rf"<{element}[^>]*>(.*?)</{element}>", page.content.decode(), re.DOTALL)
+            assert found is not None
+            digest = b64encode(sha256(found[1].encode()).digest()).decode()
+            self.assertIn(f"; {directive} 'sha256-{digest}';", policy)
 
     def test_licences(self) -> None:
         """
@@ -231,7 +249,7 @@ class Listening:
 
 class JoinTests(SyncCase):
     """
-    Modules that are served as one.
+    Files that are served within the page.
     """
 
     def write(self, **modules: str) -> Path:
@@ -246,23 +264,22 @@ class JoinTests(SyncCase):
 
     def test_oneRequest(self) -> None:
         """
-        A browser need not follow imports from module to module to start the
-        page: what it can see of them is within its one script.
+        The page comes with its style and all that starts it: a browser need not
+        follow imports from module to module.
         """
-        text = get(World(self), "/page/app.js").content.decode()
-        self.assertEqual(re.findall(r"^import\b.*", text, re.MULTILINE), [])
-        self.assertEqual(re.findall(r"^export (.*?) =", text, re.MULTILINE), ["const chat", "const overview"])
+        text = get(World(self), **HTML).content.decode()
+        self.assertEqual(re.findall(r"^(?:import|export)\b.*", text, re.MULTILINE), [])
+        self.assertIn(STYLE.read_text(), text)
         for path in MODULES:
             self.assertIn(path.read_text().splitlines()[0], text)
 
     def test_each(self) -> None:
         """
-        Each is there once, after those that it needs, and shows no more of its
-        names than it exports.
+        Each module is there once, after those that it needs, and shows no more
+        of its names than it exports.
         """
         folder = self.write(
-            last='import { two } from "./left.js";\nimport { one } from "./base.js";\n'
-            "export const all = one + two;\n",
+            last='import { two } from "./left.js";\nimport { one } from "./base.js";\nshow(one + two);\n',
             left='import { one } from "./base.js";\nconst own = 1;\nexport const two = one + own;\n',
             base="export const one = 1;\nexport async function* many() {}\nexport class Thing {}\n",
             other="export const unused = 1;\n",
@@ -275,7 +292,8 @@ class JoinTests(SyncCase):
             "return { one, many, Thing };\n})();\n"
             "const $left = (() => {\nconst { one } = $base;\nconst own = 1;\nconst two = one + own;\n"
             "return { two };\n})();\n"
-            "const { two } = $left;\nconst { one } = $base;\nexport const all = one + two;\n",
+            "const $last = (() => {\nconst { two } = $left;\nconst { one } = $base;\nshow(one + two);\n"
+            "return {  };\n})();\n",
         )
 
     def test_unreadable(self) -> None:
@@ -290,13 +308,31 @@ class JoinTests(SyncCase):
             "export { one };",
             "export let one = 1;",
         ):
-            folder = self.write(base="", entry=f"{line}\n")
-            for modules in (["entry.js"], ["entry.js", "base.js"]):
-                refused = self.assertRaises(ValueError, join, [folder / name for name in modules])
-                self.assertEqual(str(refused), f"entry.js cannot be joined: {line}")
+            folder = self.write(entry=f"{line}\n")
+            refused = self.assertRaises(ValueError, join, [folder / "entry.js"])
+            self.assertEqual(str(refused), f"entry.js cannot be joined: {line}")
         folder = self.write(one='import { two } from "./two.js";\n', two='import { one } from "./one.js";\n')
         refused = self.assertRaises(ValueError, modulesOf, folder / "one.js")
         self.assertEqual(str(refused), "one.js needs itself by two.js")
+
+    def test_insert(self) -> None:
+        """
+        A file takes the place of the line that names it, unless HTML would take
+        it for something else.
+        """
+        page = '<head>\n<link href="page/it.css">\n</head>\n'
+        whole, source = insert(page, "it.css", "p { color: red }", "style")
+        self.assertEqual(whole, "<head>\n<style>p { color: red }</style>\n</head>\n")
+        self.assertEqual(source, "'sha256-" + b64encode(sha256(b"p { color: red }").digest()).decode() + "'")
+        for name, content, problem in (
+            ("its.css", "", "the page names its.css 0 times, not once"),
+            ("it.css", "</STYLE >", "it.css cannot be within the page, since it holds </style or <!--"),
+            ("it.css", "<!--", "it.css cannot be within the page, since it holds </style or <!--"),
+        ):
+            refused = self.assertRaises(ValueError, insert, page, name, content, "style")
+            self.assertEqual(str(refused), problem)
+        refused = self.assertRaises(ValueError, insert, page * 2, "it.css", "", "style")
+        self.assertEqual(str(refused), "the page names it.css 2 times, not once")
 
 
 class FeedTests(SyncCase):
@@ -334,7 +370,7 @@ class FeedTests(SyncCase):
         """
         world = World(self)
         page = Listening(world)
-        get(world, "/page/app.js")
+        get(world, "/page/icon.svg")
         world.ask("one two", model="echo", stream=True)
         get(world, "/nowhere")
         world.advance(3)

@@ -8,30 +8,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import Final
 
 from openai_server.web.interfaces import Request
-from openai_server.web.page.folder import FILES, INDEX, MODULES
-from openai_server.web.page.joined import join
+from openai_server.web.page.folder import FILES, INDEX, MODULES, STYLE
+from openai_server.web.page.joined import insert, join
 from openai_server.web.routes import Answer
 
 _TYPES: Final = {
-    ".html": b"text/html; charset=utf-8",
-    ".css": b"text/css; charset=utf-8",
     ".js": b"text/javascript; charset=utf-8",
     ".svg": b"image/svg+xml",
-    ".txt": b"text/plain; charset=utf-8",
 }
 _POLICY: Final = (
-    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-    b"require-trusted-types-for 'script'; trusted-types dompurify"
+    "default-src 'none'; script-src 'self' {script}; style-src {style}; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types dompurify"
 )
 _HEADERS: Final = {
     # A browser asks whether its copy is still good, which costs it no body.
     b"cache-control": b"no-cache",
-    b"content-security-policy": _POLICY,
     b"cross-origin-opener-policy": b"same-origin",
     b"cross-origin-resource-policy": b"same-origin",
     b"referrer-policy": b"no-referrer",
@@ -46,24 +41,31 @@ class PageFile:
     One file.
 
     @ivar etag: as in its header; another one for other content.
+    @ivar policy: what the browser lets it do.
     """
 
     body: bytes
     contentType: bytes
     etag: bytes
+    policy: bytes
 
 
 class PageFiles:
     """
     All files of the page.
 
-    @ivar index: the page itself.
+    @ivar index: the page itself, with its style and its script.
     @ivar byPath: all others by their paths.
     """
 
     def __init__(self) -> None:
-        self.index = _read(INDEX)
-        self.byPath = {place: _read(path) for place, path in FILES.items()}
+        page, style = insert(INDEX.read_text(), STYLE.name, STYLE.read_text(), "style")
+        page, script = insert(page, MODULES[-1].name, join(MODULES), "script")
+        policy = _POLICY.format(style=style, script=script).encode()
+        self.index = _file(page.encode(), b"text/html; charset=utf-8", policy)
+        self.byPath = {
+            place: _file(path.read_bytes(), _TYPES[path.suffix], policy) for place, path in FILES.items()
+        }
 
     def routes(self) -> list[tuple[str, str, Answer]]:
         """
@@ -84,9 +86,8 @@ class PageFiles:
         return True
 
 
-def _read(path: Path) -> PageFile:
-    body = join(MODULES).encode() if path == MODULES[-1] else path.read_bytes()
-    return PageFile(body, _TYPES[path.suffix], b'"%b"' % sha256(body).hexdigest()[:20].encode())
+def _file(body: bytes, contentType: bytes, policy: bytes) -> PageFile:
+    return PageFile(body, contentType, b'"%b"' % sha256(body).hexdigest()[:20].encode(), policy)
 
 
 def _answerWith(file: PageFile) -> Answer:
@@ -99,6 +100,7 @@ def _answerWith(file: PageFile) -> Answer:
 def _give(request: Request, file: PageFile) -> None:
     for name, value in _HEADERS.items():
         request.setHeader(name, value)
+    request.setHeader(b"content-security-policy", file.policy)
     request.setHeader(b"etag", file.etag)
     if _has(request, file.etag):
         request.answer(b"", 304)

@@ -16,7 +16,8 @@ _FOLDER: Final = Path(__file__).parent / "static"
 #: The page itself, which is at C{/} for those who want HTML.
 INDEX: Final = _FOLDER / "index.html"
 
-#: The modules that are one file, named after the last of them.
+#: What is within the page: its style, and the modules that start it.
+STYLE: Final = _FOLDER / "page.css"
 MODULES: Final = modulesOf(_FOLDER / "app.js")
 
 #: All other files by their paths. They need no key: nothing in them is secret,
@@ -24,5 +25,5 @@ MODULES: Final = modulesOf(_FOLDER / "app.js")
 FILES: Final[Mapping[str, Path]] = {
     f"/page/{path.name}": path
     for path in sorted(_FOLDER.iterdir())
-    if path not in (INDEX, *MODULES[:-1])
+    if path not in (INDEX, STYLE, *MODULES)
 }

@@ -10,15 +10,24 @@ const PROBE = 5;
 
 let probe = 0;
 
-export const chat = new Chat(refused);
-export const overview = new Overview(told, lost);
+const chat = new Chat(refused);
+const overview = new Overview(told, lost);
 
 startCode();
 startKey();
 addEventListener("hashchange", showView);
 showView();
-loadModels();
-overview.follow();
+// The page is shown first.
+addEventListener("load", () => setTimeout(start));
+
+// For whoever tries things out in the browser's console.
+globalThis.chat = chat;
+
+function start() {
+  showWhetherKey();
+  loadModels();
+  overview.follow();
+}
 
 // Views.
 
@@ -113,7 +122,6 @@ function startKey() {
     useKey(at("key").value.trim());
   });
   at("key-forget").addEventListener("click", () => useKey(""));
-  showWhetherKey();
 }
 
 async function useKey(key) {

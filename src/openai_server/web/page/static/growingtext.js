@@ -14,7 +14,8 @@ const ready = new Promise((resolve) => {
   if (document.readyState === "complete") resolve();
   else addEventListener("load", () => resolve());
 })
-  .then(() => import("./markdown.js"))
+  // From the address of the page, in which this is.
+  .then(() => import("./page/markdown.js"))
   .then((module) => (nodesFrom = module.nodesFrom))
   // The server is gone: then it stays plain.
   .catch(() => {});
