@@ -109,8 +109,8 @@ class LoadTests(LookCase):
     @inBrowser
     def test_fewAndSmall(self) -> None:
         """
-        One file, and the page is there; all others come after it, once each.
-        All are from this server alone, and the second time none of them is sent.
+        One request, and the page is there; all others come after it, each file
+        once. All are from this server alone, and the second time none is sent.
         """
         self.open()
         first = self.loaded()
@@ -124,6 +124,28 @@ class LoadTests(LookCase):
         self.driver.refresh()
         self.assertLess(max(self.loaded().values()), 1000)
         self.assertEqual(set(self.needed()), shown)
+
+    @inBrowser
+    def test_formattersComeLater(self) -> None:
+        """
+        What formats numbers is made when there is one to show: the first takes
+        a browser longer than all else that the page's script begins with.
+        """
+        count = """
+        const Usual = Intl.NumberFormat;
+        globalThis.made = 0;
+        Intl.NumberFormat = class extends Usual {
+          constructor(...given) { super(...given); made++; }
+        };
+        addEventListener("load", () => (globalThis.madeBefore = made));
+        """
+        added = self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": count})
+        try:
+            self.open()
+            self.until(lambda: self.script("return made") > 0)
+            self.assertEqual(self.script("return madeBefore"), 0)
+        finally:
+            self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
 
     @inBrowser
     def test_time(self) -> None:
@@ -165,25 +187,26 @@ class LoadTests(LookCase):
 
     def needed(self) -> dict[str, int]:
         """
-        The bytes of each file that was asked for before the page was loaded.
+        The bytes of each request that was made before the page was loaded.
         """
-        return self.files("entry.startTime < performance.getEntriesByType('navigation')[0].loadEventStart")
+        return self.requests("entry.startTime < performance.getEntriesByType('navigation')[0].loadEventStart")
 
     def loaded(self) -> dict[str, int]:
         """
         The bytes that came for each file, once all are there.
         """
+        isFile = "!/v1|events/.test(entry.name)"
         last = {f"{self.address}page/{name}" for name in ("marked.js", "purify.js", "icon.svg")}
-        self.until(lambda: last <= set(self.files()))
-        return self.files()
+        self.until(lambda: last <= set(self.requests(isFile)))
+        return self.requests(isFile)
 
-    def files(self, condition: str = "true") -> dict[str, int]:
+    def requests(self, condition: str) -> dict[str, int]:
         """
-        The bytes that came for each file for which this is true.
+        The bytes that came for each request for which this is true.
         """
         entries = f"""
-        const isFile = (entry) => "transferSize" in entry && !/v1|events/.test(entry.name) && {condition};
-        return performance.getEntries().filter(isFile).map((entry) => [entry.name, entry.transferSize]);
+        const isOne = (entry) => "transferSize" in entry && {condition};
+        return performance.getEntries().filter(isOne).map((entry) => [entry.name, entry.transferSize]);
         """
         return dict(self.script(entries))
 
