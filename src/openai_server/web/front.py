@@ -64,6 +64,7 @@ from openai_server.web.spoken import SpokenDialects
 from openai_server.web.submission import Submitter
 from openai_server.web.survivors import Survivors
 from openai_server.web.turnreports import TurnReporter, nameOf
+from openai_server.web.turnstart import TurnStart
 
 
 class WebFront(Service):
@@ -141,7 +142,7 @@ class WebFront(Service):
             lasting,
             upstreams.canGoOn,
         )
-        self.activity = Activity(now, accounts.keys.labelOf)
+        self.activity = Activity(now)
         self.submitter = Submitter(
             clock=clock,
             configuration=configuration,
@@ -152,7 +153,7 @@ class WebFront(Service):
             folder=AttachmentFolder(clock, runtimeDirectory),
             counters=counters or Counters(),
             reporter=TurnReporter(
-                [accounts.limiter, self.activity, *map(accounts.labelled, [store.ledger, *turnReports])]
+                [accounts.limiter], [self.activity, store.ledger, *turnReports], accounts.keys.labelOf
             ),
             turns=turns,
             sharing=SharedSessions(memory, lasting) if lasting is not None and lasting.isShared else None,
@@ -175,18 +176,17 @@ class WebFront(Service):
         leases = leasesOver(state, self.membership, clock)
         self._exchanges = Exchanges(clock, conversations, kept, configuration.keptBytes, leases)
         self._keys = AnswerKeys(state, self.membership, clock, now) if state.lasts else None
-        self.completion = Completion(
+        start = TurnStart(
             self.submitter,
             self.retries,
             self.models.isKnown,
-            self._takenNames,
             kept,
             self._exchanges,
             survivors,
-            accounts.limiter,
             self._restoration,
             self._keys,
         )
+        self.completion = Completion(self.submitter, start, kept, accounts.limiter, self._takenNames)
         hosts = (*configuration.allowedHosts, *boundHosts)
         admission = Admission(accounts.keys, hosts, configuration.corsOrigins, accounts.limiter)
         isKept = configuration.keptResponses > 0
