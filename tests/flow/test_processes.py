@@ -42,6 +42,9 @@ class TurnContract:
         """
         said = [*talk.messages, *talk.resultsOf("grey", "fishy")[:1]]
         self.assertRefused(world.ask(said, model="calling", tools=BOTH), 400, "invalid_value")
+        # It attaches to the turn in the reactor's next turn.
+        world.clock.advance(0)
+        world.flush()
 
     def test_resultsAtTheOther(self) -> None:
         """

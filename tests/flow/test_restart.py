@@ -14,7 +14,7 @@ from typing import Any
 from openai_server.embedded.content import givenResults
 from openai_server.embedded.models import ModelPrompt
 from openai_server.embedded.playback import Step
-from openai_server.sessions import memory, restoring
+from openai_server.sessions import restoring
 from openai_server.sessions.conversation import LATE_RESULT
 from tests.flow.support import FlowCase, Talk, function, steps, user
 from tests.flow.test_calls import chunk
@@ -160,8 +160,7 @@ class ParkedTurnTests(RestartCase):
         (D43) Many sessions and turns are brought back in portions, between which
         the reactor does other things; a stop ends that at any time.
         """
-        self.patch(memory, "LOADED_AT_ONCE", 1)
-        self.patch(restoring, "CALLS_AT_ONCE", 1)
+        self.patch(restoring, "AT_ONCE", 1)
         world = self.world()
         warm = Talk(world, model="echo")
         warm.ask(user("One."))

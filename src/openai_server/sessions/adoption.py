@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from msgspec import MsgspecError
+from msgspec.structs import replace
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -17,7 +18,7 @@ from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallTable, ParkedCall
 from openai_server.sessions.catalogue.wirenames import NamedTools
 from openai_server.sessions.conversation import Conversation
-from openai_server.sessions.lasting import sessionFrom
+from openai_server.sessions.lasting import sessionFrom, upstreamOf
 from openai_server.sessions.memory import SessionMemory
 from openai_server.sessions.parkedturns import (
     CallDetails,
@@ -70,9 +71,11 @@ class Adoption:
         cannot be known, or it is not asked any more.
         """
         details = detailsOf(saved)
+        return None if details is None else self._upstreamOf(details.turn)
+
+    def _upstreamOf(self, turn: TurnDetails) -> Upstream | None:
         with suppress(MsgspecError):
-            if details is not None:
-                return self._around.upstreams.named(sessionFrom(details.turn.session).upstream)
+            return self._around.upstreams.named(upstreamOf(turn.session))
         return None
 
     def bringBack(self, saved: Sequence[SavedCall]) -> None:
@@ -81,7 +84,7 @@ class Adoption:
         reached. Where that is not possible, it is too late for them.
         """
         details = [found for each in saved if (found := detailsOf(each)) is not None]
-        upstream = self.upstreamOf(saved[0]) if len(details) == len(saved) else None
+        upstream = self._upstreamOf(details[0].turn) if len(details) == len(saved) else None
         isThere = upstream is not None and upstream.hasTurn(saved[0].incarnation)
         if upstream is None or not isThere or self._hasLostItsWorker(upstream, details[0].turn):
             self._tooLate(saved, details)
@@ -159,7 +162,8 @@ class Adoption:
         call.arguments = details.arguments
         call.arrivedAt = self._around.clock.seconds() - (self._turns.now() - saved.createdAt)
         call.owner = owner
-        call.saved = saved
+        # What it takes to go on with the turn is here now.
+        call.saved = replace(saved, details=b"")
         return call
 
 

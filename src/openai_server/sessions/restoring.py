@@ -25,8 +25,8 @@ from openai_server.sessions.sharedturns import SharedTurns
 from openai_server.sessions.upstreams import Upstream
 from openai_server.store.saved import SavedCall
 
-#: Parked calls that are gone on with in one turn of the reactor.
-CALLS_AT_ONCE: Final = 8
+#: Sessions, or parked turns, that are brought back in one turn of the reactor.
+AT_ONCE: Final = 32
 
 
 class Restoration:
@@ -105,32 +105,43 @@ class Restoration:
                 return following(stage)
         return None
 
+    def _portions(self) -> Portions:
+        return Portions(self._around.clock, AT_ONCE)
+
     async def _load(self) -> None:
-        await self._around.memory.load()
+        portions = self._portions()
+        await self._around.memory.load(portions)
         turns: dict[str, list[SavedCall]] = {}
-        portions = Portions(self._around.clock, CALLS_AT_ONCE)
         for saved in await self._turns.calls():
             if saved.isOpen:
                 turns.setdefault(saved.sid, []).append(saved)
-            else:
-                self._adoption.remember(saved)
+                continue
+            self._adoption.remember(saved)
             if (rest := portions.rest()) is not None:
                 await rest
         byUpstream: dict[Upstream | None, list[Sequence[SavedCall]]] = {}
         for each in turns.values():
             byUpstream.setdefault(self._adoption.upstreamOf(each[0]), []).append(each)
+            if (rest := portions.rest()) is not None:
+                await rest
         for turn in byUpstream.pop(None, ()):
             await self._bring(turn)
+            if (rest := portions.rest()) is not None:
+                await rest
         for upstream in self._around.upstreams:
             if upstream in byUpstream or self.shared is not None:
-                self._begin(upstream, self._bringAll(upstream, byUpstream.get(upstream, ())))
+                self._begin(upstream, self._bringAll(upstream, byUpstream.get(upstream, [])))
 
-    async def _bringAll(self, upstream: Upstream, turns: Sequence[Sequence[SavedCall]]) -> None:
-        portions = Portions(self._around.clock, CALLS_AT_ONCE)
-        for each in turns:
+    async def _bringAll(self, upstream: Upstream, turns: list[Sequence[SavedCall]]) -> None:
+        """
+        Go on with these turns, the last one first, and forget what was saved
+        of each.
+        """
+        portions = self._portions()
+        while turns:
             # Another daemon may be there in each turn of the reactor.
             await upstream.daemon.whenReached()
-            await self._bring(each)
+            await self._bring(turns.pop())
             if (rest := portions.rest()) is not None:
                 await rest
         if self.shared is not None:
