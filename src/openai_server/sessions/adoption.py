@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from msgspec import MsgspecError
 from msgspec.structs import replace
@@ -34,6 +35,9 @@ from openai_server.sessions.upstreams import Upstream, Upstreams
 from openai_server.store.saved import SavedCall
 from openai_server.wire.ends import Loss, Lost
 
+#: One for all.
+_NO_TOOLS: Final[frozenset[str]] = frozenset()
+
 
 @dataclass
 class Surroundings:
@@ -42,6 +46,7 @@ class Surroundings:
 
     @ivar onOver: told of each that is over.
     @ivar onLeft: told of each that another process goes on with, and tells of.
+    @ivar onBroughtBack: called when some more are there, for long.
     """
 
     clock: IReactorTime
@@ -52,6 +57,7 @@ class Surroundings:
     learn: Callable[[object], None]
     onOver: Callable[[EndedTurn], None]
     onLeft: Callable[[TurnContext], None]
+    onBroughtBack: Callable[[], object]
 
 
 class Adoption:
@@ -173,8 +179,8 @@ def _contextFrom(turn: TurnDetails, session: Session) -> TurnContext:
         turn.api,
         session,
         turn.names,
-        frozenset(turn.customTools),
-        frozenset(),
+        frozenset(turn.customTools) if turn.customTools else _NO_TOOLS,
+        _NO_TOOLS,
         turn.isParallel,
         turn.parkTimeout,
     )

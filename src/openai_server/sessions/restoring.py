@@ -106,7 +106,7 @@ class Restoration:
         return None
 
     def _portions(self) -> Portions:
-        return Portions(self._around.clock, AT_ONCE)
+        return Portions(self._around.clock, AT_ONCE, self._around.onBroughtBack)
 
     async def _load(self) -> None:
         portions = self._portions()
@@ -138,14 +138,14 @@ class Restoration:
         of each.
         """
         portions = self._portions()
+        await upstream.daemon.whenReached()
         while turns:
-            # Another daemon may be there in each turn of the reactor.
-            await upstream.daemon.whenReached()
             await self._bring(turns.pop())
             if (rest := portions.rest()) is not None:
                 await rest
+                # Another daemon may be there in each turn of the reactor.
+                await upstream.daemon.whenReached()
         if self.shared is not None:
-            await upstream.daemon.whenReached()
             await self.shared.adoptAbandoned(upstream)
 
     async def _bring(self, turn: Sequence[SavedCall]) -> None:
