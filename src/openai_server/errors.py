@@ -19,7 +19,13 @@ from typing import Final
 class End(Enum):
     """
     How a request ended: exactly one of these in each access log line.
+
+    @ivar word: what it is called there.
     """
+
+    def __init__(self, word: str) -> None:
+        # An enumeration's own value costs two calls each time.
+        self.word = word
 
     OK = "ok"
     BAD = "bad"

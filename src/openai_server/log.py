@@ -252,8 +252,7 @@ def lineFromEvent(event: LogEvent) -> str:
         "message": message if len(message) <= LONGEST_MESSAGE else _cut(message, LONGEST_MESSAGE),
     }
     for name in FIELDS:
-        value = get(name)
-        if value is not None:
+        if name in event and (value := event[name]) is not None:
             kind = type(value)
             # The most usual ones without a call.
             if kind is int or kind is bool or (kind is str and len(value) <= LONGEST_FIELD):

@@ -72,11 +72,11 @@ class FakeAccounts:
         self.reads += 1
         return succeed(self.table)
 
-    def use(self, account: str, tokens: Mapping[str, int]) -> None:
+    def use(self, account: str, periods: Sequence[str], tokens: int) -> None:
         """
         See L{openai_server.store.savedkeys.AccountStore.use}.
         """
-        self.total.update({(account, period): count for period, count in tokens.items()})
+        self.total.update({(account, period): tokens for period in periods})
 
     def used(self, account: str, periods: Sequence[str]) -> Deferred[Mapping[str, int] | None]:
         """

@@ -161,7 +161,7 @@ class KeysContract(Commands):
         (third,) = self.ran("add", "b", "--models", "m,n", "--admin", "--expires", "2026-05-29")
         self.ran("add", "c")
         self.ran("disable", "c")
-        self.store.changes.add(UseTokens("t", "2026-05-28", 1234))
+        self.store.changes.add(UseTokens("t", ["2026-05-28"], 1234))
         self.successResultOf(self.store.state.durable())  # type: ignore[attr-defined]
         lines = self.ran("list", now=NOW + 11)
         limits = "all     rpm 1,000, tokens-per-day 5,000 (1,234 used)"

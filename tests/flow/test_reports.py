@@ -5,6 +5,7 @@ done with it, whoever was still there.
 
 from __future__ import annotations
 
+from openai_server.accounts.keyring import KeyRing, settingsAccount
 from openai_server.api.output import Usage
 from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.reports import TurnReport
@@ -263,10 +264,31 @@ class LostTurnTests(ReportCase):
         world.settle()
 
 
-class ModelNameTests(SyncCase):
+class NameTests(SyncCase):
     """
-    Models that are none.
+    Names of accounts and models.
     """
+
+    def test_accounts(self) -> None:
+        """
+        To people, the account of the key in the settings is called default;
+        all others are called what they are.
+        """
+        heard: dict[str, list[TurnReport]] = {"listeners": [], "people": []}
+
+        class Listener:
+            def __init__(self, name: str) -> None:
+                self.turnEnded = heard[name].append
+
+        ring = KeyRing(b"secret", lambda: 0.0, "sk-own")
+        own = settingsAccount("sk-own", b"secret").name
+        reporter = TurnReporter([Listener("listeners")], [Listener("people")], ring.labelOf)
+        session = Session("a", contextFrom("m", "", None), Chain())
+        for name in (own, "alice"):
+            context = TurnContext(name, "chat", session, {}, frozenset(), (), True, 50.0)
+            reporter.turnOver(EndedTurn(context, "m", Usage(), 0, 0.1, None, Finish(sid="s")))
+        self.assertEqual([each.account for each in heard["listeners"]], [own, "alice"])
+        self.assertEqual([each.account for each in heard["people"]], ["default", "alice"])
 
     def test_strangeNames(self) -> None:
         """

@@ -64,19 +64,19 @@ class AccountsContract:
         clock: TestClock = self.clock  # type: ignore[attr-defined]
         accounts, other = self.store.accounts, self.opened().accounts  # type: ignore[attr-defined]
         for tokens in (1, 20):
-            accounts.use("a", {"2026-05-28": tokens, "2026-05": tokens})
-        self.assertEqual(len(self.store.changes), 2)  # type: ignore[attr-defined]
+            accounts.use("a", ["2026-05-28", "2026-05"], tokens)
+        self.assertEqual(len(self.store.changes), 1)  # type: ignore[attr-defined]
         self.assertEqual(  # type: ignore[attr-defined]
             self.result(accounts.used("a", ["2026-05-28", "2026-05", "2026-04"])),
             {"2026-05-28": 21, "2026-05": 21, "2026-04": 0},
         )
-        other.use("a", {"2026-05-28": 300})
+        other.use("a", ["2026-05-28"], 300)
         self.result(other.used("a", ["2026-05-28"]))
-        accounts.use("a", {"2026-05-28": 4000})
+        accounts.use("a", ["2026-05-28"], 4000)
         self.assertEqual(self.result(accounts.used("a", ["2026-05-28"])), {"2026-05-28": 4321})  # type: ignore[attr-defined]
         for days, left in ((61, 4321), (3, 0)):
             clock.advance(days * DAY)
-            accounts.use("b", {"x": 1})
+            accounts.use("b", ["x"], 1)
             self.assertEqual(self.result(accounts.used("a", ["2026-05-28"])), {"2026-05-28": left})  # type: ignore[attr-defined]
 
     def test_degraded(self) -> None:
@@ -125,7 +125,7 @@ class MemoryAccountsTests(InMemory):
         """
         accounts = self.store.accounts
         self.assertFalse(accounts.lasts or accounts.isShared)
-        accounts.use("a", {"x": 1})
+        accounts.use("a", ["x"], 1)
         found = [accounts.version(), accounts.keys(), accounts.used("a", ["x"])]
         self.assertEqual(
             [self.successResultOf(each) for each in found], [0, KeyTable(0, ()), {"x": 0}]  # type: ignore[arg-type, var-annotated]

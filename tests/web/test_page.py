@@ -565,13 +565,12 @@ class ActivityTests(SyncCase):
 
     def test_longNamesAreCut(self) -> None:
         """
-        A client may name a model as it likes, and a key as people call it.
+        A client may name a model as it likes.
         """
-        activity = Activity(lambda: self.time, lambda account: {"0f": "default"}.get(account, account))
-        activity.requestEnded(requestReport(model="x" * 1000, account="0f"))
-        activity.requestEnded(requestReport(model=None))
-        first, second = activity.requests(0, 2)
-        self.assertEqual((first["model"], first["account"]), ("x" * 100, "default"))
+        self.activity.requestEnded(requestReport(model="x" * 1000))
+        self.activity.requestEnded(requestReport(model=None))
+        first, second = self.activity.requests(0, 2)
+        self.assertEqual((first["model"], first["account"]), ("x" * 100, "anonymous"))
         self.assertEqual((second["model"], second["account"]), (None, "anonymous"))
 
     def test_probesAreNotRemembered(self) -> None:

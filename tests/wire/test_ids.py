@@ -60,10 +60,12 @@ class SessionIdTests(SyncCase):
 
     def test_charset(self) -> None:
         """
-        (X7) What is safe in a path of the worker's, at most 64, and never the same.
+        (X7) What is safe in a path of the worker's, at most 64, and never the
+        same; those of one moment begin alike.
         """
         sids = {newSessionId() for _ in range(1000)}
         self.assertEqual(len(sids), 1000)
+        self.assertLess(len({sid[:11] for sid in sids}), 20)
         for sid in sids:
             self.assertRegex(sid, re.compile(r"\A[A-Za-z0-9_-]{20,64}\Z"))
 

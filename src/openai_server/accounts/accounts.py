@@ -12,9 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from openai_server.accounts.exchange import UseExchange
 from openai_server.accounts.keyring import KeyRing
 from openai_server.accounts.keywatch import KeyWatch
-from openai_server.accounts.labels import LabelledReports
 from openai_server.accounts.limiter import Limiter
-from openai_server.reports import TurnReports
 from openai_server.store.savedkeys import AccountStore
 from openai_server.store.sharing import Messaging
 
@@ -63,9 +61,3 @@ class Accounts:
         """
         self._watch.stop()
         self._exchange.stop()
-
-    def labelled(self, listener: TurnReports) -> TurnReports:
-        """
-        Return who hears of turns with the names that people know accounts by.
-        """
-        return LabelledReports(self.keys.labelOf, listener)

@@ -65,6 +65,7 @@ class KeyRing:
         self._own: dict[bytes, _HeldKey] = {}
         self._all: dict[bytes, _HeldKey] = {}
         self._byAccount: dict[int, _HeldKey] = {}
+        self._labels: dict[str, str] = {}
         self.accounts: Mapping[str, Account] = {}
         if apiKey:
             self.changeKey(apiKey)
@@ -99,6 +100,7 @@ class KeyRing:
         self._all = {**self._stored, **self._own}
         # Each key has an account of its own, which is asked for again and again.
         self._byAccount = {id(held.account): held for held in self._all.values()}
+        self._labels = {held.account.name: held.account.label for held in self._own.values()}
         self.accounts = {held.account.label: held.account for held in self._all.values()}
         self.isRequired = self.isRequired or bool(self._all)
 
@@ -140,8 +142,7 @@ class KeyRing:
         """
         Return what people call the account of this name.
         """
-        own = (held.account for held in self._own.values())
-        return next((account.label for account in own if account.name == name), name)
+        return self._labels.get(name, name)
 
 
 def settingsAccount(apiKey: str, secret: bytes) -> Account:

@@ -87,13 +87,13 @@ class Limiter:
         given some, and a turn may have been begun before a restart.
         """
         tokens = report.inputTokens + report.outputTokens
-        used = dict.fromkeys(periodsAt(self._now()), tokens)
+        periods = periodsAt(self._now())
         if tokens:
-            self._store.use(report.account, used)
+            self._store.use(report.account, periods, tokens)
         known = self._known.get(report.account)
         if known is not None:
             known.meter.settle(report.session, tokens, self._seconds())
-            known.add(used)
+            known.add(dict.fromkeys(periods, tokens))
             if self.onUse is not None:
                 self.onUse(report.account)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from math import ceil, inf
 from typing import Final
 
@@ -251,11 +252,19 @@ def durationFrom(seconds: float) -> str:
     return f"{minutes}m{whole}s" if minutes else f"{whole}s"
 
 
+_DAY: Final = 86_400
+
+
 def periodsAt(now: float) -> tuple[str, str]:
     """
     Return the names of the day and the month.
 
     @param now: in seconds since 1970.
     """
-    day = datetime.fromtimestamp(now, UTC).date().isoformat()
+    return _periodsOf(int(now // _DAY))
+
+
+@lru_cache(maxsize=2)
+def _periodsOf(number: int) -> tuple[str, str]:
+    day = datetime.fromtimestamp(number * _DAY, UTC).date().isoformat()
     return day, day[:7]

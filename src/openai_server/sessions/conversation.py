@@ -41,7 +41,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from openai_server import constants
-from openai_server.api.output import Failed, Usage
+from openai_server.api.output import Failed, Finished, Usage
 from openai_server.clock import Deadline
 from openai_server.daemon.interfaces import Daemon, Turn
 from openai_server.errors import APIError, End
@@ -72,6 +72,9 @@ class Phase(Enum):
     Where a conversation is: see the diagram of the module.
     """
 
+    # Each is one object: an enumeration's own hash is a call each time.
+    __hash__ = object.__hash__
+
     ATTENDED = "attended"
     PARKED = "parked"
     SETTLING = "settling"
@@ -83,6 +86,8 @@ class Step(Enum):
     """
     What moves a conversation from one phase to another.
     """
+
+    __hash__ = object.__hash__
 
     #: Calls were handed out, which ended their answer.
     HAND_OUT = "hand out"
@@ -446,6 +451,8 @@ class Conversation:
             last = answer.ended
             if type(last) is Failed:
                 self._why, self._unfinished = last.error.kind.end, last.usage
+            elif type(last) is Finished:
+                self._why = End.OK
         self._settle()
 
     def turnOver(self, end: TurnEnd) -> None:

@@ -13,6 +13,7 @@ it first, with what he believes that it has seen: see L{LastingSessions.take}.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -168,6 +169,7 @@ class LastingSessions:
         )
 
 
+@lru_cache(maxsize=256)
 def _digestOf(context: Context) -> bytes:
     return digestOf([_encode(context)])
 

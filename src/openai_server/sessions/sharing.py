@@ -16,7 +16,6 @@ from itertools import count
 from typing import Final
 
 from msgspec import MsgspecError
-from twisted.internet.defer import Deferred
 
 from openai_server.sessions.hints import HintKeys
 from openai_server.sessions.lasting import LastingSessions, sessionFrom
@@ -51,7 +50,7 @@ class SharedSessions:
             if wanted is not None and look < _LOOKS:
                 await self._look(wanted)
             claimed = self._memory.claim(claim)
-            plan = await claimed if isinstance(claimed, Deferred) else claimed
+            plan = claimed if isinstance(claimed, SessionPlan) else await claimed
             # Each one that is lost is forgotten, until none is left.
             if await self._isOurs(plan):
                 return plan

@@ -109,7 +109,9 @@ class TurnContext(msgspec.Struct, frozen=True):
         """
         if not isinstance(tools, list):
             return 0, ()
-        ours = (name for name in tools if isinstance(name, str) and name.startswith(OUR_PREFIX))
+        ours = [name for name in tools if isinstance(name, str) and name.startswith(OUR_PREFIX)]
+        if not ours and not self.names:
+            return 0, ()
         shown = {name.removeprefix(OUR_PREFIX) for name in ours}
         seen = {self.names.get(name) for name in shown}
         missing = {name for name in self.names.values() if name not in seen}
@@ -125,8 +127,8 @@ class EndedTurn(msgspec.Struct, frozen=True):
     @ivar told: what its answers cost, by what was told of them.
     @ivar calls: how many calls clients were given.
     @ivar seconds: from the prompt to the end.
-    @ivar why: how it ended for its last answer, where that failed or the turn
-        was given up; else None.
+    @ivar why: how it ended for its last answer, or why it was given up; None
+        where no answer attended its end.
     @ivar last: what the worker said in the end.
     """
 

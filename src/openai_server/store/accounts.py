@@ -38,12 +38,11 @@ class SQLAccounts:
         """
         return self._reading.look(allKeys, lambda: None)
 
-    def use(self, account: str, tokens: Mapping[str, int]) -> None:
+    def use(self, account: str, periods: Sequence[str], tokens: int) -> None:
         """
-        Add tokens to what an account has used.
+        Add tokens to what an account has used in these days and months.
         """
-        for period, count in tokens.items():
-            self._reading.changes.add(UseTokens(account, period, count))
+        self._reading.changes.add(UseTokens(account, periods, tokens))
 
     def used(self, account: str, periods: Sequence[str]) -> Deferred[Mapping[str, int] | None]:
         """

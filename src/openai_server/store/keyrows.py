@@ -105,21 +105,21 @@ def _having(which: Mapping[str, Any]) -> list[Any]:
 
 class UseTokens(Operation):
     """
-    Adds to what an account has used.
+    Adds to what an account has used in some days and months.
     """
 
-    __slots__ = ("account", "period", "tokens")
+    __slots__ = ("account", "periods", "tokens")
     order: ClassVar[int] = len(KINDS) + 1
 
-    def __init__(self, account: str, period: str, tokens: int) -> None:
-        super().__init__(("used", account, period), len(account))
+    def __init__(self, account: str, periods: Sequence[str], tokens: int) -> None:
+        super().__init__(("used", account, *periods), len(account))
         self.account = account
-        self.period = period
+        self.periods = periods
         self.tokens = tokens
 
     def replaces(self, former: Operation) -> bool:
         """
-        One of the same account and time, which becomes some of this one.
+        One of the same account and times, which becomes some of this one.
         """
         if not isinstance(former, UseTokens):
             return False
@@ -132,8 +132,10 @@ class UseTokens(Operation):
         Add them. Two processes that add to the same rows take them in one order.
         """
         rows = [
-            {"whose": change.account, "of": change.period, "more": change.tokens}
-            for change in sorted(changes, key=lambda change: (change.account, change.period))
+            {"whose": account, "of": period, "more": tokens}
+            for account, period, tokens in sorted(
+                (change.account, period, change.tokens) for change in changes for period in change.periods
+            )
         ]
         connection.execute(_using(connection.dialect.name), rows)
         return [None] * len(changes)

@@ -33,7 +33,7 @@ class MemoryAccounts:
         """
         return succeed(self.atStart)
 
-    def use(self, account: str, tokens: Mapping[str, int]) -> None:
+    def use(self, account: str, periods: Sequence[str], tokens: int) -> None:
         """
         Count nothing: without keys there are no limits.
         """

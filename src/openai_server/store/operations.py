@@ -124,8 +124,8 @@ class SaveState(Operation):
 
     def __init__(self, saved: Saved) -> None:
         kind = type(saved)
-        long = [each for each in _lengthyOf(kind)(saved) if each is not None]
-        super().__init__((kind, long[0]), sum(map(len, long)))
+        lengthy = _lengthyOf(kind)(saved)
+        super().__init__((kind, lengthy[0]), sum(map(len, filter(None, lengthy))))
         self.saved = saved
 
     @property

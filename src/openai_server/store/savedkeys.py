@@ -96,11 +96,10 @@ class AccountStore(Protocol):
         Return all keys; None when they cannot be read for now.
         """
 
-    def use(self, account: str, tokens: Mapping[str, int]) -> None:
+    def use(self, account: str, periods: Sequence[str], tokens: int) -> None:
         """
-        Add tokens to what an account has used, a little later.
-
-        @param tokens: by the names of days and months.
+        Add tokens to what an account has used in these days and months, a
+        little later.
         """
 
     def used(self, account: str, periods: Sequence[str]) -> Deferred[Mapping[str, int] | None]:

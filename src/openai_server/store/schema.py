@@ -152,6 +152,12 @@ _NAMES: Final[dict[type[Saved], str]] = {
 }
 
 
+#: By this index sessions are looked for where several servers share them. SQLite,
+#: which is one server's alone, does without it: a session that is saved would
+#: have a place in it like no other's before, and cost twice as much.
+SHARED_LOOKUP: Final = "sessions_seen"
+
+
 def columnName(field: str) -> str:
     """
     Return what a field is called in SQL.

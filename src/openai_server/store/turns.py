@@ -6,16 +6,22 @@ What turns have cost, as SQL.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from operator import attrgetter
 from typing import Any, ClassVar, Final
 
-from sqlalchemy import ColumnElement, Connection, delete, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Insert, delete, func, literal_column, select
 
 from openai_server.reports import TurnReport
 from openai_server.store.ledger import UsageSum, UsageWanted
+from openai_server.store.manyrows import insertRows
 from openai_server.store.operations import Operation, inserting
 from openai_server.store.saved import KINDS
 from openai_server.store.schema import columnName, turns
 
+_FIELDS: Final = TurnReport.__struct_fields__
+_values: Final = attrgetter(*_FIELDS)
+_COLUMNS: Final = ("id", "time", *map(columnName, _FIELDS))
 #: Turns that are too old and are deleted at a time: so many keep no other
 #: writing waiting.
 SLICE: Final = 5000
@@ -44,19 +50,16 @@ class NoteTurn(Operation):
         """
         Insert them.
         """
-        names = TurnReport.__struct_fields__
-        columns = [columnName(name) for name in names]
-        rows = [
-            {
-                "id": change.id,
-                "time": change.time,
-                **dict(zip(columns, [getattr(change.report, name) for name in names], strict=True)),
-            }
-            for change in changes
-        ]
-        made = inserting(connection.dialect.name, turns)
-        connection.execute(made.on_conflict_do_nothing(index_elements=[turns.c.id]), rows)
+        rows = [(change.id, change.time, *_values(change.report)) for change in changes]
+        insertRows(connection, _noting(connection.dialect.name), _COLUMNS, rows)
         return [None] * len(rows)
+
+
+@cache
+def _noting(dialect: str) -> Insert:
+    return inserting(dialect, turns).on_conflict_do_nothing(  # type: ignore[no-any-return]
+        index_elements=[turns.c.id]
+    )
 
 
 def usageIn(connection: Connection, wanted: UsageWanted) -> Sequence[UsageSum]:

@@ -35,6 +35,13 @@ class UnsavedChanges:
         self._looked: dict[int, int] = {}
         self._size = 0
 
+    @property
+    def isTooMuch(self) -> bool:
+        """
+        Whether there is not room for all of them.
+        """
+        return len(self._queue) > MOST_UNSAVED or self._size > MOST_BYTES
+
     def __len__(self) -> int:
         """
         Return how many changes wait.
@@ -68,9 +75,8 @@ class UnsavedChanges:
         @return: its number.
         """
         number = self._latest.get(change.key, -1)
-        former = self._queue.get(number)
-        wasSeen = number < self._looked.get(change.order, -1)
-        if former is not None and not wasSeen and change.replaces(former):
+        former = None if number < 0 else self._queue.get(number)
+        if former is not None and not self._wasSeen(number, change) and change.replaces(former):
             change.isPromised |= former.isPromised
             change.mayBeWritten |= former.mayBeWritten
             self._size -= former.size
@@ -82,6 +88,9 @@ class UnsavedChanges:
         self._queue[number] = change
         self._size += change.size
         return number
+
+    def _wasSeen(self, number: int, change: Operation) -> bool:
+        return number < self._looked.get(change.order, -1)
 
     def promise(self) -> None:
         """
@@ -117,7 +126,7 @@ class UnsavedChanges:
         @return: the numbers of those that were dropped.
         """
         dropped: list[int] = []
-        while len(self._queue) > MOST_UNSAVED or self._size > MOST_BYTES:
+        while self.isTooMuch:
             oldest = next((number for number, each in self._queue.items() if not each.isPromised), None)
             if oldest is None:
                 if len(self._queue) <= _PROMISED * MOST_UNSAVED and self._size <= _PROMISED * MOST_BYTES:

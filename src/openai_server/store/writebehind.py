@@ -126,7 +126,8 @@ class WriteBehind:
         number = self._queue.add(change)
         if self.journal is not None:
             self.journal.added(number, change)
-        self._dropTooMany()
+        if self._queue.isTooMuch:
+            self._dropTooMany()
         if self.whyDegraded is None and not self._isStopped:
             if len(self._queue) >= BATCH:
                 self._flush()

@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.telemetry.test_metrics -*-
 """
-What is counted of requests and turns when they have ended. Where that is looked
-up once for those that are alike.
+What is counted of requests and turns when they have ended. Where that is, is
+looked up once for those that are alike.
 
 OpenTelemetry's names are those of its semantic conventions for generative AI,
 as its own exporter for Prometheus spells them.
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple, TypeVar
 
-from openai_server.metrics import OTHER, Distribution
+from openai_server.metrics import Distribution
 from openai_server.reports import RequestReport, TurnReport
 from openai_server.telemetry.families import Count, Counting, Distributed, Family, KnownNames
 
@@ -51,13 +51,10 @@ class RequestPlace(NamedTuple):
     """
     Where requests are counted that are alike.
 
-    @ivar isKnown: whether others like it are always counted there: what is not
-        known now may be known later.
     @ivar firstTokens: None where no model was asked.
     @ivar tokenTimes: None where it did not end well either.
     """
 
-    isKnown: bool
     counts: Sequence[Count]
     durations: Sequence[Distribution]
     firstTokens: Distribution | None
@@ -67,11 +64,8 @@ class RequestPlace(NamedTuple):
 class TurnPlace(NamedTuple):
     """
     Where turns are counted that are alike.
-
-    @ivar isKnown: see L{RequestPlace}.
     """
 
-    isKnown: bool
     turns: Count
     calls: Count
     durations: Distribution
@@ -167,11 +161,7 @@ class ReportedFigures:
         A request has ended.
         """
         key = report.method, report.route, report.status, report.end, report.model, report.account
-        place = self._requestPlaces.get(key)
-        if place is None:
-            place = self._placeOfRequest(report)
-            if place.isKnown:
-                _keep(self._requestPlaces, key, place)
+        place = self._requestPlaces.get(key) or self._placeOfRequest(report)
         seconds, first, tokens = report.seconds, report.firstTokenSeconds, report.outputTokens
         for count in place.counts:
             count.number += 1
@@ -187,11 +177,7 @@ class ReportedFigures:
         A turn has ended.
         """
         key = report.account, report.api, report.model, report.end
-        place = self._turnPlaces.get(key)
-        if place is None:
-            place = self._placeOfTurn(report)
-            if place.isKnown:
-                _keep(self._turnPlaces, key, place)
+        place = self._turnPlaces.get(key) or self._placeOfTurn(report)
         place.turns.number += 1
         place.durations.add(report.seconds)
         place.calls.number += report.calls
@@ -207,31 +193,48 @@ class ReportedFigures:
 
     def _placeOfRequest(self, report: RequestReport) -> RequestPlace:
         method, route, end = report.method, report.route, report.end
-        counts = [self._requests.of(method, route, str(report.status), end)]
+        account = report.account and self._accounts.of(report.account)
+        model = None if report.model is None else self.models.of(report.model)
+        key = method, route, report.status, end, model, account
+        place = self._requestPlaces.get(key)
+        if place is None:
+            place = self._newPlaceOfRequest(method, route, report.status, end, model, account)
+            _keep(self._requestPlaces, key, place)
+        return place
+
+    def _newPlaceOfRequest(
+        self, method: str, route: str, status: int, end: str, model: str | None, account: str
+    ) -> RequestPlace:
+        counts = [self._requests.of(method, route, str(status), end)]
         durations = [self._durations.of(method, route)]
-        account, firstTokens, tokenTimes = "", None, None
-        if report.account:
-            account = self._accounts.of(report.account)
+        firstTokens, tokenTimes = None, None
+        if account:
             counts.append(self._accountRequests.of(account))
-        operation, model = OPERATIONS.get(route), ""
-        if operation is not None and report.model is not None:
-            model = self.models.of(report.model)
+        operation = OPERATIONS.get(route)
+        if operation is not None and model is not None:
             isGood = end == "ok"
             durations.append(self._asked.of(operation, model, "" if isGood else end))
             firstTokens = self._firstTokens.of(operation, model)
             tokenTimes = self._tokenTimes.of(operation, model) if isGood else None
-        return RequestPlace(OTHER not in (account, model), counts, durations, firstTokens, tokenTimes)
+        return RequestPlace(counts, durations, firstTokens, tokenTimes)
 
     def _placeOfTurn(self, report: TurnReport) -> TurnPlace:
         model, account = self.models.of(report.model), self._accounts.of(report.account)
-        operation = "text_completion" if report.api == "completions" else "chat"
+        key = account, report.api, model, report.end
+        place = self._turnPlaces.get(key)
+        if place is None:
+            place = self._newPlaceOfTurn(*key)
+            _keep(self._turnPlaces, key, place)
+        return place
+
+    def _newPlaceOfTurn(self, account: str, api: str, model: str, end: str) -> TurnPlace:
+        operation = "text_completion" if api == "completions" else "chat"
 
         def counts(kind: str) -> Sequence[Count]:
             return self._tokens.of(model, kind), self._accountTokens.of(account, kind)
 
         return TurnPlace(
-            isKnown=OTHER not in (account, model),
-            turns=self._turns.of(report.api, report.end),
+            turns=self._turns.of(api, end),
             calls=self._calls.of(model),
             durations=self._turnDurations.of(model),
             input=counts("input"),

@@ -13,8 +13,7 @@ from openai_server.api.output import Usage
 _MAX_FIGURE: Final = 2**53 - 1
 
 
-def _figure(usage: dict[Any, Any], name: str) -> int:
-    value = usage.get(name)
+def _figure(value: Any) -> int:
     if type(value) is float and value == value and abs(value) <= _MAX_FIGURE:
         value = int(value)
     if type(value) is not int or value < 0:
@@ -22,8 +21,7 @@ def _figure(usage: dict[Any, Any], name: str) -> int:
     return value if value <= _MAX_FIGURE else _MAX_FIGURE
 
 
-_INPUTS: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-_ALL: Final = frozenset({*_INPUTS, "output_tokens"})
+_ALL: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
 
 
 def usageFromWorker(usage: Any) -> Usage | None:
@@ -33,10 +31,11 @@ def usageFromWorker(usage: Any) -> Usage | None:
     """
     if not isinstance(usage, dict) or usage.keys().isdisjoint(_ALL):
         return None
-    read = _figure(usage, "cache_read_input_tokens")
-    written = _figure(usage, "cache_creation_input_tokens")
-    prompt = _figure(usage, "input_tokens") + read + written
-    return Usage(prompt, _figure(usage, "output_tokens"), read, written)
+    fresh, read, written, output = [
+        value if type(value) is int and 0 <= value <= _MAX_FIGURE else _figure(value)
+        for value in map(usage.get, _ALL)
+    ]
+    return Usage(fresh + read + written, output, read, written)
 
 
 def isAllZero(usage: Any) -> bool:
@@ -46,5 +45,5 @@ def isAllZero(usage: Any) -> bool:
     """
     if not isinstance(usage, dict) or not {"input_tokens", "output_tokens"} <= usage.keys():
         return False
-    figures = [usage.get(name) or 0 for name in (*_INPUTS, "output_tokens")]
-    return all(type(figure) in (int, float) and not figure for figure in figures)
+    figures = [usage.get(name) or 0 for name in _ALL]
+    return not any(figures) and {*map(type, figures)} <= {int, float}

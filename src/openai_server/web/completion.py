@@ -219,7 +219,7 @@ class Completion:
         assert request.account is not None
         inquiry = submission.inquiry
         letting = self._limiter.letIn(request.account, lambda: _estimateOf(submission))
-        reserved = await letting if isinstance(letting, Deferred) else letting
+        reserved = letting if letting is None or isinstance(letting, Reservation) else await letting
         if reserved is not None:
             for name, value in self._limiter.headers(request.account):
                 request.setHeader(name, value)

@@ -144,7 +144,7 @@ class WebFront(Service):
             lasting,
             upstreams.canGoOn,
         )
-        self.activity = Activity(now, accounts.keys.labelOf)
+        self.activity = Activity(now)
         self.submitter = Submitter(
             clock=clock,
             configuration=configuration,
@@ -155,7 +155,7 @@ class WebFront(Service):
             folder=AttachmentFolder(clock, runtimeDirectory),
             counters=counters or Counters(),
             reporter=TurnReporter(
-                [accounts.limiter, self.activity, *map(accounts.labelled, [store.ledger, *turnReports])]
+                [accounts.limiter], [self.activity, store.ledger, *turnReports], accounts.keys.labelOf
             ),
             turns=turns,
             sharing=SharedSessions(memory, lasting) if lasting is not None and lasting.isShared else None,

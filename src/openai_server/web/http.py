@@ -16,7 +16,6 @@ it goes to its L{Successor}.
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -40,7 +39,7 @@ from openai_server.errors import APIError
 from openai_server.outlet import socketOf
 from openai_server.web.admission import isOpen
 from openai_server.web.bodybudget import BodyBudget
-from openai_server.web.httprequest import HTTPRequest
+from openai_server.web.httprequest import SWITCHING_PROTOCOLS, HTTPRequest
 from openai_server.web.interfaces import Owner
 from openai_server.web.mistakes import errorFromMistake
 from openai_server.web.peers import INTERNET, endSilentPeers
@@ -524,7 +523,7 @@ class HTTPConnection(TwistedProtocol):
         """
         request = self.requests.pop(0)
         self._isAnswering = False
-        if request.code == HTTPStatus.SWITCHING_PROTOCOLS and not self._isClosing:
+        if request.code == SWITCHING_PROTOCOLS and not self._isClosing:
             self._handOver(request)
             return
         if self._incoming is not None:

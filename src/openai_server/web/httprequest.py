@@ -28,6 +28,8 @@ _STATUS_LINES: Final = {
     for status in HTTPStatus
 }
 _SENT: Final[dict[bytes, bytes]] = {}
+#: Looked up once: a member of an enumeration costs a call each time.
+SWITCHING_PROTOCOLS: Final = HTTPStatus.SWITCHING_PROTOCOLS.value
 
 
 @lru_cache(maxsize=256)
@@ -239,7 +241,7 @@ class HTTPRequest(APIRequest):
             else:
                 self._framing = b"chunked"
                 headers[b"transfer-encoding"] = b"chunked"
-        if self.code == HTTPStatus.SWITCHING_PROTOCOLS:
+        if self.code == SWITCHING_PROTOCOLS:
             # Whether it stays open is the other protocol's affair.
             headers[b"connection"] = b"Upgrade"
         elif not channel.persistent:

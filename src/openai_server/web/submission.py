@@ -245,7 +245,7 @@ class Submitter:
             plan = self.memory.goOn(session, claim)
         else:
             claimed = self.memory.claim(claim)
-            plan = await claimed if isinstance(claimed, Deferred) else claimed
+            plan = claimed if isinstance(claimed, SessionPlan) else await claimed
         if plan is None:
             raise callExpired()
         files: Sequence[Stored | None] = ()
@@ -281,7 +281,7 @@ class Submitter:
         while True:
             upstream = await self.upstreams.forPlan(plan, model)
             acquired = upstream.scheduler.acquire(model, submission.account, tools)
-            slot = await acquired if isinstance(acquired, Deferred) else acquired
+            slot = acquired if isinstance(acquired, Slot) else await acquired
             if not self.upstreams.isAnotherOneWanted(upstream, plan):
                 plan.session.upstream = upstream.name
                 return upstream, slot

@@ -5,9 +5,10 @@ Turns that are over, as whoever keeps count of them is told.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from msgspec.structs import replace
 from twisted.logger import Logger
 
 from openai_server.api.output import Failed, Usage
@@ -38,15 +39,33 @@ class TurnReporter:
 
     _log = Logger()
 
-    def __init__(self, listeners: Sequence[TurnReports]) -> None:
+    def __init__(
+        self,
+        listeners: Sequence[TurnReports],
+        people: Sequence[TurnReports] = (),
+        labelOf: Callable[[str], str] = lambda account: account,
+    ) -> None:
+        """
+        @param people: who hears of accounts by what people call them, in place
+            of the names under which they keep things: those are not the same
+            for the key of the settings.
+        @param labelOf: returns what people call the account of a name.
+        """
         self._listeners = listeners
+        self._people = people
+        self._labelOf = labelOf
 
     def turnOver(self, turn: EndedTurn) -> None:
         """
         Tell of a turn. A mistake of one who hears of it keeps it from nobody else.
         """
         report = reportFrom(turn)
-        for each in self._listeners:
+        self._tell(self._listeners, report)
+        label = self._labelOf(report.account)
+        self._tell(self._people, report if label == report.account else replace(report, account=label))
+
+    def _tell(self, listeners: Sequence[TurnReports], report: TurnReport) -> None:
+        for each in listeners:
             try:
                 each.turnEnded(report)
             except Exception:
@@ -71,7 +90,7 @@ def reportFrom(turn: EndedTurn) -> TurnReport:
         outputTokens=usage.output,
         calls=turn.calls,
         seconds=turn.seconds,
-        end=(turn.why or endFrom(last)).value,
+        end=(turn.why or endFrom(last)).word,
         isEstimated=reported is None,
     )
 

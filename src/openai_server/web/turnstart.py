@@ -129,47 +129,88 @@ class TurnStart:
         if attempt is not None and self._keys is not None:
             submission.onSending = partial(self._keys.sending, attempt)
         try:
-            if self._submitter.upstreams.whyNotReady is not None:
-                # Until then others may answer calls, and another daemon knows none.
-                await self._submitter.upstreams.reach()
-            while self._restoration is not None and (restored := self._restoration.whenDone()) is not None:
-                await restored
-            isIsolated = submission.inquiry.isIsolated
-            turns = self._submitter.turns
-            if self._shared is not None and not isIsolated:
-                await self._shared.bring(submission.account, submission.transcript)
-            match = self._match(submission)
-            if match.outcome is Outcome.ALL and isinstance(match.owner, Conversation):
-                upstream = self._submitter.upstreams.having(match.owner.context.session)
-                if not upstream.isReachable:
-                    await self._submitter.upstreams.reach([upstream])
-                    match = self._match(submission)
-            if isinstance(match.owner, Conversation) and submission.onSending is not None:
-                await submission.onSending()
-                match = self._match(submission)
-            if turns is not None and turns.mustBeTaken(match) and not isIsolated:
-                await self._noteTaken(turns, match)
-                match = self._match(submission)
-                if match.outcome is not Outcome.ALL and attempt is not None:
-                    # The same request may have been quicker; this one is not to wait for itself.
-                    self._retries.forget(attempt)
-                    joined = await self.joined(attempt)
-                    if isinstance(joined, KeptReply):
-                        # Another process was quicker still.
-                        raise keyInUse()
-                    if joined is not None:
-                        return joined
-            if isinstance(match.owner, Conversation) and not isIsolated:
-                response = await self._waiting.answerTo(submission, attempt, match.owner, match)
-            elif not isIsolated and bringsOnlyResults(submission.transcript):
-                raise callExpired()
-            else:
-                attend = partial(self._keeper.newResponse, submission, attempt)
-                response = await self._submitter.ask(submission, attend)
+            await self._whenTurnsAreKnown(submission)
+            if submission.inquiry.isIsolated:
+                return await self._ask(submission, attempt)
+            return await self._goOnOrAsk(submission, attempt)
         except BaseException:
             if attempt is not None:
                 self._retries.forget(attempt)
             raise
+
+    async def _whenTurnsAreKnown(self, submission: Submission) -> None:
+        """
+        Wait until all turns are known that a question may answer calls of:
+        those that the daemon still has of earlier processes, and those of
+        others that live.
+        """
+        if self._submitter.upstreams.whyNotReady is not None:
+            # Until then others may answer calls, and another daemon knows none.
+            await self._submitter.upstreams.reach()
+        while self._restoration is not None and (restored := self._restoration.whenDone()) is not None:
+            await restored
+        if self._shared is not None and not submission.inquiry.isIsolated:
+            await self._shared.bring(submission.account, submission.transcript)
+
+    async def _goOnOrAsk(self, submission: Submission, attempt: Attempt[Response] | None) -> Response:
+        """
+        Go on with the turn whose calls are answered; without one, ask.
+
+        @raise APIError: C{call_expired}, there are results and nothing else,
+            and no turn waits for them.
+        """
+        match = self._match(submission)
+        if isinstance(match.owner, Conversation):
+            match = await self._whenReachable(submission, match)
+        turns = self._submitter.turns
+        if turns is not None and turns.mustBeTaken(match):
+            await self._noteTaken(turns, match)
+            match = self._match(submission)
+            if match.outcome is not Outcome.ALL and attempt is not None:
+                # The same request may have been quicker; this one is not to wait for itself.
+                self._retries.forget(attempt)
+                joined = await self.joined(attempt)
+                if isinstance(joined, KeptReply):
+                    # Another process was quicker still.
+                    raise keyInUse()
+                if joined is not None:
+                    return joined
+        if isinstance(match.owner, Conversation):
+            response = await self._waiting.answerTo(submission, attempt, match.owner, match)
+            return self._begun(submission, attempt, response)
+        if bringsOnlyResults(submission.transcript):
+            raise callExpired()
+        return await self._ask(submission, attempt)
+
+    async def _whenReachable(self, submission: Submission, match: Match) -> Match:
+        """
+        Wait until a turn can be told of its results, and the attempt to tell it
+        is noted.
+
+        @return: what the request does with parked calls then.
+        """
+        assert isinstance(match.owner, Conversation)
+        if match.outcome is Outcome.ALL:
+            upstreams = self._submitter.upstreams
+            upstream = upstreams.having(match.owner.context.session)
+            if not upstream.isReachable:
+                await upstreams.reach([upstream])
+                match = self._match(submission)
+        if isinstance(match.owner, Conversation) and submission.onSending is not None:
+            await submission.onSending()
+            match = self._match(submission)
+        return match
+
+    async def _ask(self, submission: Submission, attempt: Attempt[Response] | None) -> Response:
+        attend = partial(self._keeper.newResponse, submission, attempt)
+        return self._begun(submission, attempt, await self._submitter.ask(submission, attend))
+
+    def _begun(
+        self, submission: Submission, attempt: Attempt[Response] | None, response: Response
+    ) -> Response:
+        """
+        Note what answers a question, and what is to be done when it ends.
+        """
         if attempt is not None and response.ended is None:
             self._retries.begin(attempt, response)
         elif attempt is not None:

@@ -30,7 +30,7 @@ _UNTOLD: Final = ("/page/", "/healthz", "/readyz", "/metrics")
 #: What is told of a request.
 _TOLD: Final = (
     *("requestId", "method", "route", "status", "end"),
-    *("seconds", "firstTokenSeconds", "outputTokens"),
+    *("account", "seconds", "firstTokenSeconds", "outputTokens"),
 )
 
 
@@ -68,17 +68,13 @@ class Activity:
     @ivar count: how many requests it has remembered since the start.
     """
 
-    def __init__(
-        self, now: Callable[[], float], labelOf: Callable[[str], str] = lambda account: account
-    ) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
         """
         @param now: the wall clock, in seconds since 1970.
-        @param labelOf: gives what people call an account.
         """
         self.count = 0
-        self._labelOf = labelOf
         self._now = now
-        self._requests: deque[dict[str, Any]] = deque(maxlen=REQUESTS)
+        self._requests: deque[tuple[float, RequestReport]] = deque(maxlen=REQUESTS)
         self._minutes: deque[Minute] = deque(maxlen=MINUTES)
         self._uses: OrderedDict[str, AccountUse] = OrderedDict()
 
@@ -88,18 +84,14 @@ class Activity:
         """
         if report.route != "/" and not report.route.startswith(_UNTOLD):
             self.count += 1
-            told = {name: getattr(report, name) for name in _TOLD}
-            told["at"] = round(self._now(), 3)
-            told["account"] = self._labelOf(report.account)
-            told["model"] = report.model and report.model[:MODEL]
-            self._requests.append(told)
+            self._requests.append((self._now(), report))
 
     def turnEnded(self, report: TurnReport) -> None:
         """
         A turn has ended.
         """
         now = int(self._now())
-        use = self._useOf(self._labelOf(report.account))
+        use = self._useOf(report.account)
         use.lastAt = now
         for each in (self._minuteAt(now - now % 60), use):
             each.turns += 1
@@ -133,7 +125,8 @@ class Activity:
         counted from the start of the server, the oldest first.
         """
         oldest = self.count - len(self._requests)
-        return list(islice(self._requests, max(0, start - oldest), max(0, end - oldest)))
+        found = islice(self._requests, max(0, start - oldest), max(0, end - oldest))
+        return [_toldOf(at, report) for at, report in found]
 
     def minutes(self) -> Sequence[Minute]:
         """
@@ -142,3 +135,10 @@ class Activity:
         """
         oldest = self._now() - MINUTES * 60
         return [minute for minute in self._minutes if minute.at > oldest]
+
+
+def _toldOf(at: float, report: RequestReport) -> dict[str, Any]:
+    told = {name: getattr(report, name) for name in _TOLD}
+    told["at"] = round(at, 3)
+    told["model"] = report.model and report.model[:MODEL]
+    return told
