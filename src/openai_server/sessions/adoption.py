@@ -6,7 +6,6 @@ Turns that another process has parked, gone on with.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -80,9 +79,10 @@ class Adoption:
         return None if details is None else self._upstreamOf(details.turn)
 
     def _upstreamOf(self, turn: TurnDetails) -> Upstream | None:
-        with suppress(MsgspecError):
+        try:
             return self._around.upstreams.named(upstreamOf(turn.session))
-        return None
+        except MsgspecError:
+            return None
 
     def bringBack(self, saved: Sequence[SavedCall]) -> None:
         """

@@ -24,7 +24,6 @@ when another one goes on with the turn.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
@@ -440,9 +439,10 @@ def detailsOf(saved: SavedCall) -> CallDetails | None:
     Return what it takes to go on with the turn of a call; None when nothing
     does, or another version has saved it.
     """
-    with suppress(msgspec.MsgspecError):
+    try:
         return _decode(saved.details)
-    return None
+    except msgspec.MsgspecError:
+        return None
 
 
 def toolsOf(turn: TurnDetails) -> list[ToolDefinition]:
