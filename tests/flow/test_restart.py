@@ -513,7 +513,7 @@ class CostTests(RestartCase):
 
     def test_ofOne(self) -> None:
         """
-        (D43) What a start costs for each session and parked turn does not grow
+        D46: What a start costs for each session and parked turn does not grow
         with their number.
         """
         self.patch(restoring, "AT_ONCE", 1)

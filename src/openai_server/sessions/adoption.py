@@ -132,13 +132,13 @@ class Adoption:
         self, upstream: Upstream, saved: Sequence[SavedCall], details: Sequence[CallDetails]
     ) -> None:
         # The one that was saved last knows of all calls.
-        turn = max((each.turn for each in details), key=lambda each: len(each.seenCalls))
+        turn = max([each.turn for each in details], key=lambda each: len(each.seenCalls))
         around = self._around
         conversation = self._conversation(upstream, turn)
         calls = [self._call(*pair, conversation) for pair in zip(saved, details, strict=True)]
         for call, each, detail in zip(calls, saved, details, strict=True):
             around.calls.adopted(call, detail.isShown, each.asked)
-        seconds = min(each.deadline for each in saved) - self._turns.now()
+        seconds = min([each.deadline for each in saved]) - self._turns.now()
         conversation.adopt(upstream.daemon, calls, seconds)
 
     def _conversation(self, upstream: Upstream, turn: TurnDetails) -> Conversation:

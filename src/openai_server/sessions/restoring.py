@@ -2,6 +2,7 @@
 """
 What an earlier process has left, brought back.
 
+A start does not wait for that, but questions do: see L{Restoration.whenDone}.
 Sessions are remembered as soon as the store has given them. Parked turns are
 gone on with once their daemon is reached: another daemon process than the one
 that had them knows nothing of them, and for their calls it is too late.
