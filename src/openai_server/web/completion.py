@@ -12,28 +12,22 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 
 from openai_server.accounts.limiter import Limiter
-from openai_server.accounts.meter import Reservation
 from openai_server.api.dialect import Dialect
 from openai_server.api.inquiry import Inquiry
 from openai_server.api.keeping import Keeping, RecordsWanted
 from openai_server.api.output import Finished, Usage
 from openai_server.api.renderer import Renderer
 from openai_server.coroutines import begun
-from openai_server.sessions.answerkeys import AnswerKeys, KeptReply
-from openai_server.sessions.restoring import Restoration
-from openai_server.sessions.retries import Attempt, Retries
-from openai_server.translate.estimate import promptSize, tokensOf
+from openai_server.sessions.answerkeys import KeptReply
+from openai_server.sessions.retries import Attempt
 from openai_server.translate.words import noWorkerError
-from openai_server.web.exchanges import Exchanges
+from openai_server.web.allowance import allowanceFor
 from openai_server.web.headers import attemptFrom, cwdOf, hintsOf, keepAliveInterval
 from openai_server.web.interfaces import Request
-from openai_server.web.keeper import ResponseKeeper
 from openai_server.web.kept import KeptAnswers, accountOf
 from openai_server.web.replayed import ReplayedAnswer
 from openai_server.web.response import Response
-from openai_server.web.submission import Submission, Submitter
-from openai_server.web.survivors import Survivors
-from openai_server.web.turnreports import nameOf
+from openai_server.web.submission import Submitter
 from openai_server.web.turnstart import TurnStart
 
 
@@ -46,49 +40,23 @@ class Completion:
     def __init__(
         self,
         submitter: Submitter,
-        retries: Retries[Response],
-        modelIsKnown: Callable[[str], bool],
-        takenNames: Callable[[], Container[str]],
+        start: TurnStart,
         kept: KeptAnswers,
-        exchanges: Exchanges,
-        survivors: Survivors,
         limiter: Limiter,
-        restoration: Restoration | None = None,
-        keys: AnswerKeys | None = None,
+        takenNames: Callable[[], Container[str]],
     ) -> None:
         """
-        @param modelIsKnown: tells whether a model that nobody serves now may
-            come back.
-        @param takenNames: gives the names that no tool can have at the daemon.
+        @param start: begins what answers.
         @param kept: the answers that are kept.
-        @param exchanges: answers in conversations.
-        @param survivors: those that are made with nobody attached.
         @param limiter: lets accounts have what is within their limits.
-        @param restoration: of what earlier processes have left; None where
-            they leave nothing.
-        @param keys: of attempts, where they outlast the process.
+        @param takenNames: gives the names that no tool can have at the daemon.
         """
         self._submitter = submitter
-        self._retries = retries
-        if keys is not None:
-            retries.onForgotten = keys.forget
-        self._takenNames = takenNames
+        self._start = start
         self._kept = kept
         self._limiter = limiter
+        self._takenNames = takenNames
         self._keepAliveInterval = submitter.configuration.keepAliveInterval
-        self._keeper = ResponseKeeper(
-            submitter.clock,
-            submitter.memory,
-            retries,
-            kept,
-            survivors,
-            modelIsKnown,
-            submitter.turns,
-            keys,
-            tellsTools=submitter.configuration.workerTools,
-            letsFinish=submitter.configuration.onDisconnect == "finish",
-        )
-        self._start = TurnStart(submitter, retries, self._keeper, exchanges, restoration, keys)
 
     def answer(self, request: Request, dialect: Dialect) -> Deferred[None]:
         """
@@ -128,8 +96,8 @@ class Completion:
             account, dialect.name, inquiry, hints, self._takenNames(), cwd
         )
         attempt: Attempt[Response] | None = attemptFrom(request, account, body)
-        reserved = await self._letIn(request, submission)
-        joined = await self._joined(attempt, reserved)
+        allowance = await allowanceFor(request, submission, self._limiter)
+        joined = None if attempt is None else await allowance.keptBy(self._start.joined(attempt))
         response: Response | ReplayedAnswer | None
         response = ReplayedAnswer(joined, inquiry) if isinstance(joined, KeptReply) else joined
         # Whoever waits for an earlier attempt only looks as if it were there.
@@ -137,14 +105,12 @@ class Completion:
         if response is None:
             keeping = dialect.keeping(inquiry)
             wanted = parsed if isinstance(parsed, RecordsWanted) else None
-            asking = self._start.answerTo(submission, attempt, wanted)
-            if reserved is not None:
-                asking = _binding(reserved, asking)
+            asking = allowance.boundBy(self._start.answerTo(submission, attempt, wanted))
             response = await self._asked(request, inquiry, keeping, asking)
             if response is None:
                 return
-        elif reserved is not None:
-            reserved.drop()
+        else:
+            allowance.drop()
         self._attend(request, dialect, inquiry, renderer, response, isAlone)
 
     async def _asked(
@@ -209,72 +175,12 @@ class Completion:
             response.abandon()
             raise
 
-    async def _letIn(self, request: Request, submission: Submission) -> Reservation | None:
-        """
-        Let a request in, and say what is left then.
-
-        @return: None where its account has no limits.
-        @raise APIError: it is beyond a limit.
-        """
-        assert request.account is not None
-        inquiry = submission.inquiry
-        letting = self._limiter.letIn(request.account, lambda: _estimateOf(submission))
-        reserved = letting if letting is None or isinstance(letting, Reservation) else await letting
-        if reserved is not None:
-            for name, value in self._limiter.headers(request.account):
-                request.setHeader(name, value)
-            if not inquiry.isBackground:
-                request.whenOver().addCallback(lambda _: reserved.drop())
-        return reserved
-
-    async def _joined(
-        self, attempt: Attempt[Response] | None, reserved: Reservation | None
-    ) -> Response | KeptReply | None:
-        """
-        Return what answers the same request already.
-
-        @raise APIError: there is something, and it answers no more; nothing
-            is reserved then.
-        """
-        try:
-            return None if attempt is None else await self._start.joined(attempt)
-        except BaseException:
-            if reserved is not None:
-                reserved.drop()
-            raise
-
     def stop(self) -> None:
         """
         Turn away everybody who waits, and forget what was kept for retries.
         """
         self._submitter.stop()
-        self._retries.stop()
-        self._keeper.stop()
-
-
-def _estimateOf(submission: Submission) -> int:
-    """
-    Return the tokens of all questions of a request.
-    """
-    inquiry, offer = submission.inquiry, submission.offer
-    further = [promptSize(replace(inquiry, messages=each), offer) for each in inquiry.others]
-    return tokensOf(promptSize(inquiry, offer) + sum(further))
-
-
-async def _binding(reserved: Reservation, asking: Coroutine[Any, Any, Response]) -> Response:
-    """
-    Ask, and note which turn will tell what it cost.
-    """
-    try:
-        response = await asking
-    except BaseException:
-        reserved.drop()
-        raise
-    if response.ended is None:
-        reserved.bind(nameOf(response.conversation.context))
-    else:
-        reserved.drop()
-    return response
+        self._start.stop()
 
 
 def _answerWithNothing(request: Request, renderer: Renderer, isStreamed: bool) -> None:

@@ -64,6 +64,7 @@ from openai_server.web.spoken import SpokenDialects
 from openai_server.web.submission import Submitter
 from openai_server.web.survivors import Survivors
 from openai_server.web.turnreports import TurnReporter, nameOf
+from openai_server.web.turnstart import TurnStart
 
 
 class WebFront(Service):
@@ -179,18 +180,17 @@ class WebFront(Service):
         leases = leasesOver(state, self.membership, clock)
         self._exchanges = Exchanges(clock, conversations, kept, configuration.keptBytes, leases)
         self._keys = AnswerKeys(state, self.membership, clock, now) if state.lasts else None
-        self.completion = Completion(
+        start = TurnStart(
             self.submitter,
             self.retries,
             self.models.isKnown,
-            self._takenNames,
             kept,
             self._exchanges,
             survivors,
-            accounts.limiter,
             self._restoration,
             self._keys,
         )
+        self.completion = Completion(self.submitter, start, kept, accounts.limiter, self._takenNames)
         hosts = (*configuration.allowedHosts, *boundHosts)
         admission = Admission(accounts.keys, hosts, configuration.corsOrigins, accounts.limiter)
         isKept = configuration.keptResponses > 0

@@ -6,6 +6,7 @@ results, or a new one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from msgspec.structs import replace
@@ -22,11 +23,13 @@ from openai_server.sessions.restoring import Restoration
 from openai_server.sessions.retries import Attempt, Retries
 from openai_server.web.exchanges import Exchanges
 from openai_server.web.keeper import ResponseKeeper
+from openai_server.web.kept import KeptAnswers
 from openai_server.web.repair import SchemaCheck
 from openai_server.web.response import Response, tooLongAgain
 from openai_server.web.results import WaitingTurns, bringsOnlyResults
 from openai_server.web.series import Series
 from openai_server.web.submission import Submission, Submitter
+from openai_server.web.survivors import Survivors
 
 
 class TurnStart:
@@ -38,20 +41,39 @@ class TurnStart:
         self,
         submitter: Submitter,
         retries: Retries[Response],
-        keeper: ResponseKeeper,
+        modelIsKnown: Callable[[str], bool],
+        kept: KeptAnswers,
         exchanges: Exchanges,
-        restoration: Restoration | None,
-        keys: AnswerKeys | None,
+        survivors: Survivors,
+        restoration: Restoration | None = None,
+        keys: AnswerKeys | None = None,
     ) -> None:
         """
+        @param modelIsKnown: tells whether a model that nobody serves now may
+            come back.
+        @param kept: the answers that are kept.
         @param exchanges: answers in conversations.
+        @param survivors: those that are made with nobody attached.
         @param restoration: of what earlier processes have left; None where
             they leave nothing.
         @param keys: of attempts, where they outlast the process.
         """
         self._submitter = submitter
         self._retries = retries
-        self._keeper = keeper
+        if keys is not None:
+            retries.onForgotten = keys.forget
+        keeper = self._keeper = ResponseKeeper(
+            submitter.clock,
+            submitter.memory,
+            retries,
+            kept,
+            survivors,
+            modelIsKnown,
+            submitter.turns,
+            keys,
+            tellsTools=submitter.configuration.workerTools,
+            letsFinish=submitter.configuration.onDisconnect == "finish",
+        )
         self._exchanges = exchanges
         self._restoration = restoration
         self._keys = keys
@@ -59,6 +81,13 @@ class TurnStart:
         self._waiting = WaitingTurns(submitter, keeper)
         self._series = Series(self._askAgain)
         self._schemas = SchemaCheck(keeper, self._askAgain, submitter.configuration.schemaRepair)
+
+    def stop(self) -> None:
+        """
+        Forget what was kept for retries.
+        """
+        self._retries.stop()
+        self._keeper.stop()
 
     async def joined(self, attempt: Attempt[Response]) -> Response | KeptReply | None:
         """
