@@ -9,13 +9,11 @@ What has to hold is what L{tests.crashsweep} says.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -28,7 +26,6 @@ from twisted.internet import reactor
 from twisted.internet.threads import blockingCallFromThread
 
 from tests.crashsweep import (
-    KINDS,
     NOT_ANSWERED,
     PATIENCE,
     Server,
@@ -37,6 +34,7 @@ from tests.crashsweep import (
     daemonIn,
     problemsOf,
     responsesLoop,
+    runAsAsked,
 )
 from tests.recorder import StrictRecorder
 from tests.store import postgresql
@@ -177,21 +175,11 @@ def main() -> None:
     """
     Sweep as the command line says.
     """
-    parser = argparse.ArgumentParser(description="Kill one of two servers at every point of a tool loop.")
-    parser.add_argument("--every", type=int, default=1, help="only each point of so many")
-    parser.add_argument("--kinds", default=",".join(KINDS))
-    options = parser.parse_args()
     swept = BalancerSweep()
-
-    def work() -> None:
-        try:
-            swept.sweep(options.kinds.split(","), options.every)
-        finally:
-            swept.close()
-            reactor.callFromThread(reactor.stop)  # type: ignore[attr-defined]
-
-    reactor.callWhenRunning(threading.Thread(target=work).start)  # type: ignore[attr-defined]
-    reactor.run()  # type: ignore[attr-defined]
+    try:
+        runAsAsked("Kill one of two servers at every point of a tool loop.", swept.sweep)
+    finally:
+        swept.close()
     print(
         f"{swept.deaths} servers were killed at some of {swept.points} points, "
         f"{len(swept.failures)} things did not hold"

@@ -27,7 +27,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -430,24 +430,36 @@ def sweep(kinds: Sequence[str], every: int) -> Sweep:
     return swept
 
 
+def runAsAsked(what: str, work: Callable[[Sequence[str], int], object]) -> None:
+    """
+    Do some work beside the reactor as the command line says.
+
+    @param what: it does, in a sentence.
+    @param work: is given the kinds of loops, and which part of the points is
+        wanted: each of so many.
+    """
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("--every", type=int, default=1, help="only each point of so many")
+    parser.add_argument("--kinds", default=",".join(KINDS))
+    options = parser.parse_args()
+
+    def run() -> None:
+        try:
+            work(options.kinds.split(","), options.every)
+        finally:
+            reactor.callFromThread(reactor.stop)  # type: ignore[attr-defined]
+
+    reactor.callWhenRunning(threading.Thread(target=run).start)  # type: ignore[attr-defined]
+    reactor.run()  # type: ignore[attr-defined]
+
+
 def main() -> None:
     """
     Sweep as the command line says.
     """
-    parser = argparse.ArgumentParser(description="Kill the server at every point of a tool loop.")
-    parser.add_argument("--every", type=int, default=1, help="only each point of so many")
-    parser.add_argument("--kinds", default=",".join(KINDS))
-    options = parser.parse_args()
     found: list[Sweep] = []
-
-    def work() -> None:
-        try:
-            found.append(sweep(options.kinds.split(","), options.every))
-        finally:
-            reactor.callFromThread(reactor.stop)  # type: ignore[attr-defined]
-
-    reactor.callWhenRunning(threading.Thread(target=work).start)  # type: ignore[attr-defined]
-    reactor.run()  # type: ignore[attr-defined]
+    what = "Kill the server at every point of a tool loop."
+    runAsAsked(what, lambda kinds, every: found.append(sweep(kinds, every)))
     [swept] = found
     print(f"{swept.deaths} of {swept.points} servers were killed, {len(swept.failures)} things did not hold")
     sys.exit(bool(swept.failures) or not swept.deaths)

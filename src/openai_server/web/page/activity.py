@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from openai_server.reports import RequestReport, TurnReport
 
@@ -84,7 +85,9 @@ class Activity:
         """
         if report.route != "/" and not report.route.startswith(_UNTOLD):
             self.count += 1
-            self._requests.append((self._now(), report))
+            # What a client says of its trace may be long, and is not told.
+            kept = report if report.traceparent is None else replace(report, traceparent=None)
+            self._requests.append((self._now(), kept))
 
     def turnEnded(self, report: TurnReport) -> None:
         """
