@@ -19,10 +19,11 @@ class PortionTests(SyncCase):
 
     def test_rests(self) -> None:
         """
-        Behind each portion, until the reactor comes round.
+        Behind each portion, until the reactor comes round; it is told before.
         """
         clock = TestClock()
-        portions = Portions(clock, 2)
+        rests: list[float] = []
+        portions = Portions(clock, 2, lambda: rests.append(clock.seconds()))
         for _ in range(2):
             self.assertIsNone(portions.rest())
             rest = portions.rest()
@@ -30,6 +31,7 @@ class PortionTests(SyncCase):
             self.assertNoResult(rest)
             clock.advance(0)
             self.successResultOf(rest)
+        self.assertEqual(len(rests), 2)
 
 
 class DeadlineTests(SyncCase):

@@ -23,6 +23,7 @@ from openai_server.program import (
     calmGarbageCollection,
     endInFailure,
     explainExit,
+    keepForGood,
     raiseFileLimit,
 )
 from openai_server.service import StartError
@@ -335,3 +336,13 @@ class GarbageTests(SyncCase):
         self.flushWarnings()
         self.assertGreater(gc.get_freeze_count(), 1000)
         self.assertGreater(gc.get_threshold()[0], 700)
+
+    def test_keptForGood(self) -> None:
+        """
+        What is brought back behind the start is out of its sight too.
+        """
+        self.addCleanup(gc.unfreeze)
+        kept: list[object] = []
+        self.assertTrue(any(each is kept for each in gc.get_objects()))
+        keepForGood()
+        self.assertFalse(any(each is kept for each in gc.get_objects()))

@@ -34,9 +34,10 @@ import openai_server
 from openai_server import tap
 from openai_server.config import SETTINGS, Configuration
 from openai_server.inheritance import VARIABLE, Inheritance
+from openai_server.joining import Joining
 from openai_server.log import JSONLog
 from openai_server.processes import OWN_CUT, OWN_DRAIN, Processes
-from openai_server.program import ProgramService
+from openai_server.program import ProgramService, keepForGood
 from openai_server.service import OpenAIService
 from openai_server.tap import Options, makeService
 from tests.program import Program, launch
@@ -261,6 +262,19 @@ class MakeServiceTests(OptionsCase):
         service = makeService(self.parse("--embedded"))
         self.assertNotIsInstance(service, ProgramService)
         self.assertIs(sys.excepthook, hook)
+
+    def test_garbageCollection(self) -> None:
+        """
+        What an earlier process has left is kept from it, where the process is
+        this server's own.
+        """
+        for service, isKept in (
+            (self.underTwistd("--embedded"), True),
+            (makeService(self.parse("--embedded")), False),
+        ):
+            joining = getattr(service._compose, "__self__", None)
+            assert isinstance(joining, Joining)
+            self.assertEqual(joining.onBroughtBack is keepForGood, isKept)
 
     def test_logOfTwistd(self) -> None:
         """

@@ -55,12 +55,14 @@ class Portions:
     nobody else has to wait for all of it.
     """
 
-    def __init__(self, clock: IReactorTime, most: int) -> None:
+    def __init__(self, clock: IReactorTime, most: int, onRest: Callable[[], object] = lambda: None) -> None:
         """
         @param most: pieces of work that are done in one turn.
+        @param onRest: called behind each portion.
         """
         self._clock = clock
         self._most = most
+        self._onRest = onRest
         self._done = 0
 
     def rest(self) -> Deferred[None] | None:
@@ -72,6 +74,7 @@ class Portions:
         self._done += 1
         if self._done % self._most:
             return None
+        self._onRest()
         return deferLater(self._clock, 0, lambda: None)
 
 

@@ -44,11 +44,15 @@ if TYPE_CHECKING:
 class Joining:
     """
     Joins the rooms as the settings want them.
+
+    @ivar onBroughtBack: called when some more is there again, for long, of what
+        an earlier process had.
     """
 
     _log = Logger()
 
     def __init__(self, reactor: Any, clock: IReactorTime, loaded: Loaded, environ: Mapping[str, str]) -> None:
+        self.onBroughtBack: Callable[[], object] = lambda: None
         self._reactor = reactor
         self._clock = clock
         self._loaded = loaded
@@ -99,6 +103,7 @@ class Joining:
             turnReports=[telemetry.figures],
             isTraced=telemetry.isTraced,
             beside=telemetry.routes,
+            onBroughtBack=self.onBroughtBack,
         )
         why = whyKeyNeeded(self._configuration)
         # Where they cannot be read for now, nobody is let in until they are.

@@ -174,6 +174,14 @@ def calmGarbageCollection() -> None:
     gc.set_threshold(10_000, 20, 100)
 
 
+def keepForGood() -> None:
+    """
+    What is there now stays for long: collections never look at it again. What
+    is garbage at this moment and refers to itself stays too.
+    """
+    gc.freeze()
+
+
 def endInFailure(reactor: Any) -> None:
     """
     Stop the reactor, and let the process end with status 1, for which C{twistd}

@@ -40,7 +40,7 @@ from openai_server.log import JSONLog, Loop
 from openai_server.logoutput import outputOf
 from openai_server.ports import endpointFrom
 from openai_server.processes import OWN_CUT, OWN_DRAIN, Processes, checkProcesses
-from openai_server.program import ProgramService, endInFailure, explainExit, pidFileProblem
+from openai_server.program import ProgramService, endInFailure, explainExit, keepForGood, pidFileProblem
 from openai_server.service import Compose, OpenAIService
 from openai_server.spawning import Spawner, commandFor
 from openai_server.supervision import supervisorFrom
@@ -235,6 +235,7 @@ def makeService(options: Options) -> OpenAIService:
         compose = inheritance.composing(reactor, compose)
     program = ProgramService(reactor, clock, descriptions, drainTimeout, compose, joining.beside)
     program.supervisor = supervisorFrom(options.environ, clock, os.getpid())
+    joining.onBroughtBack = keepForGood
     log = program.observer = _observerFor(options.parent, configuration)
     program.reopens = [joining.reopen] if log is None else [joining.reopen, log.reopen]
     program.reloads = [partial(_reload, options, joining, log)]

@@ -4,6 +4,7 @@ Parked turns that one process leaves to the next.
 
 from __future__ import annotations
 
+from openai_server.daemon.waitlimits import WaitLimits
 from openai_server.wire.tones import ToolCall
 from tests.daemon.world import BREATH, LinkCase, Listening, call, chunk, finish, tool
 
@@ -43,15 +44,49 @@ class AdoptionTests(LinkCase):
 
     def test_oneHello(self) -> None:
         """
-        However many there are.
+        However many there are, in one write with what attaches them all.
         """
         daemon = self.start()
         turns = [self.adopted(f"s{number}") for number in range(20)]
+        daemon.heard()
         self.clock.advance(0)
-        [hello] = daemon.heardOf("hello")
+        self.assertEqual(len(daemon.transport.writes), 1)
+        [*attaches, hello] = daemon.heard()
+        self.assertEqual([each["sid"] for each in attaches], [f"s{number}" for number in range(20)])
         self.assertEqual([each["name"] for each in hello["tools"]], ["f"])
         daemon.say(*[finish(f"s{number}") for number in range(20)])
         self.assertTrue(all(each.over for each in turns))
+
+    def test_resultAtOnce(self) -> None:
+        """
+        It goes out behind what attaches the turn and names its tools. One that
+        is over by then is not attached.
+        """
+        daemon = self.start()
+        one, _, gone = (self.adopted(sid) for sid in ("s1", "s2", "s3"))
+        assert one.turn is not None and gone.turn is not None
+        gone.turn.letGo()
+        daemon.heard()
+        one.turn.answer("c1", "f", "r", False)
+        self.clock.advance(0)
+        tones = [(tone["chi"], tone.get("sid")) for tone in daemon.heard()]
+        self.assertEqual(
+            tones, [("attach", "s1"), ("attach", "s2"), ("hello", None), ("tool-result", "s1")]
+        )
+        daemon.say(finish("s1"), finish("s2"))
+
+    def test_nobodyLooks(self) -> None:
+        """
+        While they wait there is nothing to look at: a look at each of
+        thousands would hold up everything.
+        """
+        daemon = self.start()
+        self.adopted()
+        self.clock.advance(0)
+        left = [call.getTime() - self.clock.seconds() for call in self.clock.getDelayedCalls()]
+        self.assertIn(WaitLimits().turn, left)
+        self.assertNotIn(WaitLimits().echo, left)
+        daemon.say(finish("s1"))
 
     def test_silenceIsExpected(self) -> None:
         """

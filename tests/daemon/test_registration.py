@@ -4,7 +4,9 @@ Tests for L{openai_server.daemon.registration}.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from types import FrameType
 
 import msgspec
 from hypothesis import given, settings
@@ -173,7 +175,41 @@ class RegistrationTests(SyncCase):
         self.assertEqual(self.offered, [tool("f_2")])
         self.assertEqual(self.lists[-1], [tool("f", "theirs"), tool("f_2")])
         self.registration.withdraw("a")
-        self.assertEqual(told(self.registration.opening()), [tool("f_2"), tool("f", "mine")])
+        self.assertCountEqual(told(self.registration.opening()), [tool("f_2"), tool("f", "mine")])
+
+    def test_oneOfVeryMany(self) -> None:
+        """
+        What a turn costs does not grow with the number of turns that are not
+        over: thousands may be parked, and all are adopted at a start.
+        """
+        tools = [tool("f"), tool("g")]
+
+        def steps() -> int:
+            count = 0
+
+            def note(frame: FrameType, event: str, _: object) -> None:
+                nonlocal count
+                count += event.endswith("call")
+
+            sys.setprofile(note)
+            try:
+                self.registration.adopt("last", tools)
+                self.registration.isStale
+                self.registration.around(prompt("last", tools))
+                self.registration.around(prompt("other", tools))
+                self.registration.withdraw("last")
+                self.registration.isStale
+            finally:
+                sys.setprofile(None)
+            return count
+
+        self.addCleanup(sys.setprofile, sys.getprofile())
+        self.registration.adopt("first", tools)
+        alone = steps()
+        for number in range(100):
+            self.registration.adopt(f"sid{number}", tools)
+        self.assertGreater(alone, 0)
+        self.assertLessEqual(steps(), alone)
 
     def test_aroundChangesNothing(self) -> None:
         """

@@ -7,15 +7,18 @@ one is started over the same database and the same daemon.
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from openai_server.embedded.content import givenResults
 from openai_server.embedded.models import ModelPrompt
 from openai_server.embedded.playback import Step
-from openai_server.sessions import memory, restoring
-from openai_server.sessions.conversation import LATE_RESULT
+from openai_server.sessions import restoring
+from openai_server.sessions.conversation import LATE_RESULT, Conversation
 from tests.flow.support import FlowCase, Talk, function, steps, user
 from tests.flow.test_calls import chunk
 from tests.flow.test_responses import LOOK, ResponsesCase, plays, responseOf, says, textOf
@@ -25,6 +28,8 @@ from tests.machinery.models import TEST_MODELS
 from tests.machinery.steps import Call, CallTools, Say, Words
 from tests.world import Client, Machine, World
 
+#: What does most of the work at a start.
+ROOMS = ("daemon", "sessions", "store")
 BOTH = [function("look"), function("smell")]
 CALLS = [Call(name, {"chi": "tool-call", "name": name, "args": {}}) for name in ("look", "smell")]
 
@@ -52,11 +57,16 @@ def apart(question: ModelPrompt) -> Sequence[Step]:
 class RestartCase(FlowCase):
     """
     One machine on which servers come and go.
+
+    @cvar patience: seconds for which models wait for results.
     """
+
+    patience = 60.0
 
     def setUp(self) -> None:
         super().setUp()
-        self.machine = Machine(self, {"models": {**TEST_MODELS, "calling": calling, "apart": apart}})
+        models = {**TEST_MODELS, "calling": calling, "apart": apart}
+        self.machine = Machine(self, {"models": models, "toolPatience": self.patience})
         self.url = f"sqlite:///{Path(self.mktemp()).absolute()}/store.db"
 
     def world(self, **settings: Any) -> World:
@@ -160,8 +170,7 @@ class ParkedTurnTests(RestartCase):
         (D43) Many sessions and turns are brought back in portions, between which
         the reactor does other things; a stop ends that at any time.
         """
-        self.patch(memory, "LOADED_AT_ONCE", 1)
-        self.patch(restoring, "CALLS_AT_ONCE", 1)
+        self.patch(restoring, "AT_ONCE", 1)
         world = self.world()
         warm = Talk(world, model="echo")
         warm.ask(user("One."))
@@ -462,6 +471,81 @@ class ParkedTurnTests(RestartCase):
         self.assertResults(world)
         world.advance(61)
         world.settle()
+
+
+class CostTests(RestartCase):
+    """
+    Very much that an earlier process has left.
+    """
+
+    patience = 3600.0
+
+    def restartedWith(self, number: int, turns: int) -> int:
+        """
+        Start a server over so many more sessions and parked turns, and so many
+        turns in all, and end it.
+
+        @return: how many functions are called for the start.
+        """
+        world = self.world(maxTurns=0, parkTimeout=3000)
+        for _ in range(number):
+            Talk(world, model="echo").ask(user("One."))
+            self.assertCalls(Talk(world, model="calling", tools=BOTH).ask(user("Go.")), "look", "smell")
+        world.stop()
+        calls = 0
+
+        def note(frame: FrameType, event: str, _: object) -> None:
+            nonlocal calls
+            code = frame.f_code.co_filename
+            calls += event.endswith("call") and any(f"/openai_server/{room}/" in code for room in ROOMS)
+
+        self.addCleanup(sys.setprofile, sys.getprofile())
+        sys.setprofile(note)
+        try:
+            world = self.world(maxTurns=0, parkTimeout=3000)
+            while len(world.front.submitter.calls) < 2 * turns:
+                world.advance(0)
+                world.clock.advance(0)
+        finally:
+            sys.setprofile(None)
+        world.stop()
+        return calls
+
+    def test_ofOne(self) -> None:
+        """
+        D46: What a start costs for each session and parked turn does not grow
+        with their number.
+        """
+        self.patch(restoring, "AT_ONCE", 1)
+        # What is made once is made by then.
+        self.restartedWith(2, 2)
+        costs = [self.restartedWith(number, turns) for number, turns in ((2, 4), (2, 6), (4, 10))]
+        few, many = costs[1] - costs[0], costs[2] - costs[1]
+        self.assertTrue(abs(many - 2 * few) < 10, str(costs))
+        self.assertLess(few / 2, 200, str(costs))
+
+    def test_nothingIsLeft(self) -> None:
+        """
+        Of a turn that is over, without the garbage collector's help, which
+        never looks at what was brought back.
+        """
+        world, talk = self.parked()
+        self.addCleanup(gc.enable)
+        gc.disable()
+        world = self.restarted(world, talk, isKilled=False)
+        alive = self.alive()
+        self.assertSaid(talk.results("grey", "fishy"), "[grey][fishy]", "continued")
+        world.settle()
+        # Its answer is kept for a while.
+        world.advance(700, step=5)
+        self.assertEqual(self.alive(), alive - 1)
+
+    @staticmethod
+    def alive() -> int:
+        """
+        How many turns are held by anything.
+        """
+        return sum(isinstance(each, Conversation) for each in gc.get_objects())
 
 
 class DurabilityTests(RestartCase):

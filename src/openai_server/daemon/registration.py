@@ -15,7 +15,7 @@ of that name, is withdrawn for the moment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -31,16 +31,19 @@ class Registration:
     The tools of all turns that are not over.
 
     @ivar _hello: makes a hello with these tools.
-    @ivar _bySid: what each turn has declared.
-    @ivar _live: all of these, each name with its first definition; None when
-        that is to be worked out.
+    @ivar _bySid: the names of what each turn has declared.
+    @ivar _byName: what each name means to the turns that have declared it, by
+        their sids, the first one first.
+    @ivar _live: each name with its first definition; None when that is to be
+        worked out.
     @ivar _registered: what our latest hello on this connection said.
     """
 
     def __init__(self, hello: Callable[[Tools], Hello], isEnabled: bool) -> None:
         self._hello = hello
         self._isEnabled = isEnabled
-        self._bySid: dict[str, Tools] = {}
+        self._bySid: dict[str, Collection[str]] = {}
+        self._byName: dict[str, dict[str, ToolDefinition]] = {}
         self._live: Mapping[str, ToolDefinition] | None = None
         self._registered: Mapping[str, ToolDefinition] = {}
 
@@ -50,7 +53,7 @@ class Registration:
         The tools of all turns that are not over, by name.
         """
         if self._live is None:
-            self._live = _byName(self._bySid.values())
+            self._live = {name: next(iter(turns.values())) for name, turns in self._byName.items()}
         return self._live
 
     def opening(self) -> Hello:
@@ -98,8 +101,7 @@ class Registration:
         """
         if self.concerns(prompt.tools):
             if prompt.tools:
-                self._bySid[prompt.sid] = [*prompt.tools, *former]
-                self._live = None
+                self._add(prompt.sid, [*prompt.tools, *former])
             self._registered = self.live
 
     def adopt(self, sid: str, tools: Tools) -> None:
@@ -107,15 +109,26 @@ class Registration:
         A turn of an earlier process has declared these.
         """
         if self.concerns(tools):
-            self._bySid[sid] = tools
-            self._live = None
+            self._add(sid, tools)
+
+    def _add(self, sid: str, tools: Tools) -> None:
+        self.withdraw(sid)
+        own = _byName([tools])
+        self._bySid[sid] = tuple(own)
+        for name, tool in own.items():
+            self._byName.setdefault(name, {})[sid] = tool
+        self._live = None
 
     def withdraw(self, sid: str) -> None:
         """
         The turn is over.
         """
-        if self._bySid.pop(sid, None) is not None:
-            self._live = None
+        for name in self._bySid.pop(sid, ()):
+            turns = self._byName[name]
+            del turns[sid]
+            if not turns:
+                del self._byName[name]
+        self._live = None
 
     @property
     def isStale(self) -> bool:
@@ -134,7 +147,11 @@ class Registration:
     def _others(self, sid: str) -> Mapping[str, ToolDefinition]:
         if sid not in self._bySid:
             return self.live
-        return _byName(tools for other, tools in self._bySid.items() if other != sid)
+        others = [
+            next((tool for other, tool in turns.items() if other != sid), None)
+            for turns in self._byName.values()
+        ]
+        return _byName([[tool for tool in others if tool is not None]])
 
 
 def _byName(tools: Iterable[Iterable[ToolDefinition]]) -> dict[str, ToolDefinition]:

@@ -62,6 +62,7 @@ class Router:
     @ivar clock: the time of all turns.
     @ivar limits: how long they wait for what.
     @ivar deadlines: when they are looked at.
+    @ivar _adopted: the sids of turns that are to be attached to.
     @ivar onStray: see L{openai_server.daemon.interfaces.Daemon.onStray}.
     """
 
@@ -97,7 +98,7 @@ class Router:
         self._lateTones = LateTones(counts)
         self._notYet: Deadline | None = None
         self._tidying: IDelayedCall | None = None
-        self._hasAdopted = False
+        self._adopted: list[str] = []
         self._oldState: object = None
         self._named: Container[str] = ()
 
@@ -137,9 +138,13 @@ class Router:
 
     def send(self, tone: FromBee) -> None:
         """
-        Send one tone. There is a connection.
+        Send one tone, behind what is to be said of turns that were adopted.
+        There is a connection.
         """
         assert self.protocol is not None
+        if self._adopted and self._tidying is not None:
+            self._tidying.cancel()
+            self._tidy()
         self.protocol.sendTones([tone])
 
     def turnOver(self, turn: PromptedTurn) -> None:
@@ -155,20 +160,18 @@ class Router:
             if self._tidying is None and self.isReady and self._registration.isStale:
                 self._tidying = self.clock.callLater(self.limits.names, self._tidy)
 
-    def sayNames(self) -> None:
-        """
-        Register the names of turns that were adopted, if that is still to be
-        done: their models may call them from now on.
-        """
-        if self._hasAdopted and self._tidying is not None:
-            self._tidying.cancel()
-            self._tidy()
-
     def _tidy(self) -> None:
+        """
+        Attach to the turns that were adopted, and register the names of all.
+        """
         self._tidying = None
-        self._hasAdopted = False
+        adopted, self._adopted = self._adopted, []
+        tones: list[FromBee] = [Attach(rid=self.newRid(), sid=sid) for sid in adopted if sid in self._turns]
         if self._registration.isStale:
-            self.send(self._registration.opening())
+            tones.append(self._registration.opening())
+        if tones:
+            assert self.protocol is not None
+            self.protocol.sendTones(tones)
 
     # Asking.
 
@@ -217,13 +220,12 @@ class Router:
         turn.askedAt = self._now()
         self._registration.adopt(sid, tools)
         if self.isReady:
-            self.send(Attach(rid=self.newRid(), sid=sid))
-            if not self._hasAdopted and self._registration.isStale:
-                # One hello for all that are adopted now.
-                self._hasAdopted = True
+            if not self._adopted:
+                # One write for all that are adopted now.
                 if self._tidying is not None:
                     self._tidying.cancel()
                 self._tidying = self.clock.callLater(0, self._tidy)
+            self._adopted.append(sid)
         return turn
 
     def isLive(self, sid: str) -> bool:
@@ -358,7 +360,7 @@ class Router:
         if self._notYet is not None:
             self._notYet.cancel()
         tidying, self._tidying = self._tidying, None
-        self._hasAdopted = False
+        self._adopted = []
         if tidying is not None:
             tidying.cancel()
 

@@ -72,11 +72,6 @@ class Wire(Protocol):
 
     def send(self, tone: FromBee) -> None: ...
 
-    def sayNames(self) -> None:
-        """
-        The names of all turns must be this bee's before a model goes on.
-        """
-
     def turnOver(self, turn: PromptedTurn) -> None:
         """
         The turn has ended: it can be forgotten.
@@ -137,8 +132,17 @@ class PromptedTurn:
     _log = Logger()
 
     def __init__(
-        self, prompt: Prompt, audience: Audience, wire: Wire, formerTools: Sequence[ToolDefinition] = ()
+        self,
+        prompt: Prompt,
+        audience: Audience,
+        wire: Wire,
+        formerTools: Sequence[ToolDefinition] = (),
+        quiet: float | None = None,
     ) -> None:
+        """
+        @param quiet: seconds of silence that end it; until the echo where
+            nothing is said.
+        """
         self.prompt: Prompt | None = prompt
         self.formerTools = formerTools
         self.sid = prompt.sid
@@ -160,9 +164,9 @@ class PromptedTurn:
         self._state: int = states.ASKED
         limits = wire.limits
         self._lastTone = now = wire.clock.seconds()
-        self._quiet, self._why = limits.echo, Loss.NO_ECHO
+        self._quiet, self._why = limits.echo if quiet is None else quiet, Loss.NO_ECHO
         self._limit = now + limits.turn
-        self.lookAt = now + min(limits.echo, limits.turn)
+        self.lookAt = now + min(self._quiet, limits.turn)
         wire.deadlines.add(self.lookAt, self)
 
     @classmethod
@@ -174,7 +178,9 @@ class PromptedTurn:
 
         @param calls: those that wait for results.
         """
-        turn = cls(Prompt(rid="", sid=sid, hive="", modelId=model, content=""), audience, wire)
+        prompt = Prompt(rid="", sid=sid, hive="", modelId=model, content="")
+        # Its silence counts once its model goes on.
+        turn = cls(prompt, audience, wire, quiet=inf)
         turn.prompt = None
         turn.isEchoed = turn.isLive = turn.seen = True
         turn._calls = {call.callId: call for call in calls}
@@ -264,7 +270,6 @@ class PromptedTurn:
         if not self._wire.isReady:
             raise APIError("daemon_unavailable", "The daemon is not connected.", retryAfter=1)
         self._calls[callId] = None
-        self._wire.sayNames()
         rid = self._wire.newRid()
         self._wire.send(toolResult(rid, self.sid, callId, toolName, text, isError))
 

@@ -6,10 +6,11 @@ Turns that another process has parked, gone on with.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from msgspec import MsgspecError
+from msgspec.structs import replace
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -17,7 +18,7 @@ from openai_server.metrics import Counters
 from openai_server.sessions.calls import CallTable, ParkedCall
 from openai_server.sessions.catalogue.wirenames import NamedTools
 from openai_server.sessions.conversation import Conversation
-from openai_server.sessions.lasting import sessionFrom
+from openai_server.sessions.lasting import sessionFrom, upstreamOf
 from openai_server.sessions.memory import SessionMemory
 from openai_server.sessions.parkedturns import (
     CallDetails,
@@ -33,6 +34,9 @@ from openai_server.sessions.upstreams import Upstream, Upstreams
 from openai_server.store.saved import SavedCall
 from openai_server.wire.ends import Loss, Lost
 
+#: One for all.
+_NO_TOOLS: Final[frozenset[str]] = frozenset()
+
 
 @dataclass
 class Surroundings:
@@ -41,6 +45,7 @@ class Surroundings:
 
     @ivar onOver: told of each that is over.
     @ivar onLeft: told of each that another process goes on with, and tells of.
+    @ivar onBroughtBack: called when some more are there, for long.
     """
 
     clock: IReactorTime
@@ -51,6 +56,7 @@ class Surroundings:
     learn: Callable[[object], None]
     onOver: Callable[[EndedTurn], None]
     onLeft: Callable[[TurnContext], None]
+    onBroughtBack: Callable[[], object]
 
 
 class Adoption:
@@ -70,10 +76,13 @@ class Adoption:
         cannot be known, or it is not asked any more.
         """
         details = detailsOf(saved)
-        with suppress(MsgspecError):
-            if details is not None:
-                return self._around.upstreams.named(sessionFrom(details.turn.session).upstream)
-        return None
+        return None if details is None else self._upstreamOf(details.turn)
+
+    def _upstreamOf(self, turn: TurnDetails) -> Upstream | None:
+        try:
+            return self._around.upstreams.named(upstreamOf(turn.session))
+        except MsgspecError:
+            return None
 
     def bringBack(self, saved: Sequence[SavedCall]) -> None:
         """
@@ -81,7 +90,7 @@ class Adoption:
         reached. Where that is not possible, it is too late for them.
         """
         details = [found for each in saved if (found := detailsOf(each)) is not None]
-        upstream = self.upstreamOf(saved[0]) if len(details) == len(saved) else None
+        upstream = self._upstreamOf(details[0].turn) if len(details) == len(saved) else None
         isThere = upstream is not None and upstream.hasTurn(saved[0].incarnation)
         if upstream is None or not isThere or self._hasLostItsWorker(upstream, details[0].turn):
             self._tooLate(saved, details)
@@ -123,13 +132,13 @@ class Adoption:
         self, upstream: Upstream, saved: Sequence[SavedCall], details: Sequence[CallDetails]
     ) -> None:
         # The one that was saved last knows of all calls.
-        turn = max((each.turn for each in details), key=lambda each: len(each.seenCalls))
+        turn = max([each.turn for each in details], key=lambda each: len(each.seenCalls))
         around = self._around
         conversation = self._conversation(upstream, turn)
         calls = [self._call(*pair, conversation) for pair in zip(saved, details, strict=True)]
         for call, each, detail in zip(calls, saved, details, strict=True):
             around.calls.adopted(call, detail.isShown, each.asked)
-        seconds = min(each.deadline for each in saved) - self._turns.now()
+        seconds = min([each.deadline for each in saved]) - self._turns.now()
         conversation.adopt(upstream.daemon, calls, seconds)
 
     def _conversation(self, upstream: Upstream, turn: TurnDetails) -> Conversation:
@@ -159,7 +168,8 @@ class Adoption:
         call.arguments = details.arguments
         call.arrivedAt = self._around.clock.seconds() - (self._turns.now() - saved.createdAt)
         call.owner = owner
-        call.saved = saved
+        # What it takes to go on with the turn is here now.
+        call.saved = replace(saved, details=b"")
         return call
 
 
@@ -169,8 +179,8 @@ def _contextFrom(turn: TurnDetails, session: Session) -> TurnContext:
         turn.api,
         session,
         turn.names,
-        frozenset(turn.customTools),
-        frozenset(),
+        frozenset(turn.customTools) if turn.customTools else _NO_TOOLS,
+        _NO_TOOLS,
         turn.isParallel,
         turn.parkTimeout,
     )

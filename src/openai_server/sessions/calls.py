@@ -67,7 +67,7 @@ class CallState(Enum):
     CLOSED = "closed"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class ParkedCall:
     """
     One call of a model's.
@@ -81,7 +81,7 @@ class ParkedCall:
     @ivar arrivedAt: on the monotonic clock, in seconds.
     @ivar closedAt: since when it is late or closed, on the same clock.
     @ivar legacyKey: how it is found without an id.
-    @ivar saved: what outlasts this process of it.
+    @ivar saved: what outlasts this process of it, but for the details.
     """
 
     publicId: str

@@ -549,6 +549,8 @@ class Conversation:
             self.cancel(End.WORKER_ERROR)
 
     def _parkPassed(self) -> None:
+        # It holds this object.
+        self._park = None
         asked = self._table.expiring(self)
         if asked is None:
             self._expire()
@@ -592,8 +594,9 @@ class Conversation:
         return self._turn
 
     def _stopPark(self) -> None:
-        if self._park is not None:
-            self._park.cancel()
+        park, self._park = self._park, None
+        if park is not None:
+            park.cancel()
 
     def _close(self) -> None:
         self._batch.stop()

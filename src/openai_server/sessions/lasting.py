@@ -174,6 +174,15 @@ def _digestOf(context: Context) -> bytes:
     return digestOf([_encode(context)])
 
 
+def upstreamOf(saved: SavedSession) -> str:
+    """
+    Return the name of the daemon that has a saved session.
+
+    @raise msgspec.MsgspecError: another version has saved it.
+    """
+    return _details.decode(saved.details).upstream
+
+
 def sessionFrom(saved: SavedSession) -> Session:
     """
     Return a saved session, which somebody uses.

@@ -57,8 +57,6 @@ RETRY_AFTER: Final = 5
 MAX_WAITING: Final = 32
 #: Characters of system prompts that are kept for lone messages.
 MAX_PROMPTS: Final = 16 * 2**20
-#: Sessions of earlier processes that are remembered in one turn of the reactor.
-LOADED_AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,6 @@ class SessionMemory:
         @param canGoOn: whether the daemon that has a session can be asked.
         """
         self.canGoOn = canGoOn
-        self._clock = clock
         self._keys = keys
         self._lasting = lasting
         self._settings = settings
@@ -222,20 +219,23 @@ class SessionMemory:
 
     # What outlasts the process.
 
-    async def load(self) -> None:
+    async def load(self, portions: Portions) -> None:
         """
         Remember what earlier processes have left, the latest first, as much as
         there is place for. What others share is looked for when it is asked for.
+
+        @param portions: in which that is done.
         """
         if self._lasting is None or self._lasting.isShared or not self._settings.continuation:
             return
-        limit, portions = self._settings.sessions, Portions(self._clock, LOADED_AT_ONCE)
+        limit = self._settings.sessions
         for key in reversed(await self._lasting.hints(limit)):
             self._named.historyShown(key)
             if (rest := portions.rest()) is not None:
                 await rest
-        for saved in reversed(await self._lasting.sessions(limit)):
-            self.bring(saved)
+        sessions = list(await self._lasting.sessions(limit))
+        while sessions:
+            self.bring(sessions.pop())
             if (rest := portions.rest()) is not None:
                 await rest
 

@@ -24,8 +24,8 @@ when another one goes on with the turn.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar
+from weakref import WeakValueDictionary
 
 import msgspec
 from msgspec.structs import replace
@@ -98,6 +98,8 @@ class CallDetails(msgspec.Struct, frozen=True, array_like=True):
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(CallDetails).decode
 _decodeTool = msgspec.json.Decoder(ToolDefinition).decode
+#: Many turns have the same ones.
+_knownTools: Final[WeakValueDictionary[bytes, ToolDefinition]] = WeakValueDictionary()
 
 
 class Parked(Protocol):
@@ -183,8 +185,9 @@ class LastingTurns:
         for call in parked.openCalls:
             # Another process may have those that are saved already.
             if not self.isShared or call.saved is None:
-                call.saved = self._savedFrom(call, turn, incarnation or "")
-                self._state.save(call.saved)
+                saved = self._savedFrom(call, turn, incarnation or "")
+                self._state.save(saved)
+                call.saved = replace(saved, details=b"")
         return self._state.durable()
 
     def _savedFrom(self, call: ParkedCall, turn: TurnDetails, incarnation: str) -> SavedCall:
@@ -436,13 +439,21 @@ def detailsOf(saved: SavedCall) -> CallDetails | None:
     Return what it takes to go on with the turn of a call; None when nothing
     does, or another version has saved it.
     """
-    with suppress(msgspec.MsgspecError):
+    try:
         return _decode(saved.details)
-    return None
+    except msgspec.MsgspecError:
+        return None
 
 
 def toolsOf(turn: TurnDetails) -> list[ToolDefinition]:
     """
     Return the definitions that a turn's worker knows.
     """
-    return [_decodeTool(tool) for tool in turn.tools]
+    return [_toolFrom(encoded) for encoded in turn.tools]
+
+
+def _toolFrom(encoded: bytes) -> ToolDefinition:
+    tool = _knownTools.get(encoded)
+    if tool is None:
+        tool = _knownTools[encoded] = _decodeTool(encoded)
+    return tool

@@ -2,6 +2,7 @@
 """
 What an earlier process has left, brought back.
 
+A start does not wait for that, but questions do: see L{Restoration.whenDone}.
 Sessions are remembered as soon as the store has given them. Parked turns are
 gone on with once their daemon is reached: another daemon process than the one
 that had them knows nothing of them, and for their calls it is too late.
@@ -25,8 +26,8 @@ from openai_server.sessions.sharedturns import SharedTurns
 from openai_server.sessions.upstreams import Upstream
 from openai_server.store.saved import SavedCall
 
-#: Parked calls that are gone on with in one turn of the reactor.
-CALLS_AT_ONCE: Final = 8
+#: Sessions, or parked turns, that are brought back in one turn of the reactor.
+AT_ONCE: Final = 32
 
 
 class Restoration:
@@ -105,40 +106,52 @@ class Restoration:
                 return following(stage)
         return None
 
+    def _portions(self) -> Portions:
+        return Portions(self._around.clock, AT_ONCE, self._around.onBroughtBack)
+
     async def _load(self) -> None:
-        await self._around.memory.load()
+        portions = self._portions()
+        await self._around.memory.load(portions)
         turns: dict[str, list[SavedCall]] = {}
-        portions = Portions(self._around.clock, CALLS_AT_ONCE)
         for saved in await self._turns.calls():
             if saved.isOpen:
                 turns.setdefault(saved.sid, []).append(saved)
-            else:
-                self._adoption.remember(saved)
+                continue
+            self._adoption.remember(saved)
             if (rest := portions.rest()) is not None:
                 await rest
         byUpstream: dict[Upstream | None, list[Sequence[SavedCall]]] = {}
         for each in turns.values():
             byUpstream.setdefault(self._adoption.upstreamOf(each[0]), []).append(each)
-        for turn in byUpstream.pop(None, ()):
-            await self._bring(turn)
-        for upstream in self._around.upstreams:
-            if upstream in byUpstream or self.shared is not None:
-                self._begin(upstream, self._bringAll(upstream, byUpstream.get(upstream, ())))
-
-    async def _bringAll(self, upstream: Upstream, turns: Sequence[Sequence[SavedCall]]) -> None:
-        portions = Portions(self._around.clock, CALLS_AT_ONCE)
-        for each in turns:
-            # Another daemon may be there in each turn of the reactor.
-            await upstream.daemon.whenReached()
-            await self._bring(each)
             if (rest := portions.rest()) is not None:
                 await rest
+        for turn in byUpstream.pop(None, ()):
+            self._bring(turn)
+            if (rest := portions.rest()) is not None:
+                await rest
+        for upstream in self._around.upstreams:
+            if upstream in byUpstream or self.shared is not None:
+                self._begin(upstream, self._bringAll(upstream, byUpstream.get(upstream, [])))
+
+    async def _bringAll(self, upstream: Upstream, turns: list[Sequence[SavedCall]]) -> None:
+        """
+        Go on with these turns, the last one first, and forget what was saved
+        of each.
+        """
+        portions = self._portions()
+        await upstream.daemon.whenReached()
+        while turns:
+            self._bring(turns.pop())
+            if (rest := portions.rest()) is not None:
+                await rest
+                # Another daemon may be there in each turn of the reactor.
+                await upstream.daemon.whenReached()
         if self.shared is not None:
-            await upstream.daemon.whenReached()
+            # Nobody waits for that: until then one that another process has taken says nothing.
+            self.shared.checkAll()
             await self.shared.adoptAbandoned(upstream)
 
-    async def _bring(self, turn: Sequence[SavedCall]) -> None:
-        if self.shared is None:
+    def _bring(self, turn: Sequence[SavedCall]) -> None:
+        known = self._around.calls.find
+        if not any(known(each.account, each.publicId) for each in turn):
             self._adoption.bringBack(turn)
-        else:
-            await self.shared.takeOver(turn[0])

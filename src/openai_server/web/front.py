@@ -99,6 +99,7 @@ class WebFront(Service):
         isTraced: bool = False,
         beside: Sequence[tuple[str, str, Answer]] = (),
         turnReports: Sequence[TurnReports] = (),
+        onBroughtBack: Callable[[], object] = lambda: None,
     ) -> None:
         """
         @param daemons: those that are asked, one at least.
@@ -114,6 +115,8 @@ class WebFront(Service):
         @param beside: method, template and function of routes that are not
             OpenAI's.
         @param turnReports: who hears of turns that are over.
+        @param onBroughtBack: called when some more is there again, for long, of
+            what an earlier process had.
         """
         store = store or VolatileStore(clock, boundsFrom(configuration), now)
         self.membership = Membership(store, hid, clock)
@@ -158,6 +161,7 @@ class WebFront(Service):
             turns=turns,
             sharing=SharedSessions(memory, lasting) if lasting is not None and lasting.isShared else None,
         )
+        self._onBroughtBack = onBroughtBack
         self._restoration = (
             None if lasting is None or turns is None else self._restorationOf(state, lasting, turns, ownTools)
         )
@@ -284,6 +288,7 @@ class WebFront(Service):
             ownTools.learn,
             submitter.reporter.turnOver,
             lambda context: self.accounts.limiter.turnLeft(context.account, nameOf(context)),
+            self._onBroughtBack,
         )
         adoption = Adoption(turns, around)
         shared = SharedTurns(state, turns, around, adoption) if turns.isShared else None

@@ -167,7 +167,7 @@ FromDaemon: TypeAlias = Breath | Echo | SessionReady | Chunk | ToolCall | Finish
 
 
 # "dict" makes room for what is worked out once.
-class ToolDefinition(msgspec.Struct, kw_only=True, frozen=True, dict=True):
+class ToolDefinition(msgspec.Struct, kw_only=True, frozen=True, dict=True, weakref=True):
     """
     A tool as prompts and hellos carry it. C{inputSchema} is never null.
     """
