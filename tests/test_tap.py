@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -544,6 +543,8 @@ class ProgramTests(AsyncCase):
         said = f"key file {file}: Not a directory"
         program = self.run_("--port", "0", HUM_THRUM_SOCK="/nowhere/thrum.sock")
         await program.whenSaid("listens on")
+        # It answers when the reactor runs, and with it the handlers of signals.
+        urlopen(f"{program.url}/healthz", timeout=20).close()
         (warned,) = [line for line in map(json.loads, program.lines) if said in line["message"]]
         self.assertEqual(warned["level"], "warn")
         self.assertIn("OPENAI_SERVER_KEY_FILE", warned["message"])
@@ -562,8 +563,7 @@ class ProgramTests(AsyncCase):
         await program.whenSaid("the socket is missing")
         # It answers when the reactor runs, and with it the handlers of signals.
         await program.whenSaid("listens on")
-        (url,) = set(re.findall(r"http://127\.0\.0\.1:[0-9]+", "".join(program.lines)))
-        urlopen(f"{url}/healthz", timeout=20).close()
+        urlopen(f"{program.url}/healthz", timeout=20).close()
         program.signal(signal.SIGTERM)
         self.assertEqual(await program.ended, 0)
         self.assertEqual((self.home / "hum" / "bees" / "openai-server.key").stat().st_mode & 0o777, 0o600)
