@@ -8,8 +8,10 @@ one is started over the same database and the same daemon.
 from __future__ import annotations
 
 import gc
+import sqlite3
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,6 +21,8 @@ from openai_server.embedded.models import ModelPrompt
 from openai_server.embedded.playback import Step
 from openai_server.sessions import restoring
 from openai_server.sessions.conversation import LATE_RESULT, Conversation
+from openai_server.sessions.memory import Memory
+from openai_server.web import front
 from tests.flow.support import FlowCase, Talk, function, steps, user
 from tests.flow.test_calls import chunk
 from tests.flow.test_responses import LOOK, ResponsesCase, plays, responseOf, says, textOf
@@ -657,6 +661,25 @@ class SessionTests(RestartCase):
             self.assertEqual(len(set(self.sids(world)[-2:])), 1)
             world.settle()
             world.stop()
+
+    def test_oneThatMadePlace(self) -> None:
+        """
+        It is not written again for that. The next process remembers those that
+        were used last.
+        """
+        self.patch(front, "_memoryFrom", lambda configuration: Memory(sessions=1))
+        world = self.world()
+        talks = [Talk(world, model="echo") for _ in range(3)]
+        for talk in talks:
+            talk.ask(user("One."))
+            world.advance(1)
+        with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"))) as database:
+            self.assertEqual(database.execute("SELECT count(*) FROM sessions").fetchone(), (3,))
+        world = self.restarted(world, talks[2], isKilled=False)
+        self.assertEqual(talks[2].ask(user("Two.")).header("x-hum-session"), "continued")
+        talks[1].world = world
+        self.assertNotEqual(talks[1].ask(user("Two.")).header("x-hum-session"), "continued")
+        world.settle()
 
     def test_busyOnesAreForgotten(self) -> None:
         """

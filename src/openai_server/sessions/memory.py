@@ -179,7 +179,9 @@ class SessionMemory:
             if self._lasting is not None and not session.isSaved:
                 self._lasting.released(session)
             if tooMany is not None:
-                self._forget(tooMany)
+                # What was saved of it goes when it is old: one more change for
+                # each turn would cost more than the row.
+                self._letGo(tooMany)
         if session in self._waiting:
             self._serve(self._waiting.pop(session))
 
@@ -350,9 +352,12 @@ class SessionMemory:
         return SessionPlan(SessionKind.NEW if why is None else SessionKind.FORKED, session, why=why)
 
     def _forget(self, session: Session) -> None:
-        session.isForgotten = True
         if self._lasting is not None:
             self._lasting.taken(session)
+        self._letGo(session)
+
+    def _letGo(self, session: Session) -> None:
+        session.isForgotten = True
         self._named.withdraw(session)
         self._promptSize -= len(session.systemPrompt or "")
         # What was answered may be remembered for long.
