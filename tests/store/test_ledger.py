@@ -13,12 +13,12 @@ import msgspec
 from twisted.internet.defer import Deferred, fail
 
 from openai_server.reports import TurnReport
-from openai_server.store import memoryledger, turns
+from openai_server.store import memoryledger, turns, unsaved
 from openai_server.store.interfaces import Bounds
 from openai_server.store.ledger import DIMENSIONS, UsageSum, UsageWanted
 from openai_server.store.sqlledger import SQLLedger
 from openai_server.store.troubles import Trouble
-from openai_server.store.unsaved import MOST_UNSAVED
+from openai_server.store.turns import TOGETHER
 from tests.store.support import NOW, InMemory, PostgreSQL, SQLiteFile, SQLiteInMemory
 from tests.support import SyncCase
 
@@ -210,15 +210,16 @@ class DegradedLedgerTests(SQLiteFile):
         well.
         """
         store: Any = self.store
+        self.patch(unsaved, "MOST_UNSAVED", 3)
         with self.unreachable():
             wanted = UsageWanted(since=0, until=int(NOW) + DAY)
             self.assertIsNone(self.successResultOf(store.ledger.usage(wanted)))
-            for _ in range(MOST_UNSAVED + 5):
+            for _ in range(3 * TOGETHER + 5):
                 store.ledger.turnEnded(TURN)
-            self.assertEqual(len(store.changes), MOST_UNSAVED)
+            self.assertEqual(len(store.changes), 3)
         self.clock.advance(10)
         [found] = self.successResultOf(store.ledger.usage(wanted))
-        self.assertEqual(found.turns, MOST_UNSAVED)
+        self.assertEqual(found.turns, 2 * TOGETHER + 5)
 
     def test_slow(self) -> None:
         """
@@ -286,6 +287,6 @@ class IdTests(SyncCase):
         ledger = SQLLedger(reading, 1.0, iter(times).__next__)
         for _ in times:
             ledger.turnEnded(TURN)
-        ids = [change.id for change in kept]
+        ids = [id for change in kept for id, _, _ in change.turns]
         self.assertEqual(ids, sorted(set(ids)))
         self.assertLess(ids[-1], 2**63)

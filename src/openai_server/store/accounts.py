@@ -25,6 +25,7 @@ class SQLAccounts:
         self.isShared = isShared
         self.atStart: KeyTable | None = None
         self._reading = reading
+        self._using: dict[str, UseTokens] = {}
 
     def version(self) -> Deferred[int | None]:
         """
@@ -42,7 +43,12 @@ class SQLAccounts:
         """
         Add tokens to what an account has used in these days and months.
         """
-        self._reading.changes.add(UseTokens(account, periods, tokens))
+        using = self._using.get(account)
+        if using is not None and using.isWaiting and using.periods == periods:
+            using.tokens += tokens
+        else:
+            using = self._using[account] = UseTokens(account, periods, tokens)
+            self._reading.changes.add(using)
 
     def used(self, account: str, periods: Sequence[str]) -> Deferred[Mapping[str, int] | None]:
         """

@@ -41,17 +41,19 @@ class Operation:
     @ivar size: bytes that it takes.
     @cvar looksAtAll: whether it sees what all those of its order before it
         have left, and not only those of its own key.
+    @ivar isWaiting: whether it waits to be written, and may still become more.
     @ivar isPromised: whether somebody waits for it to be written.
     @ivar mayBeWritten: whether a database may have it that has not confirmed it.
     """
 
-    __slots__ = ("isPromised", "key", "mayBeWritten", "size")
+    __slots__ = ("isPromised", "isWaiting", "key", "mayBeWritten", "size")
     order: ClassVar[int] = 0
     looksAtAll: ClassVar[bool] = False
 
     def __init__(self, key: Hashable, size: int = 0) -> None:
         self.key = key
         self.size = BESIDE + size
+        self.isWaiting = False
         self.isPromised = False
         self.mayBeWritten = False
 

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from openai_server.reports import TurnReport
 from openai_server.store.ledger import UsageSum, UsageWanted
 from openai_server.store.reading import Reading
-from openai_server.store.turns import NoteTurn, usageIn
+from openai_server.store.turns import NoteTurns, usageIn
 
 #: Ids that a process has in a second. Where it ends more turns, it takes those of the next one.
 _IN_A_SECOND: Final = 100_000
@@ -38,6 +38,7 @@ class SQLLedger:
         self._now = now
         self._salt = randbits(_SALT)
         self._last = 0
+        self._noting: NoteTurns | None = None
 
     def turnEnded(self, report: TurnReport) -> None:
         """
@@ -45,7 +46,11 @@ class SQLLedger:
         """
         if self._age:
             now = self._now()
-            self._reading.changes.add(NoteTurn(self._nextId(now), int(now), report))
+            id, noting = self._nextId(now), self._noting
+            if noting is None or not noting.hasRoom:
+                noting = self._noting = NoteTurns(id)
+                self._reading.changes.add(noting)
+            noting.turns.append((id, int(now), report))
 
     def _nextId(self, now: float) -> int:
         """

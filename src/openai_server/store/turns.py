@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Insert, delete, func, literal_
 from openai_server.reports import TurnReport
 from openai_server.store.ledger import UsageSum, UsageWanted
 from openai_server.store.manyrows import insertRows
-from openai_server.store.operations import Operation, inserting
+from openai_server.store.operations import BESIDE, Operation, inserting
 from openai_server.store.saved import KINDS
 from openai_server.store.schema import columnName, turns
 
@@ -27,32 +27,43 @@ _COLUMNS: Final = ("id", "time", *map(columnName, _FIELDS))
 SLICE: Final = 5000
 
 
-class NoteTurn(Operation):
+#: Turns that are one change together.
+TOGETHER: Final = 50
+
+
+class NoteTurns(Operation):
     """
-    Keeps what one turn has cost. To write it twice changes nothing.
+    Keeps what some turns have cost. To write it twice changes nothing.
+
+    @ivar turns: the id of each, which tells it from all others, when it ended,
+        in seconds since 1970, and what is told of it.
     """
 
-    __slots__ = ("id", "report", "time")
+    __slots__ = ("turns",)
     order: ClassVar[int] = len(KINDS) + 2
 
-    def __init__(self, id: int, time: int, report: TurnReport) -> None:
+    def __init__(self, id: int) -> None:
         """
-        @param id: tells it from all others.
-        @param time: when it ended, in seconds since 1970.
+        @param id: of the first one.
         """
-        super().__init__(("turn", id), len(report.account) + len(report.model))
-        self.id = id
-        self.time = time
-        self.report = report
+        super().__init__(("turns", id), TOGETHER * BESIDE)
+        self.turns: list[tuple[int, int, TurnReport]] = []
+
+    @property
+    def hasRoom(self) -> bool:
+        """
+        Whether one more turn may be kept with them.
+        """
+        return self.isWaiting and len(self.turns) < TOGETHER
 
     @classmethod
-    def write(cls, connection: Connection, changes: Sequence[NoteTurn]) -> Sequence[Any]:
+    def write(cls, connection: Connection, changes: Sequence[NoteTurns]) -> Sequence[Any]:
         """
         Insert them.
         """
-        rows = [(change.id, change.time, *_values(change.report)) for change in changes]
+        rows = [(id, time, *_values(report)) for change in changes for id, time, report in change.turns]
         insertRows(connection, _noting(connection.dialect.name), _COLUMNS, rows)
-        return [None] * len(rows)
+        return [None] * len(changes)
 
 
 @cache

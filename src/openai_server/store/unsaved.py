@@ -80,6 +80,7 @@ class UnsavedChanges:
             change.isPromised |= former.isPromised
             change.mayBeWritten |= former.mayBeWritten
             self._size -= former.size
+            former.isWaiting = False
         else:
             number = next(self._numbers)
             self._latest[change.key] = number
@@ -87,6 +88,7 @@ class UnsavedChanges:
             self._looked[change.order] = number
         self._queue[number] = change
         self._size += change.size
+        change.isWaiting = True
         return number
 
     def _wasSeen(self, number: int, change: Operation) -> bool:
@@ -116,6 +118,7 @@ class UnsavedChanges:
         for number, change in reversed(taken.items()):
             self._size += change.size
             self._latest.setdefault(change.key, number)
+            change.isWaiting = True
         self._queue = {**taken, **self._queue}
 
     def dropTooMany(self) -> list[int]:
@@ -139,5 +142,6 @@ class UnsavedChanges:
     def _remove(self, number: int) -> None:
         change = self._queue.pop(number)
         self._size -= change.size
+        change.isWaiting = False
         if self._latest.get(change.key) == number:
             del self._latest[change.key]
