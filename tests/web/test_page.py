@@ -100,6 +100,18 @@ class FileTests(SyncCase):
             self.assertIn("Accept", other.header("vary") or "")
         self.assertIn("Accept", page.header("vary") or "")
 
+    def test_whoComesFromAnotherPage(self) -> None:
+        """
+        That page has no hold of this one, nor has any where the browser does
+        not say.
+        """
+        world = World(self)
+        for said, isKeptOff in (("none", False), ("cross-site", True), ("same-origin", True), (None, True)):
+            page = get(world, **HTML, **({"sec-fetch-site": said} if said else {}))
+            self.assertEqual(
+                page.header("cross-origin-opener-policy"), "same-origin" if isKeptOff else None
+            )
+
     def test_allFiles(self) -> None:
         """
         Each is served with its type, and with headers that let it load from

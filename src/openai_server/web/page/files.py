@@ -24,10 +24,13 @@ _POLICY: Final = (
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types dompurify"
 )
+#: For who comes from another page, which is to have no hold of this one. Whoever
+#: has gone to the address himself is spared it: chromium takes a new process for
+#: it, which is a third of the time that the page takes to load.
+_OPENER: Final = (b"cross-origin-opener-policy", b"same-origin")
 _HEADERS: Final = {
     # A browser asks whether its copy is still good, which costs it no body.
     b"cache-control": b"no-cache",
-    b"cross-origin-opener-policy": b"same-origin",
     b"cross-origin-resource-policy": b"same-origin",
     b"referrer-policy": b"no-referrer",
     b"x-content-type-options": b"nosniff",
@@ -82,6 +85,8 @@ class PageFiles:
         request.setHeader(b"vary", b"Accept, Origin")
         if not _wantsHTML(request):
             return False
+        if request.getHeader(b"sec-fetch-site") != b"none":
+            request.setHeader(*_OPENER)
         _give(request, self.index)
         return True
 
