@@ -3,8 +3,8 @@
 Requests that come in one moment.
 
 The reactor hands on all that has come on all connections before it looks at
-the daemon's socket again. So a burst of requests is begun a few milliseconds'
-worth at a time: what the daemon says meanwhile reaches its clients in between.
+the daemon's socket again. So of a burst a few requests are begun at a time: what
+the daemon says meanwhile reaches its clients in between.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final, Generic, TypeVar
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 #: Seconds of work after which the reactor has its turn.
-LONGEST: Final = 0.008
+LONGEST: Final = 0.0015
 #: Seconds between two requests by which they are not of the same burst.
 GAP: Final = 0.0003
 
