@@ -13,7 +13,7 @@ import msgspec
 from twisted.internet.defer import Deferred, fail
 
 from openai_server.reports import TurnReport
-from openai_server.store import memoryledger, turns, unsaved
+from openai_server.store import memoryledger, turns, unsaved, writebehind
 from openai_server.store.interfaces import Bounds
 from openai_server.store.ledger import DIMENSIONS, UsageSum, UsageWanted
 from openai_server.store.sqlledger import SQLLedger
@@ -258,6 +258,21 @@ class DegradedLedgerTests(SQLiteFile):
         workers.read = workers.write = away
         yield
         del workers.read, workers.write
+
+    def test_atOnce(self) -> None:
+        """
+        A turn is noted in full before it may be written, and none is added to
+        those that are being written.
+        """
+        store: Any = self.store
+        self.patch(writebehind, "BATCH", 1)
+        self.workers.isHolding = True
+        for _ in range(3):
+            store.ledger.turnEnded(TURN)
+        self.assertEqual([len(change.turns) for change in store.changes.pending()], [1, 2])
+        self.workers.release()
+        [found] = self.successResultOf(store.ledger.usage(UsageWanted(since=0, until=int(NOW) + DAY)))
+        self.assertEqual(found.turns, 3)
 
     def test_writtenTwice(self) -> None:
         """

@@ -46,11 +46,12 @@ class SQLLedger:
         """
         if self._age:
             now = self._now()
-            id, noting = self._nextId(now), self._noting
-            if noting is None or not noting.hasRoom:
-                noting = self._noting = NoteTurns(id)
+            turn, noting = (self._nextId(now), int(now), report), self._noting
+            if noting is not None and noting.hasRoom:
+                noting.turns.append(turn)
+            else:
+                noting = self._noting = NoteTurns(turn)
                 self._reading.changes.add(noting)
-            noting.turns.append((id, int(now), report))
 
     def _nextId(self, now: float) -> int:
         """

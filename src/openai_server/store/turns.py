@@ -36,18 +36,16 @@ class NoteTurns(Operation):
     Keeps what some turns have cost. To write it twice changes nothing.
 
     @ivar turns: the id of each, which tells it from all others, when it ended,
-        in seconds since 1970, and what is told of it.
+        in seconds since 1970, and what is told of it. No more may be added once
+        they do not wait any more: another thread writes them.
     """
 
     __slots__ = ("turns",)
     order: ClassVar[int] = len(KINDS) + 2
 
-    def __init__(self, id: int) -> None:
-        """
-        @param id: of the first one.
-        """
-        super().__init__(("turns", id), TOGETHER * BESIDE)
-        self.turns: list[tuple[int, int, TurnReport]] = []
+    def __init__(self, first: tuple[int, int, TurnReport]) -> None:
+        super().__init__(("turns", first[0]), TOGETHER * BESIDE)
+        self.turns = [first]
 
     @property
     def hasRoom(self) -> bool:
