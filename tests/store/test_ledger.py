@@ -267,8 +267,17 @@ class DegradedLedgerTests(SQLiteFile):
         store: Any = self.store
         self.patch(writebehind, "BATCH", 1)
         self.workers.isHolding = True
+        add, noted = store.changes.add, []
+
+        def adding(change: Any) -> int:
+            noted.append(len(change.turns))
+            number: int = add(change)
+            return number
+
+        self.patch(store.changes, "add", adding)
         for _ in range(3):
             store.ledger.turnEnded(TURN)
+        self.assertEqual(noted, [1, 1])
         self.assertEqual([len(change.turns) for change in store.changes.pending()], [1, 2])
         self.workers.release()
         [found] = self.successResultOf(store.ledger.usage(UsageWanted(since=0, until=int(NOW) + DAY)))
