@@ -126,7 +126,7 @@ class Restoration:
             if (rest := portions.rest()) is not None:
                 await rest
         for turn in byUpstream.pop(None, ()):
-            self._bring(turn)
+            await self._bring(turn)
             if (rest := portions.rest()) is not None:
                 await rest
         for upstream in self._around.upstreams:
@@ -141,17 +141,16 @@ class Restoration:
         portions = self._portions()
         await upstream.daemon.whenReached()
         while turns:
-            self._bring(turns.pop())
+            await self._bring(turns.pop())
             if (rest := portions.rest()) is not None:
                 await rest
                 # Another daemon may be there in each turn of the reactor.
                 await upstream.daemon.whenReached()
         if self.shared is not None:
-            # Nobody waits for that: until then one that another process has taken says nothing.
-            self.shared.checkAll()
             await self.shared.adoptAbandoned(upstream)
 
-    def _bring(self, turn: Sequence[SavedCall]) -> None:
-        known = self._around.calls.find
-        if not any(known(each.account, each.publicId) for each in turn):
+    async def _bring(self, turn: Sequence[SavedCall]) -> None:
+        if self.shared is None:
             self._adoption.bringBack(turn)
+        else:
+            await self.shared.takeOver(turn[0])

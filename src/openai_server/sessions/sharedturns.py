@@ -36,8 +36,6 @@ from openai_server.wire.tones import ToolCall
 
 #: Seconds between two looks for turns of processes that are gone.
 LOOK: Final = 5.0
-#: Turns that the store is asked of in one batch: what requests save waits for it.
-CHECKED_AT_ONCE: Final = 32
 #: Seconds for which the files of a turn are kept that another process has: a
 #: turn does not last longer.
 FILES_KEPT: Final = 3600.0
@@ -173,7 +171,7 @@ class SharedTurns:
 
     def _heard(self, text: str | None) -> None:
         if text is None:
-            self.checkAll()
+            Deferred.fromCoroutine(self._check())
             return
         owner, _, sid = text.partition(" ")
         if owner != self._turns.owner:
@@ -181,19 +179,14 @@ class SharedTurns:
                 if conversation.context.sid == sid:
                     self._leave(conversation)
 
-    def checkAll(self) -> None:
+    async def _check(self) -> None:
         """
         Let go of what others have: this process may not have been told.
         """
-        Deferred.fromCoroutine(self._check())
-
-    async def _check(self) -> None:
-        parked = self._parked()
-        for start in range(0, len(parked), CHECKED_AT_ONCE):
-            asked = [(each, self._turns.isOwn(each)) for each in parked[start : start + CHECKED_AT_ONCE]]
-            for conversation, isOwn in asked:
-                if isOwn is not None and await isOwn is False and conversation.isParked:
-                    self._leave(conversation)
+        asked = [(each, asked) for each in self._parked() if (asked := self._turns.isOwn(each)) is not None]
+        for conversation, isOwn in asked:
+            if await isOwn is False and conversation.isParked:
+                self._leave(conversation)
 
     def _parked(self) -> list[Conversation]:
         owners = self._around.calls.owners
