@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from openai_server.accounts.account import AccountLimits
 from openai_server.sessions.conversation import LATE_RESULT
+from openai_server.sessions.parkedturns import LastingTurns
 from openai_server.sessions.sharedturns import LOOK
 from openai_server.store.saved import SavedCall
 from tests.flow.sharing import InOneMemory, InPostgreSQL
@@ -353,6 +354,28 @@ class TurnContract:
             talk.world = c
             self.assertSaid(talk.results("grey", "fishy"), "[grey][fishy]", "continued")
         self.assertEqual(self.prompts(), 2)
+
+    def test_takenWhileItStarts(self) -> None:
+        """
+        It lets go of what another process has taken since it has asked for its
+        own earlier turns.
+        """
+        talk, staying = self.parked(self.a), self.parked(self.a)
+        former = self.openCalls()
+        self.kill(self.a)
+        self.halfAnswered(talk, self.b)
+
+        async def calls(turns: LastingTurns) -> list[SavedCall]:
+            return former
+
+        self.patch(LastingTurns, "calls", calls)
+        again = self.process("a")
+        again.advance(1)
+        self.assertEqual((again.link.turnCount, self.b.link.turnCount), (1, 1))
+        for each, world in ((talk, self.b), (staying, again)):
+            each.world = world
+            self.assertSaid(each.results("grey", "fishy"), "[grey][fishy]", "continued")
+        self.assertEqual(len(again.sent("tool-result")), 4)
 
     def test_otherDaemon(self) -> None:
         """
