@@ -100,6 +100,34 @@ class TurnContract:
         self.assertSaid(staying.results("1", "2"), "[1][2]", "continued")
         self.assertEqual(self.prompts(), 2)
 
+    def test_namesAreWithdrawnBefore(self) -> None:
+        """
+        X67: What the model calls next goes to the process that has the turn now:
+        the other one could die with it.
+        """
+        talk = self.parked(self.a)
+        talk.world = self.b
+        talk.results("grey", "fishy")
+        tones = self.machine.recorder.tones
+        firstResult = [tone["chi"] for tone in tones].index("tool-result")
+        said = {tone["hid"]: tone["tools"] for tone in tones[:firstResult] if tone["chi"] == "hello"}
+        listing = {hid: bool(tools) for hid, tools in said.items()}
+        self.assertEqual(listing, {self.hids[self.a]: False, self.hids[self.b]: True})
+
+    def test_ownerThatDoesNotLetGo(self) -> None:
+        """
+        X67: It may be dead: it is waited for a second, and no longer.
+        """
+        talk = self.parked(self.a)
+        self.kill(self.a)
+        talk.world = self.b
+        client = talk.post(*talk.resultsOf("grey", "fishy"))
+        self.b.advance(0.9)
+        self.assertEqual(self.b.sent("tool-result"), [])
+        self.b.advance(0.2)
+        self.assertResults(self.b, ("grey", False), ("fishy", False))
+        self.assertSaid(*self.completed(client), "[grey][fishy]", "continued")
+
     def test_callThatNobodyTakes(self) -> None:
         """
         X64: The model is told so, and does not wait.

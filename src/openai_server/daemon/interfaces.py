@@ -248,6 +248,12 @@ class Daemon(Protocol):
         Whether this process hears of a turn on this sid.
         """
 
+    def tidy(self) -> None:
+        """
+        Answer no longer for tools of turns that are over. Otherwise that is
+        said a little later, for many at once.
+        """
+
     def onStray(self, listener: Callable[[ToolCall], None] | None) -> None:
         """
         Tell this listener of calls of turns that this process has not: the

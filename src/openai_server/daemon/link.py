@@ -267,6 +267,9 @@ class Link(Service):
     def isLive(self, sid: str) -> bool:
         return self._router.isLive(sid)
 
+    def tidy(self) -> None:
+        self._router.tidy()
+
     def onStray(self, listener: Callable[[ToolCall], None] | None) -> None:
         self._router.onStray = listener
 

@@ -142,9 +142,8 @@ class Router:
         There is a connection.
         """
         assert self.protocol is not None
-        if self._adopted and self._tidying is not None:
-            self._tidying.cancel()
-            self._tidy()
+        if self._adopted:
+            self.tidy()
         self.protocol.sendTones([tone])
 
     def turnOver(self, turn: PromptedTurn) -> None:
@@ -159,6 +158,14 @@ class Router:
             self._registration.withdraw(turn.sid)
             if self._tidying is None and self.isReady and self._registration.isStale:
                 self._tidying = self.clock.callLater(self.limits.names, self._tidy)
+
+    def tidy(self) -> None:
+        """
+        Say now what is to be said of turns that are over, or were adopted.
+        """
+        if self._tidying is not None:
+            self._tidying.cancel()
+            self._tidy()
 
     def _tidy(self) -> None:
         """

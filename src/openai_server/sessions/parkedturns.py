@@ -30,11 +30,13 @@ from weakref import WeakValueDictionary
 import msgspec
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from openai_server.api.output import Usage
 from openai_server.daemon.interfaces import Registry
 from openai_server.sessions.calls import REMEMBERED, CallState, ParkedCall
 from openai_server.sessions.digests import digestOf
+from openai_server.sessions.handovers import Handovers
 from openai_server.sessions.lasting import LastingSessions
 from openai_server.sessions.matching import Match, Outcome
 from openai_server.sessions.pool import Slot
@@ -46,8 +48,6 @@ from openai_server.wire.tones import ToolDefinition
 
 #: Parked calls that are looked for at a start.
 MOST_CALLS: Final = 10_000
-#: Of what processes are told: which of them goes on with a turn, and its sid.
-TAKEN: Final = "turn-taken"
 #: What becomes of a call whose result is not waited for any more.
 _CLOSED: Final[Mapping[str, Field]] = {"isOpen": False, "details": b""}
 
@@ -142,6 +142,7 @@ class LastingTurns:
     @ivar owner: this process's name.
     @ivar isShared: whether other processes may take the turns.
     @ivar now: the wall clock, in seconds since 1970.
+    @ivar handovers: of turns that several processes share.
     @ivar onLost: called with a parked turn that another process has.
     @ivar isStopped: whether what happens from now on is the end of this
         process, and nothing that the next one need know.
@@ -152,13 +153,12 @@ class LastingTurns:
         state: StateStore,
         sessions: LastingSessions,
         upstreams: Upstreams,
-        clock: Callable[[], float],
+        clock: IReactorTime,
         now: Callable[[], float],
         owner: str = "",
     ) -> None:
         """
         @param upstreams: have the turns.
-        @param clock: the monotonic clock, in seconds.
         @param now: the wall clock, in seconds since 1970.
         @param owner: this process's name, which it has after a restart too.
         """
@@ -169,8 +169,9 @@ class LastingTurns:
         self._state = state
         self._sessions = sessions
         self._upstreams = upstreams
-        self._clock = clock
+        self._clock = clock.seconds
         self.now = now
+        self.handovers = Handovers(state, owner, clock)
         self._takes: dict[Parked, Deferred[bool]] = {}
 
     def keep(self, parked: Parked) -> Deferred[bool]:
@@ -268,19 +269,26 @@ class LastingTurns:
         return following(take.addCallback(self._taken, parked))
 
     async def _takeRows(self, sid: str, names: Sequence[str]) -> bool:
+        await self._whenLeft(sid)
         if await self._state.takeAll(SavedCall, names, owner=self.owner, isOpen=True):
             return True
         # Another process has the turn, and no results yet.
         isOurs = await self._state.takeAll(SavedCall, names, isOpen=True)
         if isOurs:
-            self.tellTaken(sid)
+            self.handovers.taken(sid)
+            await self._whenLeft(sid)
         return isOurs
 
-    def tellTaken(self, sid: str) -> None:
+    async def _whenLeft(self, sid: str) -> None:
+        if (left := self.handovers.whenLeft(sid)) is not None:
+            await following(left)
+
+    def isTaking(self, parked: Parked) -> bool:
         """
-        Tell the other processes that this one goes on with the turn of a sid.
+        Whether this process is about to use results of a turn: then the store
+        says whose it is.
         """
-        self._state.tell(TAKEN, f"{self.owner} {sid}")
+        return parked in self._takes
 
     def _taken(self, isOurs: bool, parked: Parked) -> bool:
         self._takes.pop(parked, None)

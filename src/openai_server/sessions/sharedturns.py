@@ -3,11 +3,12 @@
 Parked turns that several processes share: at the same daemons, over one store.
 
 Each has one owner, the process that its calls name in the store. One that is
-brought a result of another's call makes itself the owner, goes on with the turn
-on the same worker, and tells the former owner, which lets go of it without a
-word to the daemon. Whoever was not told notices when it wants to say something
-to the model, and may not. The turns of a process that is gone become those of
-any that lives, so that they end at their deadlines.
+brought a result of another's call makes itself the owner, attaches to the turn,
+and tells the former owner, which lets go of it without a word of it to the
+daemon, and says so: then the turn goes on, on the same worker. Whoever was not
+told notices when it wants to say something to the model, and may not. The turns
+of a process that is gone become those of any that lives, so that they end at
+their deadlines.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from openai_server.sessions.adoption import Adoption, Surroundings
 from openai_server.sessions.calls import CallState, ParkedCall
 from openai_server.sessions.chains import Transcript
 from openai_server.sessions.conversation import Conversation
+from openai_server.sessions.handovers import TAKEN
 from openai_server.sessions.ids import isPublicCallId
-from openai_server.sessions.parkedturns import TAKEN, LastingTurns, following
+from openai_server.sessions.parkedturns import LastingTurns, following
 from openai_server.sessions.strays import StrayCalls
 from openai_server.sessions.upstreams import Upstream
 from openai_server.store.interfaces import StateStore
@@ -71,6 +73,7 @@ class SharedTurns:
         Listen, and look.
         """
         self._unhear = self._state.hear(TAKEN, self._heard)
+        self._turns.handovers.start()
         for strays in self._strays.values():
             strays.start()
         self._looking.start(LOOK, now=False)
@@ -83,6 +86,7 @@ class SharedTurns:
         if self._unhear is not None:
             self._unhear()
             self._unhear = None
+            self._turns.handovers.stop()
             self._looking.stop()
         for strays in self._strays.values():
             strays.stop()
@@ -121,17 +125,18 @@ class SharedTurns:
         isKnown = any(self._around.calls.withoutId(account, entry.name or "", asked) for entry in results)
         return None if isKnown else await self._turns.callWithoutId(account, asked)
 
-    def takeOver(self, saved: SavedCall) -> Deferred[None]:
+    def takeOver(self, saved: SavedCall, isAbandoned: bool = False) -> Deferred[None]:
         """
         Go on with the turn of this call, if nobody else is quicker.
 
+        @param isAbandoned: whether its owner is gone, and cannot let go.
         @return: fires when that is so, or not. What is begun is not cancelled.
         """
-        taking = self._taking.run(lambda: Deferred.fromCoroutine(self._takeOver(saved)))
+        taking = self._taking.run(lambda: Deferred.fromCoroutine(self._takeOver(saved, isAbandoned)))
         taking.addErrback(lambda failure: self._log.failure("a turn could not be taken over", failure))
         return following(taking)
 
-    async def _takeOver(self, saved: SavedCall) -> None:
+    async def _takeOver(self, saved: SavedCall, isAbandoned: bool) -> None:
         upstream = self._adoption.upstreamOf(saved)
         isHere = upstream is not None and upstream.hasTurn(saved.incarnation)
         if saved.owner != self._turns.owner and not isHere:
@@ -142,9 +147,10 @@ class SharedTurns:
             return
         calls = await self._turns.own(saved)
         if calls and not self._turns.isStopped:
-            if saved.owner != self._turns.owner:
-                self._turns.tellTaken(saved.sid)
             self._adoption.bringBack(calls)
+            if saved.owner != self._turns.owner and not isAbandoned:
+                # Not before: one of them has to list the names of the tools.
+                self._turns.handovers.taken(saved.sid)
 
     async def adoptAbandoned(self, upstream: Upstream) -> None:
         """
@@ -155,7 +161,7 @@ class SharedTurns:
             return
         abandoned = await self._turns.abandoned(incarnation)
         for saved in {(each.sid, each.owner): each for each in abandoned}.values():
-            await self.takeOver(saved)
+            await self.takeOver(saved, isAbandoned=True)
 
     def _look(self) -> Deferred[None]:
         looking = Deferred.fromCoroutine(self._lookAtAll())
@@ -176,7 +182,7 @@ class SharedTurns:
         owner, _, sid = text.partition(" ")
         if owner != self._turns.owner:
             for conversation in self._parked():
-                if conversation.context.sid == sid:
+                if conversation.context.sid == sid and not self._turns.isTaking(conversation):
                     self._leave(conversation)
 
     async def _check(self) -> None:
@@ -199,6 +205,8 @@ class SharedTurns:
         conversation.letGo()
         around.calls.left(conversation)
         around.memory.lost(conversation.context.session)
+        around.upstreams.having(conversation.context.session).daemon.tidy()
+        self._turns.handovers.left(conversation.context.sid)
         around.onLeft(conversation.context)
         if conversation.onLeft is not None:
             self._files.begin(conversation.onLeft)

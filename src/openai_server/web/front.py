@@ -128,7 +128,7 @@ class WebFront(Service):
         state, lasting, turns = store.state, None, None
         if state.lasts:
             lasting = LastingSessions(state, now)
-            turns = LastingTurns(state, lasting, upstreams, clock.seconds, now, hid)
+            turns = LastingTurns(state, lasting, upstreams, clock, now, hid)
         accounts = self.accounts = Accounts(
             clock,
             store.accounts,
