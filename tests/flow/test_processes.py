@@ -5,7 +5,10 @@ and sessions, which any of them goes on with.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from openai_server.accounts.account import AccountLimits
+from openai_server.sessions.adoption import Adoption
 from openai_server.sessions.conversation import LATE_RESULT
 from openai_server.sessions.parkedturns import LastingTurns
 from openai_server.sessions.sharedturns import LOOK
@@ -404,6 +407,28 @@ class TurnContract:
             each.world = world
             self.assertSaid(each.results("grey", "fishy"), "[grey][fishy]", "continued")
         self.assertEqual(len(again.sent("tool-result")), 4)
+
+    def test_takenBeforeItsTurn(self) -> None:
+        """
+        One that is taken while others are brought back is not.
+        """
+        talks = [self.parked(self.a) for _ in range(3)]
+        self.kill(self.a)
+        sids = self.sids(self.a)
+        brought: list[str] = []
+        bringBack = Adoption.bringBack
+
+        def bringAndTake(adoption: Adoption, saved: Sequence[SavedCall]) -> None:
+            bringBack(adoption, saved)
+            brought.append(saved[0].sid)
+            if len(brought) == 1:
+                self.halfAnswered(talks[sids.index(brought[0]) - 1], self.b)
+
+        self.patch(Adoption, "bringBack", bringAndTake)
+        again = self.process("a")
+        again.advance(1)
+        self.assertEqual(sorted(brought), sorted(sids))
+        self.assertEqual((again.link.turnCount, self.b.link.turnCount), (2, 1))
 
     def test_otherDaemon(self) -> None:
         """

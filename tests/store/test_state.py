@@ -208,6 +208,16 @@ class StateContract:
         [first, *_] = result(state.abandoned(9, "42"))
         self.assertEqual(first, CALL)
 
+    def test_parkedSids(self) -> None:
+        """
+        Those of open calls of one owner.
+        """
+        others: list[dict[str, Any]] = [{}, {"sid": "s2"}, {"sid": "s3", "isOpen": False}, {"owner": "p2"}]
+        for number, other in enumerate(others):
+            changed = {"publicId": f"call_{number}", "sid": f"s{number}", **other}
+            self.store.state.save(msgspec.structs.replace(CALL, **changed))
+        self.assertEqual(set(self.result(self.store.state.parkedSids("p1")) or ()), {"s0", "s2"})
+
     def test_leases(self) -> None:
         """
         One owner at a time, until the lease is over or given back.

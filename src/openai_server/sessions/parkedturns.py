@@ -135,6 +135,9 @@ class Parked(Protocol):
         """
 
 
+P = TypeVar("P", bound=Parked)
+
+
 class LastingTurns:
     """
     Saves parked turns, and what becomes of their calls.
@@ -358,17 +361,18 @@ class LastingTurns:
         else:
             self._state.save(replace(saved, isOpen=False, details=b""))
 
-    def isOwn(self, parked: Parked) -> Deferred[bool | None] | None:
+    async def lost(self, turns: Iterable[P]) -> Sequence[P]:
         """
-        Return whether this process still has a parked turn, by the store.
-
-        @return: fires with None where that cannot be known for now; None for a
-            turn of which nothing is there.
+        Return those of these parked turns that another process has, by the
+        store; none where that cannot be known for now.
         """
-        if all(call.saved is None for call in parked.openCalls):
-            return None
-        own = {"owner": self.owner}
-        return self._state.change(SavedCall, own, sid=parked.context.sid, owner=self.owner, isOpen=True)
+        noted = [(each, [call for call in each.openCalls if call.saved is not None]) for each in turns]
+        own = await self._state.parkedSids(self.owner)
+        if own is None:
+            return ()
+        others = [(each, calls) for each, calls in noted if each.context.sid not in own]
+        # Meanwhile their results may have come.
+        return [each for each, calls in others if any(call.saved is not None for call in calls)]
 
     # What is in the store.
 

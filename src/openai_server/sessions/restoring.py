@@ -37,6 +37,7 @@ class Restoration:
 
     @ivar shared: the turns of all processes, where there are others.
     @ivar _stages: what is under way, by the daemon that it needs.
+    @ivar _waiting: calls of turns that are not yet gone on with, by their sids.
     """
 
     _log = Logger()
@@ -58,12 +59,14 @@ class Restoration:
         self._around = around
         self._adoption = adoption
         self._stages: dict[Upstream | None, Deferred[None]] = {}
+        self._waiting: dict[str, list[SavedCall]] = {}
 
     def start(self) -> None:
         """
         Begin.
         """
         if self.shared is not None:
+            self.shared.onTaken = self._isTaken
             self.shared.start()
         self._begin(None, self._load())
 
@@ -112,45 +115,47 @@ class Restoration:
     async def _load(self) -> None:
         portions = self._portions()
         await self._around.memory.load(portions)
-        turns: dict[str, list[SavedCall]] = {}
         for saved in await self._turns.calls():
             if saved.isOpen:
-                turns.setdefault(saved.sid, []).append(saved)
+                self._waiting.setdefault(saved.sid, []).append(saved)
                 continue
             self._adoption.remember(saved)
             if (rest := portions.rest()) is not None:
                 await rest
-        byUpstream: dict[Upstream | None, list[Sequence[SavedCall]]] = {}
-        for each in turns.values():
-            byUpstream.setdefault(self._adoption.upstreamOf(each[0]), []).append(each)
+        byUpstream: dict[Upstream | None, list[str]] = {}
+        for sid, [saved, *_] in list(self._waiting.items()):
+            byUpstream.setdefault(self._adoption.upstreamOf(saved), []).append(sid)
             if (rest := portions.rest()) is not None:
                 await rest
-        for turn in byUpstream.pop(None, ()):
-            await self._bring(turn)
+        for sid in byUpstream.pop(None, ()):
+            self._bring(sid)
             if (rest := portions.rest()) is not None:
                 await rest
         for upstream in self._around.upstreams:
             if upstream in byUpstream or self.shared is not None:
                 self._begin(upstream, self._bringAll(upstream, byUpstream.get(upstream, [])))
 
-    async def _bringAll(self, upstream: Upstream, turns: list[Sequence[SavedCall]]) -> None:
+    async def _bringAll(self, upstream: Upstream, sids: Sequence[str]) -> None:
         """
-        Go on with these turns, the last one first, and forget what was saved
-        of each.
+        Go on with the turns of these sids, the last one first.
         """
         portions = self._portions()
         await upstream.daemon.whenReached()
-        while turns:
-            await self._bring(turns.pop())
+        for sid in reversed(sids):
+            self._bring(sid)
             if (rest := portions.rest()) is not None:
                 await rest
                 # Another daemon may be there in each turn of the reactor.
                 await upstream.daemon.whenReached()
         if self.shared is not None:
+            await self.shared.check()
             await self.shared.adoptAbandoned(upstream)
 
-    async def _bring(self, turn: Sequence[SavedCall]) -> None:
-        if self.shared is None:
-            self._adoption.bringBack(turn)
-        else:
-            await self.shared.takeOver(turn[0])
+    def _bring(self, sid: str) -> None:
+        # What was saved of it is not needed any more.
+        calls = self._waiting.pop(sid, None)
+        if calls is not None:
+            self._adoption.bringBack(calls)
+
+    def _isTaken(self, sid: str) -> bool:
+        return self._waiting.pop(sid, None) is not None

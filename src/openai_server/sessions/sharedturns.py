@@ -46,6 +46,9 @@ FILES_KEPT: Final = 3600.0
 class SharedTurns:
     """
     Takes over turns, and lets go of those that others take.
+
+    @ivar onTaken: told the sid of each turn that is taken, here or elsewhere;
+        returns whether this process would have brought it back.
     """
 
     _log = Logger()
@@ -66,6 +69,7 @@ class SharedTurns:
         self._looking.clock = around.clock
         self._files = Timeouts(around.clock, FILES_KEPT)
         self._unhear: Callable[[], None] | None = None
+        self.onTaken: Callable[[str], bool] = lambda sid: False
         turns.onLost = self._leave
 
     def start(self) -> None:
@@ -147,6 +151,7 @@ class SharedTurns:
             return
         calls = await self._turns.own(saved)
         if calls and not self._turns.isStopped:
+            self.onTaken(saved.sid)
             self._adoption.bringBack(calls)
             if saved.owner != self._turns.owner and not isAbandoned:
                 # Not before: one of them has to list the names of the tools.
@@ -177,21 +182,22 @@ class SharedTurns:
 
     def _heard(self, text: str | None) -> None:
         if text is None:
-            Deferred.fromCoroutine(self._check())
+            Deferred.fromCoroutine(self.check())
             return
         owner, _, sid = text.partition(" ")
         if owner != self._turns.owner:
+            if self.onTaken(sid):
+                self._turns.handovers.left(sid)
             for conversation in self._parked():
                 if conversation.context.sid == sid and not self._turns.isTaking(conversation):
                     self._leave(conversation)
 
-    async def _check(self) -> None:
+    async def check(self) -> None:
         """
         Let go of what others have: this process may not have been told.
         """
-        asked = [(each, asked) for each in self._parked() if (asked := self._turns.isOwn(each)) is not None]
-        for conversation, isOwn in asked:
-            if await isOwn is False and conversation.isParked:
+        for conversation in await self._turns.lost(self._parked()):
+            if conversation.isParked:
                 self._leave(conversation)
 
     def _parked(self) -> list[Conversation]:

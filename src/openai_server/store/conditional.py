@@ -135,6 +135,17 @@ def abandoned(connection: Connection, limit: int, incarnation: str, now: float) 
     return [SavedCall(*row) for row in connection.execute(_abandoned(connection.dialect.name), values)]
 
 
+def parkedSids(connection: Connection, owner: str, now: float) -> frozenset[str]:
+    """
+    Return the sids of all open calls that a process owns.
+
+    @param now: in seconds since 1970.
+    """
+    calls = TABLES[SavedCall]
+    query = select(calls.c.sid).where(calls.c.owner == owner, calls.c.is_open, calls.c.expires_at > now)
+    return frozenset(connection.scalars(query))
+
+
 @cache
 def _abandoned(dialect: str) -> Select[Any]:
     calls = TABLES[SavedCall]

@@ -9,7 +9,7 @@ Nothing here fails because a database does: see L{Store.whyDegraded}.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
@@ -215,6 +215,12 @@ class StateStore(Leasing, Messaging, Protocol):
         """
         Return open calls of one daemon's, whose owners hold no lease of their
         process.
+        """
+
+    def parkedSids(self, owner: str) -> Deferred[Collection[str] | None]:
+        """
+        Return the sids of all open calls that a process owns; None where nobody
+        can say for now.
         """
 
     def get(self, kind: type[S], key: Key) -> Deferred[S | None]:

@@ -6,7 +6,7 @@ State in this process's memory.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from heapq import nlargest
 from typing import Any, Final, cast
 
@@ -118,6 +118,13 @@ class MemoryState:
         calls = cast("list[SavedCall]", self._with(SavedCall, {"isOpen": True, "incarnation": incarnation}))
         found = [call for call in calls if not self._leases.isHeld(PROCESS + call.owner)]
         return succeed(sorted(found, key=keyOf)[:limit])
+
+    def parkedSids(self, owner: str) -> Deferred[Collection[str] | None]:
+        """
+        Return the sids of all open calls that a process owns.
+        """
+        calls = cast("list[SavedCall]", self._with(SavedCall, {"isOpen": True, "owner": owner}))
+        return succeed({call.sid for call in calls})
 
     def get(self, kind: type[S], key: Key) -> Deferred[S | None]:
         """

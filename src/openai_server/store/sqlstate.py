@@ -6,14 +6,14 @@ State in a database.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from heapq import nlargest
 from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 
 from openai_server.store.claiming import ClaimState
-from openai_server.store.conditional import ChangeAll, TakeAll, abandoned
+from openai_server.store.conditional import ChangeAll, TakeAll, abandoned, parkedSids
 from openai_server.store.leasing import (
     AcquireLease,
     ReleaseLease,
@@ -138,6 +138,13 @@ class SQLState:
         return self._reading.read(
             lambda connection: abandoned(connection, limit, incarnation, now), lambda: ()
         )
+
+    def parkedSids(self, owner: str) -> Deferred[Collection[str] | None]:
+        """
+        Return the sids of all open calls that a process owns.
+        """
+        now = self._now()
+        return self._reading.read(lambda connection: parkedSids(connection, owner, now), lambda: None)
 
     def get(self, kind: type[S], key: Key) -> Deferred[S | None]:
         """
