@@ -53,14 +53,14 @@ class Handovers:
 
     def stop(self) -> None:
         """
-        Wait for nobody.
+        Wait for nobody, and say nothing more to a model: the next process has
+        the turns.
         """
         for unhear in self._unhear:
             unhear()
         self._unhear = ()
         self._timeouts.stop()
-        for sid, wait in list(self._waits.items()):
-            self._over(sid, wait)
+        self._waits.clear()
 
     def taken(self, sid: str) -> None:
         """
