@@ -380,12 +380,18 @@ class ManyRowsTests(SQLiteFile):
         """
         All of them are written and deleted, however many statements it takes.
         """
-        count = sum(manyrows.PORTIONS) + 1
-        calls = [replace(CALL, publicId=f"call_{number}") for number in range(count)]
+        # One statement of each length, and columns that all, some and none of its rows have.
+        asked = [None] * 64 + [b"", b"asked"] * 16 + [b"asked", None] * 15 + [None]
+        details = [b"", b"d" * manyrows.COPIED] * 32 + [b"d" * (manyrows.COPIED + 1), b""] * 31 + [b"d"]
+        self.assertEqual((len(asked), len(details)), (sum(manyrows.PORTIONS),) * 2)
+        calls = [
+            replace(CALL, publicId=f"call_{number:03}", asked=each[0], details=each[1])
+            for number, each in enumerate(zip(asked, details, strict=True))
+        ]
         state = self.store.state
         state.save(*calls)
         found = self.successResultOf(state.find(SavedCall, limit=1000))
-        self.assertEqual({call.publicId for call in found}, {call.publicId for call in calls})
+        self.assertEqual(sorted(found, key=lambda call: call.publicId), calls)
         for call in calls[1:]:
             state.forget(SavedCall, call.publicId)
         self.assertEqual(self.successResultOf(state.find(SavedCall, limit=1000)), [calls[0]])
