@@ -101,13 +101,16 @@ def writeAll(connection: Connection, changes: Iterable[Operation]) -> list[Any]:
 
     @return: what came of each, in their order.
     """
-    numbered = sorted(enumerate(changes), key=lambda pair: pair[1].order)
-    came: dict[int, Any] = {}
-    for _, group in groupby(numbered, key=lambda pair: pair[1].group):
-        pairs = list(group)
-        written = pairs[0][1].write(connection, [change for _, change in pairs])
-        came.update(zip([number for number, _ in pairs], written, strict=True))
-    return [came[number] for number in range(len(came))]
+    changes = list(changes)
+    orders = [change.order for change in changes]
+    groups = [change.group for change in changes]
+    came: list[Any] = [None] * len(changes)
+    for _, group in groupby(sorted(range(len(changes)), key=orders.__getitem__), key=groups.__getitem__):
+        numbers = list(group)
+        written = changes[numbers[0]].write(connection, [changes[number] for number in numbers])
+        for number, result in zip(numbers, written, strict=True):
+            came[number] = result
+    return came
 
 
 def inserting(dialect: str, table: Table) -> Any:

@@ -105,6 +105,12 @@ class UnsavedChanges:
         """
         Take out the first ones.
         """
+        if len(self._queue) <= most:
+            taken, self._queue, self._size = self._queue, {}, 0
+            self._latest.clear()
+            for change in taken.values():
+                change.isWaiting = False
+            return taken
         taken = dict(islice(self._queue.items(), most))
         for number in taken:
             self._remove(number)
