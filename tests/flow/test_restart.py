@@ -22,7 +22,7 @@ from openai_server.embedded.playback import Step
 from openai_server.sessions import restoring
 from openai_server.sessions.conversation import LATE_RESULT, Conversation
 from openai_server.sessions.memory import Memory
-from openai_server.web import front
+from openai_server.web import asking
 from tests.flow.support import FlowCase, Talk, function, steps, user
 from tests.flow.test_calls import chunk
 from tests.flow.test_responses import LOOK, ResponsesCase, plays, responseOf, says, textOf
@@ -667,7 +667,7 @@ class SessionTests(RestartCase):
         It is not written again for that. The next process remembers those that
         were used last.
         """
-        self.patch(front, "_memoryFrom", lambda configuration: Memory(sessions=1))
+        self.patch(asking, "_memoryFrom", lambda configuration: Memory(sessions=1))
         world = self.world()
         talks = [Talk(world, model="echo") for _ in range(3)]
         for talk in talks:

@@ -13,7 +13,7 @@ from typing import Any
 from openai_server.embedded.models import ModelPrompt
 from openai_server.embedded.playback import Step
 from openai_server.sessions.memory import Memory
-from openai_server.web import front, repair
+from openai_server.web import asking, repair
 from openai_server.web.mistakes import Bug
 from tests.dialects import inBothAPIs
 from tests.flow.support import FlowCase, Talk, function, steps, user
@@ -312,7 +312,7 @@ class TranscriptTests(FlowCase):
         """
         The session that was used longest ago makes place.
         """
-        self.patch(front, "_memoryFrom", lambda configuration: Memory(sessions=2))
+        self.patch(asking, "_memoryFrom", lambda configuration: Memory(sessions=2))
         world = World(self)
         talks = [Talk(world, {"x-hum-session": f"s{n}"}) for n in range(3)]
         for talk in talks:

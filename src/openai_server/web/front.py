@@ -17,31 +17,17 @@ from openai_server.api.dialect import Dialect
 from openai_server.api.ids import newToken
 from openai_server.api.responses.conversations import Conversations
 from openai_server.config import Configuration, whyKeyNeeded
-from openai_server.daemon.interfaces import Bee
 from openai_server.metrics import Counters
 from openai_server.reports import RequestReports, TurnReports
-from openai_server.sessions.adoption import Adoption, Surroundings
 from openai_server.sessions.answerkeys import AnswerKeys
-from openai_server.sessions.calls import CallTable
-from openai_server.sessions.hints import SessionKeys
-from openai_server.sessions.lasting import LastingSessions
-from openai_server.sessions.memory import Memory, SessionMemory
-from openai_server.sessions.owntools import OwnTools
-from openai_server.sessions.parkedturns import LastingTurns
-from openai_server.sessions.plans import UserHint
-from openai_server.sessions.pool import Limits
-from openai_server.sessions.restoring import Restoration
 from openai_server.sessions.retries import Retries
-from openai_server.sessions.sharedturns import SharedTurns
-from openai_server.sessions.sharing import SharedSessions
-from openai_server.sessions.upstreams import NamedDaemon, Upstream, Upstreams
-from openai_server.store.interfaces import Bounds, StateStore, Store
+from openai_server.sessions.upstreams import NamedDaemon
+from openai_server.store.interfaces import Bounds, Store
 from openai_server.store.membership import Membership
 from openai_server.store.opening import VolatileStore
 from openai_server.store.sharedrecords import recordsOf
-from openai_server.translate.names import TakenNames
 from openai_server.web.admission import Admission
-from openai_server.web.attachments import AttachmentFolder
+from openai_server.web.asking import Asking, Told
 from openai_server.web.completion import Completion
 from openai_server.web.conversations import ConversationRoutes
 from openai_server.web.exchanges import Exchanges
@@ -61,7 +47,6 @@ from openai_server.web.sharedanswers import sharedAnswersOver
 from openai_server.web.site import APISite
 from openai_server.web.sockets import ResponsesSockets
 from openai_server.web.spoken import SpokenDialects
-from openai_server.web.submission import Submitter
 from openai_server.web.survivors import Survivors
 from openai_server.web.turnreports import TurnReporter, nameOf
 from openai_server.web.turnstart import TurnStart
@@ -119,56 +104,39 @@ class WebFront(Service):
             what an earlier process had.
         """
         store = store or VolatileStore(clock, boundsFrom(configuration), now)
+        state = store.state
+        self._configuration = configuration
         self.membership = Membership(store, hid, clock)
-        ownTools = OwnTools(configuration.ownTools, configuration.allowedTools, configuration.disallowedTools)
-        limits, room = _limitsFrom(configuration), ownTools.roomBeside
-        upstreams = Upstreams([Upstream(each, clock, limits, room) for each in daemons])
-        self.models = OfferedModels(configuration.models, upstreams.registry, now)
-        self.retries: Retries[Response] = Retries(clock)
-        state, lasting, turns = store.state, None, None
-        if state.lasts:
-            lasting = LastingSessions(state, now)
-            turns = LastingTurns(state, lasting, upstreams, clock, now, hid)
         accounts = self.accounts = Accounts(
             clock,
             store.accounts,
-            store.state,
-            store.state.secret("accounts"),
+            state,
+            state.secret("accounts"),
             now,
             configuration.apiKey,
             needsKey=whyKeyNeeded(configuration) is not None,
         )
-        memory = SessionMemory(
-            clock,
-            SessionKeys(store.state.secret("hints")),
-            _memoryFrom(configuration),
-            lasting,
-            upstreams.canGoOn,
-        )
+        limiter = accounts.limiter
         self.activity = Activity(now)
-        self.submitter = Submitter(
-            clock=clock,
-            configuration=configuration,
-            upstreams=upstreams,
-            memory=memory,
-            ownTools=ownTools,
-            calls=CallTable(clock, turns),
-            folder=AttachmentFolder(clock, runtimeDirectory),
-            counters=counters or Counters(),
-            reporter=TurnReporter(
-                [accounts.limiter], [self.activity, store.ledger, *turnReports], accounts.keys.labelOf
-            ),
-            turns=turns,
-            sharing=SharedSessions(memory, lasting) if lasting is not None and lasting.isShared else None,
+        told = Told(
+            TurnReporter([limiter], [self.activity, store.ledger, *turnReports], accounts.keys.labelOf),
+            lambda context: limiter.turnLeft(context.account, nameOf(context)),
+            onBroughtBack,
         )
-        self._onBroughtBack = onBroughtBack
-        self._restoration = (
-            None if lasting is None or turns is None else self._restorationOf(state, lasting, turns, ownTools)
+        asking = self._asking = Asking(
+            clock,
+            configuration,
+            daemons,
+            state,
+            told,
+            counters or Counters(),
+            hid=hid,
+            runtimeDirectory=runtimeDirectory,
+            now=now,
         )
-        self._bees: Sequence[Bee] = ()
-        self._taken = TakenNames()
-        self._hid = hid
-        self._configuration = configuration
+        upstreams, self.submitter = asking.upstreams, asking.submitter
+        self.models = OfferedModels(configuration.models, upstreams.registry, now)
+        self.retries: Retries[Response] = Retries(clock)
         spoken = SpokenDialects(configuration, self._defaultModel, now, dialects or {})
         responses = spoken.responses
         shared = sharedAnswersOver(store, self.membership, clock, responses.interrupted)
@@ -187,12 +155,12 @@ class WebFront(Service):
             kept,
             self._exchanges,
             survivors,
-            self._restoration,
+            asking.restoration,
             self._keys,
         )
-        self.completion = Completion(self.submitter, start, kept, accounts.limiter, self._takenNames)
+        self.completion = Completion(self.submitter, start, kept, limiter, asking.takenNames)
         hosts = (*configuration.allowedHosts, *boundHosts)
-        admission = Admission(accounts.keys, hosts, configuration.corsOrigins, accounts.limiter)
+        admission = Admission(accounts.keys, hosts, configuration.corsOrigins, limiter)
         isKept = configuration.keptResponses > 0
         self.page = Page(
             now,
@@ -202,7 +170,7 @@ class WebFront(Service):
             lambda: store.whyDegraded,
             accounts.keys,
         )
-        inputs = InputTokens(responses, kept, self.submitter, self._takenNames)
+        inputs = InputTokens(responses, kept, self.submitter, asking.takenNames)
         further = [
             *KeptChats(spoken.chat, spoken.chat.name, kept).routes(),
             *KeptResponses(responses, kept, configuration.keepAliveInterval).routes(),
@@ -241,14 +209,12 @@ class WebFront(Service):
 
     def startService(self) -> None:
         """
-        Remove what dead processes left.
+        Begin, with what earlier processes have left.
         """
         super().startService()
         self.accounts.start()
         self.membership.startService()
-        self.submitter.folder.start()
-        if self._restoration is not None:
-            self._restoration.start()
+        self._asking.start()
 
     def stopService(self) -> None:
         """
@@ -259,40 +225,19 @@ class WebFront(Service):
         self.kept.stop()
         self._turnAway()
         self.completion.stop()
-        if self._restoration is not None:
-            self._restoration.stop()
-        self.submitter.folder.stop()
+        self._asking.stop()
         self.membership.stopService()
 
     def change(self, configuration: Configuration) -> None:
         """
         Let other settings hold from now on: those that can change.
         """
-        self._configuration = self.submitter.configuration = configuration
+        self._configuration = configuration
         self.models.change(configuration.models)
-        self.submitter.upstreams.change(_limitsFrom(configuration))
+        self._asking.change(configuration)
 
     def _defaultModel(self) -> str | None:
         return self._configuration.defaultModel or self.models.only()
-
-    def _restorationOf(
-        self, state: StateStore, lasting: LastingSessions, turns: LastingTurns, ownTools: OwnTools
-    ) -> Restoration:
-        submitter = self.submitter
-        around = Surroundings(
-            submitter.clock,
-            submitter.upstreams,
-            submitter.memory,
-            submitter.calls,
-            submitter.counters,
-            ownTools.learn,
-            submitter.reporter.turnOver,
-            lambda context: self.accounts.limiter.turnLeft(context.account, nameOf(context)),
-            self._onBroughtBack,
-        )
-        adoption = Adoption(turns, around)
-        shared = SharedTurns(state, turns, around, adoption) if turns.isShared else None
-        return Restoration(lasting, turns, around, adoption, shared)
 
     def _turnAway(self) -> None:
         self.page.stop()
@@ -300,21 +245,6 @@ class WebFront(Service):
         if self._keys is not None:
             self._keys.stop()
         self.submitter.stop()
-
-    def _takenNames(self) -> TakenNames:
-        bees = self.submitter.upstreams.registry.bees()
-        if bees is not self._bees:
-            self._bees = bees
-            others = [bee for bee in bees if bee.hid != self._hid]
-            self._taken = TakenNames(
-                frozenset(name for bee in others for name in bee.tools),
-                frozenset(each for bee in others for each in bee.provides),
-            )
-        return self._taken
-
-
-def _memoryFrom(configuration: Configuration) -> Memory:
-    return Memory(continuation=configuration.continuation, userHint=UserHint(configuration.userHint))
 
 
 def boundsFrom(configuration: Configuration) -> Bounds:
@@ -326,12 +256,4 @@ def boundsFrom(configuration: Configuration) -> Bounds:
         configuration.keptBytes,
         configuration.keptAge,
         configuration.ledgerDays * 86400.0,
-    )
-
-
-def _limitsFrom(configuration: Configuration) -> Limits:
-    return Limits(
-        maxTurns=configuration.maxTurns,
-        queueLength=configuration.queueLength,
-        queueTimeout=configuration.queueTimeout,
     )
