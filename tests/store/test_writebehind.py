@@ -4,6 +4,7 @@ Tests for L{openai_server.store.writebehind}.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -350,3 +351,26 @@ class WriteBehindTests(SyncCase):
         self.clock.advance(0.25)
         self.done()
         self.assertIsNone(self.changes.whyDegraded)
+
+
+class UnsavedChangesTests(SyncCase):
+    """
+    What waits.
+    """
+
+    def test_nothingIsLeftOfWhatIsTaken(self) -> None:
+        """
+        Neither its size nor its key, whether all is taken or a part.
+        """
+        for most in (1, 2):
+            changes = unsaved.UnsavedChanges()
+            key = object()
+            change = Operation(key, unsaved.MOST_BYTES)
+            references = sys.getrefcount(key)
+            changes.add(change)
+            if most == 1:
+                changes.add(Change("b"))
+            self.assertTrue(changes.isTooMuch)
+            self.assertEqual(list(changes.take(most).values()), [change])
+            self.assertFalse(changes.isTooMuch)
+            self.assertEqual(sys.getrefcount(key), references)

@@ -4,8 +4,8 @@ Parked turns that pass from one process to another one.
 
 The daemon gives a call to any bee that lists its name (humd 0.31.18). The
 process that had a turn lists the names of its tools until it has heard that
-another one goes on with it, and a call that reaches it and then dies with it is
-lost: the model waits in vain. So whoever takes a turn says nothing to its model
+another one goes on with it, and a call that reaches it and dies with it is lost:
+the model waits in vain. So whoever takes a turn says nothing to its model
 until the former process has said that it has let go, or long enough for that.
 """
 
@@ -48,13 +48,13 @@ class Handovers:
         """
         Listen.
         """
-        # One that takes the turn back waits for this process in its turn.
+        # Whoever takes a turn from this process meanwhile waits for it, as it does no longer.
         self._unhear = [self._state.hear(topic, self._heard) for topic in (LEFT, TAKEN)]
 
     def stop(self) -> None:
         """
-        Wait for nobody, and say nothing more to a model: the next process has
-        the turns.
+        Wait for nobody: what is saved of turns that were waited for stays there
+        for the next process.
         """
         for unhear in self._unhear:
             unhear()

@@ -182,7 +182,10 @@ class SharedTurns:
 
     def _heard(self, text: str | None) -> None:
         if text is None:
-            Deferred.fromCoroutine(self.check())
+            checking = Deferred.fromCoroutine(self.check())
+            checking.addErrback(
+                lambda failure: self._log.failure("it was not looked for turns that others have", failure)
+            )
             return
         owner, _, sid = text.partition(" ")
         if owner != self._turns.owner:
