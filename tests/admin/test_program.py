@@ -119,7 +119,7 @@ class FileAdminTests(AdminContract, SQLiteFile):
         self.assertEqual(self.ran("--store", f"sqlite:///{missing}", "state", code=1), [said])
         Path(missing).write_bytes(b"")
         said = (
-            f"admin: store {missing}: its schema is None, and 0005 is wanted: start this server with it once"
+            f"admin: store {missing}: its schema is None, and 0006 is wanted: start this server with it once"
         )
         self.assertEqual(self.ran("--store", f"sqlite:///{missing}", "state", code=1), [said])
 

@@ -153,7 +153,7 @@ class FileTests(LoggedFile):
             connection.execute("UPDATE alembic_version SET version_num = '9999'")
         with self.assertRaises(StoreError) as caught:
             self.opened()
-        said = "its schema is 9999, of a newer openai-server; this one knows them up to 0005"
+        said = "its schema is 9999, of a newer openai-server; this one knows them up to 0006"
         self.assertEqual(str(caught.exception), f"store {self.file}: {said}")
         self.assertEqual(list(self.file.parent.glob("store.db.corrupt-*")), [])
 

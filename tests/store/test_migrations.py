@@ -100,6 +100,27 @@ class FileMigrationTests(MigrationContract, SQLiteFile):
 
     lacks = (("add_index", SHARED_LOOKUP),)
 
+    def test_indexes(self) -> None:
+        """
+        Each is used where it is meant to be, though it leaves rows out.
+        """
+        location = Location(self.where)
+        with location.alone(), location.migrating(self.engine) as connection:
+            migrate(connection)
+        ordered = "expires_at > 5 ORDER BY expires_at DESC LIMIT 3"
+        wanted = {
+            f"* FROM sessions WHERE name = 'n' AND {ordered}": "SEARCH sessions USING INDEX sessions_name",
+            f"* FROM sessions WHERE user = 'u' AND {ordered}": "SEARCH sessions USING INDEX sessions_user",
+            f"* FROM calls WHERE account = 'a' AND asked = 'q' AND {ordered}": (
+                "SEARCH calls USING INDEX calls_asked"
+            ),
+            "count(*), sum(size) FROM records": "SCAN records USING COVERING INDEX records_used",
+        }
+        with self.engine.connect() as connection:
+            for query, how in wanted.items():
+                plan = connection.execute(text(f"EXPLAIN QUERY PLAN SELECT {query}")).all()
+                self.assertTrue(plan[0][3].startswith(how), plan)
+
 
 class PostgreSQLMigrationTests(MigrationContract, PostgreSQL):
     """

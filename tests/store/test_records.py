@@ -8,10 +8,25 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
+from sqlalchemy import Engine, func, select
 from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
 
-from openai_server.store.interfaces import LONGEST_ID, Bounds, RecordStore
+from openai_server.store.interfaces import LONGEST_ID, OVERHEAD, Bounds, RecordStore
+from openai_server.store.location import Location
 from openai_server.store.memory import MemoryStore
+from openai_server.store.migrations import migrate
+from openai_server.store.operations import writeAll
+from openai_server.store.recordbounds import Extent, RecordBounds
+from openai_server.store.recordchanges import (
+    AppendItems,
+    PutRecord,
+    RecordChange,
+    RemoveItem,
+    RemoveRecord,
+    UseRecord,
+)
+from openai_server.store.schema import records
 from tests.store.support import InMemory, PostgreSQL, SQLiteFile, SQLiteInMemory
 
 
@@ -353,3 +368,60 @@ class BoundsTests(RecordContract, SQLiteInMemory):
                 store.append("a", id, [(item, b"x" * size)])
             else:
                 store.removeItem("a", id, item)
+
+
+class HeldTests(SynchronousTestCase):
+    """
+    What is known of all records without looking at them.
+    """
+
+    def setUp(self) -> None:
+        self.engine: Engine = Location("sqlite:///:memory:").engine()
+        self.addCleanup(self.engine.dispose)
+        with self.engine.begin() as connection:
+            migrate(connection)
+
+    def write(self, bounds: RecordBounds, *changes: RecordChange) -> Extent:
+        """
+        Write a batch, and return how much there is then.
+        """
+        with self.engine.begin() as connection:
+            bounds.begun(connection, changes)
+            writeAll(connection, changes)
+            bounds.makeRoom(connection)
+            query = select(func.count(), func.coalesce(func.sum(records.c.size), 0))
+            return Extent(*connection.execute(query).one())
+
+    def test_new(self) -> None:
+        """
+        One that was not there before is counted with what it takes.
+        """
+        bounds = RecordBounds(Bounds(9, 1 << 20, 100))
+        batch = [PutRecord("a", "1", 1.0, b"12345", None), UseRecord("a", "1", 2.0)]
+        self.assertEqual(self.write(bounds, *batch), Extent(1, OVERHEAD + 5))
+        self.assertEqual(bounds.held, Extent(1, OVERHEAD + 5))
+
+    def test_batches(self) -> None:
+        """
+        It is right after batches of all kinds of changes.
+        """
+        random = Random(7)
+        bounds = RecordBounds(Bounds(8, 20_000, 1000))
+        for number in range(300):
+            batch = [self.change(random, number) for _ in range(random.randrange(1, 9))]
+            self.assertEqual(self.write(bounds, *batch), bounds.held)
+
+    def change(self, random: Random, number: int) -> RecordChange:
+        """
+        Something that is done to one of a few records.
+        """
+        account, id, item = random.choice("ab"), random.choice("123456"), random.choice("xy")
+        data = b"x" * random.randrange(3000)
+        changes = [
+            PutRecord(account, id, number, data, None),
+            UseRecord(account, id, number),
+            RemoveRecord(account, id),
+            AppendItems(account, id, number, [(item, data)], 20_000),
+            RemoveItem(account, id, item),
+        ]
+        return random.choice(changes)

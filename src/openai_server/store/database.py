@@ -195,7 +195,7 @@ class Database:
                 self._bounds.begun(connection, ofRecords)
             came = writeAll(connection, changes)
             if ofRecords:
-                self._bounds.makeRoom(connection, ofRecords)
+                self._bounds.makeRoom(connection)
             if now - self._swept >= _SWEEP:
                 self._sweep(connection, now)
                 self._swept = now

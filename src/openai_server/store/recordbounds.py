@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Final, TypeAlias
 
-from sqlalchemy import Connection, Select, bindparam, delete, func, select
+from sqlalchemy import Connection, bindparam, delete, func, select
 
-from openai_server.store.interfaces import Bounds
+from openai_server.store.interfaces import OVERHEAD, Bounds
 from openai_server.store.manyrows import deleteRows
-from openai_server.store.recordchanges import RecordChange, measure
+from openai_server.store.recordchanges import PutRecord, RecordChange, UseRecord, measure
 from openai_server.store.schema import records
 
 #: One part in so many of the bound is deleted beyond what has to be: not with
@@ -28,49 +28,50 @@ _PORTION: Final = 500
 
 _forgetting: Final = delete(records).where(records.c.used <= bindparam("since")).returning(records.c.size)
 _tooLarge: Final = delete(records).where(records.c.size > bindparam("most")).returning(records.c.size)
-_totals: Final = select(
-    func.count(), func.coalesce(func.sum(records.c.size), 0), func.coalesce(func.max(records.c.size), 0)
-)
-_these: Final = _totals.where(
+_totals: Final = select(func.count(), func.coalesce(func.sum(records.c.size), 0))
+_these: Final = select(records.c.id, records.c.size).where(
     records.c.account == bindparam("of"), records.c.id.in_(bindparam("these", expanding=True))
 )
 _oldest: Final = select(records.c.place, records.c.size).order_by(records.c.used, records.c.place)
 _deleting: Final = delete(records)
 
+#: Bytes of records, by their accounts and ids.
+_Sizes: TypeAlias = dict[tuple[str, str], int]
+
 
 @dataclass(frozen=True)
 class Extent:
     """
-    How much some records are.
+    How much the records are.
 
     @ivar size: bytes of all together.
-    @ivar largest: bytes of the largest.
     """
 
     count: int
     size: int
-    largest: int = 0
 
 
 class RecordBounds:
     """
     Keeps the records within bounds.
 
-    @ivar _all: how much there is; None while that is not known.
-    @ivar _before: how much there was of the records that are changed.
+    @ivar held: how much there is; None while that is not known.
+    @ivar _changes: those that are written now, without what only uses a record.
+    @ivar _before: the bytes of each of their records.
     """
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
-        self._all: Extent | None = None
-        self._before = Extent(0, 0)
+        self.held: Extent | None = None
+        self._changes: Sequence[RecordChange] = ()
+        self._before: _Sizes = {}
 
     def recount(self) -> None:
         """
         Look again how much there is: others may have added to it, or a change
         may not have been written.
         """
-        self._all = None
+        self.held = None
 
     def forgetOld(self, connection: Connection, now: float) -> None:
         """
@@ -83,24 +84,38 @@ class RecordBounds:
         """
         Note that these changes are written next.
         """
-        if self._all is None:
-            self._all = _extent(connection, _totals)
-        self._before = _extentOf(connection, changes)
+        if self.held is None:
+            self.held = Extent(*map(int, connection.execute(_totals).one()))
+        self._changes = [change for change in changes if type(change) is not UseRecord]
+        self._before = _sizesOf(connection, self._changes)
 
-    def makeRoom(self, connection: Connection, changes: Sequence[RecordChange]) -> None:
+    def makeRoom(self, connection: Connection) -> None:
         """
         Delete those for which there is no room after these changes, the one
         that was used longest ago first.
         """
-        measure(connection, changes)
-        after = _extentOf(connection, changes)
-        self._changed(after.count - self._before.count, after.size - self._before.size)
-        if after.largest > self._bounds.size:
+        measure(connection, self._changes)
+        before, after = self._before, self._after(connection)
+        self._changed(len(after) - len(before), sum(after.values()) - sum(before.values()))
+        if max(after.values(), default=0) > self._bounds.size:
             gone = connection.execute(_tooLarge, {"most": self._bounds.size}).scalars().all()
             self._changed(-len(gone), -sum(gone))
-        assert self._all is not None
-        if self._all.count > self._bounds.count or self._all.size > self._bounds.size:
-            self._cut(connection, self._all)
+        assert self.held is not None
+        if self.held.count > self._bounds.count or self.held.size > self._bounds.size:
+            self._cut(connection, self.held)
+
+    def _after(self, connection: Connection) -> _Sizes:
+        new: _Sizes = {}
+        others: list[RecordChange] = []
+        for change in self._changes:
+            if type(change) is PutRecord and (change.account, change.id) not in self._before:
+                new[change.account, change.id] = len(change.data) + OVERHEAD
+            else:
+                others.append(change)
+        # What has become of those is for the database to say.
+        for change in others:
+            new.pop((change.account, change.id), None)
+        return new | _sizesOf(connection, others)
 
     def _cut(self, connection: Connection, all_: Extent) -> None:
         bounds = self._bounds
@@ -118,26 +133,21 @@ class RecordBounds:
         self._changed(-len(gone), -goneSize)
 
     def _changed(self, count: int, size: int) -> None:
-        if self._all is not None:
-            self._all = Extent(self._all.count + count, self._all.size + size)
+        if self.held is not None:
+            self.held = Extent(self.held.count + count, self.held.size + size)
 
 
-def _extentOf(connection: Connection, changes: Sequence[RecordChange]) -> Extent:
+def _sizesOf(connection: Connection, changes: Sequence[RecordChange]) -> _Sizes:
     """
-    Return how much there is of the records that are changed.
+    Return the bytes of those of the records that are there.
     """
     ids: dict[str, set[str]] = {}
     for change in changes:
         ids.setdefault(change.account, set()).add(change.id)
-    found = Extent(0, 0)
+    found: _Sizes = {}
     for account, those in ids.items():
         waiting = iter(those)
         while these := list(islice(waiting, _PORTION)):
-            part = _extent(connection, _these, of=account, these=these)
-            largest = max(found.largest, part.largest)
-            found = Extent(found.count + part.count, found.size + part.size, largest)
+            rows = connection.execute(_these, {"of": account, "these": these})
+            found.update([((account, id), size) for id, size in rows])
     return found
-
-
-def _extent(connection: Connection, query: Select[Any], **values: Any) -> Extent:
-    return Extent(*map(int, connection.execute(query, values).one()))

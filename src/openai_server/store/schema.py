@@ -8,6 +8,7 @@ Texts are compared byte by byte, whatever the database's language is.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final, get_type_hints
 
 from sqlalchemy import (
@@ -56,7 +57,8 @@ records: Final = Table(
     Column("size", BigInteger, nullable=False),
     Column("data", LargeBinary, nullable=False),
     UniqueConstraint("account", "id", name="records_id"),
-    Index("records_used", "used"),
+    # With sizes: all are counted with it alone.
+    Index("records_used", "used", "size"),
     Index("records_place", "account", "place"),
     sqlite_autoincrement=True,
 )
@@ -182,11 +184,21 @@ def _columnsOf(kind: type[Any]) -> list[Column[Any]]:
 
 
 def _tableOf(kind: type[Saved]) -> Table:
-    name = _NAMES[kind]
-    lookups = [
-        Index(f"{name}_{columnName(fields[-1])}", *map(columnName, fields)) for fields in LOOKUPS[kind]
-    ]
-    return Table(name, metadata, *_columnsOf(kind), Index(f"{name}_expire", "expires_at"), *lookups)
+    name, columns = _NAMES[kind], _columnsOf(kind)
+    lookups = [_lookupOf(name, fields, columns) for fields in LOOKUPS[kind]]
+    return Table(name, metadata, *columns, Index(f"{name}_expire", "expires_at"), *lookups)
+
+
+def _lookupOf(table: str, fields: Sequence[str], columns: Sequence[Column[Any]]) -> Index:
+    last = next(column for column in columns if column.name == columnName(fields[-1]))
+    # A row is not looked for by what it does not have.
+    isThere = last.is_not(None) if last.nullable else None
+    return Index(
+        f"{table}_{last.name}",
+        *map(columnName, fields),
+        sqlite_where=isThere,
+        postgresql_where=isThere,
+    )
 
 
 #: One table for each kind of state, with a column for each of its fields.

@@ -17,7 +17,9 @@ from openai_server.errors import APIError
 from tests.api.responses.grammar import checkConversation, checkItem, checkResponse
 from tests.support import SyncCase
 
-TOKEN = "0123456789abcdef" + "f" * 16
+#: A conversation is named by the end of it alone.
+DIGITS = "0123456789abcdef"
+TOKEN = "f" * 16 + DIGITS
 ID = "conv_0123456789abcdef"
 GOOD: Sequence[Output] = (Text(["yes"]), Finished("stop", Usage()))
 USER: dict[str, Any] = {"role": "user", "content": "hi"}
@@ -134,7 +136,7 @@ class ItemTests(ConversationCase):
         taken = {**USER, "id": "msg_mine"}
         wrong: Any = ["a/b", "", 5, None, "x" * 129]
         read = self.items(taken, taken, *[{**USER, "id": id} for id in wrong])
-        ours = [f"msg_{TOKEN}_in{number}" for number in range(1, 7)]
+        ours = [f"msg_{DIGITS}{DIGITS}_in{number}" for number in range(1, 7)]
         self.assertEqual([item["id"] for item in read], ["msg_mine", *ours])
 
     def test_wholeItems(self) -> None:
@@ -204,13 +206,13 @@ class ResponseTests(ConversationCase):
                 response = json.loads(self.dialect.renderer(inquiry).body(GOOD))
                 checkResponse(response)
                 self.assertEqual(response["conversation"], {"id": ID})
-                self.assertEqual(response["id"], f"resp_{TOKEN[:16]}{'e' * 16}")
+                self.assertEqual(response["id"], f"resp_{DIGITS}{'e' * 16}")
                 entries = self.conversations.itemsOf(inquiry, GOOD)
                 items = [json.loads(data) for _, data in entries]
                 self.assertEqual([item["role"] for item in items], ["user", "assistant"])
                 self.assertEqual(items[1:], response["output"])
                 for id, _ in entries:
-                    self.assertTrue(id.startswith(f"msg_{TOKEN[:16]}"), id)
+                    self.assertTrue(id.startswith(f"msg_{DIGITS}"), id)
                 self.assertEqual(self.conversations.itemsOf(inquiry, ()), entries[:1])
 
     def test_saidAgain(self) -> None:

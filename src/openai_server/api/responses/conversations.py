@@ -77,7 +77,7 @@ class Conversations:
         Return id and record of a new conversation, and its first items.
         """
         found = self._read(body or b"{}", "items", "metadata")
-        id = f"conv_{self._newToken()[:CONVERSATION_DIGITS]}"
+        id = f"conv_{self._newToken()[-CONVERSATION_DIGITS:]}"
         record = ConversationRecord(int(self._now()), found.metadata or {})
         return id, msgspec.json.encode(record), self._wanted(id, found.items) if found.items else None
 

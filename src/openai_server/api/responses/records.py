@@ -231,7 +231,7 @@ def tokenIn(conversation: str, token: str) -> str:
     @param token: what they would have in common elsewhere.
     """
     found = _conversationId.fullmatch(conversation)
-    return token if found is None else found[1] + token[CONVERSATION_DIGITS:]
+    return token if found is None else found[1] + token[-CONVERSATION_DIGITS:]
 
 
 def keptItems(found: str | Sequence[Any], token: str, taken: Iterable[str] = ()) -> list[Item]:
