@@ -10,6 +10,7 @@ kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -134,6 +135,16 @@ class Failed(msgspec.Struct, tag="failed"):
 Output: TypeAlias = Text | Reasoning | WorkerTool | ToolCalls | Separator | Finished | Failed
 
 
+class _Cut(msgspec.Struct, tag="cut"):
+    """
+    L{Text} whose text is elsewhere.
+
+    @ivar lengths: characters of each piece.
+    """
+
+    lengths: list[int]
+
+
 def rowJSON(events: Sequence[Output]) -> bytes:
     """
     Return a row of events as JSON. Of an error its name, words and parameter
@@ -142,11 +153,30 @@ def rowJSON(events: Sequence[Output]) -> bytes:
     return _encode(events)
 
 
-def rowFromJSON(row: bytes) -> list[Output]:
+def cutRowJSON(events: Sequence[Output]) -> bytes:
+    """
+    Return a row of events as JSON for someone who has its text: of that it
+    tells only where one piece ends and the next one begins.
+    """
+    return _encode([_Cut(list(map(len, event.pieces))) if type(event) is Text else event for event in events])
+
+
+def rowFromJSON(row: bytes, text: str = "") -> list[Output]:
     """
     Return the events of such a row.
+
+    @param text: all of its text, if it is cut.
     """
-    return _decode(row)
+    events: list[Output] = []
+    at = 0
+    for event in _decode(row):
+        if isinstance(event, _Cut):
+            ends = list(accumulate(event.lengths, initial=at))
+            events.append(Text([text[start:end] for start, end in pairwise(ends)]))
+            at = ends[-1]
+        else:
+            events.append(event)
+    return events
 
 
 def _plain(error: APIError) -> list[Any]:
@@ -159,4 +189,4 @@ def _error(kind: type[APIError], plain: list[Any]) -> APIError:
 
 
 _encode = msgspec.json.Encoder(enc_hook=_plain).encode
-_decode = msgspec.json.Decoder(list[Output], dec_hook=_error).decode
+_decode = msgspec.json.Decoder(list[Output | _Cut], dec_hook=_error).decode

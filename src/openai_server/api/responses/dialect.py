@@ -16,7 +16,7 @@ from openai_server.api.ids import newToken
 from openai_server.api.inquiry import Inquiry
 from openai_server.api.keeping import Keeping, RecordsFound, RecordsWanted
 from openai_server.api.listing import deletedBody
-from openai_server.api.output import Failed, Output, rowFromJSON, rowJSON
+from openai_server.api.output import Failed, Output, cutRowJSON, rowFromJSON
 from openai_server.api.renderer import Renderer
 from openai_server.api.responses.answer import ResponseHead, headFrom
 from openai_server.api.responses.records import Record, historyFrom, readRecord
@@ -129,7 +129,7 @@ class ResponsesDialect:
             Record(
                 head.input or [],
                 msgspec.Raw(self._body(head, events)),
-                msgspec.Raw(rowJSON(events or ())),
+                msgspec.Raw(cutRowJSON(events or ())),
                 self._showsReasoning and head.showsReasoning,
                 self._showsTools,
             )
@@ -161,7 +161,7 @@ class ResponsesDialect:
             showsReasoning=found.showsReasoning,
             showsTools=found.showsTools,
         )
-        return renderer, rowFromJSON(found.output)
+        return renderer, rowFromJSON(found.output, found.answer.text)
 
     def interrupted(self, record: bytes) -> bytes:
         """

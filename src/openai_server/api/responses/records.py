@@ -52,6 +52,15 @@ class Answer(msgspec.Struct):
     output: list[Item]
     conversation: Any = None
 
+    @property
+    def text(self) -> str:
+        """
+        All that it says, without reasoning and refusals.
+        """
+        messages = [item for item in self.output if item["type"] == "message"]
+        parts = [part for item in messages for part in item["content"]]
+        return "".join([part["text"] for part in parts if part["type"] == "output_text"])
+
 
 class Record(msgspec.Struct):
     """
@@ -59,7 +68,8 @@ class Record(msgspec.Struct):
 
     @ivar input: the items of the request alone, each with an id.
     @ivar response: the response's object.
-    @ivar output: the row of events that it was made from, for its stream.
+    @ivar output: the row of events that it was made from, for its stream. Its
+        text is the response's.
     @ivar showsReasoning: whether reasoning is among its items.
     @ivar showsTools: whether tools that the worker ran are.
     """
