@@ -214,7 +214,10 @@ class DegradedLedgerTests(SQLiteFile):
         with self.unreachable():
             wanted = UsageWanted(since=0, until=int(NOW) + DAY)
             self.assertIsNone(self.successResultOf(store.ledger.usage(wanted)))
-            for _ in range(3 * TOGETHER + 5):
+            store.ledger.turnEnded(TURN)
+            self.clock.advance(0.1)
+            self.assertEqual(store.whyDegraded, "unreachable")
+            for _ in range(3 * TOGETHER + 4):
                 store.ledger.turnEnded(TURN)
             self.assertEqual(len(store.changes), 3)
         self.clock.advance(10)

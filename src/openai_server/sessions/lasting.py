@@ -153,17 +153,20 @@ class LastingSessions:
         """
         Return what it takes to go on with a session.
         """
-        context, now = session.context, self._now()
+        now, names = self._now(), session.wireNames.had
+        context, details = _partsOf(session.context, session.upstream)
+        if names is not None:
+            details = _encode(SessionDetails(session.context, names, session.upstream))
         return SavedSession(
             sid=session.sid,
             account=session.account,
-            context=_digestOf(context),
+            context=context,
             seen=session.seen.digest,
             name=session.name,
             user=session.user,
             systemPrompt=session.systemPrompt,
             size=session.size,
-            details=_encode(SessionDetails(context, session.wireNames.had, session.upstream)),
+            details=details,
             usedAt=now,
             expiresAt=now + KEPT,
         )
@@ -172,6 +175,15 @@ class LastingSessions:
 @lru_cache(maxsize=256)
 def _digestOf(context: Context) -> bytes:
     return digestOf([_encode(context)])
+
+
+@lru_cache(maxsize=256)
+def _partsOf(context: Context, upstream: str) -> tuple[bytes, bytes]:
+    """
+    Return the digest of a context, and the details of a session that has it
+    and no names.
+    """
+    return _digestOf(context), _encode(SessionDetails(context, None, upstream))
 
 
 def upstreamOf(saved: SavedSession) -> str:

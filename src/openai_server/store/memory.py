@@ -58,8 +58,15 @@ class MemoryStore:
         """
         Keep a record, and forget those for which there is no room then.
         """
+        self.keep(account, id, data, previous)
+        return succeed(None)
+
+    def keep(self, account: str, id: str, data: bytes, previous: str | None) -> bool:
+        """
+        Do the same, and return whether it can have this id.
+        """
         if not isId(id):
-            return succeed(None)
+            return False
         kept = self._used(account, id)
         if kept is None:
             kept = _Kept(data, previous, self._clock.seconds(), next(self._places))
@@ -69,7 +76,7 @@ class MemoryStore:
             self.size += len(data) - len(kept.data)
             kept.data, kept.previous = data, previous
         self._makeRoomFor((account, id))
-        return succeed(None)
+        return True
 
     def get(self, account: str, id: str) -> Deferred[bytes | None]:
         """

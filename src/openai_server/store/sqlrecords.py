@@ -47,8 +47,7 @@ class SQLRecords:
         """
         Keep a record.
         """
-        if isId(id) and self._bounds.count:
-            self._memory.put(account, id, data, previous)
+        if self._memory.keep(account, id, data, previous) and self._bounds.count:
             self._changes.add(PutRecord(account, id, self._use(), data, previous))
         return succeed(None)
 

@@ -5,7 +5,7 @@ The changes that wait to be written.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from itertools import count, islice
 from math import inf
 from typing import Final
@@ -23,6 +23,8 @@ class UnsavedChanges:
     """
     Changes by their numbers, in order; of one key not more than needed.
 
+    @ivar changes: all of them.
+    @ivar size: their bytes.
     @ivar _latest: the number of the last change of each key.
     @ivar _looked: the number of the last change of each order that looks at all
         of it: those before it stay as they are.
@@ -30,43 +32,31 @@ class UnsavedChanges:
 
     def __init__(self) -> None:
         self._numbers = count()
-        self._queue: dict[int, Operation] = {}
+        self.changes: dict[int, Operation] = {}
+        self.size = 0
         self._latest: dict[Hashable, int] = {}
         self._looked: dict[int, int] = {}
-        self._size = 0
 
     @property
     def isTooMuch(self) -> bool:
         """
         Whether there is not room for all of them.
         """
-        return len(self._queue) > MOST_UNSAVED or self._size > MOST_BYTES
-
-    def __len__(self) -> int:
-        """
-        Return how many changes wait.
-        """
-        return len(self._queue)
-
-    def __iter__(self) -> Iterator[Operation]:
-        """
-        Yield the changes in order.
-        """
-        return iter(self._queue.values())
+        return len(self.changes) > MOST_UNSAVED or self.size > MOST_BYTES
 
     @property
     def first(self) -> float:
         """
         The lowest number; infinite when nothing waits.
         """
-        return next(iter(self._queue), inf)
+        return next(iter(self.changes), inf)
 
     @property
     def last(self) -> int:
         """
         The highest number.
         """
-        return next(reversed(self._queue))
+        return next(reversed(self.changes))
 
     def add(self, change: Operation) -> int:
         """
@@ -75,19 +65,19 @@ class UnsavedChanges:
         @return: its number.
         """
         number = self._latest.get(change.key, -1)
-        former = None if number < 0 else self._queue.get(number)
+        former = None if number < 0 else self.changes.get(number)
         if former is not None and not self._wasSeen(number, change) and change.replaces(former):
             change.isPromised |= former.isPromised
             change.mayBeWritten |= former.mayBeWritten
-            self._size -= former.size
+            self.size -= former.size
             former.isWaiting = False
         else:
             number = next(self._numbers)
             self._latest[change.key] = number
         if change.looksAtAll:
             self._looked[change.order] = number
-        self._queue[number] = change
-        self._size += change.size
+        self.changes[number] = change
+        self.size += change.size
         change.isWaiting = True
         return number
 
@@ -98,20 +88,20 @@ class UnsavedChanges:
         """
         Note that somebody waits for all of them.
         """
-        for change in self._queue.values():
+        for change in self.changes.values():
             change.isPromised = True
 
     def take(self, most: int) -> dict[int, Operation]:
         """
         Take out the first ones.
         """
-        if len(self._queue) <= most:
-            taken, self._queue, self._size = self._queue, {}, 0
+        if len(self.changes) <= most:
+            taken, self.changes, self.size = self.changes, {}, 0
             self._latest.clear()
             for change in taken.values():
                 change.isWaiting = False
             return taken
-        taken = dict(islice(self._queue.items(), most))
+        taken = dict(islice(self.changes.items(), most))
         for number in taken:
             self._remove(number)
         return taken
@@ -122,10 +112,10 @@ class UnsavedChanges:
         """
         # The last one of a key counts, and what was added since before it.
         for number, change in reversed(taken.items()):
-            self._size += change.size
+            self.size += change.size
             self._latest.setdefault(change.key, number)
             change.isWaiting = True
-        self._queue = {**taken, **self._queue}
+        self.changes = {**taken, **self.changes}
 
     def dropTooMany(self) -> list[int]:
         """
@@ -136,18 +126,18 @@ class UnsavedChanges:
         """
         dropped: list[int] = []
         while self.isTooMuch:
-            oldest = next((number for number, each in self._queue.items() if not each.isPromised), None)
+            oldest = next((number for number, each in self.changes.items() if not each.isPromised), None)
             if oldest is None:
-                if len(self._queue) <= _PROMISED * MOST_UNSAVED and self._size <= _PROMISED * MOST_BYTES:
+                if len(self.changes) <= _PROMISED * MOST_UNSAVED and self.size <= _PROMISED * MOST_BYTES:
                     break
-                oldest = next(iter(self._queue))
+                oldest = next(iter(self.changes))
             self._remove(oldest)
             dropped.append(oldest)
         return dropped
 
     def _remove(self, number: int) -> None:
-        change = self._queue.pop(number)
-        self._size -= change.size
+        change = self.changes.pop(number)
+        self.size -= change.size
         change.isWaiting = False
         if self._latest.get(change.key) == number:
             del self._latest[change.key]

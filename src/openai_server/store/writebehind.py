@@ -24,7 +24,7 @@ from openai_server.metrics import Counters
 from openai_server.store.journal import Journal
 from openai_server.store.operations import Operation
 from openai_server.store.troubles import Trouble
-from openai_server.store.unsaved import UnsavedChanges
+from openai_server.store.unsaved import MOST_BYTES, UnsavedChanges
 
 #: Seconds for which a change may be unsaved, and how many may be.
 DELAY: Final = 0.1
@@ -95,14 +95,14 @@ class WriteBehind:
         """
         Return how many changes are unsaved.
         """
-        return len(self._queue) + len(self._batch)
+        return len(self._queue.changes) + len(self._batch)
 
     def pending(self) -> Iterator[Operation]:
         """
         Yield the changes that are unsaved, in order.
         """
         yield from self._batch.values()
-        yield from self._queue
+        yield from self._queue.changes.values()
 
     def unseen(self) -> Iterator[Operation]:
         """
@@ -110,8 +110,8 @@ class WriteBehind:
         same key that are not confirmed.
         """
         seen = {change.key for change in self._batch.values()}
-        seen.update([change.key for change in self._queue if change.mayBeWritten])
-        for change in self._queue:
+        seen.update([change.key for change in self._queue.changes.values() if change.mayBeWritten])
+        for change in self._queue.changes.values():
             if change.key not in seen:
                 yield change
 
@@ -126,14 +126,19 @@ class WriteBehind:
         number = self._queue.add(change)
         if self.journal is not None:
             self.journal.added(number, change)
-        if self._queue.isTooMuch:
-            self._dropTooMany()
+        queue = self._queue
+        isMuch = len(queue.changes) >= BATCH or queue.size > MOST_BYTES
+        if isMuch or self._timer is None or self.whyDegraded is not None:
+            self._added()
+        return number
+
+    def _added(self) -> None:
+        self._dropTooMany()
         if self.whyDegraded is None and not self._isStopped:
-            if len(self._queue) >= BATCH:
+            if len(self._queue.changes) >= BATCH:
                 self._flush()
             elif self._timer is None:
                 self._timer = self._clock.callLater(DELAY, self._due)
-        return number
 
     def ask(self, change: Operation, otherwise: Any) -> Deferred[Any]:
         """
@@ -157,7 +162,7 @@ class WriteBehind:
         self._queue.promise()
         if self.whyDegraded is not None or not len(self):
             return succeed(self.whyDegraded is None)
-        last = self._queue.last if self._queue else next(reversed(self._batch))
+        last = self._queue.last if self._queue.changes else next(reversed(self._batch))
         return self._wait(_Waiting(last, Deferred(), False, False))
 
     def promised(self) -> Deferred[bool]:
@@ -184,7 +189,7 @@ class WriteBehind:
         stopping = self._stopping = Deferred()
         if not self._isWriting:
             self._cancelTimer()
-            self._begin() if self._queue else self._stopped()
+            self._begin() if self._queue.changes else self._stopped()
         return stopping
 
     # Batches.
@@ -194,7 +199,7 @@ class WriteBehind:
         self._flush()
 
     def _flush(self) -> None:
-        if self._queue and not self._isWriting and self.whyDegraded is None and not self._isStopped:
+        if self._queue.changes and not self._isWriting and self.whyDegraded is None and not self._isStopped:
             self._cancelTimer()
             self._begin()
 
@@ -204,7 +209,7 @@ class WriteBehind:
         """
         self._batch = self._queue.take(BATCH)
         if self.journal is not None:
-            self.journal.begun(not self._queue)
+            self.journal.begun(not self._queue.changes)
         self._isWriting = True
         self._begunAt = self._clock.seconds()
         deadline = Deadline(self._clock, PATIENCE, lambda: self._degrade("slow", f"not done in {PATIENCE} s"))
@@ -234,12 +239,12 @@ class WriteBehind:
             waiting.deferred.callback(waiting.otherwise if isinstance(result, Exception) else result)
 
     def _goOn(self) -> None:
-        if self._queue and (self._waiting or self._stopping or len(self._queue) >= BATCH):
+        if self._queue.changes and (self._waiting or self._stopping or len(self._queue.changes) >= BATCH):
             self._cancelTimer()
             self._begin()
-        elif self._queue and self._timer is None:
+        elif self._queue.changes and self._timer is None:
             self._timer = self._clock.callLater(DELAY, self._due)
-        elif self._stopping is not None and not self._queue:
+        elif self._stopping is not None and not self._queue.changes:
             self._stopped()
 
     def _failed(self, failure: Failure) -> None:
@@ -319,8 +324,8 @@ class WriteBehind:
     def _stopped(self) -> None:
         self._cancelTimer()
         self._isStopped = True
-        if self._queue:
-            self._log.warn("{count} changes of the store were not saved", count=len(self._queue))
+        if self._queue.changes:
+            self._log.warn("{count} changes of the store were not saved", count=len(self._queue.changes))
         stopping, self._stopping = self._stopping, None
         if stopping is not None:
             stopping.callback(None)
