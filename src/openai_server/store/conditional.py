@@ -17,13 +17,13 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, delet
 
 from openai_server.store.interfaces import PROCESS
 from openai_server.store.leasing import timeIn
-from openai_server.store.operations import Operation
-from openai_server.store.saved import KINDS, Field, Key, Saved, SavedCall
+from openai_server.store.operations import ORDERS, Operation
+from openai_server.store.saved import Field, Key, Saved, SavedCall
 from openai_server.store.schema import TABLES, columnName, leases
 
 
 class _Conditional(Operation):
-    __slots__ = ("fields", "kind", "now")
+    __slots__ = ("fields", "kind", "now", "order")
     looksAtAll = True
 
     def __init__(self, kind: type[Saved], fields: Mapping[str, Any], now: float) -> None:
@@ -35,13 +35,7 @@ class _Conditional(Operation):
         self.kind = kind
         self.fields = fields
         self.now = now
-
-    @property
-    def order(self) -> int:  # type: ignore[override]
-        """
-        That of its table.
-        """
-        return KINDS.index(self.kind)
+        self.order = ORDERS[kind]
 
     def found(self, connection: Connection, names: Sequence[Key] | None = None) -> list[Key]:
         """

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Insert, delete, insert, select, update
 
+from openai_server.store.manyrows import insertRows
 from openai_server.store.operations import Operation, inserting
 from openai_server.store.saved import KINDS
 from openai_server.store.savedkeys import KeyTable, SavedKey
@@ -109,7 +110,7 @@ class UseTokens(Operation):
     """
 
     __slots__ = ("account", "periods", "tokens")
-    order: ClassVar[int] = len(KINDS) + 1
+    order = len(KINDS) + 1
 
     def __init__(self, account: str, periods: Sequence[str], tokens: int) -> None:
         super().__init__(("used", account, *periods), len(account))
@@ -131,22 +132,15 @@ class UseTokens(Operation):
         """
         Add them. Two processes that add to the same rows take them in one order.
         """
-        rows = [
-            {"whose": account, "of": period, "more": tokens}
-            for account, period, tokens in sorted(
-                (change.account, period, change.tokens) for change in changes for period in change.periods
-            )
-        ]
-        connection.execute(_using(connection.dialect.name), rows)
+        rows = sorted([(each.account, period, each.tokens) for each in changes for period in each.periods])
+        insertRows(connection, _using(connection.dialect.name), ("account", "period", "tokens"), rows)
         return [None] * len(changes)
 
 
 @cache
-def _using(dialect: str) -> Any:
-    made = inserting(dialect, usedTokens).values(
-        account=bindparam("whose"), period=bindparam("of"), tokens=bindparam("more")
-    )
-    return made.on_conflict_do_update(
+def _using(dialect: str) -> Insert:
+    made = inserting(dialect, usedTokens)
+    return made.on_conflict_do_update(  # type: ignore[no-any-return]
         index_elements=[usedTokens.c.account, usedTokens.c.period],
         set_={"tokens": usedTokens.c.tokens + made.excluded.tokens},
     )

@@ -8,7 +8,7 @@ Time is the database's where it has one, since machines differ.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from sqlalchemy import (
     ColumnElement,
@@ -29,7 +29,7 @@ from openai_server.store.schema import leases
 
 class _Leasing(Operation):
     __slots__ = ("name", "now", "owner", "ttl")
-    order: ClassVar[int] = len(KINDS)
+    order = len(KINDS)
 
     def __init__(self, name: str, owner: str, now: float, ttl: float = 0.0) -> None:
         """
@@ -122,7 +122,7 @@ class ReleaseLease(_Leasing):
 
 class _LeasingAll(Operation):
     __slots__ = ("_now", "_owner", "_ttl")
-    order: ClassVar[int] = len(KINDS)
+    order = len(KINDS)
 
     def __init__(self, owner: str, now: float = 0.0, ttl: float = 0.0) -> None:
         super().__init__(("leases", owner))

@@ -12,6 +12,7 @@ done for one (Python 3.11).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import cache
 from itertools import chain, compress, islice
 from typing import Any, Final, TypeAlias
@@ -38,12 +39,13 @@ def insertRows(connection: Connection, statement: Insert, names: Sequence[str], 
     if connection.dialect.name != "sqlite":
         connection.execute(statement, [dict(zip(names, row, strict=True)) for row in rows])
         return
-    for portion in _portionsOf(rows):
-        columns = list(zip(*portion, strict=True))
-        isGiven = tuple([column.count(None) < len(portion) for column in columns])
-        given = [_withoutAdapter(column) for column in compress(columns, isGiven)]
-        values = tuple(chain.from_iterable(zip(*given, strict=True)))
-        connection.exec_driver_sql(_inserting(statement, tuple(names), isGiven, len(portion)), values)
+    with closing(connection.connection.cursor()) as cursor:
+        for portion in _portionsOf(rows):
+            columns = list(zip(*portion, strict=True))
+            isGiven = tuple([column.count(None) < len(portion) for column in columns])
+            given = [_withoutAdapter(column) for column in compress(columns, isGiven)]
+            values = tuple(chain.from_iterable(zip(*given, strict=True)))
+            cursor.execute(_inserting(statement, tuple(names), isGiven, len(portion)), values)
 
 
 def _withoutAdapter(column: Sequence[Any]) -> Iterable[Any]:
@@ -79,8 +81,9 @@ def deleteRows(connection: Connection, statement: Delete, column: Any, keys: Seq
     if connection.dialect.name != "sqlite":
         connection.execute(statement.where(column == bindparam("one")), [{"one": key} for key in keys])
         return
-    for portion in _portionsOf(keys):
-        connection.exec_driver_sql(_deleting(statement, column, len(portion)), tuple(portion))
+    with closing(connection.connection.cursor()) as cursor:
+        for portion in _portionsOf(keys):
+            cursor.execute(_deleting(statement, column, len(portion)), tuple(portion))
 
 
 @cache

@@ -27,6 +27,8 @@ from openai_server.store.schema import TABLES
 BESIDE: Final = 200
 
 _LENGTHY: Final = (str, bytes, str | None, bytes | None)
+#: Those of tables.
+ORDERS: Final = {kind: order for order, kind in enumerate(KINDS)}
 #: Makes entries.
 encode: Final = msgspec.msgpack.Encoder().encode
 
@@ -35,8 +37,9 @@ class Operation:
     """
     One change.
 
-    @cvar order: those of one order are written together, the lowest first;
-        they have nothing to do with those of another.
+    @ivar order: those of one order are written together, the lowest first;
+        they have nothing to do with those of another. Those of one order and
+        class can be written with one statement.
     @ivar key: what it changes.
     @ivar size: bytes that it takes.
     @cvar looksAtAll: whether it sees what all those of its order before it
@@ -47,7 +50,7 @@ class Operation:
     """
 
     __slots__ = ("isPromised", "isWaiting", "key", "mayBeWritten", "size")
-    order: ClassVar[int] = 0
+    order: int = 0
     looksAtAll: ClassVar[bool] = False
 
     def __init__(self, key: Hashable, size: int = 0) -> None:
@@ -70,17 +73,10 @@ class Operation:
         """
         return None
 
-    @property
-    def group(self) -> Hashable:
-        """
-        What is equal for changes that can be written with one statement.
-        """
-        return type(self).__name__
-
     @classmethod
     def write(cls, connection: Connection, changes: Sequence[Any]) -> Sequence[Any]:
         """
-        Write changes of one group.
+        Write changes of one order and class.
 
         @return: what came of each.
         """
@@ -102,10 +98,10 @@ def writeAll(connection: Connection, changes: Iterable[Operation]) -> list[Any]:
     @return: what came of each, in their order.
     """
     changes = list(changes)
-    orders = [change.order for change in changes]
-    groups = [change.group for change in changes]
+    groups = [(change.order, type(change)) for change in changes]
     came: list[Any] = [None] * len(changes)
-    for _, group in groupby(sorted(range(len(changes)), key=orders.__getitem__), key=groups.__getitem__):
+    inOrder = sorted(range(len(changes)), key=[order for order, _ in groups].__getitem__)
+    for _, group in groupby(inOrder, key=groups.__getitem__):
         numbers = list(group)
         written = changes[numbers[0]].write(connection, [changes[number] for number in numbers])
         for number, result in zip(numbers, written, strict=True):
@@ -125,13 +121,14 @@ class SaveState(Operation):
     Keeps one saved thing.
     """
 
-    __slots__ = ("saved",)
+    __slots__ = ("order", "saved")
 
     def __init__(self, saved: Saved) -> None:
         kind = type(saved)
         lengthy = _lengthyOf(kind)(saved)
         super().__init__((kind, lengthy[0]), sum(map(len, filter(None, lengthy))))
         self.saved = saved
+        self.order = ORDERS[kind]
 
     @property
     def entry(self) -> bytes | None:
@@ -144,25 +141,11 @@ class SaveState(Operation):
             return None
         return encode((type(saved).__name__, [getattr(saved, name) for name in saved.__struct_fields__]))
 
-    @property
-    def order(self) -> int:  # type: ignore[override]
-        """
-        That of its table.
-        """
-        return KINDS.index(type(self.saved))
-
     def replaces(self, former: Operation) -> bool:
         """
         Whatever was to be kept or forgotten.
         """
         return type(former) in (SaveState, ForgetState)
-
-    @property
-    def group(self) -> Hashable:
-        """
-        One for each table.
-        """
-        return type(self).__name__, type(self.saved)
 
     @classmethod
     def write(cls, connection: Connection, changes: Sequence[SaveState]) -> Sequence[Any]:
@@ -204,12 +187,13 @@ class ForgetState(Operation):
     Removes one saved thing.
     """
 
-    __slots__ = ("kind", "name")
+    __slots__ = ("kind", "name", "order")
 
     def __init__(self, kind: type[Saved], name: Key) -> None:
         super().__init__((kind, name), len(name))
         self.kind = kind
         self.name = name
+        self.order = ORDERS[kind]
 
     @property
     def entry(self) -> bytes:
@@ -218,25 +202,11 @@ class ForgetState(Operation):
         """
         return encode((self.kind.__name__, self.name))
 
-    @property
-    def order(self) -> int:  # type: ignore[override]
-        """
-        That of its table.
-        """
-        return KINDS.index(self.kind)
-
     def replaces(self, former: Operation) -> bool:
         """
         Whatever was to be kept or forgotten.
         """
         return type(former) in (SaveState, ForgetState)
-
-    @property
-    def group(self) -> Hashable:
-        """
-        One for each table.
-        """
-        return type(self).__name__, self.kind
 
     @classmethod
     def write(cls, connection: Connection, changes: Sequence[ForgetState]) -> Sequence[Any]:

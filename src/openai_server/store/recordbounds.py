@@ -8,12 +8,13 @@ may have changed it; in between it is known from what was changed.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Final, TypeAlias
+from functools import cache
+from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Connection, bindparam, delete, func, select
+from sqlalchemy import ARRAY, Connection, Select, String, any_, bindparam, delete, func, select
 
 from openai_server.store.interfaces import OVERHEAD, Bounds
 from openai_server.store.manyrows import deleteRows
@@ -23,15 +24,12 @@ from openai_server.store.schema import records
 #: One part in so many of the bound is deleted beyond what has to be: not with
 #: each change there is something to delete then.
 _SLACK: Final = 100
-#: Records that are looked at with one statement.
+#: Records that are looked at at a time.
 _PORTION: Final = 500
 
 _forgetting: Final = delete(records).where(records.c.used <= bindparam("since")).returning(records.c.size)
 _tooLarge: Final = delete(records).where(records.c.size > bindparam("most")).returning(records.c.size)
 _totals: Final = select(func.count(), func.coalesce(func.sum(records.c.size), 0))
-_these: Final = select(records.c.id, records.c.size).where(
-    records.c.account == bindparam("of"), records.c.id.in_(bindparam("these", expanding=True))
-)
 _oldest: Final = select(records.c.place, records.c.size).order_by(records.c.used, records.c.place)
 _deleting: Final = delete(records)
 
@@ -144,10 +142,22 @@ def _sizesOf(connection: Connection, changes: Sequence[RecordChange]) -> _Sizes:
     ids: dict[str, set[str]] = {}
     for change in changes:
         ids.setdefault(change.account, set()).add(change.id)
+    dialect = connection.dialect.name
     found: _Sizes = {}
     for account, those in ids.items():
-        waiting = iter(those)
-        while these := list(islice(waiting, _PORTION)):
-            rows = connection.execute(_these, {"of": account, "these": these})
-            found.update([((account, id), size) for id, size in rows])
+        these = list(those) if dialect == "postgresql" else json.dumps(list(those))
+        rows = connection.execute(_sizes(dialect), {"of": account, "these": these})
+        found.update([((account, id), size) for id, size in rows])
     return found
+
+
+@cache
+def _sizes(dialect: str) -> Select[Any]:
+    """
+    Return what asks for records of an account, however many, with one parameter.
+    """
+    if dialect == "postgresql":
+        isOne = records.c.id == any_(bindparam("these", type_=ARRAY(String)))
+    else:
+        isOne = records.c.id.in_(select(func.json_each(bindparam("these")).table_valued("value").c.value))
+    return select(records.c.id, records.c.size).where(records.c.account == bindparam("of"), isOne)

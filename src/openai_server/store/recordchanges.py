@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Insert, bindparam, delete, func, select, update
 
@@ -38,7 +38,7 @@ class RecordChange(Operation):
     """
 
     __slots__ = ("account", "id", "used")
-    order: ClassVar[int] = len(KINDS) + 1
+    order = len(KINDS) + 1
 
     def __init__(self, account: str, id: str, used: float = 0.0, size: int = 0) -> None:
         super().__init__(("record", account, id), size)

@@ -14,6 +14,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from openai_server.store.interfaces import StoreError
 
+#: What was to be written is wrong.
+_MISTAKES: Final = (BadData, IntegrityError, sqlite3.DataError, sqlite3.IntegrityError)
 #: By how SQLite's names of errors begin.
 _SQLITE: Final = {
     "SQLITE_FULL": "full",
@@ -65,7 +67,7 @@ def troubleOf(error: BaseException) -> str | None:
         return "slow"
     if isinstance(error, OSError):
         return "unreachable"
-    if isinstance(error, (BadData, IntegrityError)):
+    if isinstance(error, _MISTAKES):
         return None
     if not isinstance(error, (DBAPIError, sqlite3.Error)):
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from operator import attrgetter
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Insert, delete, func, literal_column, select
 
@@ -41,7 +41,7 @@ class NoteTurns(Operation):
     """
 
     __slots__ = ("turns",)
-    order: ClassVar[int] = len(KINDS) + 2
+    order = len(KINDS) + 2
 
     def __init__(self, first: tuple[int, int, TurnReport]) -> None:
         super().__init__(("turns", first[0]), TOGETHER * BESIDE)
