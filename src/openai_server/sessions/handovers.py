@@ -31,13 +31,18 @@ PATIENCE: Final = 1.0
 
 class Handovers:
     """
-    Says which turns this process takes and leaves, and waits for the others.
+    Says which turns this process takes and leaves, hears which ones the others
+    take, and waits for them.
+
+    @ivar onTaken: told the sid of each turn that another process takes; None
+        where some may have been taken without a word of it.
     """
 
     def __init__(self, state: StateStore, owner: str, clock: IReactorTime) -> None:
         """
         @param owner: this process's name.
         """
+        self.onTaken: Callable[[str | None], None] = lambda sid: None
         self._state = state
         self._owner = owner
         self._timeouts = Timeouts(clock, PATIENCE)
@@ -48,8 +53,7 @@ class Handovers:
         """
         Listen.
         """
-        # Whoever takes a turn from this process meanwhile waits for it, as it does no longer.
-        self._unhear = [self._state.hear(topic, self._heard) for topic in (LEFT, TAKEN)]
+        self._unhear = [self._state.hear(TAKEN, self._heardOfTaking), self._state.hear(LEFT, self._heard)]
 
     def stop(self) -> None:
         """
@@ -83,11 +87,28 @@ class Handovers:
         """
         return self._waits.get(sid)
 
+    def _heardOfTaking(self, text: str | None) -> None:
+        if text is None:
+            self.onTaken(None)
+        elif (sid := self._othersIn(text)) is not None:
+            self.onTaken(sid)
+            # Whoever takes a turn from this process waits for it: it waits no longer.
+            self._left(sid)
+
     def _heard(self, text: str | None) -> None:
         # What may have been missed is not asked for: the wait is short.
-        owner, _, sid = (text or "").partition(" ")
-        wait = self._waits.get(sid)
-        if wait is not None and owner != self._owner:
+        if text is not None and (sid := self._othersIn(text)) is not None:
+            self._left(sid)
+
+    def _othersIn(self, text: str) -> str | None:
+        """
+        Return the sid that another process has said this of.
+        """
+        owner, _, sid = text.partition(" ")
+        return None if owner == self._owner else sid
+
+    def _left(self, sid: str) -> None:
+        if (wait := self._waits.get(sid)) is not None:
             self._over(sid, wait)
 
     def _over(self, sid: str, wait: Deferred[None]) -> None:

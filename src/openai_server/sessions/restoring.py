@@ -66,7 +66,7 @@ class Restoration:
         Begin.
         """
         if self.shared is not None:
-            self.shared.onTaken = self._isTaken
+            self.shared.forgo = self._forgo
             self.shared.start()
         self._begin(None, self._load())
 
@@ -157,5 +157,5 @@ class Restoration:
         if calls is not None:
             self._adoption.bringBack(calls)
 
-    def _isTaken(self, sid: str) -> bool:
+    def _forgo(self, sid: str) -> bool:
         return self._waiting.pop(sid, None) is not None

@@ -27,7 +27,6 @@ from openai_server.sessions.adoption import Adoption, Surroundings
 from openai_server.sessions.calls import CallState, ParkedCall
 from openai_server.sessions.chains import Transcript
 from openai_server.sessions.conversation import Conversation
-from openai_server.sessions.handovers import TAKEN
 from openai_server.sessions.ids import isPublicCallId
 from openai_server.sessions.parkedturns import LastingTurns, following
 from openai_server.sessions.strays import StrayCalls
@@ -47,8 +46,8 @@ class SharedTurns:
     """
     Takes over turns, and lets go of those that others take.
 
-    @ivar onTaken: told the sid of each turn that is taken, here or elsewhere;
-        returns whether this process would have brought it back.
+    @ivar forgo: told the sid of each turn that is taken, here or elsewhere, so
+        that a start does not bring it back; returns whether it would have.
     """
 
     _log = Logger()
@@ -56,7 +55,6 @@ class SharedTurns:
     def __init__(
         self, state: StateStore, turns: LastingTurns, around: Surroundings, adoption: Adoption
     ) -> None:
-        self._state = state
         self._turns = turns
         self._around = around
         self._adoption = adoption
@@ -68,15 +66,14 @@ class SharedTurns:
         self._looking = LoopingCall(self._look)
         self._looking.clock = around.clock
         self._files = Timeouts(around.clock, FILES_KEPT)
-        self._unhear: Callable[[], None] | None = None
-        self.onTaken: Callable[[str], bool] = lambda sid: False
+        self.forgo: Callable[[str], bool] = lambda sid: False
         turns.onLost = self._leave
 
     def start(self) -> None:
         """
         Listen, and look.
         """
-        self._unhear = self._state.hear(TAKEN, self._heard)
+        self._turns.handovers.onTaken = self._onTaken
         self._turns.handovers.start()
         for strays in self._strays.values():
             strays.start()
@@ -87,10 +84,8 @@ class SharedTurns:
         Neither take anything nor hear of it.
         """
         self._turns.onLost = None
-        if self._unhear is not None:
-            self._unhear()
-            self._unhear = None
-            self._turns.handovers.stop()
+        self._turns.handovers.stop()
+        if self._looking.running:
             self._looking.stop()
         for strays in self._strays.values():
             strays.stop()
@@ -151,7 +146,7 @@ class SharedTurns:
             return
         calls = await self._turns.own(saved)
         if calls and not self._turns.isStopped:
-            self.onTaken(saved.sid)
+            self.forgo(saved.sid)
             self._adoption.bringBack(calls)
             if saved.owner != self._turns.owner and not isAbandoned:
                 # Not before: one of them has to list the names of the tools.
@@ -180,20 +175,18 @@ class SharedTurns:
 
     # Letting go.
 
-    def _heard(self, text: str | None) -> None:
-        if text is None:
+    def _onTaken(self, sid: str | None) -> None:
+        if sid is None:
             checking = Deferred.fromCoroutine(self.check())
             checking.addErrback(
                 lambda failure: self._log.failure("it was not looked for turns that others have", failure)
             )
             return
-        owner, _, sid = text.partition(" ")
-        if owner != self._turns.owner:
-            if self.onTaken(sid):
-                self._turns.handovers.left(sid)
-            for conversation in self._parked():
-                if conversation.context.sid == sid and not self._turns.isTaking(conversation):
-                    self._leave(conversation)
+        if self.forgo(sid):
+            self._turns.handovers.left(sid)
+        for conversation in self._parked():
+            if conversation.context.sid == sid and not self._turns.isTaking(conversation):
+                self._leave(conversation)
 
     async def check(self) -> None:
         """
