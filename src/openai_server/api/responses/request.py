@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from openai_server.api.body import containersOf, converted, objectFromBody
 from openai_server.api.inquiry import (
     NO_CHOICE,
@@ -23,7 +25,7 @@ from openai_server.api.inquiry import (
     Message,
     Sampling,
 )
-from openai_server.api.keeping import RecordsFound, RecordsWanted
+from openai_server.api.keeping import RecordsWanted
 from openai_server.api.responses.answer import ResponseHead
 from openai_server.api.responses.input import messagesFromInput
 from openai_server.api.responses.records import (
@@ -37,7 +39,7 @@ from openai_server.api.responses.records import (
     resolved,
     tokenIn,
 )
-from openai_server.api.responses.structs import ResponsesBody, TextFormatBody
+from openai_server.api.responses.structs import ResponsesBody
 from openai_server.api.responses.tools import choiceFromBody, shownChoice, toolsFromBody
 from openai_server.api.rules import checkedModel, checkMetadata, missing, unknown
 from openai_server.api.unread import UnreadNames, safeName, shapeOf
@@ -78,7 +80,6 @@ def inquiryFromBody(
     model: str | None = None,
     defaultModel: Callable[[], str | None] = lambda: None,
     keeps: bool = False,
-    history: History | None = None,
 ) -> Inquiry | RecordsWanted:
     """
     Return what a request asks, its C{own} is the response's L{ResponseHead}; or
@@ -92,80 +93,129 @@ def inquiryFromBody(
     @param defaultModel: tells what a request without a model asks for that
         does not go on from a response.
     @param keeps: whether responses are kept at all.
-    @param history: what is known of what was wanted.
     @raise APIError: 400, with C{param} where one field is at fault.
     """
-    containersOf(body)
-    unread = UnreadNames()
-    found = _read(body, unread, strict)
-    _refuse(found)
-    previous, conversation = found.previous_response_id, _conversationOf(found)
-    if conversation is not None:
-        token = tokenIn(conversation, token)
-    if found.background and not (keeps and found.store is not False):
-        said = "A response in the background must be kept: leave 'store' out, or let it be true."
-        raise APIError("invalid_value", said, param="background")
-    if history is None:
-        others, items = namedBy(found.input)
-        goesOn = previous is not None or conversation is not None
-        if goesOn or others or any(map(isSealed, found.input or ())):
+    asked = _Asked(body, token, createdAt, strict, model, defaultModel, keeps)
+    return asked.wanted() or asked.inquiry(NO_HISTORY)
 
-            def read(records: RecordsFound) -> Inquiry:
-                inquiry = inquiryFromBody(
-                    body,
-                    token,
-                    createdAt,
-                    strict=strict,
-                    model=model,
-                    defaultModel=defaultModel,
-                    keeps=keeps,
-                    history=historyFrom(records),
-                )
-                assert isinstance(inquiry, Inquiry)
-                return inquiry
 
-            return RecordsWanted(
-                previous=previous, conversation=conversation, others=others, items=items, read=read
-            )
-        history = NO_HISTORY
-    elif previous is not None and history.model is None:
-        raise _previousNotFound(previous)
-    if history.known and isinstance(found.input, tuple):
-        found.input = resolved(found.input, history.known)
-    if history.model is not None and isinstance(found.input, tuple):
-        checkResults(found.input, history.items)
-    tools, shownTools = toolsFromBody(found.tools or (), unread)
-    choice = NO_CHOICE if found.tool_choice is None else choiceFromBody(found.tool_choice, tools)
-    messages = _messages(found, unread, history)
-    if strict and (nested := next((name for name in unread.all if _isUnknown(name)), None)):
-        raise unknown(nested)
-    model = checkedModel(model or found.model or history.model or defaultModel())
-    wish = found.reasoning
-    isKept = keeps and found.store is not False
-    return Inquiry(
-        model=model,
-        messages=messages,
-        messagesParam="input",
-        isStreamed=found.stream is True,
-        sampling=_sampling(found),
-        format=PLAIN_TEXT if found.text is None or found.text.format is None else _format(found.text.format),
-        tools=tools,
-        toolChoice=choice,
-        isParallel=found.parallel_tool_calls is not False,
-        user=found.user,
-        metadata=found.metadata or {},
-        isBackground=found.background is True,
-        ignored=unread.all,
-        own=ResponseHead(
-            token,
-            createdAt,
-            _repeated(found, model, shownTools, isKept, conversation),
-            wish is not None and (wish.summary or wish.generate_summary) is not None,
-            previous,
-            _inputOf(found, token, history, conversation) if isKept or conversation is not None else None,
-            isKept,
-        ),
+class _Asked:
+    """
+    A body that is read, as far as that goes without its history.
+    """
+
+    __slots__ = (
+        "_conversation",
+        "_createdAt",
+        "_defaultModel",
+        "_found",
+        "_isKept",
+        "_model",
+        "_strict",
+        "_token",
+        "_unread",
     )
+
+    def __init__(
+        self,
+        body: bytes,
+        token: str,
+        createdAt: int,
+        strict: bool,
+        model: str | None,
+        defaultModel: Callable[[], str | None],
+        keeps: bool,
+    ) -> None:
+        containersOf(body)
+        self._unread = UnreadNames()
+        self._found = found = _read(body, self._unread, strict)
+        _refuse(found)
+        self._conversation = conversation = _conversationOf(found)
+        self._token = token if conversation is None else tokenIn(conversation, token)
+        self._createdAt = createdAt
+        self._strict = strict
+        self._model = model
+        self._defaultModel = defaultModel
+        self._isKept = keeps and found.store is not False
+        if found.background and not self._isKept:
+            said = "A response in the background must be kept: leave 'store' out, or let it be true."
+            raise APIError("invalid_value", said, param="background")
+
+    def wanted(self) -> RecordsWanted | None:
+        """
+        Return the records that are the rest of it; None when there is no more.
+        """
+        found = self._found
+        others, items = namedBy(found.input)
+        goesOn = found.previous_response_id is not None or self._conversation is not None
+        if not (goesOn or others or any(map(isSealed, found.input or ()))):
+            return None
+        return RecordsWanted(
+            previous=found.previous_response_id,
+            conversation=self._conversation,
+            others=others,
+            items=items,
+            read=lambda records: self.inquiry(historyFrom(records)),
+        )
+
+    def inquiry(self, history: History) -> Inquiry:
+        """
+        Return what is asked, with what it goes on from.
+        """
+        found, unread = self._withHistory(history), self._unread
+        tools, shownTools = toolsFromBody(found.tools or (), unread)
+        choice = NO_CHOICE if found.tool_choice is None else choiceFromBody(found.tool_choice, tools)
+        messages = _messages(found, unread, history)
+        if self._strict and (nested := next((name for name in unread.all if _isUnknown(name)), None)):
+            raise unknown(nested)
+        model = checkedModel(self._model or found.model or history.model or self._defaultModel())
+        return Inquiry(
+            model=model,
+            messages=messages,
+            messagesParam="input",
+            isStreamed=found.stream is True,
+            sampling=_sampling(found),
+            format=_format(found),
+            tools=tools,
+            toolChoice=choice,
+            isParallel=found.parallel_tool_calls is not False,
+            user=found.user,
+            metadata=found.metadata or {},
+            isBackground=found.background is True,
+            ignored=unread.all,
+            own=self._head(found, model, shownTools, history),
+        )
+
+    def _withHistory(self, history: History) -> ResponsesBody:
+        """
+        Return the body with the items that its input only names.
+        """
+        found, previous = self._found, self._found.previous_response_id
+        if previous is not None and history.model is None:
+            raise _previousNotFound(previous)
+        if not isinstance(found.input, tuple):
+            return found
+        items = resolved(found.input, history.known) if history.known else found.input
+        if history.model is not None:
+            checkResults(items, history.items)
+        return found if items is found.input else replace(found, input=items)
+
+    def _head(
+        self, found: ResponsesBody, model: str, tools: list[dict[str, Any]], history: History
+    ) -> ResponseHead:
+        wish, conversation = found.reasoning, self._conversation
+        input = None
+        if self._isKept or conversation is not None:
+            input = _inputOf(found, self._token, history, conversation)
+        return ResponseHead(
+            self._token,
+            self._createdAt,
+            _repeated(found, model, tools, self._isKept, conversation),
+            wish is not None and (wish.summary or wish.generate_summary) is not None,
+            found.previous_response_id,
+            input,
+            self._isKept,
+        )
 
 
 def _read(body: bytes, unread: UnreadNames, strict: bool) -> ResponsesBody:
@@ -261,8 +311,9 @@ def _sampling(found: ResponsesBody) -> Sampling:
     return NO_SAMPLING if sampling == NO_SAMPLING else sampling
 
 
-def _format(wanted: TextFormatBody) -> Format:
-    if wanted.type == "text":
+def _format(found: ResponsesBody) -> Format:
+    wanted = None if found.text is None else found.text.format
+    if wanted is None or wanted.type == "text":
         return PLAIN_TEXT
     if wanted.type == "json_object":
         return Format("json")
