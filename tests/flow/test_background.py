@@ -416,6 +416,7 @@ class ResumedTests(KeptCase):
         Let the next response have the id L{known}.
         """
         self.patch(ids, "token_hex", lambda size: "0" * 2 * size)
+        self.patch(ids, "_seconds", lambda: "0" * 8)
 
     def test_everyCut(self) -> None:
         """
