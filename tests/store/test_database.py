@@ -433,6 +433,18 @@ class OtherTests(SQLiteFile):
     What else may be wrong.
     """
 
+    def test_whatCannotBeWritten(self) -> None:
+        """
+        (D11) What SQLite does not take is left out, and nothing else is.
+        """
+        wrong: list[Any] = [{"showsHistory": None}, {"key": "\ud800"}]
+        for number, values in enumerate(wrong, 1):
+            bad = msgspec.structs.replace(HINT, **{"key": b"bad", **values})
+            self.store.state.save(HINT, bad)
+            self.assertTrue(self.successResultOf(self.store.state.durable()), values)
+            found = self.successResultOf(self.store.state.find(SavedHint, limit=9))
+            self.assertEqual((found, self.counters.get("store_refused")), ([HINT], number), values)
+
     def test_noURL(self) -> None:
         """
         It is said, without what may be a secret.

@@ -4,7 +4,8 @@ Many rows with few statements.
 
 Python's module for SQLite lets other threads run around each statement, and
 gets its turn back when the reactor's has had its own: one statement for each
-row would cost both threads more than the writing. For each value that is None
+row would cost both threads more than the writing. Statements go to its own
+cursor: the way there through SQLAlchemy costs as much as some rows do. For each value that is None
 or C{bytes} it looks for an adapter, which takes longer than all else that is
 done for one (Python 3.11).
 """

@@ -95,6 +95,8 @@ class Completion:
         submission = self._submitter.submission(
             account, dialect.name, inquiry, hints, self._takenNames(), cwd
         )
+        # Before there is anything to give back if it fails.
+        keeping = dialect.keeping(inquiry)
         attempt: Attempt[Response] | None = attemptFrom(request, account, body)
         allowance = await allowanceFor(request, submission, self._limiter)
         joined = None if attempt is None else await allowance.keptBy(self._start.joined(attempt))
@@ -103,7 +105,6 @@ class Completion:
         # Whoever waits for an earlier attempt only looks as if it were there.
         isAlone = response is not None and attempt is not None and attempt.key is None
         if response is None:
-            keeping = dialect.keeping(inquiry)
             wanted = parsed if isinstance(parsed, RecordsWanted) else None
             asking = allowance.boundBy(self._start.answerTo(submission, attempt, wanted))
             response = await self._asked(request, inquiry, keeping, asking)
