@@ -386,9 +386,9 @@ class HeldTests(SynchronousTestCase):
         Write a batch, and return how much there is then.
         """
         with self.engine.begin() as connection:
-            bounds.begun(connection, changes)
+            before = bounds.begun(connection, changes)
             writeAll(connection, changes)
-            bounds.makeRoom(connection)
+            bounds.makeRoom(connection, changes, before)
             query = select(func.count(), func.coalesce(func.sum(records.c.size), 0))
             return Extent(*connection.execute(query).one())
 

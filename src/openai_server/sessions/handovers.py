@@ -53,7 +53,8 @@ class Handovers:
         """
         Listen.
         """
-        self._unhear = [self._state.hear(TAKEN, self._heardOfTaking), self._state.hear(LEFT, self._heard)]
+        hear = self._state.hear
+        self._unhear = [hear(TAKEN, self._heardOfTaking), hear(LEFT, self._heardOfLeaving)]
 
     def stop(self) -> None:
         """
@@ -93,12 +94,12 @@ class Handovers:
         elif (sid := self._othersIn(text)) is not None:
             self.onTaken(sid)
             # Whoever takes a turn from this process waits for it: it waits no longer.
-            self._left(sid)
+            self._waitNoMore(sid)
 
-    def _heard(self, text: str | None) -> None:
+    def _heardOfLeaving(self, text: str | None) -> None:
         # What may have been missed is not asked for: the wait is short.
         if text is not None and (sid := self._othersIn(text)) is not None:
-            self._left(sid)
+            self._waitNoMore(sid)
 
     def _othersIn(self, text: str) -> str | None:
         """
@@ -107,7 +108,7 @@ class Handovers:
         owner, _, sid = text.partition(" ")
         return None if owner == self._owner else sid
 
-    def _left(self, sid: str) -> None:
+    def _waitNoMore(self, sid: str) -> None:
         if (wait := self._waits.get(sid)) is not None:
             self._over(sid, wait)
 

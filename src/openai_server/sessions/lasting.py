@@ -154,13 +154,13 @@ class LastingSessions:
         Return what it takes to go on with a session.
         """
         now, names = self._now(), session.wireNames.had
-        context, details = _partsOf(session.context, session.upstream)
+        digest, details = _partsOf(session.context, session.upstream)
         if names is not None:
             details = _encode(SessionDetails(session.context, names, session.upstream))
         return SavedSession(
             sid=session.sid,
             account=session.account,
-            context=context,
+            context=digest,
             seen=session.seen.digest,
             name=session.name,
             user=session.user,

@@ -192,10 +192,10 @@ class Database:
                 self._bounds.forgetOld(
                     connection, min([now, *[each.used for each in ofRecords if each.used]])
                 )
-                self._bounds.begun(connection, ofRecords)
+                before = self._bounds.begun(connection, ofRecords)
             came = writeAll(connection, changes)
             if ofRecords:
-                self._bounds.makeRoom(connection)
+                self._bounds.makeRoom(connection, ofRecords, before)
             if now - self._swept >= _SWEEP:
                 self._sweep(connection, now)
                 self._swept = now

@@ -5,9 +5,9 @@ Many rows with few statements.
 Python's module for SQLite lets other threads run around each statement, and
 gets its turn back when the reactor's has had its own: one statement for each
 row would cost both threads more than the writing. Statements go to its own
-cursor: the way there through SQLAlchemy costs as much as some rows do. For each value that is None
-or C{bytes} it looks for an adapter, which takes longer than all else that is
-done for one (Python 3.11).
+cursor: the way there through SQLAlchemy costs as much as some rows do. For each
+value that is None or C{bytes} it looks for an adapter, which takes longer than
+all else that is done for one (Python 3.11).
 """
 
 from __future__ import annotations

@@ -63,7 +63,9 @@ class MemoryStore:
 
     def keep(self, account: str, id: str, data: bytes, previous: str | None) -> bool:
         """
-        Do the same, and return whether it can have this id.
+        Do what L{put} does, at once.
+
+        @return: whether there can be a record of this id.
         """
         if not isId(id):
             return False

@@ -27,7 +27,7 @@ from openai_server.store.schema import TABLES
 BESIDE: Final = 200
 
 _LENGTHY: Final = (str, bytes, str | None, bytes | None)
-#: Those of tables.
+#: The orders of changes of state: of each kind, that of its table.
 ORDERS: Final = {kind: order for order, kind in enumerate(KINDS)}
 #: Makes entries.
 encode: Final = msgspec.msgpack.Encoder().encode

@@ -24,7 +24,7 @@ from openai_server.store.schema import records
 #: One part in so many of the bound is deleted beyond what has to be: not with
 #: each change there is something to delete then.
 _SLACK: Final = 100
-#: Records that are looked at at a time.
+#: Records that are read at a time.
 _PORTION: Final = 500
 
 _forgetting: Final = delete(records).where(records.c.used <= bindparam("since")).returning(records.c.size)
@@ -34,7 +34,7 @@ _oldest: Final = select(records.c.place, records.c.size).order_by(records.c.used
 _deleting: Final = delete(records)
 
 #: Bytes of records, by their accounts and ids.
-_Sizes: TypeAlias = dict[tuple[str, str], int]
+Sizes: TypeAlias = dict[tuple[str, str], int]
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,11 @@ class RecordBounds:
     Keeps the records within bounds.
 
     @ivar held: how much there is; None while that is not known.
-    @ivar _changes: those that are written now, without what only uses a record.
-    @ivar _before: the bytes of each of their records.
     """
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self.held: Extent | None = None
-        self._changes: Sequence[RecordChange] = ()
-        self._before: _Sizes = {}
 
     def recount(self) -> None:
         """
@@ -78,22 +74,25 @@ class RecordBounds:
         gone = connection.execute(_forgetting, {"since": now - self._bounds.age}).scalars().all()
         self._changed(-len(gone), -sum(gone))
 
-    def begun(self, connection: Connection, changes: Sequence[RecordChange]) -> None:
+    def begun(self, connection: Connection, changes: Sequence[RecordChange]) -> Sizes:
         """
         Note that these changes are written next.
+
+        @return: what there is of their records.
         """
         if self.held is None:
             self.held = Extent(*map(int, connection.execute(_totals).one()))
-        self._changes = [change for change in changes if type(change) is not UseRecord]
-        self._before = _sizesOf(connection, self._changes)
+        return _sizesOf(connection, changes)
 
-    def makeRoom(self, connection: Connection) -> None:
+    def makeRoom(self, connection: Connection, changes: Sequence[RecordChange], before: Sizes) -> None:
         """
         Delete those for which there is no room after these changes, the one
         that was used longest ago first.
+
+        @param before: what there was of their records.
         """
-        measure(connection, self._changes)
-        before, after = self._before, self._after(connection)
+        measure(connection, changes)
+        after = _after(connection, changes, before)
         self._changed(len(after) - len(before), sum(after.values()) - sum(before.values()))
         if max(after.values(), default=0) > self._bounds.size:
             gone = connection.execute(_tooLarge, {"most": self._bounds.size}).scalars().all()
@@ -101,19 +100,6 @@ class RecordBounds:
         assert self.held is not None
         if self.held.count > self._bounds.count or self.held.size > self._bounds.size:
             self._cut(connection, self.held)
-
-    def _after(self, connection: Connection) -> _Sizes:
-        new: _Sizes = {}
-        others: list[RecordChange] = []
-        for change in self._changes:
-            if type(change) is PutRecord and (change.account, change.id) not in self._before:
-                new[change.account, change.id] = len(change.data) + OVERHEAD
-            else:
-                others.append(change)
-        # What has become of those is for the database to say.
-        for change in others:
-            new.pop((change.account, change.id), None)
-        return new | _sizesOf(connection, others)
 
     def _cut(self, connection: Connection, all_: Extent) -> None:
         bounds = self._bounds
@@ -135,15 +121,31 @@ class RecordBounds:
             self.held = Extent(self.held.count + count, self.held.size + size)
 
 
-def _sizesOf(connection: Connection, changes: Sequence[RecordChange]) -> _Sizes:
+def _after(connection: Connection, changes: Sequence[RecordChange], before: Sizes) -> Sizes:
+    new: Sizes = {}
+    others: list[RecordChange] = []
+    for change in changes:
+        if type(change) is PutRecord and (change.account, change.id) not in before:
+            new[change.account, change.id] = len(change.data) + OVERHEAD
+        elif type(change) is not UseRecord:
+            others.append(change)
+    # What has become of those is for the database to say.
+    for change in others:
+        new.pop((change.account, change.id), None)
+    return new | _sizesOf(connection, others)
+
+
+def _sizesOf(connection: Connection, changes: Sequence[RecordChange]) -> Sizes:
     """
-    Return the bytes of those of the records that are there.
+    Return the bytes of those of the records that are there and may become more
+    or less: to be used does not change them.
     """
     ids: dict[str, set[str]] = {}
     for change in changes:
-        ids.setdefault(change.account, set()).add(change.id)
+        if type(change) is not UseRecord:
+            ids.setdefault(change.account, set()).add(change.id)
     dialect = connection.dialect.name
-    found: _Sizes = {}
+    found: Sizes = {}
     for account, those in ids.items():
         these = list(those) if dialect == "postgresql" else json.dumps(list(those))
         rows = connection.execute(_sizes(dialect), {"of": account, "these": these})

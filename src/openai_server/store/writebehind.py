@@ -123,10 +123,10 @@ class WriteBehind:
 
         @return: its number.
         """
-        number = self._queue.add(change)
+        queue = self._queue
+        number = queue.add(change)
         if self.journal is not None:
             self.journal.added(number, change)
-        queue = self._queue
         isMuch = len(queue.changes) >= BATCH or queue.size > MOST_BYTES
         if isMuch or self._timer is None or self.whyDegraded is not None:
             self._added()
